@@ -1,0 +1,70 @@
+/* What the files of the binding share.  Each function with a PyObject result
+   returns a new reference, or NULL with an exception set. */
+#ifndef T2M_BIND_H
+#define T2M_BIND_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "../core/dtype.h"
+#include "../core/exec.h"
+#include "../core/permute.h"
+#include "../core/status.h"
+
+typedef struct {
+    PyTypeObject *tensor_type;
+    PyTypeObject *mapping_type;
+    PyTypeObject *foreign_type;
+    PyObject *core_error; /* args: (status name, message, offset, name) */
+} module_state;
+
+/* A borrowed or owned block of memory seen through a strided view. */
+typedef struct {
+    PyObject_HEAD
+    t2m_view view;
+    t2m_dtype dtype;
+    PyObject *owner; /* keeps view.data alive */
+    int fd;          /* of the file the data is mapped from, or -1 */
+    uint64_t fd_offset;
+    Py_ssize_t exported_shape[T2M_MAX_RANK]; /* for the buffer protocol */
+    Py_ssize_t exported_strides[T2M_MAX_RANK];
+} TensorObject;
+
+/* A file mapped into memory, read-only. */
+typedef struct {
+    PyObject_HEAD
+    uint8_t *data;
+    uint64_t length;
+    int fd;
+} MappingObject;
+
+module_state *bind_state(PyObject *module);
+
+/* Raises the exception of a status; always returns NULL. */
+PyObject *bind_raise(PyObject *module, t2m_status status,
+                     const t2m_where *where);
+
+/* A tensor over memory that `owner` keeps alive. */
+PyObject *bind_tensor(PyObject *module, const t2m_view *view, t2m_dtype dtype,
+                      PyObject *owner);
+
+/* A dense tensor over new memory; *data gets its first byte. */
+PyObject *bind_tensor_new(PyObject *module, int rank, const uint64_t *shape,
+                          t2m_dtype dtype, uint8_t **data);
+
+/* Checks the type; returns it, or NULL with TypeError set. */
+TensorObject *bind_as_tensor(PyObject *module, PyObject *object);
+
+/* Reads a dtype name; 0, or -1 with ValueError set. */
+int bind_dtype(PyObject *name, t2m_dtype *out);
+
+/* Runs jobs with the GIL released; NULL on failure, else None. */
+PyObject *bind_execute(PyObject *module, const t2m_job *jobs, size_t count,
+                       const t2m_target *target, t2m_exec_options *options,
+                       PyObject *progress);
+
+extern PyType_Spec bind_tensor_spec, bind_mapping_spec, bind_foreign_spec;
+extern PyMethodDef bind_tensor_functions[], bind_file_functions[],
+    bind_write_functions[], bind_key_functions[];
+
+#endif

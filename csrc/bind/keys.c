@@ -1,0 +1,397 @@
+#include "bind.h"
+#include "../core/keys.h"
+
+/* A component that is not ASCII, as int() reads it. */
+static int
+read_number(const char *text, size_t length, int64_t *out)
+{
+    PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)length, NULL);
+    PyObject *number = name ? PyLong_FromUnicodeObject(name, 10) : NULL;
+    int overflow = 0;
+    int known = number != NULL;
+
+    if (number) {
+        *out = PyLong_AsLongLongAndOverflow(number, &overflow);
+        if (overflow) {
+            *out = overflow > 0 ? INT64_MAX : INT64_MIN + 1;
+        }
+    }
+    PyErr_Clear();
+    Py_XDECREF(name);
+    Py_XDECREF(number);
+    return known;
+}
+
+typedef struct {
+    const t2m_key_tree *tree;
+    PyObject *values; /* list, by key index */
+    PyObject **texts; /* component strings, by text id; made when needed */
+} builder;
+
+static PyObject *build(builder *b, uint32_t index);
+
+static PyObject *
+build_list(builder *b, const t2m_key_node *node)
+{
+    PyObject *list = PyList_New(0);
+    uint32_t c = node->first_child;
+    for (; list && c != T2M_NO_INDEX; c = b->tree->nodes[c].next) {
+        PyObject *item;
+        int failed = 0;
+        /* Holes below an index hold empty dicts. */
+        while (!failed && PyList_GET_SIZE(list) < b->tree->nodes[c].number) {
+            item = PyDict_New();
+            failed = !item || PyList_Append(list, item) < 0;
+            Py_XDECREF(item);
+        }
+        item = failed ? NULL : build(b, c);
+        if (!item || PyList_Append(list, item) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *
+build_dict(builder *b, const t2m_key_node *node)
+{
+    PyObject *dict = PyDict_New();
+    uint32_t c = node->first_child;
+    for (; dict && c != T2M_NO_INDEX; c = b->tree->nodes[c].next) {
+        const t2m_key_node *child = &b->tree->nodes[c];
+        PyObject **text = &b->texts[child->text_id];
+        if (!*text) {
+            *text = PyUnicode_DecodeUTF8(child->text,
+                                         (Py_ssize_t)child->length, NULL);
+        }
+        PyObject *item = *text ? build(b, c) : NULL;
+        if (!item || PyDict_SetItem(dict, *text, item) < 0) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(item);
+    }
+    return dict;
+}
+
+/* Recursion is bounded by T2M_KEYS_MAX_DEPTH. */
+static PyObject *
+build(builder *b, uint32_t index)
+{
+    const t2m_key_node *node = &b->tree->nodes[index];
+    if (node->leaf != T2M_NO_INDEX) {
+        return Py_NewRef(
+            PyList_GET_ITEM(b->values, (Py_ssize_t)node->leaf));
+    }
+    return node->is_list ? build_list(b, node) : build_dict(b, node);
+}
+
+static PyObject *
+build_tree(const t2m_key_tree *tree, PyObject *values)
+{
+    builder b = {tree, values, NULL};
+    PyObject *result = NULL;
+
+    b.texts = PyMem_Calloc(tree->text_count + 1, sizeof *b.texts);
+    if (!b.texts) {
+        return PyErr_NoMemory();
+    }
+    /* The collector would walk the growing tree again and again, and nothing
+       made here can be garbage yet. */
+    int collecting = PyGC_Disable();
+    result = build(&b, 0);
+    if (collecting) {
+        PyGC_Enable();
+    }
+    for (uint32_t i = 0; i < tree->text_count; i++) {
+        Py_XDECREF(b.texts[i]);
+    }
+    PyMem_Free(b.texts);
+    return result;
+}
+
+/* Points keys at the UTF-8 of the strings in a list. */
+static t2m_key *
+read_keys(PyObject *list)
+{
+    Py_ssize_t n = PyList_GET_SIZE(list);
+    t2m_key *keys = PyMem_Calloc((size_t)n + 1, sizeof *keys);
+    if (!keys) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_ssize_t length;
+        keys[i].text =
+            PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(list, i), &length);
+        if (!keys[i].text) {
+            PyMem_Free(keys);
+            return NULL;
+        }
+        keys[i].length = (size_t)length;
+    }
+    return keys;
+}
+
+static PyObject *
+raise_key(PyObject *module, t2m_status status, PyObject *names, size_t bad)
+{
+    t2m_where where = {bad, ""};
+    if ((Py_ssize_t)bad < PyList_GET_SIZE(names)) {
+        Py_ssize_t n;
+        const char *text = PyUnicode_AsUTF8AndSize(
+            PyList_GET_ITEM(names, (Py_ssize_t)bad), &n);
+        if (text) {
+            t2m_where_name(&where, text, (size_t)n);
+        }
+    }
+    return bind_raise(module, status, &where);
+}
+
+/* nest(keys, values, lists=True) -> tree */
+static PyObject *
+nest(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *arguments[] = {"keys", "values", "lists", NULL};
+    PyObject *names, *values, *result = NULL;
+    t2m_key_tree tree;
+    int lists = 1;
+    size_t bad;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!|p:nest", arguments,
+                                     &PyList_Type, &names, &PyList_Type,
+                                     &values, &lists)) {
+        return NULL;
+    }
+    if (PyList_GET_SIZE(names) != PyList_GET_SIZE(values)) {
+        PyErr_SetString(PyExc_ValueError, "keys and values differ in number");
+        return NULL;
+    }
+    t2m_key *keys = read_keys(names);
+    if (!keys) {
+        return NULL;
+    }
+    t2m_status status =
+        t2m_keys_nest(keys, (size_t)PyList_GET_SIZE(names), lists,
+                      read_number, &tree, &bad);
+    if (status != T2M_OK) {
+        raise_key(module, status, names, bad);
+    } else {
+        result = build_tree(&tree, values);
+        t2m_keys_free(&tree);
+    }
+    PyMem_Free(keys);
+    return result;
+}
+
+/* The key being built while a tree is flattened. */
+typedef struct {
+    char *text;
+    size_t length, capacity;
+    PyObject *is_leaf;
+    PyObject *out;
+} flattener;
+
+static int
+append(flattener *f, const char *text, size_t length)
+{
+    if (f->capacity - f->length < length + 1) {
+        size_t wanted = (f->length + length + 64) * 2;
+        char *bigger = PyMem_Realloc(f->text, wanted);
+        if (!bigger) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        f->text = bigger;
+        f->capacity = wanted;
+    }
+    f->text[f->length++] = '.';
+    memcpy(f->text + f->length, text, length);
+    f->length += length;
+    return 0;
+}
+
+/* The key of a leaf: all but the first character, which is the dot (or the
+   first character of the caller's prefix, whatever it is). */
+static PyObject *
+key_of(const flattener *f)
+{
+    if (f->length == 0) {
+        return PyUnicode_FromString("");
+    }
+    size_t skip = 1;
+    while (skip < f->length && ((uint8_t)f->text[skip] & 0xc0) == 0x80) {
+        skip++;
+    }
+    return PyUnicode_DecodeUTF8(f->text + skip,
+                                (Py_ssize_t)(f->length - skip), NULL);
+}
+
+static int
+emit(flattener *f, PyObject *value)
+{
+    PyObject *key = key_of(f);
+    PyObject *pair = key ? PyTuple_Pack(2, key, value) : NULL;
+    int failed = !pair || PyList_Append(f->out, pair) < 0;
+    Py_XDECREF(pair);
+    Py_XDECREF(key);
+    return failed ? -1 : 0;
+}
+
+static int walk(flattener *f, PyObject *tree);
+
+static int
+walk_item(flattener *f, const char *name, size_t length, PyObject *value)
+{
+    size_t before = f->length;
+    if (append(f, name, length) < 0 || walk(f, value) < 0) {
+        return -1;
+    }
+    f->length = before;
+    return 0;
+}
+
+static int
+walk_sequence(flattener *f, PyObject *tree)
+{
+    int is_list = PyList_Check(tree);
+    for (Py_ssize_t i = 0;
+         i < (is_list ? PyList_GET_SIZE(tree) : PyTuple_GET_SIZE(tree));
+         i++) {
+        char digits[24];
+        int n = PyOS_snprintf(digits, sizeof digits, "%zd", i);
+        PyObject *item = Py_NewRef(is_list ? PyList_GET_ITEM(tree, i)
+                                           : PyTuple_GET_ITEM(tree, i));
+        int failed = walk_item(f, digits, (size_t)n, item);
+        Py_DECREF(item);
+        if (failed) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+walk_pair(flattener *f, PyObject *key, PyObject *value)
+{
+    PyObject *name = PyUnicode_Check(key) ? Py_NewRef(key)
+                                          : PyObject_Format(key, NULL);
+    Py_ssize_t n = 0;
+    const char *text = name ? PyUnicode_AsUTF8AndSize(name, &n) : NULL;
+    int failed = !text || walk_item(f, text, (size_t)n, value) < 0;
+    Py_XDECREF(name);
+    return failed ? -1 : 0;
+}
+
+/* A dict that a callback or a key's __format__ might change meanwhile. */
+static int
+walk_items(flattener *f, PyObject *tree)
+{
+    PyObject *items = PyDict_Items(tree);
+    int failed = items == NULL;
+    for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(items); i++) {
+        PyObject *pair = PyList_GET_ITEM(items, i);
+        failed = walk_pair(f, PyTuple_GET_ITEM(pair, 0),
+                           PyTuple_GET_ITEM(pair, 1)) < 0;
+    }
+    Py_XDECREF(items);
+    return failed ? -1 : 0;
+}
+
+/* A dict that no code of others sees while it is walked. */
+static int
+walk_dict(flattener *f, PyObject *tree)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(tree, &at, &key, &value)) {
+        if (!PyUnicode_CheckExact(key) && !PyLong_CheckExact(key)) {
+            return walk_items(f, tree);
+        }
+    }
+    at = 0;
+    while (PyDict_Next(tree, &at, &key, &value)) {
+        if (walk_pair(f, key, value) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Calls is_leaf where there is one: 1, 0, or -1. */
+static int
+ask_leaf(const flattener *f, PyObject *tree)
+{
+    if (f->is_leaf == Py_None) {
+        return 0;
+    }
+    PyObject *answer = PyObject_CallOneArg(f->is_leaf, tree);
+    int leaf = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return leaf;
+}
+
+static int
+walk(flattener *f, PyObject *tree)
+{
+    int leaf = ask_leaf(f, tree);
+    if (leaf != 0) {
+        return leaf < 0 ? -1 : emit(f, tree);
+    }
+    if (!PyList_Check(tree) && !PyTuple_Check(tree) && !PyDict_Check(tree)) {
+        return emit(f, tree);
+    }
+    if (Py_EnterRecursiveCall(" while flattening a tree")) {
+        return -1;
+    }
+    int result = !PyDict_Check(tree)     ? walk_sequence(f, tree)
+                 : f->is_leaf == Py_None ? walk_dict(f, tree)
+                                         : walk_items(f, tree);
+    Py_LeaveRecursiveCall();
+    return result;
+}
+
+/* flatten(tree, prefix="", is_leaf=None) -> [(key, leaf), ...] */
+static PyObject *
+flatten(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tree", "prefix", "is_leaf", NULL};
+    PyObject *tree;
+    const char *prefix = "";
+    Py_ssize_t length = 0;
+    flattener f = {.is_leaf = Py_None};
+
+    (void)module;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s#O:flatten", names,
+                                     &tree, &prefix, &length, &f.is_leaf)) {
+        return NULL;
+    }
+    f.out = PyList_New(0);
+    if (f.out && length > 0) {
+        if (append(&f, prefix, (size_t)length) < 0) {
+            Py_CLEAR(f.out);
+        } else {
+            /* append() put a dot in front; the prefix brings its own. */
+            memmove(f.text, f.text + 1, --f.length);
+        }
+    }
+    int collecting = PyGC_Disable(); /* as in build_tree */
+    if (f.out && walk(&f, tree) < 0) {
+        Py_CLEAR(f.out);
+    }
+    if (collecting) {
+        PyGC_Enable();
+    }
+    PyMem_Free(f.text);
+    return f.out;
+}
+
+PyMethodDef bind_key_functions[] = {
+    {"nest", (PyCFunction)(void (*)(void))nest,
+     METH_VARARGS | METH_KEYWORDS,
+     "nest(keys, values, lists=True): dotted keys to a tree."},
+    {"flatten", (PyCFunction)(void (*)(void))flatten,
+     METH_VARARGS | METH_KEYWORDS,
+     "flatten(tree, prefix='', is_leaf=None): a tree to (key, leaf) pairs."},
+    {NULL, NULL, 0, NULL},
+};

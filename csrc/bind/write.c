@@ -1,0 +1,269 @@
+#include "bind.h"
+#include "../core/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
+
+typedef struct {
+    PyThreadState *thread; /* saved while the GIL is released */
+    PyObject *callback;    /* or None */
+    int failed;
+} progress_context;
+
+/* Runs on the calling thread: takes the GIL for signals and the callback. */
+static int
+on_progress(void *context, uint64_t done)
+{
+    progress_context *c = context;
+
+    PyEval_RestoreThread(c->thread);
+    if (PyErr_CheckSignals() < 0) {
+        c->failed = 1;
+    } else if (c->callback != Py_None) {
+        PyObject *answer =
+            PyObject_CallFunction(c->callback, "K", (unsigned long long)done);
+        c->failed |= answer == NULL;
+        Py_XDECREF(answer);
+    }
+    c->thread = PyEval_SaveThread();
+    return c->failed;
+}
+
+PyObject *
+bind_execute(PyObject *module, const t2m_job *jobs, size_t count,
+             const t2m_target *target, t2m_exec_options *options,
+             PyObject *progress)
+{
+    progress_context context = {NULL, progress, 0};
+    int os_error;
+    size_t bad = 0;
+
+    options->progress = on_progress;
+    options->context = &context;
+    context.thread = PyEval_SaveThread();
+    t2m_status status =
+        t2m_exec(jobs, count, target, options, &os_error, &bad);
+    PyEval_RestoreThread(context.thread);
+    if (status == T2M_CANCELLED && context.failed) {
+        return NULL;
+    }
+    if (status == T2M_IO) {
+        errno = os_error;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    if (status != T2M_OK) {
+        t2m_where where = {0, ""};
+        snprintf(where.name, sizeof where.name, "%zu", bad);
+        return bind_raise(module, status, &where);
+    }
+    Py_RETURN_NONE;
+}
+
+/* Reads [(Tensor, dtype name), ...] into jobs that borrow from the list. */
+static t2m_job *
+read_jobs(PyObject *module, PyObject *list, Py_ssize_t n)
+{
+    t2m_job *jobs = PyMem_Calloc((size_t)n + 1, sizeof *jobs);
+    if (!jobs) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        PyObject *object, *dtype;
+        TensorObject *t;
+        if (!PyArg_ParseTuple(item, "OU", &object, &dtype) ||
+            !(t = bind_as_tensor(module, object)) ||
+            bind_dtype(dtype, &jobs[i].to) < 0) {
+            PyMem_Free(jobs);
+            return NULL;
+        }
+        jobs[i].view = t->view;
+        jobs[i].from = t->dtype;
+        jobs[i].source_fd = t->fd;
+        jobs[i].source_offset = t->fd_offset;
+    }
+    return jobs;
+}
+
+/* write(fd, start, jobs, *, threads, span, simd, flush, progress) */
+static PyObject *
+write_jobs(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"fd",   "start", "jobs",     "threads", "span",
+                            "simd", "flush", "progress", NULL};
+    t2m_target target = {.fd = -1};
+    t2m_exec_options options = {.simd = 1};
+    unsigned long long start;
+    Py_ssize_t span = 0;
+    PyObject *list, *progress = Py_None, *result;
+
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "iKO!|$inppO:write", names, &target.fd, &start,
+            &PyList_Type, &list, &options.threads, &span, &options.simd,
+            &options.flush, &progress)) {
+        return NULL;
+    }
+    /* A list of its own keeps the tensors alive whatever callers do. */
+    PyObject *held = PyList_GetSlice(list, 0, PyList_GET_SIZE(list));
+    if (!held) {
+        return NULL;
+    }
+    Py_ssize_t n = PyList_GET_SIZE(held);
+    t2m_job *jobs = read_jobs(module, held, n);
+    if (!jobs) {
+        Py_DECREF(held);
+        return NULL;
+    }
+    target.start = start;
+    options.span = span > 0 ? (size_t)span : 0;
+    result =
+        bind_execute(module, jobs, (size_t)n, &target, &options, progress);
+    PyMem_Free(jobs);
+    Py_DECREF(held);
+    return result;
+}
+
+/* Reads (name, dtype, shape) into an entry whose name the tuple owns. */
+static int
+read_entry(PyObject *item, t2m_st_entry *e, uint64_t *offset)
+{
+    PyObject *name, *dtype, *shape;
+    Py_ssize_t length;
+    uint64_t count;
+
+    if (!PyArg_ParseTuple(item, "UUO!", &name, &dtype, &PyTuple_Type,
+                          &shape) ||
+        bind_dtype(dtype, &e->dtype) < 0) {
+        return -1;
+    }
+    e->name = PyUnicode_AsUTF8AndSize(name, &length);
+    if (!e->name) {
+        return -1;
+    }
+    e->name_length = (size_t)length;
+    if (PyTuple_GET_SIZE(shape) > T2M_MAX_RANK) {
+        PyErr_SetString(PyExc_ValueError, "too many dimensions");
+        return -1;
+    }
+    e->rank = (int)PyTuple_GET_SIZE(shape);
+    for (int i = 0; i < e->rank; i++) {
+        e->shape[i] =
+            PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(shape, i));
+        if (PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    size_t item_bytes = t2m_dtype_get(e->dtype)->bytes;
+    if (t2m_shape_count(e->rank, e->shape, item_bytes, &count) != T2M_OK ||
+        __builtin_add_overflow(*offset, count * item_bytes, &e->end)) {
+        PyErr_SetString(PyExc_OverflowError, "a size does not fit");
+        return -1;
+    }
+    e->begin = *offset;
+    *offset = e->end;
+    return 0;
+}
+
+static int
+read_metadata(PyObject *dict, t2m_st_meta *out)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0, n;
+
+    for (; PyDict_Next(dict, &at, &key, &value); out++) {
+        if (!(out->key = PyUnicode_AsUTF8AndSize(key, &n))) {
+            return -1;
+        }
+        out->key_length = (size_t)n;
+        if (!(out->value = PyUnicode_AsUTF8AndSize(value, &n))) {
+            return -1;
+        }
+        out->value_length = (size_t)n;
+    }
+    return 0;
+}
+
+/* safetensors_header(entries, metadata) -> bytes */
+static PyObject *
+safetensors_header(PyObject *module, PyObject *args)
+{
+    PyObject *list, *dict, *result = NULL;
+    uint8_t *bytes = NULL;
+    size_t length;
+    uint64_t offset = 0;
+
+    if (!PyArg_ParseTuple(args, "O!O!:safetensors_header", &PyList_Type,
+                          &list, &PyDict_Type, &dict)) {
+        return NULL;
+    }
+    Py_ssize_t n = PyList_GET_SIZE(list), m = PyDict_GET_SIZE(dict);
+    t2m_st_entry *entries = PyMem_Calloc((size_t)n + 1, sizeof *entries);
+    t2m_st_meta *meta = PyMem_Calloc((size_t)m + 1, sizeof *meta);
+    if (!entries || !meta) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (read_entry(PyList_GET_ITEM(list, i), &entries[i], &offset) < 0) {
+            goto done;
+        }
+    }
+    if (read_metadata(dict, meta) < 0) {
+        goto done;
+    }
+    t2m_status status = t2m_st_build(entries, (size_t)n, meta, (size_t)m,
+                                     &bytes, &length);
+    if (status != T2M_OK) {
+        bind_raise(module, status, NULL);
+        goto done;
+    }
+    result = PyBytes_FromStringAndSize((const char *)bytes,
+                                       (Py_ssize_t)length);
+done:
+    free(bytes);
+    PyMem_Free(entries);
+    PyMem_Free(meta);
+    return result;
+}
+
+/* exchange(a, b): swaps two paths in one step where the system can; returns
+   whether it did. */
+static PyObject *
+exchange(PyObject *module, PyObject *args)
+{
+    PyObject *a, *b;
+    int result = -1;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O&O&:exchange", PyUnicode_FSConverter, &a,
+                          PyUnicode_FSConverter, &b)) {
+        return NULL;
+    }
+#if defined(__linux__) && defined(SYS_renameat2)
+    result = (int)syscall(SYS_renameat2, AT_FDCWD, PyBytes_AS_STRING(a),
+                          AT_FDCWD, PyBytes_AS_STRING(b), 2u);
+#elif defined(__APPLE__)
+    result = renamex_np(PyBytes_AS_STRING(a), PyBytes_AS_STRING(b), 2u);
+#endif
+    Py_DECREF(a);
+    Py_DECREF(b);
+    return PyBool_FromLong(result == 0);
+}
+
+PyMethodDef bind_write_functions[] = {
+    {"write", (PyCFunction)(void (*)(void))write_jobs,
+     METH_VARARGS | METH_KEYWORDS,
+     "write(fd, start, jobs, *, threads=0, span=0, simd=True, flush=False, "
+     "progress=None): gather, cast and write tensors one behind the other."},
+    {"safetensors_header", safetensors_header, METH_VARARGS,
+     "safetensors_header([(name, dtype, shape)], {metadata}): the bytes."},
+    {"exchange", exchange, METH_VARARGS,
+     "exchange(a, b): swap two paths atomically; False where unsupported."},
+    {NULL, NULL, 0, NULL},
+};

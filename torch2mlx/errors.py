@@ -1,0 +1,59 @@
+"""Every exception torch2mlx raises on purpose. All derive from `Torch2MLXError`."""
+
+from __future__ import annotations
+
+
+class Torch2MLXError(Exception):
+    """Base of all errors of the project."""
+
+
+class CheckpointError(Torch2MLXError, ValueError):
+    """A file cannot be read: says which file, at which byte, and why."""
+
+
+class NotConvertedError(CheckpointError):
+    """A file was expected to be written by `convert`, and was not."""
+
+
+class AmbiguousCheckpointError(Torch2MLXError, ValueError):
+    """A file holds no state dict, or several; `choices` are values for `key=`."""
+
+    def __init__(self, message: str, choices: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.choices = choices
+
+
+class ConversionError(Torch2MLXError, ValueError):
+    """A source cannot be converted as asked; nothing was written."""
+
+
+class AlreadyConvertedError(ConversionError):
+    """The source is in MLX layout already."""
+
+
+class MissingTypesError(ConversionError):
+    """Layer types are needed to convert and were not given; `tensors` names them."""
+
+    def __init__(self, message: str, tensors: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.tensors = tensors
+
+
+class KeyCollisionError(ConversionError):
+    """Two tensors would end up under one key, or one key is a prefix of another."""
+
+
+class UnsupportedTensorError(ConversionError):
+    """A tensor is of a kind that has no exact MLX form."""
+
+
+class StateDictMismatchError(ConversionError):
+    """A state dict and the module given for it do not fit."""
+
+
+class UnmappedLayersError(ConversionError):
+    """Layers without an MLX counterpart, and `on_unmapped="error"`."""
+
+
+class RevertError(Torch2MLXError, ValueError):
+    """A converted file cannot be turned back."""

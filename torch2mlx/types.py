@@ -1,0 +1,208 @@
+"""The data that stages hand each other: frozen, without behaviour beyond derived views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from torch2mlx import _core
+
+#: Called with (bytes done, bytes in all, what is being written).
+Progress = Callable[[int, int, str], None]
+
+OnUnmapped = Literal["warn", "error", "ignore"]
+
+
+class TensorSource(Protocol):
+    """A tensor of a checkpoint: known at once, its bytes borrowed when asked for."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str  # a torch name, as in _core.DTYPES
+
+    def load(self) -> _core.Tensor:
+        """The tensor, strided as it lies in memory or in the file."""
+
+
+@dataclass(frozen=True)
+class Borrowed:
+    """A tensor whose memory is borrowed as it is."""
+
+    key: str
+    tensor: _core.Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.tensor.dtype
+
+    def load(self) -> _core.Tensor:
+        return self.tensor
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A tensor that has to be made first (fetched from a device, computed from others)."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    make: Callable[[], _core.Tensor]
+
+    def load(self) -> _core.Tensor:
+        return self.make()
+
+
+@dataclass(frozen=True)
+class ModuleRecord:
+    """What the planner needs to know of one module of a tree.
+
+    `kinds` are the full names of its class and base classes, nearest first; `children` the names
+    of its direct sub-modules in order; `options` its constructor-like attributes that a weight
+    rule may ask for (groups, hidden_size, ...).
+    """
+
+    path: str
+    kinds: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    children: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A source, opened: its tensors in order, and everything else it said."""
+
+    tensors: Mapping[str, TensorSource]
+    origin: str  # for messages: a path, or what kind of object it was
+    values: Mapping[str, Any] = field(default_factory=dict)  # non-tensor entries (_extra_state)
+    non_persistent: tuple[str, ...] = ()  # buffers that torch does not save
+    modules: Mapping[str, ModuleRecord] | None = None  # by path; None: types unknown
+    computed: Callable[[str, str], Callable[[], _core.Tensor] | None] | None = None
+    path: str | None = None
+    missing_ties: Mapping[str, str] = field(default_factory=dict)  # absent key -> present key
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One tensor to write: `load` gives a view whose items, in order, fill `shape`."""
+
+    target: str
+    shape: tuple[int, ...]
+    dtype: str
+    sources: tuple[str, ...]
+    rule: str  # for people: "o i h w -> o h w i", "split 0/3 of axis 0", ...
+    load: Callable[[], _core.Tensor]
+    deferred: bool = False  # load() computes; its result is dropped after writing
+    identity: tuple[Any, ...] = ()  # equal identities hold equal bytes
+
+    @property
+    def nbytes(self) -> int:
+        count = 1
+        for n in self.shape:
+            count *= n
+        return count * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where one source tensor went, and how to get it back.
+
+    `recipe` is JSON: ["t", target], ["l", target, layout, sizes], ["c", [targets]],
+    ["s"] (sidecar), ["a", source]. `reason` says why a tensor was dropped, folded or merged.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    recipe: tuple[Any, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that `convert` will write, before it writes."""
+
+    pieces: tuple[Piece, ...]
+    traces: tuple[Trace, ...]
+    ties: Mapping[str, str]  # target not written -> target that has its bytes
+    sidecar: tuple[Piece, ...]  # source tensors that cannot be rebuilt from the targets
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many layers of a module tree have an MLX counterpart."""
+
+    total_layers: int = 0
+    mapped_layers: int = 0
+    unmapped: tuple[str, ...] = ()  # class names, sorted
+
+    @property
+    def fraction(self) -> float:
+        return self.mapped_layers / self.total_layers if self.total_layers else 1.0
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What a conversion did: every source tensor, every target tensor, every file."""
+
+    files: tuple[str, ...]
+    sidecar: str | None
+    bytes_written: int
+    seconds: float
+    pieces: tuple[Piece, ...]
+    traces: tuple[Trace, ...]
+    ties: Mapping[str, str]
+    coverage: Coverage | None  # None: layer types unknown
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dropped(self) -> Mapping[str, str]:
+        """Source tensors that no target holds, with the reason."""
+        used = {s for p in self.pieces for s in p.sources}
+        return {t.key: t.reason for t in self.traces if t.key not in used and t.recipe[0] != "a"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready data."""
+        return {
+            "files": list(self.files),
+            "sidecar": self.sidecar,
+            "bytes_written": self.bytes_written,
+            "seconds": round(self.seconds, 6),
+            "coverage": None if self.coverage is None else self.coverage.fraction,
+            "unmapped_layers": [] if self.coverage is None else list(self.coverage.unmapped),
+            "tensors": [
+                {
+                    "target": p.target,
+                    "shape": list(p.shape),
+                    "dtype": p.dtype,
+                    "sources": list(p.sources),
+                    "rule": p.rule,
+                }
+                for p in self.pieces
+            ],
+            "ties": dict(self.ties),
+            "dropped": dict(self.dropped),
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.pieces)} tensors, {self.bytes_written / 1e6:.1f} MB in "
+            f"{self.seconds:.2f} s -> {', '.join(self.files)}"
+        ]
+        changed = sum(p.rule != "copy" for p in self.pieces)
+        lines.append(f"{changed} rewritten, {len(self.ties)} tied, {len(self.dropped)} dropped")
+        if self.sidecar:
+            lines.append(f"originals that MLX has no place for: {self.sidecar}")
+        lines += [f"dropped {key}: {reason}" for key, reason in self.dropped.items()]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+#: Bytes of one item, by torch dtype name.
+ITEM_BYTES: dict[str, int] = {torch: n for torch, n, *_ in _core.DTYPES}
