@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -58,32 +59,67 @@ class Deferred:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """A tensor that torch computes from others before use: weight_norm, spectral_norm, a mask.
+
+    `name` is the tensor's name in its module, `sources` the names it is computed from (in the
+    order its formula takes them), `how` a name of `folds.FORMULAS` or "module" (ask the live
+    module), `dim` the dimension that stays.
+    """
+
+    name: str
+    how: str
+    sources: tuple[str, ...]
+    dim: int | None = 0
+
+
+@dataclass(frozen=True)
 class ModuleRecord:
     """What the planner needs to know of one module of a tree.
 
     `kinds` are the full names of its class and base classes, nearest first; `children` the names
-    of its direct sub-modules in order; `options` its constructor-like attributes that a weight
-    rule may ask for (groups, hidden_size, ...).
+    of its direct sub-modules in order, `tensors` those of its own parameters and buffers;
+    `options` its plain attributes (groups, hidden_size, ...), which a weight rule may ask for.
     """
 
     path: str
     kinds: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     children: tuple[str, ...] = ()
+    tensors: tuple[str, ...] = ()
+    folds: tuple[Fold, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModuleTree:
+    """A module tree as records by path, and what its state dict must look like.
+
+    `shapes` has every tensor that the state dict holds; `ties` says which names are one tensor
+    (later name -> first name); `compute` makes a tensor that only the live module can make:
+    (module path, name) -> tensor.
+    """
+
+    records: Mapping[str, ModuleRecord]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ties: Mapping[str, str] = field(default_factory=dict)
+    non_persistent: tuple[str, ...] = ()
+    compute: Callable[[str, str], _core.Tensor] | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A source, opened: its tensors in order, and everything else it said."""
+    """A source, opened: its tensors in order, and everything else it said.
+
+    `origin` is for messages: a path, or what kind of object it was; `values` are entries that
+    are no tensors (`_extra_state`); `metadata` is what a safetensors header says of itself.
+    """
 
     tensors: Mapping[str, TensorSource]
-    origin: str  # for messages: a path, or what kind of object it was
-    values: Mapping[str, Any] = field(default_factory=dict)  # non-tensor entries (_extra_state)
-    non_persistent: tuple[str, ...] = ()  # buffers that torch does not save
-    modules: Mapping[str, ModuleRecord] | None = None  # by path; None: types unknown
-    computed: Callable[[str, str], Callable[[], _core.Tensor] | None] | None = None
-    path: str | None = None
-    missing_ties: Mapping[str, str] = field(default_factory=dict)  # absent key -> present key
+    origin: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()  # that were read
+    tree: ModuleTree | None = None  # of a live module
 
 
 @dataclass(frozen=True)
@@ -101,10 +137,7 @@ class Piece:
 
     @property
     def nbytes(self) -> int:
-        count = 1
-        for n in self.shape:
-            count *= n
-        return count * ITEM_BYTES[self.dtype]
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)

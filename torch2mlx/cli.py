@@ -1,0 +1,120 @@
+"""The command line: torch2mlx convert | revert | inspect.
+
+Exit codes: 0 done, 1 refused or failed (one message on standard error), 2 wrong usage,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch2mlx import __version__, convert, inspect, revert
+from torch2mlx.errors import Torch2MLXError
+from torch2mlx.progress import progress_bar
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    pattern, equals, value = text.partition("=")
+    if not equals or not pattern or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=LAYER")
+    return pattern, json.loads(value) if value.startswith("{") else value
+
+
+def _convert(args: argparse.Namespace) -> Any:
+    with progress_bar("converting", not args.quiet) as progress:
+        return convert(
+            args.source,
+            args.out,
+            rules=dict(args.rule) if args.rule else None,
+            key=args.key,
+            dtype=args.dtype,
+            shard_size=args.shard_size,
+            on_unmapped=args.on_unmapped,
+            progress=progress,
+            threads=args.threads,
+        )
+
+
+def _revert(args: argparse.Namespace) -> Any:
+    with progress_bar("reverting", not args.quiet) as progress:
+        return {"written": revert(args.source, args.out, progress=progress)}
+
+
+def _inspect(args: argparse.Namespace) -> Any:
+    return inspect(args.source, key=args.key)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("torch2mlx", description="PyTorch checkpoints become MLX's.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
+    common.add_argument("--quiet", action="store_true", help="no progress bar")
+    add = lambda name, run, text: _command(commands, common, name, run, text)  # noqa: E731
+
+    sub = add("convert", _convert, "write a PyTorch checkpoint as MLX stores it")
+    sub.add_argument("source", help="a .safetensors, .pt, .pth, .bin, .ckpt file or a directory")
+    sub.add_argument("out", help="a .safetensors file, or a directory for shards")
+    sub.add_argument("--key", help="which state dict of a nested checkpoint")
+    sub.add_argument("--dtype", help="cast floating-point tensors: float32, float16, bfloat16")
+    sub.add_argument("--shard-size", help="largest file of a directory, for example 5GB")
+    sub.add_argument(
+        "--rule",
+        type=_pair,
+        action="append",
+        metavar="PATTERN=LAYER",
+        help="layer type of modules, for example 'conv*=Conv2d'; or of a tensor: 'pos=identity'",
+    )
+    sub.add_argument("--on-unmapped", choices=("warn", "error", "ignore"), default="warn")
+    sub.add_argument("--threads", type=int, default=0, help="0: all cores")
+
+    sub = add("revert", _revert, "rebuild the PyTorch state dict of a converted checkpoint")
+    sub.add_argument("source", help="a converted file or directory")
+    sub.add_argument("out", help="a .safetensors or .pt file")
+
+    sub = add("inspect", _inspect, "list what a checkpoint holds")
+    sub.add_argument("source", help="a checkpoint, of PyTorch or converted")
+    sub.add_argument("--key", help="which state dict of a nested checkpoint")
+    return parser
+
+
+def _command(
+    commands: Any,
+    common: argparse.ArgumentParser,
+    name: str,
+    run: Callable[[argparse.Namespace], Any],
+    text: str,
+) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=text, description=text, parents=[common])
+    sub.set_defaults(run=run)
+    return sub
+
+
+def _show(result: Any, as_json: bool) -> None:
+    data = result if isinstance(result, dict) else result.to_dict()
+    text = json.dumps(data, indent=2) if as_json else result
+    if isinstance(text, dict):
+        text = "\n".join(f"{name}: {value}" for name, value in text.items())
+    print(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        try:
+            _show(args.run(args), args.json)
+        except (Torch2MLXError, OSError, ImportError) as error:
+            print(f"torch2mlx: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("torch2mlx: interrupted; nothing was changed", file=sys.stderr)
+            return 130
+    return 0

@@ -1,0 +1,251 @@
+"""Drivers of the weight pipeline: convert, load_converted, revert.
+
+read (checkpoint) -> types (weights.typing) -> plan (weight_converter) -> write (write.output)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch2mlx import load
+from torch2mlx.checkpoint import open_checkpoint
+from torch2mlx.errors import ConversionError, StateDictMismatchError, UnmappedLayersError
+from torch2mlx.read import config_model
+from torch2mlx.read.module_tree import describe, is_module
+from torch2mlx.state_dict import nest
+from torch2mlx.types import Checkpoint, ConversionReport, Coverage, OnUnmapped, Plan, Progress
+from torch2mlx.weight_converter import make_plan
+from torch2mlx.weights.owners import Resolver
+from torch2mlx.weights.typing import Typed, from_keys, from_module
+from torch2mlx.weights.undo import undo
+from torch2mlx.write import output
+from torch2mlx.write.marker import plain_values
+from torch2mlx.write.reverted import as_arrays, as_torch, write_reverted
+
+WRITER = "0.1.0"
+#: Largest shard of a directory unless `shard_size` says otherwise: what mlx-lm uses.
+SHARD_BYTES = 5_000_000_000
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+
+def convert(
+    source: Any,
+    out: str | os.PathLike[str],
+    *,
+    module: Any = None,
+    rules: Mapping[str, Any] | None = None,
+    key: str | None = None,
+    dtype: str | None = None,
+    strict: bool = True,
+    shard_size: int | str | None = None,
+    on_unmapped: OnUnmapped = "warn",
+    progress: Progress | None = None,
+    threads: int = 0,
+) -> ConversionReport:
+    """Writes a PyTorch model's weights as MLX stores them.
+
+    `source`: an nn.Module; a state dict of torch tensors or numpy arrays; a .safetensors, .pt,
+    .pth, .bin or .ckpt file; a directory with a (sharded) checkpoint. `out`: a .safetensors file,
+    or a directory, which gets shards of at most `shard_size` bytes (default 5 GB) with an index.
+
+    Layer types come from the module, from `module=` (a model on the meta device is enough) or
+    `rules=` (pattern -> layer, see docs/weights.md) when the source has none, or from a
+    transformers config.json beside the file. `key` picks a state dict in a nested checkpoint.
+    `dtype` ("float32", "float16", "bfloat16", "float64") casts floating-point tensors. `strict`:
+    whether every key must fit `module`. `on_unmapped`: what to do about layers that MLX lacks.
+    `progress` is called with (bytes done, bytes in all, tensor). `threads`: 0 takes all cores.
+
+    Returns a report that accounts for every tensor. Raises CheckpointError, ConversionError and
+    their subclasses; after an exception `out` is what it was before.
+    """
+    began = time.perf_counter()
+    if dtype is not None and dtype not in _FLOATS:
+        raise ConversionError(f"dtype={dtype!r}: choose one of {', '.join(_FLOATS)}")
+    target, limit = _target(out, shard_size)
+    _refuse_same(source, target)
+    checkpoint = open_checkpoint(source, key)
+    typed = _typed(checkpoint, module, rules, strict)
+    coverage = Resolver(typed.tree.records).coverage() if typed.known else None
+    plan = make_plan(typed, dtype)
+    _report_unmapped(coverage, on_unmapped)
+    values, lost = plain_values(checkpoint.values)
+    where = output.Output(target, WRITER, values, progress, threads)
+    if limit is None:
+        written = output.write_file(plan, where)
+    else:
+        folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
+        companions = folder if folder is not None and folder.is_dir() else None
+        written = output.write_folder(plan, where, limit, companions)
+    return ConversionReport(
+        written.files,
+        written.sidecar,
+        written.nbytes,
+        time.perf_counter() - began,
+        plan.pieces,
+        plan.traces,
+        plan.ties,
+        coverage,
+        (*plan.notes, *_notes(typed, plan, lost)),
+    )
+
+
+def _bytes(size: int | str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|[KMG]I?B)?", str(size).strip().upper())
+    number = float(match[1]) * _UNITS[match[2] or "B"] if match else 0
+    if number < 1:
+        raise ConversionError(f"shard_size={size!r}: give bytes, or text such as '5GB'")
+    return int(number)
+
+
+def _target(out: str | os.PathLike[str], shard_size: int | str | None) -> tuple[Path, int | None]:
+    """(where to write, shard size in bytes; None for a single file)."""
+    text = os.fspath(out)
+    path = Path(text)
+    if path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix:
+        return path, SHARD_BYTES if shard_size is None else _bytes(shard_size)
+    if path.suffix != ".safetensors":
+        raise ConversionError(f"{path}: MLX checkpoints end in .safetensors, or are directories")
+    if shard_size is not None:
+        raise ConversionError(f"{path}: shard_size needs a directory as the output")
+    return path, None
+
+
+def _refuse_same(source: Any, target: Path) -> None:
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(os.fspath(source))
+        if path.exists() and target.exists() and path.samefile(target):
+            raise ConversionError(f"{target}: is the source; write somewhere else")
+
+
+def _typed(
+    checkpoint: Checkpoint, module: Any, rules: Mapping[str, Any] | None, strict: bool
+) -> Typed:
+    """The layer types: from the live module, module=, config.json, rules or nothing."""
+    if checkpoint.tree is not None:
+        return from_module(checkpoint, checkpoint.tree, rules)
+    if module is not None:
+        if not is_module(module):
+            raise ConversionError(f"module= takes an nn.Module, not a {type(module).__name__}")
+        return from_module(checkpoint, describe(module), rules, strict)
+    config = config_model.find_config(checkpoint.files)
+    if rules is None and config is not None:
+        built = config_model.build(config)
+        if built is not None:
+            return _from_config(checkpoint, built)
+    return from_keys(checkpoint, rules)
+
+
+def _from_config(checkpoint: Checkpoint, built: Any) -> Typed:
+    """Types from a transformers model: keys may be those of its base model, or have its prefix."""
+    base = getattr(built, "base_model", built)
+    first: StateDictMismatchError | None = None
+    for candidate in (built, base):
+        try:
+            return from_module(checkpoint, describe(candidate), None)
+        except StateDictMismatchError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _report_unmapped(coverage: Coverage | None, on_unmapped: OnUnmapped) -> None:
+    if coverage is None or not coverage.unmapped or on_unmapped == "ignore":
+        return
+    text = (
+        f"Model coverage {100 * coverage.fraction:.1f}% — "
+        f"unmapped layers: {', '.join(coverage.unmapped)}"
+    )
+    if on_unmapped == "error":
+        raise UnmappedLayersError(text)
+    warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def _notes(typed: Typed, plan: Plan, lost: list[str]) -> list[str]:
+    notes = [f"{key!r} is no tensor and not JSON: it is not kept" for key in lost]
+    left = typed.tree.non_persistent
+    if left:
+        notes.append(f"not persistent in torch, so not in its state dict either: {', '.join(left)}")
+    kept = {piece.dtype for piece in plan.pieces} & {"float64", "float8_e5m2"}
+    if kept:
+        notes.append(
+            f"mx.load does not read {' and '.join(sorted(kept))}: use load_converted, or dtype="
+        )
+    return notes
+
+
+def load_converted(
+    path: str | os.PathLike[str],
+    nested: bool = False,
+    *,
+    framework: Literal["mlx", "numpy"] | None = None,
+    lists: bool = True,
+    ties: bool = True,
+) -> Any:
+    """The tensors of a converted file or directory: {dotted key: mx.array}.
+
+    `nested`: as a tree that `mlx.nn.Module.update` takes (`lists=False`: dicts only).
+    `framework`: "mlx", or "numpy" for read-only views of the mapped file (no copy, whatever its
+    size; bfloat16 and float8 need ml_dtypes); the default is MLX where it is installed. `ties`:
+    whether tied tensors appear under all their names.
+
+    Raises NotConvertedError for files that `convert` did not write, CheckpointError for damaged
+    ones.
+    """
+    where = Path(os.fspath(path))
+    tensors, plan = load.open_converted(where)
+    framework = framework or load.default_framework()
+    if framework == "mlx":
+        arrays = load.mlx_arrays(where, tensors)
+    elif framework == "numpy":
+        arrays = {name: load.array(tensor) for name, tensor in tensors.items()}
+    else:
+        raise ValueError(f"framework={framework!r}: choose 'mlx' or 'numpy'")
+    if ties:
+        arrays = load.expand_ties(arrays, plan["ties"], where)
+    return nest(arrays, lists) if nested else arrays
+
+
+def revert(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    framework: Literal["torch", "numpy"] | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """The PyTorch state dict that a converted checkpoint came from, bit for bit, in its order.
+
+    Without `out` it is returned: {key: torch.Tensor} (numpy arrays where torch is not installed,
+    or with `framework="numpy"`). With `out`, a .safetensors file, or any other name for torch.save, it is
+    written, and the path returned.
+
+    Warns (UserWarning) about tensors whose dtype the conversion narrowed: these alone are not
+    exact. Raises NotConvertedError, RevertError (a part is missing), CheckpointError.
+    """
+    where = Path(os.fspath(path))
+    tensors, plan = load.open_converted(where)
+    state = undo(tensors, plan, load.converted_files(where)[0])
+    if state.inexact:
+        names = ", ".join(state.inexact[:5])
+        warnings.warn(
+            f"{len(state.inexact)} tensors were cast when converted, so their values are rounded: "
+            f"{names}{', ...' if len(state.inexact) > 5 else ''}",
+            UserWarning,
+            stacklevel=2,
+        )
+    if out is not None:
+        return write_reverted(state, Path(os.fspath(out)), progress)
+    return (
+        as_arrays(state) if framework == "numpy" or not _has_torch(framework) else as_torch(state)
+    )
+
+
+def _has_torch(framework: str | None) -> bool:
+    return framework == "torch" or importlib.util.find_spec("torch") is not None

@@ -1,0 +1,84 @@
+"""What is in a checkpoint: `inspect` reads headers only, and converts nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch2mlx import load
+from torch2mlx.checkpoint import MARKER, open_checkpoint
+from torch2mlx.errors import AlreadyConvertedError
+from torch2mlx.read.files import read_safetensors
+from torch2mlx.types import ITEM_BYTES
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of a checkpoint."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint holds. `layout`: "torch", "mlx (torch2mlx)" or "mlx"."""
+
+    origin: str
+    layout: str
+    tensors: tuple[TensorInfo, ...]
+    values: tuple[str, ...]
+    metadata: dict[str, str]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The inspection as JSON-ready data."""
+        return {**asdict(self), "nbytes": self.nbytes}
+
+    def __str__(self) -> str:
+        dtypes = Counter(tensor.dtype for tensor in self.tensors)
+        kinds = ", ".join(f"{n} {dtype}" for dtype, n in dtypes.most_common())
+        head = f"{self.origin}: {self.layout} layout, {len(self.tensors)} tensors ({kinds}), "
+        width = max((len(tensor.key) for tensor in self.tensors), default=0)
+        rows = [f"  {t.key:{width}}  {t.dtype:<10} {list(t.shape)}" for t in self.tensors]
+        rows += [f"  {key}  (no tensor)" for key in self.values]
+        return "\n".join([f"{head}{self.nbytes / 1e6:.1f} MB", *rows])
+
+
+def _converted(path: Path) -> Inspection:
+    tensors, metadata = [], {}
+    for file in load.converted_files(path):
+        found, metadata = read_safetensors(file)
+        tensors += [TensorInfo(key, t.dtype, t.shape) for key, t in found.items()]
+    ours = json.loads(metadata[MARKER]) if MARKER in metadata else {}
+    writer = f"mlx (torch2mlx {ours.get('writer', '')})" if ours else "mlx"
+    shown = {name: text for name, text in metadata.items() if name != MARKER}
+    return Inspection(os.fspath(path), writer, tuple(tensors), tuple(ours.get("values", ())), shown)
+
+
+def inspect(source: Any, *, key: str | None = None) -> Inspection:
+    """Lists the tensors of any source of `convert`, or of a converted file or directory.
+
+    Reads headers, not values. Raises CheckpointError for files that cannot be read.
+    """
+    try:
+        checkpoint = open_checkpoint(source, key)
+    except AlreadyConvertedError:
+        return _converted(Path(os.fspath(source)))
+    tensors = tuple(TensorInfo(t.key, t.dtype, t.shape) for t in checkpoint.tensors.values())
+    return Inspection(
+        checkpoint.origin, "torch", tensors, tuple(checkpoint.values), dict(checkpoint.metadata)
+    )

@@ -1,0 +1,114 @@
+"""Converted files back in memory: as MLX arrays, or as numpy views of the mapped file."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torch2mlx import _core
+from torch2mlx.errors import CheckpointError, NotConvertedError
+from torch2mlx.read.directory import checkpoint_files
+from torch2mlx.read.files import read_safetensors
+from torch2mlx.write.marker import KEY, read_marker
+
+_PLAIN_VIEW = {"bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
+#: What mx.load cannot read (it refuses the whole file) or reads as another dtype.
+_NOT_IN_MX_LOAD = {"float64", "float8_e4m3fn", "float8_e5m2", "uint16", "uint32", "uint64"}
+
+
+def converted_files(path: Path) -> list[Path]:
+    """The files of a converted checkpoint. Raises CheckpointError when there are none."""
+    if path.is_dir():
+        return checkpoint_files(path)[0] if _has_index(path) else [path / "model.safetensors"]
+    return [path]
+
+
+def _has_index(path: Path) -> bool:
+    return (path / "model.safetensors.index.json").is_file()
+
+
+def open_converted(path: str | os.PathLike[str]) -> tuple[dict[str, _core.Tensor], dict[str, Any]]:
+    """Tensors (borrowed from the mapped files) and the plan of a converted checkpoint.
+
+    Raises NotConvertedError for files that `convert` did not write, and for single shards.
+    """
+    files = converted_files(Path(os.fspath(path)))
+    tensors: dict[str, _core.Tensor] = {}
+    plan: dict[str, Any] | None = None
+    for file in files:
+        found, metadata = read_safetensors(file)
+        content = read_marker(file, metadata)
+        if "part_of" not in content:
+            plan = content
+        tensors.update(found)
+    if plan is None:
+        raise NotConvertedError(f"{files[0]}: is one shard of a checkpoint; pass its directory")
+    return tensors, plan
+
+
+def array(tensor: _core.Tensor) -> np.ndarray[Any, Any]:
+    """A numpy view of a tensor; bfloat16 and float8 take their types from ml_dtypes."""
+    plain = np.asarray(tensor)
+    if tensor.dtype not in _PLAIN_VIEW:
+        return plain
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ImportError(f"numpy has no {tensor.dtype}: pip install ml_dtypes") from error
+    return plain.view(_PLAIN_VIEW[tensor.dtype]).view(getattr(ml_dtypes, tensor.dtype))
+
+
+def default_framework() -> str:
+    """ "mlx" where it is installed, else "numpy"."""
+    return "mlx" if importlib.util.find_spec("mlx") else "numpy"
+
+
+def _mlx_array(mx: Any, tensor: _core.Tensor) -> Any:
+    """One tensor as an mx.array, exactly; float64 lives on MLX's CPU device only."""
+    name = next(mlx for torch, _, _, mlx, _ in _core.DTYPES if torch == tensor.dtype)
+    if tensor.dtype == "bfloat16":
+        return mx.array(np.asarray(tensor).view(np.uint16)).view(mx.bfloat16)
+    if tensor.dtype == "float64":
+        return mx.array(np.asarray(tensor), dtype=mx.float64)
+    if tensor.dtype.startswith("float8"):
+        return mx.array(np.asarray(tensor).view(np.uint8))
+    return mx.array(np.asarray(tensor), dtype=getattr(mx, name))
+
+
+def mlx_arrays(path: Path, tensors: Mapping[str, _core.Tensor]) -> dict[str, Any]:
+    """MLX arrays: by mx.load, which reads lazily, where it reads every dtype of the file."""
+    import mlx.core as mx
+
+    arrays: dict[str, Any] = {}
+    for file in converted_files(path):
+        names = read_safetensors(file)[0]
+        if any(t.dtype in _NOT_IN_MX_LOAD for t in names.values()):
+            arrays.update({name: _mlx_array(mx, tensors[name]) for name in names})
+        else:
+            arrays.update(mx.load(os.fspath(file)))
+    return {name: arrays[name] for name in tensors}
+
+
+def expand_ties(arrays: dict[str, Any], ties: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Adds the tied names, as further references to the same arrays."""
+    for name, first in ties.items():
+        if first not in arrays:
+            raise CheckpointError(f"{path}: {name!r} is tied to {first!r}, which is not there")
+        arrays[name] = arrays[first]
+    return arrays
+
+
+__all__ = [
+    "KEY",
+    "array",
+    "converted_files",
+    "default_framework",
+    "expand_ties",
+    "mlx_arrays",
+    "open_converted",
+]

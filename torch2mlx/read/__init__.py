@@ -1,0 +1,1 @@
+"""Reading: modules, state dicts, files and directories become borrowed tensors."""

@@ -1,0 +1,67 @@
+"""Checkpoint files: safetensors, torch.save (zip and legacy). The bytes are parsed in C."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch2mlx import _core
+from torch2mlx.errors import CheckpointError
+
+_ADVICE = {
+    "PK_GLOBAL": "only data is read: save the model's state_dict() instead of the model",
+    "PK_CALL": "only data is read: save the model's state_dict() instead of the model",
+    "PT_META": "load the model's weights before saving it",
+    "ZIP_CRC": "the file is damaged: fetch it again",
+    "TRUNCATED": "the file is incomplete: fetch it again",
+    "ST_HEADER_LENGTH": "not a safetensors file, or an incomplete one: fetch it again",
+}
+
+
+def describe_failure(path: Path, error: _core.CoreError) -> CheckpointError:
+    """A failure of a C reader as an error that names file, place, reason and way out."""
+    status, message, offset, name = error.args
+    where = f" ({name})" if name else ""
+    advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
+    return CheckpointError(f"{path}: byte {offset}: {message}{where}{advice}")
+
+
+def map_file(path: Path) -> _core.Mapping:
+    """The file mapped into memory. Raises CheckpointError when it cannot be opened."""
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
+        return _core.Mapping(os.fspath(path))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, _core.Tensor], Mapping[str, str]]:
+    """Tensors in file order, borrowed from the mapped file, and the header's metadata."""
+    try:
+        tensors, metadata = _core.read_safetensors(map_file(path))
+    except _core.CoreError as error:
+        raise describe_failure(path, error) from error
+    return dict(tensors), metadata
+
+
+def read_torch(path: Path) -> Any:
+    """What torch.save wrote: dicts, lists, numbers and borrowed tensors. Nothing is executed."""
+    try:
+        return _core.read_torch(map_file(path))
+    except _core.CoreError as error:
+        raise describe_failure(path, error) from error
+
+
+def is_safetensors(path: Path) -> bool:
+    """Told by the extension; for other extensions by the first nine bytes."""
+    if path.suffix == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    return len(head) == 9 and head[8:] == b"{" and not head.startswith(b"PK\x03\x04")

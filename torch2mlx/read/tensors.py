@@ -1,0 +1,104 @@
+"""Anything that holds numbers becomes a borrowed `_core.Tensor`, or is refused by name."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from torch2mlx import _core
+from torch2mlx.errors import UnsupportedTensorError
+from torch2mlx.types import Borrowed, Deferred, TensorSource
+
+_NAMES = {torch for torch, *_ in _core.DTYPES}
+# numpy's own names, and those that ml_dtypes gives its types
+_NUMPY = {
+    **{name: name for name in _NAMES if name in np.sctypeDict},
+    "bool": "bool",
+    "bfloat16": "bfloat16",
+    "float8_e4m3fn": "float8_e4m3fn",
+    "float8_e5m2": "float8_e5m2",
+}
+_BYTES = {1: np.uint8, 2: np.uint16}
+
+
+def _refuse(key: str, what: str, advice: str) -> UnsupportedTensorError:
+    return UnsupportedTensorError(f"tensor {key!r}: {what}; {advice}")
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a tensor of any library that `borrow` reads or refuses."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return True
+    return isinstance(value, (np.ndarray, np.generic, _core.Tensor))
+
+
+def borrow(key: str, value: Any) -> TensorSource:
+    """A tensor without a copy where its memory allows that.
+
+    Copied, one at a time and only when needed: tensors on a device, with the lazy conj or neg
+    bit, of foreign byte order. Raises UnsupportedTensorError for what has no exact MLX form.
+    """
+    if isinstance(value, _core.Tensor):
+        return Borrowed(key, value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return Borrowed(key, _from_numpy(key, np.asarray(value)))
+    return _from_torch(key, value)
+
+
+def _from_numpy(key: str, array: np.ndarray) -> _core.Tensor:
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    name = _NUMPY.get(array.dtype.name)
+    if name is None:
+        raise _refuse(key, f"dtype {array.dtype} has no MLX form", "cast it to another one")
+    if array.dtype.kind == "V" or array.dtype.name not in np.sctypeDict:
+        array = array.view(_BYTES[array.dtype.itemsize])
+    return _core.from_buffer(array, name)
+
+
+def _torch_problem(torch: Any, tensor: Any) -> tuple[str, str] | None:
+    """Why a torch tensor cannot be read: (what it is, what to do)."""
+    if type(tensor).__name__.startswith("Uninitialized"):
+        return "a lazy module's parameter has no shape yet", "run one forward pass first"
+    if tensor.is_meta:
+        return "it is on the meta device, so it has no values", "load its weights first"
+    if tensor.is_quantized:
+        return "torch's quantized tensors have no MLX form", "call .dequantize() first"
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return f"layout {tensor.layout} has no MLX form", "call .to_dense() first"
+    if hasattr(tensor, "full_tensor"):
+        return "it is a shard of a distributed tensor", "call .full_tensor() first"
+    wrapper = getattr(torch.utils, "_python_dispatch", None)
+    if wrapper is not None and wrapper.is_traceable_wrapper_subclass(tensor):
+        return f"{type(tensor).__name__} wraps other tensors", "turn it into a plain tensor first"
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name not in _NAMES:
+        return f"dtype {name} has no MLX form", "cast it to another one"
+    return None
+
+
+def _from_torch(key: str, tensor: Any) -> TensorSource:
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(tensor, torch.Tensor):
+        raise _refuse(key, f"{type(tensor).__name__} is not a tensor", "pass torch or numpy")
+    problem = _torch_problem(torch, tensor)
+    if problem:
+        raise _refuse(key, *problem)
+    dtype, tensor = str(tensor.dtype).removeprefix("torch."), tensor.detach()
+    if tensor.device.type != "cpu" or tensor.is_conj() or tensor.is_neg():
+        make = lambda: _borrow_cpu(tensor.cpu().resolve_conj().resolve_neg(), dtype)  # noqa: E731
+        return Deferred(key, tuple(tensor.shape), dtype, make)
+    return Borrowed(key, _borrow_cpu(tensor, dtype))
+
+
+def _borrow_cpu(tensor: Any, dtype: str) -> _core.Tensor:
+    """DLPack, or the buffer protocol where this torch's DLPack lacks the dtype."""
+    try:
+        return _core.from_dlpack(tensor)
+    except (BufferError, TypeError, RuntimeError, _core.CoreError):
+        torch = sys.modules["torch"]
+        plain = tensor.view({1: torch.uint8, 2: torch.int16}[tensor.element_size()])
+        return _core.from_buffer(plain.numpy(), dtype)

@@ -1,0 +1,292 @@
+"""The plan stage: tensors with layer types become pieces to write, and traces to undo them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from torch2mlx import _core
+from torch2mlx.errors import ConversionError, KeyCollisionError
+from torch2mlx.types import (
+    Deferred,
+    Fold,
+    ModuleTree,
+    Piece,
+    Plan,
+    TensorSource,
+    Trace,
+)
+from torch2mlx.weights.actions import Drop, Merge, Move, On, Split, rule_actions
+from torch2mlx.weights.folds import FORMULAS, LIKE
+from torch2mlx.weights.layout import parse
+from torch2mlx.weights.merges import MERGES, from_array, to_array
+from torch2mlx.weights.owners import Owner, Resolver
+from torch2mlx.weights.typing import Typed
+
+_SIDECAR = ("s",)
+
+
+@dataclass(frozen=True)
+class Effective:
+    """A tensor as a rule sees it: straight from the checkpoint, or folded from others."""
+
+    source: TensorSource
+    keys: tuple[str, ...]
+    note: str = ""
+
+    @property
+    def deferred(self) -> bool:
+        return isinstance(self.source, Deferred)
+
+
+def _identity(source: TensorSource, rule: str) -> tuple[object, ...]:
+    """Equal for two tensors that are the same bytes under the same rule; () when unknown."""
+    if isinstance(source, Deferred) or 0 in source.shape:
+        return ()
+    tensor = source.load()
+    return (tensor.address, tensor.shape, tensor.strides, tensor.dtype, rule)
+
+
+def _fold(fold: Fold, owner: Owner, typed: Typed) -> Effective:
+    """The tensor that a fold computes; shape and dtype are those of one of its sources."""
+    keys = tuple(owner.keys[name] for name in fold.sources)
+    sources = [typed.tensors[key] for key in keys]
+    name = f"{owner.record.path}.{fold.name}".lstrip(".")
+    if fold.how == "module":
+        compute = typed.tree.compute
+        assert compute is not None, "a tree with such folds is of a live module"
+        made = compute(owner.record.path, fold.name)
+        make = lambda: compute(owner.record.path, fold.name)  # noqa: E731
+        return Effective(Deferred(name, made.shape, made.dtype, make), keys, "parametrization")
+    like, formula = sources[LIKE[fold.how]], FORMULAS[fold.how]
+
+    def compute_fold() -> _core.Tensor:
+        return from_array(formula(fold.dim, *(to_array(s.load()) for s in sources)), like.dtype)
+
+    return Effective(Deferred(name, like.shape, like.dtype, compute_fold), keys, fold.how)
+
+
+class _OwnerPlan:
+    """Pieces and traces of one module's tensors."""
+
+    def __init__(self, owner: Owner, typed: Typed) -> None:
+        self.owner, self.typed = owner, typed
+        self.pieces: list[Piece] = []
+        self.traces: dict[str, Trace] = {}
+
+    def run(self) -> _OwnerPlan:
+        owner, typed = self.owner, self.typed
+        tensors = {n: Effective(typed.tensors[k], (k,)) for n, k in owner.keys.items()}
+        for fold in owner.record.folds:
+            if all(name in tensors for name in fold.sources):
+                folded = _fold(fold, owner, typed)
+                for name in fold.sources:
+                    self._keep(tensors.pop(name), f"folded into {fold.name}: {fold.how}")
+                tensors[fold.name] = folded
+        chosen = [
+            On(n, typed.actions[e.keys[0]])
+            for n, e in tensors.items()
+            if e.keys[0] in typed.actions
+        ]
+        shapes = {
+            n: e.source.shape for n, e in tensors.items() if n not in {c.name for c in chosen}
+        }
+        rule = owner.spec.weights if owner.spec else {}
+        for action in (*chosen, *rule_actions(rule, owner.record, shapes)):
+            self._apply(action, tensors)
+        return self
+
+    def _apply(self, action: On | Merge, tensors: Mapping[str, Effective]) -> None:
+        names = action.sources if isinstance(action, Merge) else (action.name,)
+        lacking = [name for name in names if name not in tensors]
+        if lacking:
+            where = self.owner.record.path or "the root module"
+            raise ConversionError(
+                f"{where}: tensor {lacking[0]!r} is missing, which {action} needs"
+            )
+        if isinstance(action, Merge):
+            self._merge(action, [tensors[name] for name in names])
+        elif isinstance(action.action, Split):
+            self._split(action.name, action.action, tensors[action.name])
+        elif isinstance(action.action, Drop):
+            self._keep(tensors[action.name], action.action.reason)
+        else:
+            self._move(action.name, action.action, tensors[action.name])
+
+    def _trace(self, effective: Effective, recipe: tuple[object, ...], reason: str = "") -> None:
+        if len(effective.keys) == 1 and not effective.note:
+            source = effective.source
+            key = effective.keys[0]
+            self.traces.setdefault(key, Trace(key, source.dtype, source.shape, recipe, reason))
+
+    def _keep(self, effective: Effective, reason: str) -> None:
+        self._trace(effective, _SIDECAR, reason)
+
+    def _add(
+        self, target: str, effective: Effective, shape: tuple[int, ...], rule: str, view
+    ) -> None:
+        source, note = effective.source, effective.note
+        described = f"{note}, {rule}" if note and rule != "copy" else note or rule
+        load = source.load if view is None else lambda: view(source.load())
+        self.pieces.append(
+            Piece(
+                self.owner.prefix + target,
+                shape,
+                source.dtype,
+                effective.keys,
+                described,
+                load,
+                effective.deferred,
+                _identity(source, rule),
+            )
+        )
+
+    def _move(self, name: str, action: Move, effective: Effective) -> None:
+        target = action.to or name
+        full = self.owner.prefix + target
+        if action.layout is None:
+            self._add(target, effective, effective.source.shape, "copy", None)
+            self._trace(effective, ("t", full))
+            return
+        layout = parse(action.layout)
+        try:
+            known = self._known(action)
+            sizes = layout.sizes(effective.source.shape, known)
+        except ValueError as error:
+            raise ConversionError(f"tensor {effective.keys[0]!r}: {error}") from error
+        shape = layout.shape(sizes)
+        self._add(target, effective, shape, str(layout), lambda t: layout.view(t, sizes))
+        self._trace(effective, ("l", full, str(layout), sizes))
+
+    def _known(self, action: Move) -> dict[str, int]:
+        """Sizes of layout letters that the module's options tell."""
+        options = self.owner.record.options
+        known = {letter: int(options.get(name, 1)) for letter, name in action.letters.items()}
+        if "from_keys" in options and "bias" in self.owner.keys:
+            outputs = self.typed.tensors[self.owner.keys["bias"]].shape[0]
+            weight = self.typed.tensors[self.owner.keys["weight"]].shape
+            for name in action.letters.values():
+                if name == "groups" and options.get(name, 1) * weight[1] != outputs:
+                    raise ValueError(f"{outputs} outputs and shape {weight} need other groups")
+        return known
+
+    def _split(self, name: str, action: Split, effective: Effective) -> None:
+        source, parts = effective.source, len(action.to)
+        if not source.shape or source.shape[0] % parts:
+            raise ConversionError(
+                f"tensor {effective.keys[0]!r}: {list(source.shape)} cannot be split in {parts}"
+            )
+        rows = source.shape[0] // parts
+        for i, target in enumerate(action.to):
+            narrow = lambda t, start=i * rows: t.narrow(0, start, rows)  # noqa: E731
+            shape = (rows, *source.shape[1:])
+            self._add(target, effective, shape, f"part {i + 1} of {parts}", narrow)
+        self._trace(effective, ("c", [self.owner.prefix + target for target in action.to]))
+
+    def _merge(self, action: Merge, parts: list[Effective]) -> None:
+        values, shape = MERGES[action.how]
+        dtype = parts[0].source.dtype
+
+        def make() -> _core.Tensor:
+            return from_array(values(*(to_array(p.source.load()) for p in parts)), dtype)
+
+        keys = tuple(key for part in parts for key in part.keys)
+        merged = shape(*(part.source.shape for part in parts))
+        source = Deferred(action.to, merged, dtype, make)
+        self._add(action.to, Effective(source, keys), merged, action.how, None)
+        for part in parts:
+            self._keep(part, f"merged into {self.owner.prefix}{action.to}")
+
+
+def _check_targets(pieces: Iterable[Piece]) -> None:
+    """Raises KeyCollisionError for equal targets and for `a` beside `a.b`."""
+    seen: dict[str, Piece] = {}
+    for piece in pieces:
+        other = seen.setdefault(piece.target, piece)
+        if other is not piece:
+            raise KeyCollisionError(
+                f"{_names(other)} and {_names(piece)} would both become {piece.target!r}"
+            )
+    for target, piece in seen.items():
+        for at, letter in enumerate(target):
+            if letter == "." and target[:at] in seen:
+                raise KeyCollisionError(
+                    f"{_names(seen[target[:at]])} becomes {target[:at]!r}, which is also the "
+                    f"prefix of {target!r} (from {_names(piece)}); MLX cannot hold both"
+                )
+
+
+def _names(piece: Piece) -> str:
+    return " + ".join(map(repr, piece.sources))
+
+
+def _tie(pieces: Iterable[Piece]) -> tuple[list[Piece], dict[str, str]]:
+    """Pieces whose bytes are written once, and aliases of those left out."""
+    kept: list[Piece] = []
+    first: dict[tuple[object, ...], str] = {}
+    ties: dict[str, str] = {}
+    for piece in pieces:
+        if piece.identity and first.setdefault(piece.identity, piece.target) != piece.target:
+            ties[piece.target] = first[piece.identity]
+        else:
+            kept.append(piece)
+    return kept, ties
+
+
+def _absent_ties(tree: ModuleTree, resolver: Resolver, pieces: list[Piece]) -> dict[str, str]:
+    """Targets of tied tensors that the checkpoint left out because it has the other name."""
+    by_source = {piece.sources: piece for piece in pieces}
+    ties = {}
+    for absent, present in tree.ties.items():
+        path, name = resolver.locate(absent)
+        piece = by_source.get((present,))
+        if piece is not None and piece.rule == "copy":
+            ties[resolver.prefix(path) + name] = piece.target
+    return ties
+
+
+def _cast(pieces: Iterable[Piece], dtype: str | None) -> Iterator[Piece]:
+    floats = {"float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"}
+    for piece in pieces:
+        yield replace(piece, dtype=dtype) if dtype and piece.dtype in floats else piece
+
+
+def _sidecar(typed: Typed, traces: Mapping[str, Trace]) -> tuple[Piece, ...]:
+    kept = [typed.tensors[t.key] for t in traces.values() if t.recipe == _SIDECAR]
+    return tuple(
+        Piece(s.key, s.shape, s.dtype, (s.key,), "copy", s.load, isinstance(s, Deferred))
+        for s in kept
+    )
+
+
+def _wrapper_owned(owner: Owner, typed: Typed, traces: dict[str, Trace]) -> None:
+    for key in owner.keys.values():
+        source = typed.tensors[key]
+        reason = f"belongs to the wrapper {owner.record.kinds[0].rpartition('.')[2]}"
+        traces[key] = Trace(key, source.dtype, source.shape, _SIDECAR, reason)
+
+
+def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
+    """Plans a conversion; nothing is read or written.
+
+    `dtype` casts floating-point targets. Raises ConversionError (KeyCollisionError for targets
+    that clash) when a rule does not fit its tensors or when nothing would be written.
+    """
+    resolver = Resolver(typed.tree.records)
+    pieces: list[Piece] = []
+    traces: dict[str, Trace] = {}
+    for owner in resolver.owners(typed.tensors):
+        if resolver.is_wrapper(owner.record.path):
+            _wrapper_owned(owner, typed, traces)
+            continue
+        part = _OwnerPlan(owner, typed).run()
+        pieces += part.pieces
+        traces.update(part.traces)
+    if not pieces:
+        raise ConversionError("there is not a single tensor to convert")
+    _check_targets(pieces)
+    absent = _absent_ties(typed.tree, resolver, pieces)
+    pieces, ties = _tie(_cast(pieces, dtype))
+    ordered = tuple(traces[key] for key in typed.tensors)
+    aliases = {**{k: ties.get(first, first) for k, first in absent.items()}, **ties}
+    return Plan(tuple(pieces), ordered, aliases, _sidecar(typed, traces), typed.notes)

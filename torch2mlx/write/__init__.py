@@ -1,0 +1,1 @@
+"""Writing: safetensors files and directories that are absent, old or complete."""
