@@ -223,8 +223,8 @@ def revert(
     """The PyTorch state dict that a converted checkpoint came from, bit for bit, in its order.
 
     Without `out` it is returned: {key: torch.Tensor} (numpy arrays where torch is not installed,
-    or with `framework="numpy"`). With `out`, a .safetensors file, or any other name for torch.save, it is
-    written, and the path returned.
+    or with `framework="numpy"`). With `out`, a .safetensors file or any other name for torch.save,
+    it is written, and the path returned.
 
     Warns (UserWarning) about tensors whose dtype the conversion narrowed: these alone are not
     exact. Raises NotConvertedError, RevertError (a part is missing), CheckpointError.
@@ -242,9 +242,9 @@ def revert(
         )
     if out is not None:
         return write_reverted(state, Path(os.fspath(out)), progress)
-    return (
-        as_arrays(state) if framework == "numpy" or not _has_torch(framework) else as_torch(state)
-    )
+    if framework == "numpy" or not _has_torch(framework):
+        return as_arrays(state)
+    return as_torch(state)
 
 
 def _has_torch(framework: str | None) -> bool:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Union
 
 from torch2mlx.types import ModuleRecord
 from torch2mlx.weights import table
 from torch2mlx.weights.actions import Rule, entry_action
 
-Children = Union[Mapping[str, str], Callable[[ModuleRecord], Mapping[str, str]]]
+Children = Mapping[str, str] | Callable[[ModuleRecord], Mapping[str, str]]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,36 @@
+"""Plain-MLX layers for what mlx.nn lacks, equal to torch.nn's in value and parameter layout.
+
+They take torch's constructor arguments; spatial data is channels-last, as everywhere in MLX.
+"""
+
+from torch2mlx.kit.attention import MultiheadAttention
+from torch2mlx.kit.conv import Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from torch2mlx.kit.embedding import EmbeddingBag
+from torch2mlx.kit.norm import BatchNorm, InstanceNorm
+from torch2mlx.kit.recurrent import GRU, LSTM, RNN
+from torch2mlx.kit.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "BatchNorm",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "EmbeddingBag",
+    "InstanceNorm",
+    "MultiheadAttention",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+]

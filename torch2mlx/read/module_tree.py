@@ -81,14 +81,13 @@ def _folds(module: Any) -> tuple[Fold, ...]:
 def _record(path: str, module: Any) -> ModuleRecord:
     folds = _folds(module)
     hidden = {"parametrizations"} if folds else set()
+    own = (*module._parameters.items(), *module._buffers.items())
     return ModuleRecord(
         path,
         tuple(class_name(cls) for cls in type(module).__mro__ if cls is not object),
         _options(module),
         tuple(n for n, child in module._modules.items() if child is not None and n not in hidden),
-        tuple(
-            n for n, t in (*module._parameters.items(), *module._buffers.items()) if t is not None
-        ),
+        tuple(n for n, tensor in own if tensor is not None),
         folds,
     )
 

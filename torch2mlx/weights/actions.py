@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Union
 
 from torch2mlx.types import ModuleRecord
 
@@ -64,10 +63,10 @@ class On:
     action: Move | Split | Drop
 
 
-Entry = Union[str, tuple[str, ...], Move, Split, Drop]
+Entry = str | tuple[str, ...] | Move | Split | Drop
 Shapes = Mapping[str, tuple[int, ...]]
 RuleFunction = Callable[[ModuleRecord, Shapes], Iterable[On | Merge]]
-Rule = Union[Mapping[str, Entry], RuleFunction]
+Rule = Mapping[str, Entry] | RuleFunction
 
 
 def entry_action(entry: Entry) -> Move | Split | Drop:

@@ -42,7 +42,7 @@ def attention(record: ModuleRecord, shapes: Shapes) -> Iterator[On]:
     for name in ("weight", "bias"):
         if f"in_proj_{name}" in shapes:
             yield On(f"in_proj_{name}", Split(tuple(f"{p}.{name}" for p in projections)))
-    for short, projection in zip("qkv", projections):
+    for short, projection in zip("qkv", projections, strict=True):
         if f"{short}_proj_weight" in shapes:
             yield On(f"{short}_proj_weight", Move(to=f"{projection}.weight"))
 
@@ -142,48 +142,20 @@ ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ),
 )
 
+_SAME_NAME = (
+    *("AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "CELU", "ELU"),
+    *("GELU", "GLU", "Hardswish", "Identity", "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish"),
+    *("ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softmax", "Softmin", "Softplus", "Softshrink"),
+    *("Softsign", "Tanh", "Dropout", "Dropout2d", "Dropout3d", "Upsample"),
+)
+
 #: Layers without weights that mlx.nn has under a name of its own (or the same one).
 WEIGHTLESS: dict[str, str] = {
     "Hardshrink": "HardShrink",
     "Hardtanh": "HardTanh",
     "UpsamplingNearest2d": "Upsample",
     "UpsamplingBilinear2d": "Upsample",
-    **{
-        name: name
-        for name in [
-            "AvgPool1d",
-            "AvgPool2d",
-            "AvgPool3d",
-            "MaxPool1d",
-            "MaxPool2d",
-            "MaxPool3d",
-            "CELU",
-            "ELU",
-            "GELU",
-            "GLU",
-            "Hardswish",
-            "Identity",
-            "LeakyReLU",
-            "LogSigmoid",
-            "LogSoftmax",
-            "Mish",
-            "ReLU",
-            "ReLU6",
-            "SELU",
-            "SiLU",
-            "Sigmoid",
-            "Softmax",
-            "Softmin",
-            "Softplus",
-            "Softshrink",
-            "Softsign",
-            "Tanh",
-            "Dropout",
-            "Dropout2d",
-            "Dropout3d",
-            "Upsample",
-        ]
-    },
+    **{name: name for name in _SAME_NAME},
 }
 
 #: Layers without weights that a line of mlx.core does exactly.

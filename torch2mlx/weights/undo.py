@@ -69,7 +69,7 @@ class _Undo:
             if key not in self._sidecar:
                 raise RevertError(f"{self._path}: the sidecar lacks {key!r}")
             source = self._sidecar[key]
-            return Piece(key, source.shape, dtype, (key,), "copy", lambda: source)
+            return Piece(key, source.shape, source.dtype, (key,), "copy", lambda: source)
         if kind == "c":
             return _joined(key, recipe[1], [self._get(target) for target in recipe[1]])
         source = self._get(recipe[1])
@@ -89,13 +89,9 @@ def undo(tensors: Mapping[str, _core.Tensor], plan: Mapping[str, Any], path: Pat
             piece = undo_one.piece(key, dtype, tuple(shape), recipe)
             if piece.shape != tuple(shape) or dtype not in ITEM_BYTES:
                 raise RevertError(f"{path}: {key!r} is {list(piece.shape)}, not {shape}")
-            if piece.load().dtype != dtype:
+            if piece.dtype != dtype:
                 inexact.append(key)
-            pieces.append(
-                Piece(
-                    key, piece.shape, dtype, piece.sources, piece.rule, piece.load, piece.deferred
-                )
-            )
+            pieces.append(replace(piece, dtype=dtype))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise RevertError(f"{path}: its plan is damaged: {error}") from error
     return Reverted(tuple(pieces), plan.get("values", {}), tuple(inexact))

@@ -49,8 +49,8 @@ def _layer(value: Any, pattern: str) -> tuple[tuple[str, ...], dict[str, Any]]:
     spec = lookup(value) if isinstance(value, str) else None
     if spec is None:
         raise ConversionError(
-            f"rules[{pattern!r}]: {value!r} is no registered layer, and not 'identity', 'drop' or a "
-            "layout; see torch2mlx.registry.registered_names()"
+            f"rules[{pattern!r}]: {value!r} is no registered layer, and not 'identity', 'drop' or "
+            "a layout; see torch2mlx.registry.registered_names()"
         )
     return (spec.torch,), options
 

@@ -1,0 +1,206 @@
+"""RNN, LSTM and GRU as torch has them: layers, directions, projections, both results.
+
+One layer in one direction keeps its weights under mlx.nn's names (`Wx`, `Wh`, `bias`; RNN `Wxh`,
+`Whh`; GRU `b`, `bhn`), so converted weights fit mlx.nn's layer too. More layers are a list,
+`layers.{k}`, of such parts, or of {"forward": ..., "backward": ...}.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+State = tuple[mx.array, ...]
+Weights = Mapping[str, Any]
+
+
+def _uniform(bound: float, *shape: int) -> mx.array:
+    return mx.random.uniform(-bound, bound, shape)
+
+
+class _Part(nn.Module):
+    """The weights of one layer in one direction; sequences are (L, B, D)."""
+
+    def __init__(self, base: _Recurrent, inputs: int) -> None:
+        super().__init__()
+        for name, value in base._weights(inputs).items():
+            self[name] = value
+
+
+class _Recurrent(nn.Module):
+    """What the three kinds share: running steps, stacking, batch order."""
+
+    _gates = 1
+    _states = 1
+    _names = ("Wx", "Wh")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+    ) -> None:
+        super().__init__()
+        self._hidden, self._bias, self._projection = hidden_size, bias, proj_size
+        self._batch_first, self._dropout = batch_first, dropout
+        self._both, self._depth = bidirectional, num_layers
+        if num_layers == 1 and not bidirectional and not proj_size:
+            for name, value in self._weights(input_size).items():
+                self[name] = value
+            return
+        outputs = (proj_size or hidden_size) * (2 if bidirectional else 1)
+        sizes = [input_size] + [outputs] * (num_layers - 1)
+        self.layers = [self._layer(size) for size in sizes]
+
+    def _layer(self, inputs: int) -> Any:
+        if self._both:
+            return {"forward": _Part(self, inputs), "backward": _Part(self, inputs)}
+        return _Part(self, inputs)
+
+    def _weights(self, inputs: int) -> dict[str, mx.array]:
+        rows, bound = self._gates * self._hidden, 1 / math.sqrt(self._hidden)
+        made = {
+            self._names[0]: _uniform(bound, rows, inputs),
+            self._names[1]: _uniform(bound, rows, self._projection or self._hidden),
+        }
+        if self._projection:
+            made["Wr"] = _uniform(bound, self._projection, self._hidden)
+        if self._bias:
+            made.update(self._biases(bound))
+        return made
+
+    def _biases(self, bound: float) -> dict[str, mx.array]:
+        return {"bias": _uniform(bound, self._gates * self._hidden)}
+
+    def _inputs(self, weights: Weights, x: mx.array) -> mx.array:
+        """The part of the gates that does not depend on the state, for all steps at once."""
+        y = x @ weights[self._names[0]].T
+        return y + weights["bias"] if "bias" in weights else y
+
+    def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
+        raise NotImplementedError
+
+    def _run(self, weights: Weights, x: mx.array, state: State, backward: bool):
+        gates = self._inputs(weights, x)
+        steps = range(x.shape[0])
+        outputs = [None] * x.shape[0]
+        for i in reversed(steps) if backward else steps:
+            state = self._step(weights, gates[i], state)
+            outputs[i] = state[0]
+        return mx.stack(outputs), state
+
+    def _parts(self) -> list[list[Weights]]:
+        if "layers" not in self:
+            return [[self]]
+        return [
+            list(p.values()) if isinstance(p, dict) and self._both else [p] for p in self.layers
+        ]
+
+    def _zeros(self, batch: int, dtype: mx.Dtype) -> State:
+        count = self._depth * (2 if self._both else 1)
+        first = mx.zeros((count, batch, self._projection or self._hidden), dtype)
+        return (first, mx.zeros((count, batch, self._hidden), dtype))[: self._states]
+
+    def _forward(self, x: mx.array, initial: State | None):
+        single = x.ndim == 2
+        if single:
+            x = x[:, None]
+            initial = initial and tuple(s[:, None] for s in initial)
+        elif self._batch_first:
+            x = x.swapaxes(0, 1)
+        initial = initial or self._zeros(x.shape[1], x.dtype)
+        last: list[State] = []
+        for depth, parts in enumerate(self._parts()):
+            if depth and self._dropout and self.training:
+                x = nn.Dropout(self._dropout)(x)
+            results = []
+            for part, backward in zip(parts, (False, True), strict=False):
+                y, state = self._run(part, x, tuple(s[len(last)] for s in initial), backward)
+                results.append(y)
+                last.append(state)
+            x = mx.concatenate(results, axis=-1) if len(results) > 1 else results[0]
+        final = tuple(mx.stack(list(states)) for states in zip(*last, strict=True))
+        if single:
+            return x[:, 0], tuple(s[:, 0] for s in final)
+        return (x.swapaxes(0, 1) if self._batch_first else x), final
+
+
+class RNN(_Recurrent):
+    """torch.nn.RNN: x (L, B, D) or (B, L, D) or (L, D), h (layers, B, H) -> output, h_n."""
+
+    _names = ("Wxh", "Whh")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
+        self._activation = {"tanh": mx.tanh, "relu": nn.relu}[nonlinearity]
+
+    def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
+        return (self._activation(gates + state[0] @ weights["Whh"].T),)
+
+    def __call__(self, x: mx.array, h: mx.array | None = None) -> tuple[mx.array, mx.array]:
+        y, (last,) = self._forward(x, None if h is None else (h,))
+        return y, last
+
+
+class LSTM(_Recurrent):
+    """torch.nn.LSTM: x, (h, c) -> output, (h_n, c_n); with proj_size, h has that size."""
+
+    _gates, _states = 4, 2
+
+    def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
+        h, c = state
+        i, f, g, o = mx.split(gates + h @ weights["Wh"].T, 4, axis=-1)
+        c = mx.sigmoid(f) * c + mx.sigmoid(i) * mx.tanh(g)
+        h = mx.sigmoid(o) * mx.tanh(c)
+        return (h @ weights["Wr"].T if "Wr" in weights else h), c
+
+    def __call__(self, x: mx.array, state: State | None = None) -> tuple[mx.array, State]:
+        return self._forward(x, state)
+
+
+class GRU(_Recurrent):
+    """torch.nn.GRU: x, h -> output, h_n. `bhn`, inside the reset gate, is a parameter apart."""
+
+    _gates = 3
+
+    def _biases(self, bound: float) -> dict[str, mx.array]:
+        return {"b": _uniform(bound, 3 * self._hidden), "bhn": _uniform(bound, self._hidden)}
+
+    def _inputs(self, weights: Weights, x: mx.array) -> mx.array:
+        y = x @ weights["Wx"].T
+        return y + weights["b"] if "b" in weights else y
+
+    def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
+        (h,) = state
+        xr, xz, xn = mx.split(gates, 3, axis=-1)
+        hr, hz, hn = mx.split(h @ weights["Wh"].T, 3, axis=-1)
+        if "bhn" in weights:
+            hn = hn + weights["bhn"]
+        z = mx.sigmoid(xz + hz)
+        n = mx.tanh(xn + mx.sigmoid(xr + hr) * hn)
+        return ((1 - z) * n + z * h,)
+
+    def __call__(self, x: mx.array, h: mx.array | None = None) -> tuple[mx.array, mx.array]:
+        y, (last,) = self._forward(x, None if h is None else (h,))
+        return y, last

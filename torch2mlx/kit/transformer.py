@@ -1,0 +1,175 @@
+"""torch.nn's Transformer layers, on mlx.nn's parameter names (attention, ln1, linear1, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from torch2mlx.kit.attention import MultiheadAttention
+
+Activation = Callable[[mx.array], mx.array]
+_NAMED = {"relu": nn.relu, "gelu": nn.gelu}
+
+
+class _Layer(nn.Module):
+    """The feed-forward part that both kinds of layers share."""
+
+    def _build(self, d_model, nhead, dim_feedforward, dropout, activation, eps, norm_first, bias):
+        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias)
+        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias)
+        self._norm = lambda: nn.LayerNorm(d_model, eps=eps, bias=bias)
+        self._activation = _NAMED[activation] if isinstance(activation, str) else activation
+        self._norm_first, self._rate = norm_first, dropout
+
+    def _drop(self, x: mx.array) -> mx.array:
+        return nn.Dropout(self._rate)(x) if self._rate and self.training else x
+
+    def _feed(self, x: mx.array) -> mx.array:
+        return self._drop(self.linear2(self._drop(self._activation(self.linear1(x)))))
+
+    def _residual(self, x: mx.array, norm: nn.Module, block: Activation) -> mx.array:
+        return x + block(norm(x)) if self._norm_first else norm(x + block(x))
+
+
+class TransformerEncoderLayer(_Layer):
+    """torch.nn.TransformerEncoderLayer. src: (L, N, E), or (N, L, E) with `batch_first`."""
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.attention = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first)
+        self._build(
+            d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias
+        )
+        self.ln1, self.ln2 = self._norm(), self._norm()
+
+    def __call__(
+        self,
+        src: mx.array,
+        src_mask: mx.array | None = None,
+        src_key_padding_mask: mx.array | None = None,
+    ) -> mx.array:
+        attend = lambda x: self._drop(  # noqa: E731
+            self.attention(x, x, x, src_key_padding_mask, False, src_mask)[0]
+        )
+        return self._residual(self._residual(src, self.ln1, attend), self.ln2, self._feed)
+
+
+class TransformerDecoderLayer(_Layer):
+    """torch.nn.TransformerDecoderLayer. tgt: (T, N, E), memory: (S, N, E), or batch first."""
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        make = lambda: MultiheadAttention(  # noqa: E731
+            d_model, nhead, dropout, bias, batch_first=batch_first
+        )
+        self.self_attention, self.cross_attention = make(), make()
+        self._build(
+            d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias
+        )
+        self.ln1, self.ln2, self.ln3 = self._norm(), self._norm(), self._norm()
+
+    def __call__(
+        self,
+        tgt: mx.array,
+        memory: mx.array,
+        tgt_mask: mx.array | None = None,
+        memory_mask: mx.array | None = None,
+        tgt_key_padding_mask: mx.array | None = None,
+        memory_key_padding_mask: mx.array | None = None,
+    ) -> mx.array:
+        own = lambda x: self._drop(  # noqa: E731
+            self.self_attention(x, x, x, tgt_key_padding_mask, False, tgt_mask)[0]
+        )
+        cross = lambda x: self._drop(  # noqa: E731
+            self.cross_attention(x, memory, memory, memory_key_padding_mask, False, memory_mask)[0]
+        )
+        x = self._residual(tgt, self.ln1, own)
+        return self._residual(self._residual(x, self.ln2, cross), self.ln3, self._feed)
+
+
+class _Stack(nn.Module):
+    def __init__(self, layers: list[nn.Module], norm: nn.Module | None) -> None:
+        super().__init__()
+        self.layers = layers
+        if norm is not None:
+            self.ln = norm
+
+    def __call__(self, x: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+        for layer in self.layers:
+            x = layer(x, *args, **kwargs)
+        return self.ln(x) if "ln" in self else x
+
+
+class TransformerEncoder(_Stack):
+    """torch.nn.TransformerEncoder over given layers; `norm` is optional, as in torch."""
+
+
+class TransformerDecoder(_Stack):
+    """torch.nn.TransformerDecoder over given layers; `norm` is optional, as in torch."""
+
+
+class Transformer(nn.Module):
+    """torch.nn.Transformer: src (S, N, E), tgt (T, N, E) -> (T, N, E), or batch first."""
+
+    def __init__(
+        self,
+        d_model: int = 512,
+        nhead: int = 8,
+        num_encoder_layers: int = 6,
+        num_decoder_layers: int = 6,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        options = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps)
+        options += (batch_first, norm_first, bias)
+        norm = lambda: nn.LayerNorm(d_model, eps=layer_norm_eps, bias=bias)  # noqa: E731
+        encoder = [TransformerEncoderLayer(*options) for _ in range(num_encoder_layers)]
+        decoder = [TransformerDecoderLayer(*options) for _ in range(num_decoder_layers)]
+        self.encoder = TransformerEncoder(encoder, norm())
+        self.decoder = TransformerDecoder(decoder, norm())
+
+    def __call__(
+        self,
+        src: mx.array,
+        tgt: mx.array,
+        src_mask: mx.array | None = None,
+        tgt_mask: mx.array | None = None,
+        memory_mask: mx.array | None = None,
+        src_key_padding_mask: mx.array | None = None,
+        tgt_key_padding_mask: mx.array | None = None,
+        memory_key_padding_mask: mx.array | None = None,
+    ) -> mx.array:
+        memory = self.encoder(src, src_mask, src_key_padding_mask)
+        padding = (tgt_key_padding_mask, memory_key_padding_mask)
+        return self.decoder(tgt, memory, tgt_mask, memory_mask, *padding)
