@@ -5,7 +5,6 @@ read (checkpoint) -> types (weights.typing) -> plan (weight_converter) -> write 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import time
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from torch2mlx import load
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import ConversionError, StateDictMismatchError, UnmappedLayersError
+from torch2mlx.optional import installed
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.state_dict import nest
@@ -248,4 +248,4 @@ def revert(
 
 
 def _has_torch(framework: str | None) -> bool:
-    return framework == "torch" or importlib.util.find_spec("torch") is not None
+    return framework == "torch" or installed("torch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 
 from torch2mlx import _core
 from torch2mlx.errors import CheckpointError, NotConvertedError
+from torch2mlx.optional import installed
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import read_safetensors
-from torch2mlx.write.marker import KEY, read_marker
+from torch2mlx.write.marker import read_marker
 
 _PLAIN_VIEW = {"bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
 #: What mx.load cannot read (it refuses the whole file) or reads as another dtype.
@@ -65,7 +65,7 @@ def array(tensor: _core.Tensor) -> np.ndarray[Any, Any]:
 
 def default_framework() -> str:
     """ "mlx" where it is installed, else "numpy"."""
-    return "mlx" if importlib.util.find_spec("mlx") else "numpy"
+    return "mlx" if installed("mlx") else "numpy"
 
 
 def _mlx_array(mx: Any, tensor: _core.Tensor) -> Any:
@@ -101,14 +101,3 @@ def expand_ties(arrays: dict[str, Any], ties: Mapping[str, str], path: Path) -> 
             raise CheckpointError(f"{path}: {name!r} is tied to {first!r}, which is not there")
         arrays[name] = arrays[first]
     return arrays
-
-
-__all__ = [
-    "KEY",
-    "array",
-    "converted_files",
-    "default_framework",
-    "expand_ties",
-    "mlx_arrays",
-    "open_converted",
-]

@@ -232,7 +232,12 @@ class ConversionReport:
         lines.append(f"{changed} rewritten, {len(self.ties)} tied, {len(self.dropped)} dropped")
         if self.sidecar:
             lines.append(f"originals that MLX has no place for: {self.sidecar}")
-        lines += [f"dropped {key}: {reason}" for key, reason in self.dropped.items()]
+        by_reason: dict[str, list[str]] = {}
+        for key, reason in self.dropped.items():
+            by_reason.setdefault(reason, []).append(key)
+        for reason, keys in by_reason.items():
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            lines.append(f"dropped {', '.join(keys[:3])}{more}: {reason}")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -31,7 +31,8 @@ t2m_where_name(t2m_where *where, const void *name, size_t length)
 {
     if (length >= sizeof where->name) {
         length = sizeof where->name - 1;
-        while (length > 0 && (((const uint8_t *)name)[length] & 0xc0) == 0x80) {
+        while (length > 0 &&
+               (((const uint8_t *)name)[length] & 0xc0) == 0x80) {
             length--;
         }
     }

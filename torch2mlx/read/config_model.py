@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 from torch2mlx.errors import CheckpointError
+from torch2mlx.optional import installed
 from torch2mlx.read.directory import read_json
 
 
@@ -20,7 +20,7 @@ def find_config(files: tuple[str, ...]) -> Path | None:
 
 def can_build() -> bool:
     """Whether torch and transformers are installed; neither is imported."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+    return installed("torch") and installed("transformers")
 
 
 def build(config: Path) -> Any | None:

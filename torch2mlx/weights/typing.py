@@ -31,7 +31,7 @@ class Typed:
     tensors: Mapping[str, TensorSource]
     tree: ModuleTree
     actions: Mapping[str, Move | Drop]
-    known: bool  # whether layer types are known at all
+    known: bool  # whether the types of all modules are known
     notes: tuple[str, ...] = ()
 
 
@@ -142,7 +142,7 @@ def from_keys(checkpoint: Checkpoint, rules: Mapping[str, Any] | None) -> Typed:
     known = any(record.kinds != (UNTYPED,) for record in records.values())
     actions = {**_counters(records), **actions}
     notes = () if known else ("layer types unknown: tensors were copied as they are",)
-    return Typed(tensors, ModuleTree(_with_folds(records)), actions, known, notes)
+    return Typed(tensors, ModuleTree(_with_folds(records)), actions, False, notes)
 
 
 def from_module(

@@ -1,0 +1,1 @@
+"""Real networks in plain MLX, for converted weights to be loaded into."""
