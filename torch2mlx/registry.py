@@ -11,7 +11,21 @@ from dataclasses import dataclass, field, replace
 
 from torch2mlx.types import ModuleRecord
 from torch2mlx.weights import table
-from torch2mlx.weights.actions import Rule, entry_action
+from torch2mlx.weights.actions import Drop, Merge, Move, On, Rule, Split, entry_action
+
+__all__ = [
+    "Drop",
+    "LayerSpec",
+    "Merge",
+    "Move",
+    "On",
+    "Split",
+    "class_name",
+    "lookup",
+    "register",
+    "registered_names",
+    "unregister",
+]
 
 Children = Mapping[str, str] | Callable[[ModuleRecord], Mapping[str, str]]
 

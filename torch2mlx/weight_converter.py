@@ -10,7 +10,6 @@ from torch2mlx.errors import ConversionError, KeyCollisionError
 from torch2mlx.types import (
     Deferred,
     Fold,
-    ModuleTree,
     Piece,
     Plan,
     TensorSource,
@@ -28,7 +27,10 @@ _SIDECAR = ("s",)
 
 @dataclass(frozen=True)
 class Effective:
-    """A tensor as a rule sees it: straight from the checkpoint, or folded from others."""
+    """A tensor as a rule sees it: straight from the checkpoint, or folded from others.
+
+    `keys` are names in the checkpoint as it came, wrappers' prefixes included.
+    """
 
     source: TensorSource
     keys: tuple[str, ...]
@@ -49,8 +51,8 @@ def _identity(source: TensorSource, rule: str) -> tuple[object, ...]:
 
 def _fold(fold: Fold, owner: Owner, typed: Typed) -> Effective:
     """The tensor that a fold computes; shape and dtype are those of one of its sources."""
-    keys = tuple(owner.keys[name] for name in fold.sources)
-    sources = [typed.tensors[key] for key in keys]
+    sources = [typed.tensors[owner.keys[name]] for name in fold.sources]
+    keys = tuple(source.key for source in sources)
     name = f"{owner.record.path}.{fold.name}".lstrip(".")
     if fold.how == "module":
         compute = typed.tree.compute
@@ -76,23 +78,22 @@ class _OwnerPlan:
 
     def run(self) -> _OwnerPlan:
         owner, typed = self.owner, self.typed
-        tensors = {n: Effective(typed.tensors[k], (k,)) for n, k in owner.keys.items()}
+        given = {name: typed.tensors[key] for name, key in owner.keys.items()}
+        tensors = {name: Effective(source, (source.key,)) for name, source in given.items()}
         for fold in owner.record.folds:
             if all(name in tensors for name in fold.sources):
                 folded = _fold(fold, owner, typed)
                 for name in fold.sources:
                     self._keep(tensors.pop(name), f"folded into {fold.name}: {fold.how}")
                 tensors[fold.name] = folded
-        chosen = [
-            On(n, typed.actions[e.keys[0]])
-            for n, e in tensors.items()
-            if e.keys[0] in typed.actions
-        ]
-        shapes = {
-            n: e.source.shape for n, e in tensors.items() if n not in {c.name for c in chosen}
+        chosen = {
+            name: On(name, typed.actions[key])
+            for name, key in owner.keys.items()
+            if name in tensors and key in typed.actions
         }
+        shapes = {n: e.source.shape for n, e in tensors.items() if n not in chosen}
         rule = owner.spec.weights if owner.spec else {}
-        for action in (*chosen, *rule_actions(rule, owner.record, shapes)):
+        for action in (*chosen.values(), *rule_actions(rule, owner.record, shapes)):
             self._apply(action, tensors)
         return self
 
@@ -233,13 +234,13 @@ def _tie(pieces: Iterable[Piece]) -> tuple[list[Piece], dict[str, str]]:
     return kept, ties
 
 
-def _absent_ties(tree: ModuleTree, resolver: Resolver, pieces: list[Piece]) -> dict[str, str]:
+def _absent_ties(typed: Typed, resolver: Resolver, pieces: list[Piece]) -> dict[str, str]:
     """Targets of tied tensors that the checkpoint left out because it has the other name."""
     by_source = {piece.sources: piece for piece in pieces}
     ties = {}
-    for absent, present in tree.ties.items():
+    for absent, present in typed.tree.ties.items():
         path, name = resolver.locate(absent)
-        piece = by_source.get((present,))
+        piece = by_source.get((typed.tensors[present].key,))
         if piece is not None and piece.rule == "copy":
             ties[resolver.prefix(path) + name] = piece.target
     return ties
@@ -252,7 +253,7 @@ def _cast(pieces: Iterable[Piece], dtype: str | None) -> Iterator[Piece]:
 
 
 def _sidecar(typed: Typed, traces: Mapping[str, Trace]) -> tuple[Piece, ...]:
-    kept = [typed.tensors[t.key] for t in traces.values() if t.recipe == _SIDECAR]
+    kept = [s for s in typed.tensors.values() if traces[s.key].recipe == _SIDECAR]
     return tuple(
         Piece(s.key, s.shape, s.dtype, (s.key,), "copy", s.load, isinstance(s, Deferred))
         for s in kept
@@ -263,7 +264,7 @@ def _wrapper_owned(owner: Owner, typed: Typed, traces: dict[str, Trace]) -> None
     for key in owner.keys.values():
         source = typed.tensors[key]
         reason = f"belongs to the wrapper {owner.record.kinds[0].rpartition('.')[2]}"
-        traces[key] = Trace(key, source.dtype, source.shape, _SIDECAR, reason)
+        traces[source.key] = Trace(source.key, source.dtype, source.shape, _SIDECAR, reason)
 
 
 def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
@@ -285,8 +286,8 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     if not pieces:
         raise ConversionError("there is not a single tensor to convert")
     _check_targets(pieces)
-    absent = _absent_ties(typed.tree, resolver, pieces)
+    absent = _absent_ties(typed, resolver, pieces)
     pieces, ties = _tie(_cast(pieces, dtype))
-    ordered = tuple(traces[key] for key in typed.tensors)
+    ordered = tuple(traces[source.key] for source in typed.tensors.values())
     aliases = {**{k: ties.get(first, first) for k, first in absent.items()}, **ties}
     return Plan(tuple(pieces), ordered, aliases, _sidecar(typed, traces), typed.notes)

@@ -18,6 +18,7 @@
 #define DIRECT 65536u
 
 #define MAX_THREADS  8
+#define LONG_SPANS   16 /* from here on the caller hears of progress */
 #define MIN_SPAN     4096
 #define TICK_NANOSEC 50000000
 
@@ -181,8 +182,8 @@ produce(worker *w, size_t job, uint64_t item, uint64_t n, uint8_t *dst)
         return;
     }
     if (p->plan.dense) {
-        t2m_cast(j->to, dst, j->from,
-                 p->plan.data + item * p->from_bytes, n, simd);
+        t2m_cast(j->to, dst, j->from, p->plan.data + item * p->from_bytes, n,
+                 simd);
         return;
     }
     uint64_t step = CAST_BLOCK / p->from_bytes;
@@ -255,8 +256,7 @@ run_span(worker *w, place at, uint64_t length)
 #if defined(__linux__)
     if (!error && to_file && r->options->flush) {
         sync_file_range(r->target->fd, (off_t)at.offset,
-                        (off_t)(w->offset - at.offset),
-                        SYNC_FILE_RANGE_WRITE);
+                        (off_t)(w->offset - at.offset), SYNC_FILE_RANGE_WRITE);
     }
 #endif
     return error;
@@ -349,14 +349,14 @@ thread_count(const t2m_exec_options *options, uint64_t bytes, size_t span)
     return n < 1 ? 1 : (int)n;
 }
 
-/* Starts the threads; a plan of one span runs on this one. */
+/* Starts the threads; a plan of a few spans that asks for one runs here. */
 static void
-run_all(run *r, int threads)
+run_all(run *r, int threads, int is_long)
 {
     pthread_t ids[MAX_THREADS];
     int started = 0;
 
-    if (threads > 1) {
+    if (threads > 1 || is_long) {
         r->running = threads;
         while (started < threads &&
                pthread_create(&ids[started], NULL, thread_main, r) == 0) {
@@ -421,8 +421,13 @@ t2m_exec(const t2m_job *jobs, size_t count, const t2m_target *target,
     status = prepare_jobs(jobs, count, ready, bad);
     if (status == T2M_OK) {
         r.ready = ready;
-        run_all(&r, thread_count(options, bytes, r.span));
+        run_all(&r, thread_count(options, bytes, r.span),
+                bytes / r.span >= LONG_SPANS);
         status = r.status;
+        if (status == T2M_OK && options->progress &&
+            options->progress(options->context, bytes)) {
+            status = T2M_CANCELLED;
+        }
         *os_error = r.os_error;
     }
 done:

@@ -1,7 +1,8 @@
 """For every layer kind: convert, load strictly, run both, compare every output; then revert."""
 
 import pytest
-from support import assert_same_state, close, need
+
+from tests.support import assert_same_state, close, need
 
 need("torch", "mlx.core")
 

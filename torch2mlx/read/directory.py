@@ -10,6 +10,7 @@ from typing import Any
 from torch2mlx.errors import AmbiguousCheckpointError, CheckpointError
 
 MAX_INDEX_BYTES = 100_000_000
+_NO_NAMES = ("", ".", "..")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<parts>\d+)\.\w+")
 
@@ -34,7 +35,12 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(found, dict) or not found:
         raise CheckpointError(f"{index}: has no weight_map")
     for key, name in found.items():
-        if not isinstance(name, str) or Path(name).name != name or "\\" in name or name in ".":
+        if (
+            not isinstance(name, str)
+            or Path(name).name != name
+            or "\\" in name
+            or name in _NO_NAMES
+        ):
             raise CheckpointError(f"{index}: {key!r} points to {name!r}, not a file beside it")
     return found
 

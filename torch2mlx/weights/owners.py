@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch2mlx.registry import LayerSpec, lookup
 from torch2mlx.types import Coverage, ModuleRecord
 
+_PLAIN = "torch.nn.Module"  # itself: a namespace, no layer
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -101,7 +103,7 @@ class Resolver:
             elif spec is not None and not spec.container and not spec.transparent:
                 inside.add(path)
                 total += 1
-            elif spec is None and path and not record.children:
+            elif spec is None and path and not record.children and record.kinds[0] != _PLAIN:
                 total += 1
                 unmapped.append(record.kinds[0].rpartition(".")[2])
         return Coverage(total, total - len(unmapped), tuple(sorted(set(unmapped))))

@@ -92,6 +92,8 @@ def undo(tensors: Mapping[str, _core.Tensor], plan: Mapping[str, Any], path: Pat
             if piece.dtype != dtype:
                 inexact.append(key)
             pieces.append(replace(piece, dtype=dtype))
+    except RevertError:
+        raise
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise RevertError(f"{path}: its plan is damaged: {error}") from error
     return Reverted(tuple(pieces), plan.get("values", {}), tuple(inexact))

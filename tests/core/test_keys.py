@@ -1,0 +1,118 @@
+"""nest and flatten against mlx.utils, key by key."""
+
+import pytest
+
+from tests.support import need
+
+need("mlx.core", "hypothesis")
+
+import mlx.utils
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torch2mlx import flatten, nest
+from torch2mlx.errors import KeyCollisionError
+
+
+def test_the_examples_of_a_model():
+    tensors = {"a.0.weight": 1, "a.0.bias": 2, "a.1.weight": 3, "b": 4}
+    assert nest(tensors) == {
+        "a": [{"weight": 1, "bias": 2}, {"weight": 3}],
+        "b": 4,
+    }
+    assert flatten(nest(tensors)) == tensors
+
+
+def test_without_lists():
+    assert nest({"a.0.w": 1, "a.1.w": 2}, lists=False) == {"a": {"0": {"w": 1}, "1": {"w": 2}}}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [""],
+        ["a."],
+        [".a"],
+        ["a..b"],
+        ["0"],
+        ["2", "0"],
+        ["0.a", "3.b"],
+        ["a.1", "a.0"],
+        ["a.1", "a.x"],
+        ["a.x", "a.1"],
+        ["-1.a"],
+        ["1_0.a", "0.b"],
+        [" 1.a"],
+        ["²"],
+        ["é.ü", "é.0"],
+        ["a", "a.b"],
+        ["a.b", "a"],
+    ],
+)
+def test_odd_keys_like_mlx(keys):
+    pairs = [(key, i) for i, key in enumerate(keys)]
+    try:
+        expected = mlx.utils.tree_unflatten(pairs)
+    except (KeyError, ValueError, RecursionError, IndexError) as error:
+        with pytest.raises((KeyCollisionError, ValueError, type(error))):
+            nest(dict(pairs))
+    else:
+        assert nest(dict(pairs)) == expected
+
+
+component = st.sampled_from(["a", "b", "weight", "0", "1", "2", "10", "x1", ""])
+keys = st.lists(st.lists(component, min_size=1, max_size=4).map(".".join), unique=True, max_size=12)
+
+
+@given(keys)
+def test_any_keys_like_mlx(names):
+    pairs = [(name, i) for i, name in enumerate(names)]
+    if not pairs:
+        return
+    try:
+        found = nest(dict(pairs))
+    except KeyCollisionError:  # where MLX would call itself without end
+        with pytest.raises(RecursionError):
+            mlx.utils.tree_unflatten(pairs)
+    else:
+        assert found == mlx.utils.tree_unflatten(pairs)
+
+
+leaves = st.integers() | st.none() | st.text(max_size=3)
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from(["a", "b.c", "0", "d"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(trees, st.sampled_from(["", "model"]))
+def test_any_tree_flattens_like_mlx(tree, prefix):
+    assert list(flatten(tree, prefix).items()) == list(
+        dict(mlx.utils.tree_flatten(tree, prefix)).items()
+    )
+
+
+def test_is_leaf_stops_the_walk():
+    tree = {"a": [1, 2], "b": {"c": 3}}
+    stop = lambda value: isinstance(value, list)
+    assert flatten(tree, is_leaf=stop) == dict(mlx.utils.tree_flatten(tree, is_leaf=stop))
+
+
+def test_a_failing_is_leaf_is_reported():
+    with pytest.raises(ZeroDivisionError):
+        flatten({"a": 1}, is_leaf=lambda value: 1 / 0)
+
+
+def test_depth_is_limited_not_crashed():
+    with pytest.raises(ValueError):
+        nest({".".join(["a"] * 1_000_000): 1})
+    tree = current = {}
+    for _ in range(100_000):
+        current["a"] = current = {}
+    with pytest.raises((RecursionError, ValueError)):
+        flatten(tree)
