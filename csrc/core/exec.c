@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +17,9 @@
 
 /* A dense part at least this long is written from where it lies. */
 #define DIRECT 65536u
+
+/* Pages of mapped sources are given back after this many bytes of output. */
+#define WINDOW (64u << 20)
 
 #define MAX_THREADS  8
 #define LONG_SPANS   16 /* from here on the caller hears of progress */
@@ -45,7 +49,9 @@ typedef struct {
     pthread_cond_t changed;
     place next;
     uint64_t done;
-    int running; /* threads that have not ended */
+    uint64_t held;   /* bytes made since pages were given back */
+    size_t released; /* jobs before this one hold no pages */
+    int running;     /* threads that have not ended */
     t2m_status status;
     int os_error;
 } run;
@@ -216,11 +222,13 @@ write_direct(worker *w, size_t job, uint64_t item, uint64_t bytes)
     return error;
 }
 
-/* Does one span; returns 0 or errno. */
+/* Does one span and leaves in `job` of *start where it ended; returns 0 or
+   errno. */
 static int
-run_span(worker *w, place at, uint64_t length)
+run_span(worker *w, place *start, uint64_t length)
 {
     run *r = w->r;
+    place at = *start;
     int to_file = r->target->fd >= 0;
     int error = 0;
 
@@ -247,7 +255,7 @@ run_span(worker *w, place at, uint64_t length)
             w->filled += bytes;
         }
         length -= bytes;
-        at.job++;
+        start->job = at.job++;
         at.item = 0;
     }
     if (!error && to_file) {
@@ -262,16 +270,57 @@ run_span(worker *w, place at, uint64_t length)
     return error;
 }
 
+/* Gives the pages of a job's mapped source back; they stay in the system's
+   cache, and reading them again brings them back. */
 static void
-report(run *r, t2m_status status, int os_error, uint64_t bytes)
+release(const t2m_job *job)
 {
+    const t2m_view *v = &job->view;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t low = (uintptr_t)v->data, high = low;
+
+    if (job->source_fd < 0) {
+        return;
+    }
+    for (int i = 0; i < v->rank; i++) {
+        if (v->shape[i] == 0) {
+            return;
+        }
+        int64_t reach = (int64_t)(v->shape[i] - 1) * v->strides[i];
+        if (reach < 0) {
+            low -= (uintptr_t)-reach;
+        } else {
+            high += (uintptr_t)reach;
+        }
+    }
+    low -= low % page;
+    madvise((void *)low, high + 1 - low, MADV_DONTNEED);
+}
+
+/* Counts a finished span that ended in `job`; gives pages back when the
+   window is full. */
+static void
+report(run *r, t2m_status status, int os_error, uint64_t bytes, size_t job)
+{
+    size_t first = 0, last = 0;
+
     pthread_mutex_lock(&r->lock);
     r->done += bytes;
+    r->held += bytes;
+    if (r->held >= WINDOW && job >= r->released) {
+        first = r->released;
+        last = job + 1;
+        r->released = job;
+        r->held = 0;
+    }
     if (status != T2M_OK && r->status == T2M_OK) {
         r->status = status;
         r->os_error = os_error;
     }
     pthread_mutex_unlock(&r->lock);
+    for (; first < last; first++) {
+        release(&r->jobs[first]);
+    }
 }
 
 static void
@@ -284,11 +333,11 @@ work(run *r)
     w.block = malloc(CAST_BLOCK);
     w.buffer = r->target->fd >= 0 ? malloc(r->span) : NULL;
     if (!w.block || (r->target->fd >= 0 && !w.buffer)) {
-        report(r, T2M_NO_MEMORY, 0, 0);
+        report(r, T2M_NO_MEMORY, 0, 0, 0);
     }
     while (take_span(r, &at, &length)) {
-        int error = run_span(&w, at, length);
-        report(r, error ? T2M_IO : T2M_OK, error, length);
+        int error = run_span(&w, &at, length);
+        report(r, error ? T2M_IO : T2M_OK, error, length, at.job);
     }
     free(w.block);
     free(w.buffer);
@@ -424,6 +473,9 @@ t2m_exec(const t2m_job *jobs, size_t count, const t2m_target *target,
         run_all(&r, thread_count(options, bytes, r.span),
                 bytes / r.span >= LONG_SPANS);
         status = r.status;
+        for (size_t i = r.released; i < count; i++) {
+            release(&jobs[i]);
+        }
         if (status == T2M_OK && options->progress &&
             options->progress(options->context, bytes)) {
             status = T2M_CANCELLED;

@@ -160,8 +160,9 @@ def test_wrappers_leave_no_prefix(name, wrap, out):
 def test_prefixed_state_dicts_fit_the_plain_module(prefix, out):
     net = Net()
     state = {prefix + key: value for key, value in net.state_dict().items()}
-    _, found, _ = round_trip(state, out, module=net)
+    _, found, back = round_trip(state, out, module=net)
     assert set(found) == EXPECTED
+    assert_same_state(back, state)
 
 
 def test_wrappers_inside_a_model(out):
@@ -223,7 +224,7 @@ class Stateful(nn.Linear):
 @pytest.mark.parametrize("value", [{"step": 3, "names": ["a", None]}, torch.tensor([1.5]), 7])
 def test_extra_state_survives(value, out):
     net = nn.Sequential(Stateful(value))
-    _, found, state = round_trip(net, out)
+    _, _, state = round_trip(net, out)
     expected = net.state_dict()
     assert set(state) == set(expected)
     extra = state["0._extra_state"]
