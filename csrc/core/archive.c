@@ -41,8 +41,7 @@ find_pickle(archive *a)
         size_t prefix = e->name_length - 8;
         if (!ends_with(e, "data.pkl") ||
             (prefix > 0 &&
-             memchr(e->name, '/', e->name_length) !=
-                 e->name + prefix - 1)) {
+             memchr(e->name, '/', e->name_length) != e->name + prefix - 1)) {
             continue;
         }
         a->prefix = e->name;
@@ -95,8 +94,8 @@ resolve(archive *a, t2m_storage *s)
     if (s->has_view) {
         return T2M_PT_BAD_STORAGE;
     }
-    size_t item = s->dtype >= 0 ? t2m_dtype_get((t2m_dtype)s->dtype)->bytes
-                                : 1;
+    size_t item =
+        s->dtype >= 0 ? t2m_dtype_get((t2m_dtype)s->dtype)->bytes : 1;
     if (t2m_mul(s->numel, item, &bytes)) {
         return T2M_OVERFLOW;
     }
@@ -125,8 +124,8 @@ read_pickle(archive *a, t2m_pickle *out)
     if ((status = t2m_zip_check(a->file, e)) != T2M_OK) {
         return status;
     }
-    status = t2m_pickle_load(a->file + e->data, e->length, out, &used,
-                             a->where);
+    status =
+        t2m_pickle_load(a->file + e->data, e->length, out, &used, a->where);
     a->where->offset += e->data;
     return status;
 }

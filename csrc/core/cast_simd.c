@@ -21,6 +21,7 @@ find(const row *rows, size_t n, t2m_dtype to, t2m_dtype from)
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 
 /* AVX512_BF16's own conversion treats subnormals as zero, so bfloat16 is
@@ -29,12 +30,11 @@ __attribute__((target("avx2"))) static inline __m256i
 round_bf16_avx2(__m256i b)
 {
     __m256i magnitude = _mm256_and_si256(b, _mm256_set1_epi32(0x7fffffff));
-    __m256i nan =
-        _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
-    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(b, 16),
-                                   _mm256_set1_epi32(1));
-    __m256i up = _mm256_add_epi32(
-        b, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
+    __m256i odd =
+        _mm256_and_si256(_mm256_srli_epi32(b, 16), _mm256_set1_epi32(1));
+    __m256i up =
+        _mm256_add_epi32(b, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
     __m256i quiet = _mm256_or_si256(b, _mm256_set1_epi32(0x400000));
     return _mm256_srli_epi32(_mm256_blendv_epi8(up, quiet, nan), 16);
 }
@@ -47,8 +47,8 @@ f32_bf16_avx2(uint8_t *dst, const uint8_t *src, uint64_t n)
         const __m256i *s = (const __m256i *)(src + i * 4);
         __m256i a = round_bf16_avx2(_mm256_loadu_si256(s));
         __m256i b = round_bf16_avx2(_mm256_loadu_si256(s + 1));
-        __m256i packed = _mm256_permute4x64_epi64(
-            _mm256_packus_epi32(a, b), 0xd8);
+        __m256i packed =
+            _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
         _mm256_storeu_si256((__m256i *)(dst + i * 2), packed);
     }
     return i;
@@ -72,10 +72,10 @@ f32_f16_avx2(uint8_t *dst, const uint8_t *src, uint64_t n)
     uint64_t i = 0;
     for (; i + 16 <= n; i += 16) {
         const float *s = (const float *)(const void *)(src + i * 4);
-        __m128i a = _mm256_cvtps_ph(_mm256_loadu_ps(s),
-                                    _MM_FROUND_TO_NEAREST_INT);
-        __m128i b = _mm256_cvtps_ph(_mm256_loadu_ps(s + 8),
-                                    _MM_FROUND_TO_NEAREST_INT);
+        __m128i a =
+            _mm256_cvtps_ph(_mm256_loadu_ps(s), _MM_FROUND_TO_NEAREST_INT);
+        __m128i b =
+            _mm256_cvtps_ph(_mm256_loadu_ps(s + 8), _MM_FROUND_TO_NEAREST_INT);
         _mm_storeu_si128((__m128i *)(dst + i * 2), a);
         _mm_storeu_si128((__m128i *)(dst + i * 2 + 16), b);
     }
@@ -88,8 +88,7 @@ f16_f32_avx2(uint8_t *dst, const uint8_t *src, uint64_t n)
     uint64_t i = 0;
     for (; i + 8 <= n; i += 8) {
         __m128i h = _mm_loadu_si128((const __m128i *)(src + i * 2));
-        _mm256_storeu_ps((float *)(void *)(dst + i * 4),
-                         _mm256_cvtph_ps(h));
+        _mm256_storeu_ps((float *)(void *)(dst + i * 4), _mm256_cvtph_ps(h));
     }
     return i;
 }
@@ -120,6 +119,14 @@ static const row avx512_rows[] = {
     {T2M_F16, T2M_F32, f32_f16_avx512},
 };
 
+/* clang's __builtin_cpu_supports does not know F16C: CPUID leaf 1, ECX 29. */
+static int
+has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+}
+
 t2m_cast_loop
 t2m_cast_fast(t2m_dtype to, t2m_dtype from)
 {
@@ -130,8 +137,7 @@ t2m_cast_fast(t2m_dtype to, t2m_dtype from)
     }
     if (!loop && __builtin_cpu_supports("avx2")) {
         loop = find(avx2_rows, COUNT(avx2_rows), to, from);
-        /* Every AVX2 processor has F16C; the kernel may still mask it. */
-        if (!loop && __builtin_cpu_supports("f16c")) {
+        if (!loop && has_f16c()) {
             loop = find(f16c_rows, COUNT(f16c_rows), to, from);
         }
     }
@@ -147,9 +153,8 @@ f32_bf16_neon(uint8_t *dst, const uint8_t *src, uint64_t n)
     uint64_t i = 0;
     for (; i + 4 <= n; i += 4) {
         uint32x4_t b = vreinterpretq_u32_u8(vld1q_u8(src + i * 4));
-        uint32x4_t nan =
-            vcgtq_u32(vandq_u32(b, vdupq_n_u32(0x7fffffffu)),
-                      vdupq_n_u32(0x7f800000u));
+        uint32x4_t nan = vcgtq_u32(vandq_u32(b, vdupq_n_u32(0x7fffffffu)),
+                                   vdupq_n_u32(0x7f800000u));
         uint32x4_t odd = vandq_u32(vshrq_n_u32(b, 16), vdupq_n_u32(1));
         uint32x4_t up = vaddq_u32(b, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
         uint32x4_t quiet = vorrq_u32(b, vdupq_n_u32(0x400000));

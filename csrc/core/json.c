@@ -128,8 +128,8 @@ escape(const uint8_t *p, size_t left, uint32_t *code)
     if (low < 0xdc00 || low > 0xdfff) {
         return 0;
     }
-    *code = 0x10000u + (((uint32_t)high & 0x3ff) << 10) +
-            ((uint32_t)low & 0x3ff);
+    *code =
+        0x10000u + (((uint32_t)high & 0x3ff) << 10) + ((uint32_t)low & 0x3ff);
     return 11;
 }
 

@@ -149,9 +149,8 @@ intern(builder *b, const char *text, size_t length, uint32_t *id)
 static t2m_status
 new_node(builder *b, uint32_t parent, uint32_t text_id, uint32_t *index)
 {
-    t2m_status status =
-        grow((void **)&b->out->nodes, &b->node_capacity, b->out->count,
-             sizeof *b->out->nodes);
+    t2m_status status = grow((void **)&b->out->nodes, &b->node_capacity,
+                             b->out->count, sizeof *b->out->nodes);
     if (status != T2M_OK) {
         return status;
     }
@@ -234,8 +233,7 @@ child_of_few(builder *b, uint32_t parent, uint32_t text_id, uint32_t *child)
         return status;
     }
     c = b->out->nodes[parent].first_child;
-    for (; c != T2M_NO_INDEX && status == T2M_OK;
-         c = b->out->nodes[c].next) {
+    for (; c != T2M_NO_INDEX && status == T2M_OK; c = b->out->nodes[c].next) {
         status = remember(b, c);
     }
     return status;
@@ -423,8 +421,8 @@ decide(t2m_key_tree *tree, t2m_key_node *node, t2m_number_reader reader,
     }
     node->is_list = 1;
     for (uint32_t i = 0; i < n; i++) {
-        order[i]->next = i + 1 < n ? (uint32_t)(order[i + 1] - tree->nodes)
-                                   : T2M_NO_INDEX;
+        order[i]->next =
+            i + 1 < n ? (uint32_t)(order[i + 1] - tree->nodes) : T2M_NO_INDEX;
     }
     if (n) {
         node->first_child = (uint32_t)(order[0] - tree->nodes);

@@ -77,10 +77,10 @@ is_little_endian(const t2m_pickle *p)
 static t2m_status
 take_header(cursor *c)
 {
-    static int (*const checks[])(const t2m_pickle *) = {
-        is_magic, is_version, is_little_endian};
-    static const t2m_status failures[] = {
-        T2M_LEGACY_MAGIC, T2M_LEGACY_HEADER, T2M_LEGACY_HEADER};
+    static int (*const checks[])(const t2m_pickle *) = {is_magic, is_version,
+                                                        is_little_endian};
+    static const t2m_status failures[] = {T2M_LEGACY_MAGIC, T2M_LEGACY_HEADER,
+                                          T2M_LEGACY_HEADER};
 
     for (int i = 0; i < 3; i++) {
         t2m_pickle p;
@@ -110,8 +110,9 @@ by_key(const void *a, const void *b)
     const t2m_storage *y = *(t2m_storage *const *)b;
     size_t n = x->key_length < y->key_length ? x->key_length : y->key_length;
     int c = memcmp(x->key, y->key, n);
-    return c ? c : (x->key_length > y->key_length) -
-                       (x->key_length < y->key_length);
+    return c ? c
+             : (x->key_length > y->key_length) -
+                   (x->key_length < y->key_length);
 }
 
 /* Finds the first of the sorted storages that has this key; returns its
@@ -195,8 +196,8 @@ take_storage(cursor *c, t2m_storage **sorted, size_t count,
     if (bytes > c->length - c->at) {
         return T2M_TRUNCATED;
     }
-    t2m_status status = assign(sorted, count, first, c->file + c->at, items,
-                               bytes);
+    t2m_status status =
+        assign(sorted, count, first, c->file + c->at, items, bytes);
     c->at += bytes;
     return status;
 }
@@ -215,8 +216,8 @@ take_storages(cursor *c, t2m_storage **sorted, size_t count)
     }
     for (uint32_t i = 0; status == T2M_OK && i < list->count; i++) {
         c->where->offset = c->at;
-        status = take_storage(c, sorted, count,
-                              &keys.nodes[list->as.items[i]]);
+        status =
+            take_storage(c, sorted, count, &keys.nodes[list->as.items[i]]);
     }
     t2m_pickle_free(&keys);
     if (status == T2M_OK && c->at != c->length) {

@@ -116,8 +116,7 @@ t2m_gather_prepare(const t2m_view *view, size_t itemsize,
     }
     plan->pair = choose_pair(plan);
     plan->dense = plan->count == 0 || plan->rank == 0 ||
-                  (plan->rank == 1 &&
-                   plan->strides[0] == (int64_t)itemsize);
+                  (plan->rank == 1 && plan->strides[0] == (int64_t)itemsize);
     return T2M_OK;
 }
 

@@ -107,8 +107,7 @@ plane_4_avx2(uint8_t *dst, int64_t ds, const uint8_t *src, uint64_t rows,
         for (uint64_t r = 0; r < whole; r += 8) {
             uint8_t *d = dst + (int64_t)r * ds + c * 4;
             for (uint64_t i = 0; i < tiled; i += 8) {
-                tile4_avx2(d + i * 4, ds, s + (int64_t)i * cs + r * 4,
-                           cs);
+                tile4_avx2(d + i * 4, ds, s + (int64_t)i * cs + r * 4, cs);
             }
             for (uint64_t k = r; k < r + 8 && tiled < n; k++) {
                 row_4(dst + (int64_t)k * ds + (c + tiled) * 4,
@@ -164,8 +163,7 @@ plane_2_sse2(uint8_t *dst, int64_t ds, const uint8_t *src, uint64_t rows,
         for (uint64_t r = 0; r < whole; r += 8) {
             uint8_t *d = dst + (int64_t)r * ds + c * 2;
             for (uint64_t i = 0; i < tiled; i += 8) {
-                tile2_sse2(d + i * 2, ds, s + (int64_t)i * cs + r * 2,
-                           cs);
+                tile2_sse2(d + i * 2, ds, s + (int64_t)i * cs + r * 2, cs);
             }
             for (uint64_t k = r; k < r + 8 && tiled < n; k++) {
                 row_2(dst + (int64_t)k * ds + (c + tiled) * 2,
@@ -179,8 +177,8 @@ plane_2_sse2(uint8_t *dst, int64_t ds, const uint8_t *src, uint64_t rows,
 }
 
 static const t2m_kernel fast_sse2[LANES] = {
-    {row_dense_1, plane_1}, {row_dense_2, plane_2_sse2},
-    {row_dense_4, plane_4}, {row_dense_8, plane_8},
+    {row_dense_1, plane_1},   {row_dense_2, plane_2_sse2},
+    {row_dense_4, plane_4},   {row_dense_8, plane_8},
     {row_dense_16, plane_16},
 };
 

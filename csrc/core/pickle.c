@@ -171,7 +171,9 @@ collect(t2m_machine *m, t2m_node_kind kind)
     size_t start = m->marks[m->mark_count - 1];
     t2m_status status = t2m_node_new(m->out, kind, &index);
     if (status == T2M_OK) {
-        status = extend(m, index, m->stack + start, m->depth - start);
+        /* an empty stack has no memory yet */
+        const uint32_t *items = m->stack ? m->stack + start : NULL;
+        status = extend(m, index, items, m->depth - start);
     }
     if (status == T2M_OK) {
         m->mark_count--;
@@ -203,8 +205,7 @@ collect_into(t2m_machine *m, t2m_node_kind kind)
         (kind == T2M_NODE_DICT && (m->depth - start) % 2)) {
         return T2M_PK_TYPE;
     }
-    t2m_status status =
-        extend(m, target, m->stack + start, m->depth - start);
+    t2m_status status = extend(m, target, m->stack + start, m->depth - start);
     m->mark_count--;
     m->depth = start;
     return status;
@@ -496,8 +497,8 @@ memo_put(t2m_machine *m, uint64_t slot)
     while (slot >= m->memo_capacity) {
         size_t old = m->memo_capacity;
         t2m_status status =
-            t2m_pickle_grow(m->out, (void **)&m->memo, &m->memo_capacity,
-                            old, sizeof *m->memo);
+            t2m_pickle_grow(m->out, (void **)&m->memo, &m->memo_capacity, old,
+                            sizeof *m->memo);
         if (status != T2M_OK) {
             return status;
         }
@@ -674,7 +675,7 @@ typedef struct {
 
 static const opcode opcodes[256] = {
 #define OP(name, byte, kind, act) [byte] = {do_##act, kind, 0},
-#define FORBID(name, byte) [byte] = {NULL, NONE, 1},
+#define FORBID(name, byte)        [byte] = {NULL, NONE, 1},
 #include "pickle_ops.def"
 #undef OP
 #undef FORBID
@@ -739,8 +740,8 @@ t2m_status
 t2m_pickle_load(const uint8_t *data, size_t length, t2m_pickle *out,
                 size_t *used, t2m_where *where)
 {
-    t2m_machine m = {.out = out, .data = data, .length = length,
-                     .where = where};
+    t2m_machine m = {
+        .out = out, .data = data, .length = length, .where = where};
     t2m_status status = T2M_OVERFLOW;
     uint64_t scaled;
 

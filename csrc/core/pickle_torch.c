@@ -149,8 +149,7 @@ rebuild_tensor(t2m_machine *m, uint32_t args, int v3, uint32_t *result)
             return T2M_PK_CALL;
         }
         t.dtype_name = globals[dtype->as.index].text;
-        t.dtype =
-            t2m_dtype_from_name(t.dtype_name, strlen(t.dtype_name));
+        t.dtype = t2m_dtype_from_name(t.dtype_name, strlen(t.dtype_name));
     } else if (t.dtype == -2) {
         return T2M_PK_CALL;
     }
@@ -301,9 +300,9 @@ t2m_torch_storage(t2m_machine *m, uint32_t id, uint32_t *result)
                   : -2;
     t2m_status status = take_view(m, argument(m, id, 5), &s);
     if (status == T2M_OK) {
-        status = t2m_pickle_grow(p, (void **)&p->storages,
-                                 &p->storage_capacity, p->storage_count,
-                                 sizeof s);
+        status =
+            t2m_pickle_grow(p, (void **)&p->storages, &p->storage_capacity,
+                            p->storage_count, sizeof s);
     }
     if (status == T2M_OK &&
         (status = t2m_node_new(p, T2M_NODE_STORAGE, result)) == T2M_OK) {

@@ -138,9 +138,8 @@ take_field(parser *p, t2m_st_entry *e, int *seen)
 static t2m_status
 take_entry(parser *p, const t2m_json_string *name)
 {
-    t2m_status status =
-        grow((void **)&p->out->entries, &p->capacity, p->out->count,
-             sizeof *p->out->entries);
+    t2m_status status = grow((void **)&p->out->entries, &p->capacity,
+                             p->out->count, sizeof *p->out->entries);
     if (status != T2M_OK) {
         return status;
     }
@@ -252,11 +251,12 @@ take_header(parser *p)
 static int
 compare_names(const t2m_st_entry *a, const t2m_st_entry *b)
 {
-    size_t n = a->name_length < b->name_length ? a->name_length
-                                               : b->name_length;
+    size_t n =
+        a->name_length < b->name_length ? a->name_length : b->name_length;
     int c = memcmp(a->name, b->name, n);
-    return c ? c : (a->name_length > b->name_length) -
-                       (a->name_length < b->name_length);
+    return c ? c
+             : (a->name_length > b->name_length) -
+                   (a->name_length < b->name_length);
 }
 
 static int

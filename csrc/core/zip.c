@@ -42,9 +42,8 @@ find_end(const uint8_t *file, uint64_t length)
     if (length < END_SIZE) {
         return -1;
     }
-    uint64_t lowest = length - END_SIZE > MAX_COMMENT
-                          ? length - END_SIZE - MAX_COMMENT
-                          : 0;
+    uint64_t lowest =
+        length - END_SIZE > MAX_COMMENT ? length - END_SIZE - MAX_COMMENT : 0;
     for (uint64_t at = length - END_SIZE + 1; at-- > lowest;) {
         if (t2m_le32(file + at) == END_MAGIC &&
             at + END_SIZE + t2m_le16(file + at + 20) == length) {
@@ -283,8 +282,8 @@ t2m_zip_parse(const uint8_t *file, uint64_t length, t2m_zip *out,
     }
     uint64_t at = dir.offset;
     for (; out->count < dir.entries && status == T2M_OK; out->count++) {
-        status = read_central(file, &at, &dir, &out->entries[out->count],
-                              where);
+        status =
+            read_central(file, &at, &dir, &out->entries[out->count], where);
     }
     if (status == T2M_OK && at != dir.offset + dir.size) {
         where->offset = at;
@@ -332,9 +331,8 @@ static uint32_t
 crc32(const uint8_t *p, uint64_t n)
 {
     static const uint32_t table[16] = {
-        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac,
-        0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+        0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
         0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
     };
     uint32_t crc = 0xffffffffu;

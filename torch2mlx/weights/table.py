@@ -59,7 +59,7 @@ def sequential_children(record: ModuleRecord) -> dict[str, str]:
     return {name: f"layers.{i}" for i, name in enumerate(record.children)}
 
 
-_NORM_TWINS = {"norm1": "ln1", "norm2": "ln2", "norm3": "ln3"}
+_NORM_TWINS = {"norm1": "ln1", "norm2": "ln2"}
 
 #: torch name(s), without "torch.nn." unless dotted -> columns of LayerSpec
 ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -114,6 +114,7 @@ ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
                 "self_attn": "self_attention",
                 "multihead_attn": "cross_attention",
                 **_NORM_TWINS,
+                "norm3": "ln3",
             },
         },
     ),

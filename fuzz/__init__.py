@@ -1,0 +1,1 @@
+"""libFuzzer targets, one for each reader, and their seeds."""

@@ -1,0 +1,98 @@
+"""The command line: results, exit codes, JSON, silence in a pipe, a bar on a terminal."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from torch2mlx import load_converted
+from torch2mlx.cli import main
+from torch2mlx.read.tensors import borrow
+from torch2mlx.types import Piece
+from torch2mlx.write.safetensors_file import write_safetensors
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A checkpoint with a layout-sensitive tensor."""
+    path = tmp_path / "source.safetensors"
+    array = np.random.randn(4, 3, 2).astype(np.float32)
+    tensor = borrow("conv.weight", array)
+    piece = Piece("conv.weight", array.shape, "float32", ("conv.weight",), "copy", tensor.load)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    write_safetensors(fd, [piece], {"format": "pt"})
+    os.close(fd)
+    return path
+
+
+def test_convert_inspect_revert(source, tmp_path, capsys):
+    out, back = tmp_path / "out.safetensors", tmp_path / "back.safetensors"
+    assert main(["convert", str(source), str(out), "--rule", "conv=Conv1d"]) == 0
+    assert "1 tensors" in capsys.readouterr().out
+    assert load_converted(out, framework="numpy")["conv.weight"].shape == (4, 2, 3)
+    assert main(["inspect", str(out)]) == 0
+    assert "[4, 2, 3]" in capsys.readouterr().out
+    assert main(["revert", str(out), str(back)]) == 0
+    assert back.read_bytes() == source.read_bytes()
+
+
+def test_json_is_the_whole_output(source, tmp_path, capsys):
+    out = tmp_path / "out.safetensors"
+    rule = 'conv={"type": "Conv1d"}'
+    assert main(["convert", str(source), str(out), "--rule", rule, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["tensors"][0]["rule"] == "o i k -> o k i"
+    assert main(["inspect", str(source), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layout"] == "torch"
+
+
+def test_failures_are_one_line_and_exit_1(source, tmp_path, capsys):
+    assert main(["convert", str(source), str(tmp_path / "x.safetensors")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert "conv.weight" in captured.err
+    assert main(["inspect", str(tmp_path / "absent.pt")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["convert"], ["nonsense"], ["convert", "a", "b", "-x"]])
+def test_wrong_usage_exits_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def run(arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80"}
+    command = [sys.executable, "-m", "torch2mlx", *map(str, arguments)]
+    return subprocess.run(command, env=environment, check=True, **options)
+
+
+def test_a_pipe_gets_no_progress_bar(source, tmp_path):
+    arguments = ["convert", source, tmp_path / "x.safetensors", "--rule", "conv=Conv1d"]
+    assert run(arguments, capture_output=True).stderr == b""
+
+
+def test_a_terminal_gets_a_progress_bar_that_goes_away(source, tmp_path):
+    control, terminal = pty.openpty()
+    arguments = ["convert", source, tmp_path / "x.safetensors", "--rule", "conv=Conv1d"]
+    run(arguments, stderr=terminal, stdout=subprocess.DEVNULL)
+    os.close(terminal)
+    shown = os.read(control, 65536).decode()
+    os.close(control)
+    assert "100%" in shown and "conv.weight" in shown
+    assert shown.endswith("\x1b[K")
+
+
+def test_an_interrupt_exits_130(source, tmp_path, monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch2mlx.cli.convert", interrupted)
+    assert main(["convert", str(source), str(tmp_path / "x.safetensors")]) == 130
+    assert "interrupted" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""The structure of the project, asserted: who may import whom, how large things may grow."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "torch2mlx"
+CSRC = ROOT / "csrc"
+
+#: Each layer may import from itself and from those after it.
+LAYERS = (
+    ("__main__",),
+    ("cli",),
+    ("__init__",),
+    ("converter", "inspector", "progress"),
+    ("write.reverted",),
+    ("weights.undo",),
+    ("load",),
+    ("write.output",),
+    ("checkpoint", "weight_converter", "state_dict", "read.config_model"),
+    ("write.safetensors_file", "write.transaction", "write.marker", "weights.typing"),
+    ("read.directory", "read.nested", "read.module_tree", "weights.user_rules", "weights.owners"),
+    ("read.files", "read.tensors"),
+    ("registry",),
+    ("weights.table",),
+    ("weights.recurrent", "weights.folds"),
+    ("weights.actions", "weights.merges", "weights.layout"),
+    ("types", "optional"),
+    ("errors",),
+    ("read.__init__", "weights.__init__", "write.__init__", "_core"),
+)
+RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
+
+
+def modules():
+    """Python files of the package as dotted names; kit is a package of its own, for MLX only."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if not name.startswith("kit"):
+            yield name, path
+
+
+def imported(path):
+    """Modules of the package that a file imports, dotted, without the package's name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch2mlx"):
+            base = node.module.removeprefix("torch2mlx").lstrip(".")
+            for alias in node.names:
+                full = f"{base}.{alias.name}".lstrip(".")
+                yield full if full in RANK else base or "__init__"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("torch2mlx"):
+                    yield alias.name.removeprefix("torch2mlx").lstrip(".") or "__init__"
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()))
+def test_imports_go_one_way(name, path):
+    assert name in RANK, f"{name}: give it a place in LAYERS"
+    for other in imported(path):
+        assert RANK[other] > RANK[name] or other == name, f"{name} imports {other}"
+
+
+def test_torch_and_mlx_are_imported_only_inside_functions():
+    for name, path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                roots = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                roots = {(node.module or "").split(".")[0]}
+            else:
+                continue
+            assert not roots & {"torch", "mlx", "transformers", "ml_dtypes"}, name
+
+
+def test_importing_the_package_imports_neither_framework():
+    import subprocess
+    import sys
+
+    code = "import sys, torch2mlx; sys.exit(any(n in sys.modules for n in ('torch', 'mlx.core')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_core_knows_nothing_of_python():
+    for path in (CSRC / "core").iterdir():
+        assert "Python.h" not in path.read_text(), path.name
+        assert "../bind" not in path.read_text(), path.name
+
+
+@pytest.mark.parametrize("path", sorted(CSRC.rglob("*.[chd]*")), ids=lambda p: p.name)
+def test_c_files_stay_small_and_explain_themselves(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 800
+    if path.suffix in (".h", ".def"):
+        assert "/*" in text[:600], "say what it is for"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(p for d in ("torch2mlx", "examples", "bench") for p in (ROOT / d).rglob("*.py"))
+)
+def test_python_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "say what the file is for"
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            own = node.end_lineno - node.body[0].lineno + 1
+            doc = ast.get_docstring(node)
+            assert own - (len(doc.splitlines()) if doc else 0) <= 40, node.name
+
+
+def test_globals_of_the_core_are_constant():
+    """Nothing mutable outlives a call: file-scope objects are const, typedefs or tables."""
+    declared = re.compile(r"^static (?!const|inline|int\b|void\b).*=\s*[{\d]", re.M)
+    for path in (CSRC / "core").glob("*.c"):
+        assert not declared.findall(path.read_text()), path.name
+
+
+def test_the_repository_speaks_of_the_project_alone():
+    import subprocess
+
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.split("\n"):
+        path = ROOT / name
+        if name and path.suffix in (".py", ".c", ".h", ".md", ".toml", ".sh", ".def", "", ".yml"):
+            text = path.read_text(errors="replace")
+            assert not re.search(r"(/wo" r"rk/|/ro" r"ot/|/ho" r"me/\w|issue #\d)", text), name

@@ -1,0 +1,27 @@
+#!/bin/sh
+# sanitize.sh PYTHON: the test suite under asan and ubsan, then the core under valgrind.
+set -eu
+py=$1
+work=.cache/sanitize
+rm -rf "$work"
+mkdir -p "$work"
+cp -r torch2mlx tests tools fuzz examples bench csrc docs setup.py pyproject.toml README.md CHANGELOG.md "$work"
+find "$work" -name '_core*.so' -delete
+cd "$work"
+suffix=$("$py" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null ||
+    "../../$py" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+case $py in /*) ;; *) py=$(cd ../.. && pwd)/$py ;; esac
+include=$("$py" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+cc -std=c11 -O1 -g -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -Wall -Wextra -Werror \
+    -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer \
+    -I"$include" csrc/core/*.c csrc/bind/*.c -o "torch2mlx/_core$suffix" -lpthread -lm
+preload=$(cc -print-file-name=libasan.so):$(cc -print-file-name=libubsan.so)
+preload=$preload:$(cc -print-file-name=libstdc++.so)
+# Python and torch keep memory for themselves, so leaks are left to valgrind below
+LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+    TORCH2MLX_SANITIZED=1 PYTHONPATH=$(pwd) "$py" -m pytest -p no:cacheprovider tests
+cc -std=c11 -g -O1 -D_GNU_SOURCE -Wall -Wextra -Werror tests/core/leaks.c csrc/core/*.c \
+    -lpthread -lm -o leaks
+"$py" -m fuzz.seeds seeds
+valgrind -q --error-exitcode=1 --leak-check=full --show-leak-kinds=all ./leaks seeds/*/*
+echo "sanitize: clean"

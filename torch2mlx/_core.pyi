@@ -1,0 +1,77 @@
+"""The C core. Every function raises CoreError (status, message, offset, name) for bad data."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+DTYPES: tuple[tuple[str, int, str, str, str], ...]
+"""Rows of (torch name, bytes, safetensors tag, MLX name or "", numpy name)."""
+
+MAX_RANK: int
+
+class CoreError(ValueError):
+    """args: (status name, message, byte offset, name of the culprit)."""
+
+@final
+class Tensor:
+    """Borrowed memory seen through a shape, strides and a dtype; read-only."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """In bytes, of any sign."""
+    @property
+    def dtype(self) -> str:
+        """A torch name."""
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    def permute(self, axes: Sequence[int], /) -> Tensor: ...
+    def split(self, sizes: Sequence[int], /) -> Tensor:
+        """Each dimension as one or more whose sizes multiply to it, in order."""
+    def narrow(self, axis: int, start: int, length: int, /) -> Tensor: ...
+    def dense(self, dtype: str | None = None, threads: int = 0, simd: bool = True) -> Tensor:
+        """A copy in C order, cast when asked."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Mapping:
+    """A file mapped into memory, read-only; supports the buffer protocol."""
+
+    def __init__(self, path: str | bytes) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Foreign:
+    """A value of a checkpoint that is no data: kept by name only."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_tensor(self) -> bool: ...
+
+def from_buffer(object: Any, dtype: str, /) -> Tensor: ...
+def from_dlpack(object: Any, /) -> Tensor: ...
+def compare(a: Tensor, b: Tensor, /) -> dict[str, float]: ...
+def read_safetensors(buffer: Any, /) -> tuple[list[tuple[str, Tensor]], dict[str, str]]: ...
+def read_torch(buffer: Any, /) -> Any: ...
+def safetensors_header(
+    entries: list[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str], /
+) -> bytes: ...
+def write(
+    fd: int,
+    start: int,
+    jobs: list[tuple[Tensor, str]],
+    *,
+    threads: int = 0,
+    span: int = 0,
+    simd: bool = True,
+    flush: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> None: ...
+def exchange(a: str | bytes, b: str | bytes, /) -> bool: ...
+def nest(keys: list[str], values: list[Any], lists: bool = True) -> Any: ...
+def flatten(
+    tree: Any, prefix: str = "", is_leaf: Callable[[Any], bool] | None = None
+) -> list[tuple[str, Any]]: ...
