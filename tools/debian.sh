@@ -14,7 +14,8 @@ if ! $python -c 'import numpy, pytest' 2>/dev/null || ! command -v python3-confi
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -r torch2mlx tests pyproject.toml "$work"
+cp -r torch2mlx tests tools fuzz examples bench csrc docs setup.py pyproject.toml README.md \
+    CHANGELOG.md "$work"
 find "$work" -name '_core*.so' -delete
 suffix=$($python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 include=$($python -c 'import sysconfig; print(sysconfig.get_paths()["include"])')

@@ -73,5 +73,9 @@ def write(
 def exchange(a: str | bytes, b: str | bytes, /) -> bool: ...
 def nest(keys: list[str], values: list[Any], lists: bool = True) -> Any: ...
 def flatten(
-    tree: Any, prefix: str = "", is_leaf: Callable[[Any], bool] | None = None
-) -> list[tuple[str, Any]]: ...
+    tree: Any,
+    prefix: str = "",
+    is_leaf: Callable[[Any], bool] | None = None,
+    pairs: bool = True,
+) -> Any:
+    """[(key, leaf), ...], or {key: leaf} unless `pairs`."""

@@ -31,4 +31,4 @@ def flatten(
 
     Equals `dict(mlx.utils.tree_flatten(tree, prefix, is_leaf))`.
     """
-    return dict(_core.flatten(tree, prefix, is_leaf))
+    return _core.flatten(tree, prefix, is_leaf, pairs=False)

@@ -80,8 +80,7 @@ build(builder *b, uint32_t index)
 {
     const t2m_key_node *node = &b->tree->nodes[index];
     if (node->leaf != T2M_NO_INDEX) {
-        return Py_NewRef(
-            PyList_GET_ITEM(b->values, (Py_ssize_t)node->leaf));
+        return Py_NewRef(PyList_GET_ITEM(b->values, (Py_ssize_t)node->leaf));
     }
     return node->is_list ? build_list(b, node) : build_dict(b, node);
 }
@@ -171,9 +170,8 @@ nest(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!keys) {
         return NULL;
     }
-    t2m_status status =
-        t2m_keys_nest(keys, (size_t)PyList_GET_SIZE(names), lists,
-                      read_number, &tree, &bad);
+    t2m_status status = t2m_keys_nest(keys, (size_t)PyList_GET_SIZE(names),
+                                      lists, read_number, &tree, &bad);
     if (status != T2M_OK) {
         raise_key(module, status, names, bad);
     } else {
@@ -223,18 +221,26 @@ key_of(const flattener *f)
     while (skip < f->length && ((uint8_t)f->text[skip] & 0xc0) == 0x80) {
         skip++;
     }
-    return PyUnicode_DecodeUTF8(f->text + skip,
-                                (Py_ssize_t)(f->length - skip), NULL);
+    return PyUnicode_DecodeUTF8(f->text + skip, (Py_ssize_t)(f->length - skip),
+                                NULL);
 }
 
 static int
 emit(flattener *f, PyObject *value)
 {
     PyObject *key = key_of(f);
-    PyObject *pair = key ? PyTuple_Pack(2, key, value) : NULL;
+    if (!key) {
+        return -1;
+    }
+    if (PyDict_CheckExact(f->out)) {
+        int failed = PyDict_SetItem(f->out, key, value);
+        Py_DECREF(key);
+        return failed;
+    }
+    PyObject *pair = PyTuple_Pack(2, key, value);
     int failed = !pair || PyList_Append(f->out, pair) < 0;
     Py_XDECREF(pair);
-    Py_XDECREF(key);
+    Py_DECREF(key);
     return failed ? -1 : 0;
 }
 
@@ -256,13 +262,17 @@ walk_sequence(flattener *f, PyObject *tree)
 {
     int is_list = PyList_Check(tree);
     for (Py_ssize_t i = 0;
-         i < (is_list ? PyList_GET_SIZE(tree) : PyTuple_GET_SIZE(tree));
-         i++) {
+         i < (is_list ? PyList_GET_SIZE(tree) : PyTuple_GET_SIZE(tree)); i++) {
         char digits[24];
-        int n = PyOS_snprintf(digits, sizeof digits, "%zd", i);
+        char *first = digits + sizeof digits;
+        Py_ssize_t rest = i;
+        do {
+            *--first = (char)('0' + rest % 10);
+        } while ((rest /= 10) > 0);
         PyObject *item = Py_NewRef(is_list ? PyList_GET_ITEM(tree, i)
                                            : PyTuple_GET_ITEM(tree, i));
-        int failed = walk_item(f, digits, (size_t)n, item);
+        size_t n = (size_t)(digits + sizeof digits - first);
+        int failed = walk_item(f, first, n, item);
         Py_DECREF(item);
         if (failed) {
             return -1;
@@ -274,8 +284,8 @@ walk_sequence(flattener *f, PyObject *tree)
 static int
 walk_pair(flattener *f, PyObject *key, PyObject *value)
 {
-    PyObject *name = PyUnicode_Check(key) ? Py_NewRef(key)
-                                          : PyObject_Format(key, NULL);
+    PyObject *name =
+        PyUnicode_Check(key) ? Py_NewRef(key) : PyObject_Format(key, NULL);
     Py_ssize_t n = 0;
     const char *text = name ? PyUnicode_AsUTF8AndSize(name, &n) : NULL;
     int failed = !text || walk_item(f, text, (size_t)n, value) < 0;
@@ -351,22 +361,25 @@ walk(flattener *f, PyObject *tree)
     return result;
 }
 
-/* flatten(tree, prefix="", is_leaf=None) -> [(key, leaf), ...] */
+/* flatten(tree, prefix="", is_leaf=None, pairs=True) -> [(key, leaf), ...],
+   or {key: leaf} */
 static PyObject *
 flatten(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tree", "prefix", "is_leaf", NULL};
+    static char *names[] = {"tree", "prefix", "is_leaf", "pairs", NULL};
     PyObject *tree;
+    int pairs = 1;
     const char *prefix = "";
     Py_ssize_t length = 0;
     flattener f = {.is_leaf = Py_None};
 
     (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s#O:flatten", names,
-                                     &tree, &prefix, &length, &f.is_leaf)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s#Op:flatten", names,
+                                     &tree, &prefix, &length, &f.is_leaf,
+                                     &pairs)) {
         return NULL;
     }
-    f.out = PyList_New(0);
+    f.out = pairs ? PyList_New(0) : PyDict_New();
     if (f.out && length > 0) {
         if (append(&f, prefix, (size_t)length) < 0) {
             Py_CLEAR(f.out);
@@ -387,11 +400,11 @@ flatten(PyObject *module, PyObject *args, PyObject *kwargs)
 }
 
 PyMethodDef bind_key_functions[] = {
-    {"nest", (PyCFunction)(void (*)(void))nest,
-     METH_VARARGS | METH_KEYWORDS,
+    {"nest", (PyCFunction)(void (*)(void))nest, METH_VARARGS | METH_KEYWORDS,
      "nest(keys, values, lists=True): dotted keys to a tree."},
     {"flatten", (PyCFunction)(void (*)(void))flatten,
      METH_VARARGS | METH_KEYWORDS,
-     "flatten(tree, prefix='', is_leaf=None): a tree to (key, leaf) pairs."},
+     "flatten(tree, prefix='', is_leaf=None, pairs=True): a tree to (key, "
+     "leaf) pairs, or to a dict."},
     {NULL, NULL, 0, NULL},
 };

@@ -160,6 +160,13 @@ extend(t2m_machine *m, uint32_t target, const uint32_t *items, size_t n)
     return status;
 }
 
+/* The stack from `index` on; an empty stack has no memory yet. */
+static const uint32_t *
+stack_at(const t2m_machine *m, size_t index)
+{
+    return m->stack ? m->stack + index : NULL;
+}
+
 /* Moves everything above the last mark into a new sequence. */
 static t2m_status
 collect(t2m_machine *m, t2m_node_kind kind)
@@ -171,9 +178,7 @@ collect(t2m_machine *m, t2m_node_kind kind)
     size_t start = m->marks[m->mark_count - 1];
     t2m_status status = t2m_node_new(m->out, kind, &index);
     if (status == T2M_OK) {
-        /* an empty stack has no memory yet */
-        const uint32_t *items = m->stack ? m->stack + start : NULL;
-        status = extend(m, index, items, m->depth - start);
+        status = extend(m, index, stack_at(m, start), m->depth - start);
     }
     if (status == T2M_OK) {
         m->mark_count--;
@@ -205,7 +210,8 @@ collect_into(t2m_machine *m, t2m_node_kind kind)
         (kind == T2M_NODE_DICT && (m->depth - start) % 2)) {
         return T2M_PK_TYPE;
     }
-    t2m_status status = extend(m, target, m->stack + start, m->depth - start);
+    t2m_status status =
+        extend(m, target, stack_at(m, start), m->depth - start);
     m->mark_count--;
     m->depth = start;
     return status;
@@ -221,7 +227,7 @@ top_tuple(t2m_machine *m, size_t n)
     }
     t2m_status status = t2m_node_new(m->out, T2M_NODE_TUPLE, &index);
     if (status == T2M_OK) {
-        status = extend(m, index, m->stack + m->depth - n, n);
+        status = extend(m, index, stack_at(m, m->depth - n), n);
     }
     if (status == T2M_OK) {
         m->depth -= n;
@@ -468,7 +474,7 @@ add_top(t2m_machine *m, size_t n, t2m_node_kind kind)
     if (node_at(m, target)->kind != kind) {
         return T2M_PK_TYPE;
     }
-    return extend(m, target, m->stack + m->depth, n);
+    return extend(m, target, stack_at(m, m->depth), n);
 }
 
 COLLECT(append, add_top(m, 1, T2M_NODE_LIST))

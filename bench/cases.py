@@ -1,0 +1,179 @@
+"""The comparisons: weights to files, casts, key trees, loading."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.utils
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import torch
+
+from bench.measure import Goal, report
+from torch2mlx import _core, convert, flatten, load_converted, nest
+
+# the shapes of ResNet-50's convolutions, repeated to some 400 MB
+SHAPES = (
+    ((512, 512, 3, 3), 24),
+    ((256, 256, 3, 3), 40),
+    ((2048, 1024, 1, 1), 10),
+    ((1024, 256, 1, 1), 20),
+    ((64, 3, 7, 7), 2),
+)
+RULES = {"**": "Conv2d"}
+Rows = list[dict[str, object]]
+
+
+def conv_weights() -> dict[str, np.ndarray]:
+    """A conv-heavy float32 state dict."""
+    random = np.random.default_rng(0)
+    shapes = [shape for shape, count in SHAPES for _ in range(count)]
+    return {
+        f"layer.{i}.conv.weight": random.standard_normal(shape, dtype=np.float32)
+        for i, shape in enumerate(shapes)
+    }
+
+
+def write_raw(path: Path, data: np.ndarray, sync: bool) -> None:
+    """The same number of bytes, written as fast as write() takes them."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view[: 1 << 26]) :]
+    if sync:
+        os.fsync(fd)
+    os.close(fd)
+
+
+def _moved(array: Any) -> Any:
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+
+
+def _mlx_save(path: Path, weights: dict[str, np.ndarray]) -> None:
+    moved = {k: mx.contiguous(mx.array(v).transpose(0, 2, 3, 1)) for k, v in weights.items()}
+    mx.save_safetensors(str(path), moved)
+
+
+def memory_to_file(folder: Path) -> Rows:
+    """A state dict in memory becomes a file."""
+    weights = conv_weights()
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    total = sum(array.nbytes for array in weights.values())
+    raw = np.ones(total, np.uint8)
+    contenders: dict[str, Callable[[], object]] = {
+        "torch2mlx": lambda: convert(weights, folder / "ours.safetensors", rules=RULES),
+        "raw write, synced": lambda: write_raw(folder / "raw.bin", raw, True),
+        "raw write, not synced": lambda: write_raw(folder / "raw.bin", raw, False),
+        "numpy + safetensors": lambda: safetensors.numpy.save_file(
+            {k: _moved(v) for k, v in weights.items()}, folder / "numpy.safetensors"
+        ),
+        "torch + safetensors": lambda: safetensors.torch.save_file(
+            {k: v.permute(0, 2, 3, 1).contiguous() for k, v in tensors.items()},
+            folder / "torch.safetensors",
+        ),
+        "mlx save": lambda: _mlx_save(folder / "mlx.safetensors", weights),
+    }
+    peers = ("numpy + safetensors", "torch + safetensors", "mlx save")
+    goals = (Goal(("raw write, synced",), 0.85), Goal(peers, 3.0))
+    title = "memory -> file, conv-heavy float32 (ours is synced to disk, the libraries are not)"
+    return report(title, contenders, goals, total)
+
+
+def _copy(source: Path, target: Path, sync: bool) -> None:
+    shutil.copyfile(source, target)
+    if sync:
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def file_to_file(folder: Path) -> Rows:
+    """A file becomes a file: transposed, and as it is."""
+    weights = conv_weights()
+    source = folder / "source.safetensors"
+    safetensors.numpy.save_file(weights, source)
+    total = source.stat().st_size
+    out = folder / "ours.safetensors"
+    identity = {"**.weight": "identity"}
+    rows: Rows = []
+    for title, rules in (("convolutions transposed", RULES), ("copied as they are", identity)):
+        contenders: dict[str, Callable[[], object]] = {
+            "torch2mlx": lambda rules=rules: convert(source, out, rules=rules),
+            "cp, synced": lambda: _copy(source, folder / "copy.bin", True),
+            "cp, not synced": lambda: _copy(source, folder / "copy.bin", False),
+        }
+        goals = (Goal(("cp, synced",), 0.8),)
+        rows += report(f"file -> file, {title}", contenders, goals, total)
+    return rows
+
+
+def casts(folder: Path) -> Rows:
+    """float32 to the half formats, in memory."""
+    array = np.random.default_rng(0).standard_normal(1 << 26, dtype=np.float32)
+    tensor, ours = torch.from_numpy(array), _core.from_buffer(array, "float32")
+    there = mx.array(array)
+    mx.eval(there)
+    target = np.empty_like(array)
+    rows: Rows = []
+    for name in ("float16", "bfloat16"):
+        of_torch, of_mlx = getattr(torch, name), getattr(mx, name)
+        contenders: dict[str, Callable[[], object]] = {
+            "torch2mlx": lambda name=name: ours.dense(name),
+            "torch": lambda dtype=of_torch: tensor.to(dtype),
+            "mlx": lambda dtype=of_mlx: mx.eval(there.astype(dtype)),
+            "memcpy of the float32": lambda: np.copyto(target, array),
+        }
+        peers: tuple[str, ...] = ("torch", "mlx")
+        if name == "float16":
+            contenders["numpy"] = lambda: array.astype(np.float16)
+            peers += ("numpy",)
+        rows += report(f"float32 -> {name}", contenders, (Goal(peers, 2.0),), array.nbytes)
+    return rows
+
+
+def key_trees(folder: Path) -> Rows:
+    """100,000 dotted keys to a tree and back."""
+    parts = ("attn.q", "attn.k", "attn.v", "mlp.up", "mlp.down")
+    names = [
+        f"block{b}.layers.{i}.{p}.weight" for b in range(100) for i in range(200) for p in parts
+    ]
+    flat = dict.fromkeys(names, 0)
+    pairs = list(flat.items())
+    tree = mlx.utils.tree_unflatten(pairs)
+    assert nest(flat) == tree and list(flatten(tree).items()) == pairs
+    nesting: dict[str, Callable[[], object]] = {
+        "torch2mlx": lambda: nest(flat),
+        "mlx.utils": lambda: mlx.utils.tree_unflatten(pairs),
+    }
+    flattening: dict[str, Callable[[], object]] = {
+        "torch2mlx": lambda: flatten(tree),
+        "mlx.utils": lambda: dict(mlx.utils.tree_flatten(tree)),
+    }
+    return [
+        *report("nest 100,000 keys", nesting, (Goal(("mlx.utils",), 20.0),)),
+        *report("flatten 100,000 keys", flattening, (Goal(("mlx.utils",), 5.0),)),
+    ]
+
+
+def loading(folder: Path) -> Rows:
+    """Opening a converted gigabyte, and a converted megabyte of as many tensors."""
+    paths = []
+    for name, rows in (("large", 1 << 20), ("small", 1 << 10)):
+        state = {f"w{i}": np.zeros((rows, 32), np.float32) for i in range(8)}
+        paths.append(folder / f"{name}.safetensors")
+        convert(state, paths[-1])
+    contenders: dict[str, Callable[[], object]] = {
+        "torch2mlx": lambda: load_converted(paths[0], framework="numpy"),
+        "the same of a thousandth the size": lambda: load_converted(paths[1], framework="numpy"),
+        "safetensors.numpy": lambda: safetensors.numpy.load_file(paths[0]),
+    }
+    goals = (Goal(("the same of a thousandth the size",), 0.5),)
+    return report("load_converted of 1 GB, as numpy views", contenders, goals)
+
+
+CASES = (memory_to_file, file_to_file, casts, key_trees, loading)
