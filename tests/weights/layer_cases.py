@@ -230,6 +230,43 @@ def _simple() -> list[Case]:
     ]
 
 
+class LinearLoss(nn.Module):
+    """What torch.nn.LinearCrossEntropyLoss fuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 10, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        targets = mx.arange(x.shape[0]) % 10
+        return nn.losses.cross_entropy(self.linear(x), targets, reduction="mean")
+
+
+def _losses() -> list[Case]:
+    def targets(x: torch.Tensor) -> torch.Tensor:
+        return torch.arange(len(x)) % 10
+
+    return [
+        Case(
+            f"AdaptiveLogSoftmaxWithLoss head_bias={bias}",
+            lambda b=bias: tnn.AdaptiveLogSoftmaxWithLoss(6, 10, [3, 6], 2.0, head_bias=b),
+            lambda b=bias: kit.AdaptiveLogSoftmaxWithLoss(6, 10, [3, 6], 2.0, head_bias=b),
+            ((12, 6),),
+            run=lambda layer, x: layer(x, mx.arange(12) % 10),
+            call=lambda layer, x: layer(x, targets(x)),
+        )
+        for bias in (False, True)
+    ] + [
+        Case(
+            "LinearCrossEntropyLoss",
+            lambda: tnn.LinearCrossEntropyLoss(6, 10),
+            LinearLoss,
+            ((12, 6),),
+            call=lambda layer, x: layer(x, targets(x)),
+        )
+    ]
+
+
 def _attention() -> list[Case]:
     def run(layer: Any, q: mx.array, k: mx.array, v: mx.array) -> Any:
         return layer(q, k, v)
@@ -433,6 +470,7 @@ CASES = [
     *_transformers(),
     *_recurrent(),
     *_folded(),
+    *_losses(),
 ]
 
 

@@ -3,6 +3,7 @@
 They take torch's constructor arguments; spatial data is channels-last, as everywhere in MLX.
 """
 
+from torch2mlx.kit.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from torch2mlx.kit.attention import MultiheadAttention
 from torch2mlx.kit.conv import Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from torch2mlx.kit.embedding import EmbeddingBag
@@ -20,6 +21,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveLogSoftmaxWithLoss",
     "BatchNorm",
     "Conv3d",
     "ConvTranspose1d",

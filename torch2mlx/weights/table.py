@@ -87,6 +87,7 @@ ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
         "transformers.pytorch_utils.Conv1D",
         {"mlx": "mlx.nn.Linear", "weights": {"weight": "i o -> o i"}},
     ),
+    ("AdaptiveLogSoftmaxWithLoss", {"mlx": "torch2mlx.kit.AdaptiveLogSoftmaxWithLoss"}),
     ("Embedding", {"mlx": "mlx.nn.Embedding"}),
     ("EmbeddingBag", {"mlx": "torch2mlx.kit.EmbeddingBag"}),
     ("LayerNorm", {"mlx": "mlx.nn.LayerNorm", "weights": flat_norm}),
