@@ -45,7 +45,9 @@ def test_converted_layer_computes_what_torch_computes(case, tmp_path):
 MADE = {
     "AdaptiveLogSoftmaxWithLoss": (32, 10, [3, 6]),
     **{f"{kind}{n}d": (2, 2, 3) for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
-    **{f"{kind}Norm{n}d": (4, 1e-5, 0.1, True) for kind in ("Batch", "Instance") for n in (1, 2, 3)},
+    **{
+        f"{kind}Norm{n}d": (4, 1e-5, 0.1, True) for kind in ("Batch", "Instance") for n in (1, 2, 3)
+    },
     **{name: (4, 3) for name in ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")},
     **{name: (8, 2, 16) for name in ("TransformerEncoderLayer", "TransformerDecoderLayer")},
     **{"Bilinear": (2, 3, 4), "Linear": (2, 3), "LinearCrossEntropyLoss": (2, 3)},

@@ -1,0 +1,140 @@
+"""Activations at torch's precision and with torch's options."""
+
+from __future__ import annotations
+
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def selu(x: mx.array) -> mx.array:
+    """torch's selu; mlx.nn rounds both constants."""
+    return _SELU_SCALE * mx.where(x > 0, x, _SELU_ALPHA * mx.expm1(mx.minimum(x, 0)))
+
+
+def elu(x: mx.array, alpha: float = 1.0) -> mx.array:
+    """x, or alpha * (exp(x) - 1) below zero, exact near it."""
+    return mx.where(x > 0, x, alpha * mx.expm1(mx.minimum(x, 0)))
+
+
+def celu(x: mx.array, alpha: float = 1.0) -> mx.array:
+    """elu with a slope of one at zero for any alpha."""
+    return mx.where(x > 0, x, alpha * mx.expm1(mx.minimum(x, 0) / alpha))
+
+
+def softplus(x: mx.array, beta: float = 1.0, threshold: float = 20.0) -> mx.array:
+    """log(1 + exp(beta * x)) / beta, the identity where beta * x is above the threshold."""
+    scaled = beta * x
+    smooth = mx.logaddexp(mx.minimum(scaled, threshold), mx.array(0, x.dtype)) / beta
+    return mx.where(scaled > threshold, x, smooth)
+
+
+def hardtanh(x: mx.array, min_val: float = -1.0, max_val: float = 1.0) -> mx.array:
+    """x kept between two limits; no gradient outside or at them."""
+    low, high = mx.array(min_val, x.dtype), mx.array(max_val, x.dtype)
+    return mx.where(x <= low, low, mx.where(x >= high, high, x))
+
+
+def relu6(x: mx.array) -> mx.array:
+    """x kept between 0 and 6."""
+    return hardtanh(x, 0.0, 6.0)
+
+
+def hardsigmoid(x: mx.array) -> mx.array:
+    """x / 6 + 1/2, kept between 0 and 1."""
+    return hardtanh(x + 3, 0.0, 6.0) / 6
+
+
+def hardswish(x: mx.array) -> mx.array:
+    """x * hardsigmoid(x), with torch's gradient at the corners."""
+    middle = x * (x + 3) / 6
+    return mx.where(x <= -3, mx.zeros_like(x), mx.where(x >= 3, x, middle))
+
+
+def hardshrink(x: mx.array, lambd: float = 0.5) -> mx.array:
+    """x, or zero between -lambd and lambd."""
+    return mx.where((x >= -lambd) & (x <= lambd), mx.zeros_like(x), x)
+
+
+def softshrink(x: mx.array, lambd: float = 0.5) -> mx.array:
+    """x moved towards zero by lambd; zero where it would cross."""
+    shrunk = mx.where(x < -lambd, x + lambd, mx.zeros_like(x))
+    return mx.where(x > lambd, x - lambd, shrunk)
+
+
+def threshold(x: mx.array, threshold: float, value: float) -> mx.array:
+    """x where it is above the threshold, else the value."""
+    return mx.where(x > threshold, x, mx.array(value, x.dtype))
+
+
+def leaky_relu(x: mx.array, negative_slope: float = 0.01) -> mx.array:
+    """x, or negative_slope * x below zero, for any slope."""
+    return mx.where(x > 0, x, negative_slope * x)
+
+
+def rrelu(
+    x: mx.array, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False
+) -> mx.array:
+    """leaky_relu with the mean slope, or in training with slopes drawn for each item."""
+    if not training:
+        return leaky_relu(x, (lower + upper) / 2)
+    return mx.where(x >= 0, x, mx.random.uniform(lower, upper, x.shape, x.dtype) * x)
+
+
+def gelu(x: mx.array, approximate: str = "none") -> mx.array:
+    """torch's gelu, exact or by tanh."""
+    if approximate == "tanh":
+        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+        return 0.5 * x * (1 + mx.tanh(inner))
+    if approximate != "none":
+        raise ValueError(f"approximate={approximate!r}: choose 'none' or 'tanh'")
+    return x * 0.5 * (1 + mx.erf(x * math.sqrt(0.5)))
+
+
+def mish(x: mx.array) -> mx.array:
+    """x * tanh(softplus(x))."""
+    return x * mx.tanh(softplus(x))
+
+
+def tanhshrink(x: mx.array) -> mx.array:
+    """x - tanh(x)."""
+    return x - mx.tanh(x)
+
+
+def softsign(x: mx.array) -> mx.array:
+    """x / (1 + |x|)."""
+    return x / (1 + mx.abs(x))
+
+
+def logsigmoid(x: mx.array) -> mx.array:
+    """log(sigmoid(x)), without overflow."""
+    return -mx.logaddexp(-x, mx.array(0, x.dtype))
+
+
+def glu(x: mx.array, axis: int = -1) -> mx.array:
+    """Half of x times the sigmoid of the other half."""
+    value, gate = mx.split(x, 2, axis=axis)
+    return value * mx.sigmoid(gate)
+
+
+def softmax(x: mx.array, axis: int) -> mx.array:
+    """softmax along any axis, in float32 inside."""
+    return mx.softmax(x, axis=axis, precise=True)
+
+
+def log_softmax(x: mx.array, axis: int) -> mx.array:
+    """log_softmax along any axis."""
+    return nn.log_softmax(x, axis=axis)
+
+
+def softmin(x: mx.array, axis: int) -> mx.array:
+    """softmax of -x."""
+    return softmax(-x, axis)
+
+
+def normal_axis(ndim: int) -> int:
+    """The axis torch's softmax layers take when none is given."""
+    return 0 if ndim in (0, 1, 3) else 1
