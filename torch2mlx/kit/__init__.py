@@ -5,10 +5,18 @@ They take torch's constructor arguments; spatial data is channels-last, as every
 
 from torch2mlx.kit.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from torch2mlx.kit.attention import MultiheadAttention
-from torch2mlx.kit.conv import Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from torch2mlx.kit.embedding import EmbeddingBag
-from torch2mlx.kit.norm import BatchNorm, InstanceNorm
-from torch2mlx.kit.recurrent import GRU, LSTM, RNN
+from torch2mlx.kit.conv import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
+from torch2mlx.kit.embedding import Embedding, EmbeddingBag
+from torch2mlx.kit.function import Function
+from torch2mlx.kit.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from torch2mlx.kit.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from torch2mlx.kit.transformer import (
     Transformer,
     TransformerDecoder,
@@ -23,13 +31,23 @@ __all__ = [
     "RNN",
     "AdaptiveLogSoftmaxWithLoss",
     "BatchNorm",
+    "Conv1d",
+    "Conv2d",
     "Conv3d",
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "Embedding",
     "EmbeddingBag",
+    "Function",
+    "GRUCell",
+    "GroupNorm",
     "InstanceNorm",
+    "LSTMCell",
+    "LayerNorm",
     "MultiheadAttention",
+    "RMSNorm",
+    "RNNCell",
     "Transformer",
     "TransformerDecoder",
     "TransformerDecoderLayer",

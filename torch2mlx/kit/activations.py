@@ -78,7 +78,7 @@ def leaky_relu(x: mx.array, negative_slope: float = 0.01) -> mx.array:
 def rrelu(
     x: mx.array, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False
 ) -> mx.array:
-    """leaky_relu with the mean slope, or in training with slopes drawn for each item."""
+    """leaky_relu with the mean slope, in training with slopes drawn for each item."""
     if not training:
         return leaky_relu(x, (lower + upper) / 2)
     return mx.where(x >= 0, x, mx.random.uniform(lower, upper, x.shape, x.dtype) * x)

@@ -1,4 +1,4 @@
-"""Grouped convolutions that mlx.nn has no argument for, or mlx.core no kernel."""
+"""Convolutions with options that mlx.nn has no argument for, or mlx.core no kernel."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import mlx.core as mx
 import mlx.nn as nn
+
+from torch2mlx.kit.padding import pad_axes
 
 Size = int | tuple[int, ...]
 
@@ -17,15 +19,16 @@ def _sizes(value: Size, rank: int) -> tuple[int, ...]:
 
 def by_group(conv: Callable[..., mx.array], x: mx.array, weight: mx.array, groups: int) -> mx.array:
     """A grouped convolution as one convolution a group; channels are the last axis of x."""
+    if groups == 1:
+        return conv(x, weight)
     pairs = zip(mx.split(x, groups, -1), mx.split(weight, groups, 0), strict=True)
     return mx.concatenate([conv(part, w) for part, w in pairs], axis=-1)
 
 
-class Conv3d(nn.Module):
-    """torch.nn.Conv3d with groups.
+class _Conv(nn.Module):
+    """What mlx.nn's convolutions lack: padding modes, padding="same", groups in 3-D."""
 
-    x: (N, D, H, W, C) -> (N, D', H', W', O); weight: (O, kD, kH, kW, C / groups).
-    """
+    _rank: int
 
     def __init__(
         self,
@@ -33,24 +36,64 @@ class Conv3d(nn.Module):
         out_channels: int,
         kernel_size: Size,
         stride: Size = 1,
-        padding: Size = 0,
+        padding: Size | str = 0,
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
     ) -> None:
         super().__init__()
-        kernel, inputs = _sizes(kernel_size, 3), in_channels // groups
+        kernel, inputs = _sizes(kernel_size, self._rank), in_channels // groups
         bound = 1 / math.sqrt(inputs * math.prod(kernel))
         self.weight = mx.random.uniform(-bound, bound, (out_channels, *kernel, inputs))
         if bias:
             self.bias = mx.zeros((out_channels,))
-        self._options = [_sizes(option, 3) for option in (stride, padding, dilation)]
+        self._stride, self._dilation = (_sizes(v, self._rank) for v in (stride, dilation))
+        self._widths = self._pads(padding, kernel)
+        self._mode = "constant" if padding_mode == "zeros" else padding_mode
         self._groups = groups
 
+    def _pads(self, padding: Size | str, kernel: tuple[int, ...]) -> list[tuple[int, int]]:
+        """(before, after) of each spatial axis; "same" puts the odd one after."""
+        if padding == "valid":
+            padding = 0
+        if padding == "same":
+            total = [d * (k - 1) for d, k in zip(self._dilation, kernel, strict=True)]
+            return [(n // 2, n - n // 2) for n in total]
+        return [(n, n) for n in _sizes(padding, self._rank)]
+
+    def _convolve(self, x: mx.array, weight: mx.array, groups: int = 1) -> mx.array:
+        return mx.conv_general(
+            x, weight, stride=self._stride, kernel_dilation=self._dilation, groups=groups
+        )
+
     def __call__(self, x: mx.array) -> mx.array:
-        conv = lambda part, weight: mx.conv3d(part, weight, *self._options)  # noqa: E731
-        y = by_group(conv, x, self.weight, self._groups)
-        return y + self.bias if "bias" in self else y
+        single = x.ndim == self._rank + 1
+        y = pad_axes(x[None] if single else x, [(0, 0), *self._widths, (0, 0)], self._mode)
+        if self._rank == 3 and self._groups > 1:
+            y = by_group(self._convolve, y, self.weight, self._groups)
+        else:
+            y = self._convolve(y, self.weight, self._groups)
+        y = y + self.bias if "bias" in self else y
+        return y[0] if single else y
+
+
+class Conv1d(_Conv):
+    """torch.nn.Conv1d with any option. x: (N, L, C); weight: (O, k, C / groups)."""
+
+    _rank = 1
+
+
+class Conv2d(_Conv):
+    """torch.nn.Conv2d with any option. x: (N, H, W, C); weight: (O, kH, kW, C / groups)."""
+
+    _rank = 2
+
+
+class Conv3d(_Conv):
+    """torch.nn.Conv3d with any option. x: (N, D, H, W, C); weight: (O, kD, kH, kW, C / groups)."""
+
+    _rank = 3
 
 
 class _ConvTranspose(nn.Module):
@@ -89,8 +132,10 @@ class _ConvTranspose(nn.Module):
         return mx.conv_transpose1d(x, weight, *(option[0] for option in self._options))
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = by_group(self._convolve, x, self.weight, self._groups)
-        return y + self.bias if "bias" in self else y
+        single = x.ndim == self._rank + 1
+        y = by_group(self._convolve, x[None] if single else x, self.weight, self._groups)
+        y = y + self.bias if "bias" in self else y
+        return y[0] if single else y
 
 
 class ConvTranspose1d(_ConvTranspose):

@@ -1,9 +1,23 @@
-"""Sums, means and maxima over bags of embeddings."""
+"""Embeddings with a padding index, and sums, means and maxima over bags of them."""
 
 from __future__ import annotations
 
 import mlx.core as mx
 import mlx.nn as nn
+
+
+class Embedding(nn.Module):
+    """torch.nn.Embedding whose `padding_idx` row gets no gradient. weight: (V, D)."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int) -> None:
+        super().__init__()
+        self.weight = mx.random.normal((num_embeddings, embedding_dim))
+        self._padding = padding_idx
+
+    def __call__(self, indices: mx.array) -> mx.array:
+        rows = self.weight[indices]
+        padding = (indices == self._padding)[..., None]
+        return mx.where(padding, mx.stop_gradient(rows), rows)
 
 
 class EmbeddingBag(nn.Module):
@@ -38,6 +52,22 @@ class EmbeddingBag(nn.Module):
         positions = mx.arange(indices.size)
         return mx.sum(positions[:, None] >= starts[None], axis=1) - 1, starts.size
 
+    def _maxima(self, rows: mx.array, bags: mx.array, kept: mx.array, count: int) -> mx.array:
+        """Maxima of bags; the gradient goes to the first item that has one, as in torch."""
+        values = mx.where(kept[:, None] > 0, mx.stop_gradient(rows), -mx.inf)
+        lowest = mx.full((count, rows.shape[1]), -mx.inf, rows.dtype)
+        best = lowest.at[bags].maximum(values)
+        place = mx.arange(rows.shape[0])[:, None]
+        candidate = mx.where((values == best[bags]) & (kept[:, None] > 0), place, rows.shape[0])
+        first = (
+            mx.full(best.shape, rows.shape[0], mx.int32)
+            .at[bags]
+            .minimum(candidate.astype(mx.int32))
+        )
+        safe = mx.minimum(first, rows.shape[0] - 1)
+        found = mx.take_along_axis(rows, safe, axis=0)
+        return mx.where(first < rows.shape[0], found, 0)
+
     def __call__(
         self,
         indices: mx.array,
@@ -52,9 +82,7 @@ class EmbeddingBag(nn.Module):
             kept = (flat != self._padding).astype(rows.dtype)
         sizes = mx.zeros((count,), rows.dtype).at[bags].add(kept)[:, None]
         if self._mode == "max":
-            lowest = mx.full((count, rows.shape[1]), -mx.inf, rows.dtype)
-            found = lowest.at[bags].maximum(mx.where(kept[:, None] > 0, rows, -mx.inf))
-            return mx.where(sizes > 0, found, 0)
+            return self._maxima(rows, bags, kept, count)
         if per_sample_weights is not None:
             rows = rows * per_sample_weights.reshape(-1, 1)
         total = mx.zeros((count, rows.shape[1]), rows.dtype).at[bags].add(rows * kept[:, None])

@@ -1,6 +1,9 @@
-"""Normalisation over any number of spatial dimensions, with running statistics."""
+"""Normalisation as torch has it: any rank, running statistics, several dimensions at once."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -80,3 +83,102 @@ class InstanceNorm(_Normalizer):
 
     def _axes(self, x: mx.array) -> tuple[int, ...]:
         return tuple(range(1, x.ndim - 1))
+
+
+class LayerNorm(nn.Module):
+    """torch.nn.LayerNorm over several last dimensions; weight and bias are flat."""
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        self._shape, self._eps = tuple(shape), eps
+        if elementwise_affine:
+            self.weight = mx.ones((math.prod(shape),))
+            if bias:
+                self.bias = mx.zeros((math.prod(shape),))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        flat = x.reshape(*x.shape[: x.ndim - len(self._shape)], -1)
+        y = mx.fast.layer_norm(flat, self.get("weight"), self.get("bias"), self._eps)
+        return y.reshape(x.shape)
+
+
+class RMSNorm(nn.Module):
+    """torch.nn.RMSNorm over several last dimensions; eps None is that of the dtype."""
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+    ) -> None:
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        self._shape, self._eps = tuple(shape), eps
+        if elementwise_affine:
+            self.weight = mx.ones((math.prod(shape),))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        flat = x.reshape(*x.shape[: x.ndim - len(self._shape)], -1)
+        # torch computes half formats in float32, and takes the eps of that
+        wide = mx.float32 if x.dtype in (mx.float16, mx.bfloat16) else x.dtype
+        eps = mx.finfo(wide).eps if self._eps is None else self._eps
+        return mx.fast.rms_norm(flat, self.get("weight"), eps).reshape(x.shape)
+
+
+class GroupNorm(nn.Module):
+    """torch.nn.GroupNorm. x: (N, ..., C); groups are of neighbouring channels."""
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
+    ) -> None:
+        super().__init__()
+        if num_channels % num_groups:
+            raise ValueError(f"{num_groups} groups do not divide {num_channels} channels")
+        self._groups, self._eps = num_groups, eps
+        if affine:
+            self.weight = mx.ones((num_channels,))
+            self.bias = mx.zeros((num_channels,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        grouped = x.reshape(x.shape[0], -1, self._groups, x.shape[-1] // self._groups)
+        wide = grouped.swapaxes(1, 2).reshape(x.shape[0], self._groups, -1)
+        wide = mx.fast.layer_norm(wide, None, None, self._eps)
+        y = wide.reshape(x.shape[0], self._groups, -1, grouped.shape[-1]).swapaxes(1, 2)
+        y = y.reshape(x.shape)
+        return self.weight * y + self.bias if "weight" in self else y
+
+
+def _channel_sums(x: mx.array, before: int, after: int) -> mx.array:
+    """Sums of neighbouring channels: from `before` below to `after` above."""
+    widths = [(0, 0)] * (x.ndim - 1) + [(before, after)]
+    wide, channels = mx.pad(x, widths), x.shape[-1]
+    total = wide[..., :channels]
+    for i in range(1, before + after + 1):
+        total = total + wide[..., i : i + channels]
+    return total
+
+
+def local_response_norm(
+    x: mx.array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> mx.array:
+    """torch's local_response_norm across the channels of (N, ..., C)."""
+    total = _channel_sums(mx.square(x), size // 2, (size - 1) // 2)
+    return x / mx.power(k + alpha * total / size, beta)
+
+
+def cross_map_lrn(
+    x: mx.array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> mx.array:
+    """torch.nn.CrossMapLRN2d, which keeps the first channel in the sums of all later ones."""
+    half = int((size - 1) / 2 + 1)
+    square, channels = mx.square(x), x.shape[-1]
+    total = _channel_sums(square, half - 1, half - 1)
+    stays = (mx.arange(channels) >= half).astype(x.dtype)
+    return x * mx.power(k + alpha / size * (total + stays * square[..., :1]), -beta)

@@ -39,7 +39,7 @@ def _widen(x: mx.array, widths: list[tuple[int, int]], mode: str, value: float) 
 def pad_axes(
     x: mx.array, widths: Sequence[tuple[int, int]], mode: str = "constant", value: float = 0.0
 ) -> mx.array:
-    """Pads each axis by (before, after); `mode` is torch's constant, reflect, replicate, circular."""
+    """Pads each axis by (before, after). `mode`: constant, reflect, replicate or circular."""
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise ValueError(f"mode={mode!r}: choose constant, reflect, replicate or circular")
     for axis, (before, after) in enumerate(widths):

@@ -58,7 +58,7 @@ def max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ):
-    """torch's max_pool1d/2d/3d by `rank`. Indices are flat in the spatial dimensions, as torch's."""
+    """torch's max_pool1d/2d/3d by `rank`; indices are flat in the spatial dimensions."""
     windows = _windows(x, rank, kernel_size, stride, padding, dilation, ceil_mode)
     return _maxima(x, windows, return_indices)
 
@@ -114,11 +114,8 @@ def lp_pool(
 def _targets(x: mx.array, rank: int, output_size) -> list[tuple[int, int]]:
     """(length, outputs) of each spatial dimension; None keeps a length."""
     first = _first(x, rank)
-    wanted = (
-        (output_size,) * rank
-        if output_size is None or isinstance(output_size, int)
-        else output_size
-    )
+    same = output_size is None or isinstance(output_size, int)
+    wanted = (output_size,) * rank if same else output_size
     lengths = x.shape[first : first + rank]
     return [(n, n if out is None else out) for n, out in zip(lengths, wanted, strict=True)]
 

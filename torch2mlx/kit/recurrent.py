@@ -204,3 +204,53 @@ class GRU(_Recurrent):
     def __call__(self, x: mx.array, h: mx.array | None = None) -> tuple[mx.array, mx.array]:
         y, (last,) = self._forward(x, None if h is None else (h,))
         return y, last
+
+
+class _Cell(nn.Module):
+    """One step. The weights have the names of a single layer."""
+
+    _kind: type[_Recurrent]
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, **more: Any) -> None:
+        super().__init__()
+        layer = self._kind(input_size, hidden_size, bias=bias, **more)
+        for name, value in layer.parameters().items():
+            self[name] = value
+        self._layer_of = (layer,)  # in a tuple: it is no sub-module
+
+    def _next(self, x: mx.array, state: State | None) -> State:
+        (layer,) = self._layer_of
+        single = x.ndim == 1
+        if single:
+            x, state = x[None], state and tuple(s[None] for s in state)
+        if state is None:
+            state = tuple(s[0] for s in layer._zeros(x.shape[0], x.dtype))
+        after = layer._step(self, layer._inputs(self, x), state)
+        return tuple(s[0] for s in after) if single else after
+
+
+class RNNCell(_Cell):
+    """torch.nn.RNNCell: x (B, D), h (B, H) -> h."""
+
+    _kind = RNN
+
+    def __call__(self, x: mx.array, h: mx.array | None = None) -> mx.array:
+        return self._next(x, None if h is None else (h,))[0]
+
+
+class LSTMCell(_Cell):
+    """torch.nn.LSTMCell: x (B, D), (h, c) -> (h, c)."""
+
+    _kind = LSTM
+
+    def __call__(self, x: mx.array, state: State | None = None) -> State:
+        return self._next(x, state)
+
+
+class GRUCell(_Cell):
+    """torch.nn.GRUCell: x (B, D), h (B, H) -> h."""
+
+    _kind = GRU
+
+    def __call__(self, x: mx.array, h: mx.array | None = None) -> mx.array:
+        return self._next(x, None if h is None else (h,))[0]

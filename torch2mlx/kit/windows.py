@@ -29,7 +29,7 @@ def sizes(value: Size | None, rank: int, default: Size = 1) -> tuple[int, ...]:
 def sliding(
     length: int, kernel: int, stride: int, pad: int, dilation: int, ceil: bool
 ) -> Positions:
-    """Windows of a pooling layer. With `ceil` a window may reach past the end, but starts before."""
+    """Windows of a pooling layer; with `ceil` the last may reach past the end."""
     room = length + 2 * pad - dilation * (kernel - 1) - 1
     count = (-(-room // stride) if ceil else room // stride) + 1
     if ceil and (count - 1) * stride >= length + pad:

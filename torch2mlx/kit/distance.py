@@ -1,0 +1,51 @@
+"""Distances and similarities."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+
+def cosine_similarity(a: mx.array, b: mx.array, dim: int = 1, eps: float = 1e-8) -> mx.array:
+    """torch's cosine_similarity: each vector over its norm, which is at least eps."""
+    norm = lambda x: mx.maximum(mx.sqrt(mx.sum(x * x, axis=dim, keepdims=True)), eps)  # noqa: E731
+    a, b = mx.broadcast_arrays(a, b)
+    return mx.sum((a / norm(a)) * (b / norm(b)), axis=dim)
+
+
+def power_norm(x: mx.array, p: float, axis: int, keepdims: bool = False) -> mx.array:
+    """The p-norm along an axis, for any p from 0 to infinity; its gradient at zero is zero."""
+    size = mx.abs(x)
+    if p == float("inf"):
+        return mx.max(size, axis=axis, keepdims=keepdims)
+    if p == 0:
+        return mx.sum((x != 0).astype(x.dtype), axis=axis, keepdims=keepdims)
+    if p == 1:
+        return mx.sum(size, axis=axis, keepdims=keepdims)
+    total = mx.sum(mx.power(size, p), axis=axis, keepdims=keepdims)
+    safe = mx.where(total > 0, total, 1)
+    return mx.where(total > 0, mx.power(safe, 1 / p), 0)
+
+
+def pairwise_distance(
+    a: mx.array, b: mx.array, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> mx.array:
+    """torch's pairwise_distance: the norm of a - b + eps along the last axis."""
+    return power_norm(a - b + eps, p, -1, keepdim)
+
+
+def cdist(a: mx.array, b: mx.array, p: float = 2.0) -> mx.array:
+    """All distances of rows: (..., P, M), (..., R, M) -> (..., P, R)."""
+    return power_norm(a[..., :, None, :] - b[..., None, :, :], p, -1)
+
+
+def pdist(x: mx.array, p: float = 2.0) -> mx.array:
+    """Distances of all pairs of rows i < j, in order: (N, M) -> (N * (N - 1) / 2,)."""
+    import numpy as np
+
+    i, j = np.triu_indices(x.shape[0], 1)
+    return power_norm(x[mx.array(i)] - x[mx.array(j)], p, -1)
+
+
+def normalize(x: mx.array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> mx.array:
+    """x over its p-norm, which is at least eps."""
+    return x / mx.maximum(power_norm(x, p, dim, True), eps)
