@@ -51,6 +51,18 @@ def write_raw(path: Path, data: np.ndarray, sync: bool) -> None:
     os.close(fd)
 
 
+def settled(folder: Path) -> Callable[[], None]:
+    """Removes what was written and lets the disk come to rest."""
+
+    def settle() -> None:
+        for path in folder.iterdir():
+            if path.name != "source.safetensors":
+                path.unlink()
+        os.sync()
+
+    return settle
+
+
 def _moved(array: Any) -> Any:
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
 
@@ -65,7 +77,7 @@ def memory_to_file(folder: Path) -> Rows:
     weights = conv_weights()
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     total = sum(array.nbytes for array in weights.values())
-    raw = np.ones(total, np.uint8)
+    raw = np.concatenate([array.reshape(-1).view(np.uint8) for array in weights.values()])
     contenders: dict[str, Callable[[], object]] = {
         "torch2mlx": lambda: convert(weights, folder / "ours.safetensors", rules=RULES),
         "raw write, synced": lambda: write_raw(folder / "raw.bin", raw, True),
@@ -82,7 +94,7 @@ def memory_to_file(folder: Path) -> Rows:
     peers = ("numpy + safetensors", "torch + safetensors", "mlx save")
     goals = (Goal(("raw write, synced",), 0.85), Goal(peers, 3.0))
     title = "memory -> file, conv-heavy float32 (ours is synced to disk, the libraries are not)"
-    return report(title, contenders, goals, total)
+    return report(title, contenders, goals, total, settle=settled(folder))
 
 
 def _copy(source: Path, target: Path, sync: bool) -> None:
@@ -108,7 +120,7 @@ def file_to_file(folder: Path) -> Rows:
             "cp, not synced": lambda: _copy(source, folder / "copy.bin", False),
         }
         goals = (Goal(("cp, synced",), 0.8),)
-        rows += report(f"file -> file, {title}", contenders, goals, total)
+        rows += report(f"file -> file, {title}", contenders, goals, total, settle=settled(folder))
     return rows
 
 

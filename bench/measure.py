@@ -17,11 +17,17 @@ class Goal:
     ratio: float
 
 
-def seconds(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each contender over rounds, after one round that is not counted."""
+def seconds(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, settle: Callable[[], object]
+) -> dict[str, float]:
+    """Median seconds of each contender over rounds, after one round that is not counted.
+
+    `settle` runs before each turn, untimed: nobody pays for what the one before left to the disk.
+    """
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for i in range(rounds + 1):
         for name, run in contenders.items():
+            settle()
             gc.collect()
             gc.disable()
             began = time.perf_counter()
@@ -39,10 +45,11 @@ def report(
     goals: tuple[Goal, ...],
     nbytes: int = 0,
     rounds: int = 5,
+    settle: Callable[[], object] = lambda: None,
 ) -> list[dict[str, object]]:
     """Runs and prints one comparison; the contender called "torch2mlx" is ours."""
     print(f"\n{title}")
-    found = seconds(contenders, rounds)
+    found = seconds(contenders, rounds, settle)
     for name, value in found.items():
         rate = f"{nbytes / value / 1e9:7.2f} GB/s" if nbytes else ""
         print(f"  {name:34} {value * 1e3:9.2f} ms {rate}")

@@ -83,7 +83,9 @@ t2m_exec_size(const t2m_job *jobs, size_t count, uint64_t *bytes, size_t *bad)
     return T2M_OK;
 }
 
-/* Takes the next span off the plan; 0 when nothing is left. */
+/* Takes the next span off the plan; 0 when nothing is left.  Spans end where
+   the target's offset is a multiple of their size, so that no page of a file
+   is written by two of them: the second would wait for the first's flush. */
 static int
 take_span(run *r, place *start, uint64_t *length)
 {
@@ -91,10 +93,14 @@ take_span(run *r, place *start, uint64_t *length)
 
     pthread_mutex_lock(&r->lock);
     *start = r->next;
+    uint64_t room = r->span - r->next.offset % r->span;
     while (r->status == T2M_OK && r->next.job < r->count) {
         const prepared *p = &r->ready[r->next.job];
         uint64_t left = p->plan.count - r->next.item;
-        uint64_t fits = (r->span - taken) / p->to_bytes;
+        uint64_t fits = (room - taken) / p->to_bytes;
+        if (fits == 0 && taken == 0) {
+            fits = 1; /* an item across the boundary goes alone */
+        }
         uint64_t n = left < fits ? left : fits;
         taken += n * p->to_bytes;
         r->next.item += n;

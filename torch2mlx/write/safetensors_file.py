@@ -62,7 +62,8 @@ def write_safetensors(
     for batch in _batches(ordered):
         jobs = [(piece.load(), piece.dtype) for piece in batch]
         report = _reporter(progress, batch, done, total)
-        _core.write(fd, len(header) + done, jobs, threads=threads, progress=report)
+        # flush: the disk starts on each span while the next is made, so the sync is short
+        _core.write(fd, len(header) + done, jobs, threads=threads, flush=True, progress=report)
         done += sum(piece.nbytes for piece in batch)
         jobs.clear()
     os.fsync(fd)
