@@ -293,14 +293,15 @@ walk_pair(flattener *f, PyObject *key, PyObject *value)
     return failed ? -1 : 0;
 }
 
-/* A dict that a callback or a key's __format__ might change meanwhile. */
+/* A dict that a callback or a key's __format__ might change meanwhile; its
+   first `done` items were walked already. */
 static int
-walk_items(flattener *f, PyObject *tree)
+walk_items(flattener *f, PyObject *tree, Py_ssize_t done)
 {
     PyObject *items = PyDict_Items(tree);
     int failed = items == NULL;
-    for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(items); i++) {
-        PyObject *pair = PyList_GET_ITEM(items, i);
+    for (; !failed && done < PyList_GET_SIZE(items); done++) {
+        PyObject *pair = PyList_GET_ITEM(items, done);
         failed = walk_pair(f, PyTuple_GET_ITEM(pair, 0),
                            PyTuple_GET_ITEM(pair, 1)) < 0;
     }
@@ -308,20 +309,24 @@ walk_items(flattener *f, PyObject *tree)
     return failed ? -1 : 0;
 }
 
-/* A dict that no code of others sees while it is walked. */
+/* A dict of plain keys.  Code of others may still run further down and change
+   it: the references keep what is walked alive, and PyDict_Next checks its
+   bounds at every step. */
 static int
 walk_dict(flattener *f, PyObject *tree)
 {
     PyObject *key, *value;
     Py_ssize_t at = 0;
-    while (PyDict_Next(tree, &at, &key, &value)) {
+    for (Py_ssize_t i = 0; PyDict_Next(tree, &at, &key, &value); i++) {
         if (!PyUnicode_CheckExact(key) && !PyLong_CheckExact(key)) {
-            return walk_items(f, tree);
+            return walk_items(f, tree, i);
         }
-    }
-    at = 0;
-    while (PyDict_Next(tree, &at, &key, &value)) {
-        if (walk_pair(f, key, value) < 0) {
+        Py_INCREF(key);
+        Py_INCREF(value);
+        int failed = walk_pair(f, key, value);
+        Py_DECREF(key);
+        Py_DECREF(value);
+        if (failed) {
             return -1;
         }
     }
@@ -356,7 +361,7 @@ walk(flattener *f, PyObject *tree)
     }
     int result = !PyDict_Check(tree)     ? walk_sequence(f, tree)
                  : f->is_leaf == Py_None ? walk_dict(f, tree)
-                                         : walk_items(f, tree);
+                                         : walk_items(f, tree, 0);
     Py_LeaveRecursiveCall();
     return result;
 }

@@ -108,6 +108,19 @@ def test_a_failing_is_leaf_is_reported():
         flatten({"a": 1}, is_leaf=lambda value: 1 / 0)
 
 
+def test_a_tree_that_changes_while_it_is_walked_is_survived():
+    tree = {}
+
+    class Key:
+        def __format__(self, spec):
+            tree.clear()
+            tree.update({str(i): [i] for i in range(100)})
+            return "k"
+
+    tree.update({"a": {Key(): [1, 2]}, "b": {"c": 3}})
+    assert isinstance(flatten(tree), dict)
+
+
 def test_depth_is_limited_not_crashed():
     with pytest.raises(ValueError):
         nest({".".join(["a"] * 1_000_000): 1})
