@@ -18,6 +18,9 @@ cc -std=c11 -O1 -g -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -Wall -Wextra
 preload=$(cc -print-file-name=libasan.so):$(cc -print-file-name=libubsan.so)
 preload=$preload:$(cc -print-file-name=libstdc++.so)
 # Python and torch keep memory for themselves, so leaks are left to valgrind below
+LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(pwd) "$py" -c '
+import os, torch2mlx._core as core
+assert core.__file__.startswith(os.getcwd()), f"{core.__file__} is not the sanitized build"'
 LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
     TORCH2MLX_SANITIZED=1 PYTHONPATH=$(pwd) "$py" -m pytest -p no:cacheprovider tests
 cc -std=c11 -g -O1 -D_GNU_SOURCE -Wall -Wextra -Werror tests/core/leaks.c csrc/core/*.c \

@@ -72,3 +72,31 @@ def test_what_is_written_is_read_by_the_reference_library(tmp_path):
     found = library.load_file(tmp_path / "x.safetensors")
     for key, value in state.items():
         np.testing.assert_array_equal(found[key], value, strict=True)
+
+
+def test_hostile_files_take_little_memory(tmp_path):
+    """Peak memory over all broken files, and over sizes that only claim to be large."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    code = (
+        "import resource, struct\n"
+        "from tests.read.builders import BROKEN_SAFETENSORS, pickled\n"
+        "from torch2mlx import _core\n"
+        "files = [content for content, _ in BROKEN_SAFETENSORS.values()]\n"
+        "code = b'\\x80\\x02]' + b'(' * 1000 + b'\\x8e' + struct.pack('<Q', 2**40)\n"
+        "many = b'\\x80\\x02' + b'K\\x01' * 2_000_000 + b'.'\n"
+        "files += [pickled(code), pickled(b'\\x80\\x02](' + b'N' * 500_000 + b'e.')]\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for content in files + [pickled(many)]:\n"
+        "    for read in (_core.read_safetensors, _core.read_torch):\n"
+        "        try: read(content)\n"
+        "        except _core.CoreError: pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    root = Path(__file__).parent.parent.parent
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert int(found.stdout) < 64 << 10  # KiB
