@@ -104,6 +104,7 @@ def demo_crepe(work: Path) -> float:
 
 def main() -> int:
     """Runs both; 0 when both agree with PyTorch within the tolerance."""
+    sys.stdout.reconfigure(line_buffering=True)  # in order with what sub-processes print
     mx.set_default_device(mx.cpu)  # the reference runs on the CPU too
     with tempfile.TemporaryDirectory() as folder:
         differences = {
