@@ -10,12 +10,16 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "torch2mlx"
 CSRC = ROOT / "csrc"
 
+TWINS = ("activation", "attention", "conv", "dropout", "loss", "norm", "pooling", "recurrent")
+TWINS += ("shape", "simple")
+
 #: Each layer may import from itself and from those after it.
 LAYERS = (
     ("__main__",),
     ("cli",),
     ("__init__",),
-    ("converter", "inspector", "progress"),
+    ("registry",),
+    ("converter", "inspector", "progress", "builder"),
     ("write.reverted",),
     ("weights.undo",),
     ("load",),
@@ -24,7 +28,10 @@ LAYERS = (
     ("write.safetensors_file", "write.transaction", "write.marker", "weights.typing"),
     ("read.directory", "read.nested", "read.module_tree", "weights.user_rules", "weights.owners"),
     ("read.files", "read.tensors"),
-    ("registry",),
+    ("twins.__init__",),
+    (*(f"twins.{n}" for n in TWINS),),
+    ("twins.twin",),
+    ("weights.catalog",),
     ("weights.table",),
     ("weights.recurrent", "weights.folds"),
     ("weights.actions", "weights.merges", "weights.layout"),
@@ -50,7 +57,8 @@ def imported(path):
             base = node.module.removeprefix("torch2mlx").lstrip(".")
             for alias in node.names:
                 full = f"{base}.{alias.name}".lstrip(".")
-                yield full if full in RANK else base or "__init__"
+                package = f"{base}.__init__" if base else "__init__"
+                yield full if full in RANK else package if package in RANK else base
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith("torch2mlx"):

@@ -68,8 +68,10 @@ def default_framework() -> str:
     return "mlx" if installed("mlx") else "numpy"
 
 
-def _mlx_array(mx: Any, tensor: _core.Tensor) -> Any:
+def mlx_array(tensor: _core.Tensor) -> Any:
     """One tensor as an mx.array, exactly; float64 lives on MLX's CPU device only."""
+    import mlx.core as mx
+
     name = next(mlx for torch, _, _, mlx, _ in _core.DTYPES if torch == tensor.dtype)
     if tensor.dtype == "bfloat16":
         return mx.array(np.asarray(tensor).view(np.uint16)).view(mx.bfloat16)
@@ -88,7 +90,7 @@ def mlx_arrays(path: Path, tensors: Mapping[str, _core.Tensor]) -> dict[str, Any
     for file in converted_files(path):
         names = read_safetensors(file)[0]
         if any(t.dtype in _NOT_IN_MX_LOAD for t in names.values()):
-            arrays.update({name: _mlx_array(mx, tensors[name]) for name in names})
+            arrays.update({name: mlx_array(tensors[name]) for name in names})
         else:
             arrays.update(mx.load(os.fspath(file)))
     return {name: arrays[name] for name in tensors}

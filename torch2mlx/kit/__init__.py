@@ -3,6 +3,7 @@
 They take torch's constructor arguments; spatial data is channels-last, as everywhere in MLX.
 """
 
+from torch2mlx.kit.activations import PReLU
 from torch2mlx.kit.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from torch2mlx.kit.attention import MultiheadAttention
 from torch2mlx.kit.conv import (
@@ -15,7 +16,7 @@ from torch2mlx.kit.conv import (
 )
 from torch2mlx.kit.embedding import Embedding, EmbeddingBag
 from torch2mlx.kit.function import Function
-from torch2mlx.kit.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from torch2mlx.kit.norm import BatchNorm, InstanceNorm, LayerNorm, RMSNorm
 from torch2mlx.kit.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from torch2mlx.kit.transformer import (
     Transformer,
@@ -41,11 +42,11 @@ __all__ = [
     "EmbeddingBag",
     "Function",
     "GRUCell",
-    "GroupNorm",
     "InstanceNorm",
     "LSTMCell",
     "LayerNorm",
     "MultiheadAttention",
+    "PReLU",
     "RMSNorm",
     "RNNCell",
     "Transformer",

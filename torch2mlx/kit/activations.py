@@ -12,17 +12,17 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
 
 def selu(x: mx.array) -> mx.array:
     """torch's selu; mlx.nn rounds both constants."""
-    return _SELU_SCALE * mx.where(x > 0, x, _SELU_ALPHA * mx.expm1(mx.minimum(x, 0)))
+    return _SELU_SCALE * elu(x, _SELU_ALPHA)
 
 
 def elu(x: mx.array, alpha: float = 1.0) -> mx.array:
     """x, or alpha * (exp(x) - 1) below zero, exact near it."""
-    return mx.where(x > 0, x, alpha * mx.expm1(mx.minimum(x, 0)))
+    return mx.where(x > 0, x, alpha * mx.expm1(mx.where(x > 0, 0, x)))
 
 
 def celu(x: mx.array, alpha: float = 1.0) -> mx.array:
     """elu with a slope of one at zero for any alpha."""
-    return mx.where(x > 0, x, alpha * mx.expm1(mx.minimum(x, 0) / alpha))
+    return mx.where(x > 0, x, alpha * mx.expm1(mx.where(x > 0, 0, x) / alpha))
 
 
 def softplus(x: mx.array, beta: float = 1.0, threshold: float = 20.0) -> mx.array:
@@ -68,6 +68,17 @@ def softshrink(x: mx.array, lambd: float = 0.5) -> mx.array:
 def threshold(x: mx.array, threshold: float, value: float) -> mx.array:
     """x where it is above the threshold, else the value."""
     return mx.where(x > threshold, x, mx.array(value, x.dtype))
+
+
+class PReLU(nn.Module):
+    """torch.nn.PReLU: one slope below zero, or one for each channel, the last axis."""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        super().__init__()
+        self.weight = mx.full((num_parameters,), init)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.where(x > 0, x, self.weight * x)
 
 
 def leaky_relu(x: mx.array, negative_slope: float = 0.01) -> mx.array:
@@ -120,17 +131,19 @@ def glu(x: mx.array, axis: int = -1) -> mx.array:
     return value * mx.sigmoid(gate)
 
 
-def softmax(x: mx.array, axis: int) -> mx.array:
-    """softmax along any axis, in float32 inside."""
+def softmax(x: mx.array, axis: int | None = None) -> mx.array:
+    """softmax along any axis, in float32 inside; None takes the axis that torch takes."""
+    axis = normal_axis(x.ndim) if axis is None else axis
     return mx.softmax(x, axis=axis, precise=True)
 
 
-def log_softmax(x: mx.array, axis: int) -> mx.array:
+def log_softmax(x: mx.array, axis: int | None = None) -> mx.array:
     """log_softmax along any axis."""
+    axis = normal_axis(x.ndim) if axis is None else axis
     return nn.log_softmax(x, axis=axis)
 
 
-def softmin(x: mx.array, axis: int) -> mx.array:
+def softmin(x: mx.array, axis: int | None = None) -> mx.array:
     """softmax of -x."""
     return softmax(-x, axis)
 

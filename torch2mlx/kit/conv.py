@@ -97,7 +97,7 @@ class Conv3d(_Conv):
 
 
 class _ConvTranspose(nn.Module):
-    """The part that the three ranks share; `_convolve` is mlx.core's function of one rank."""
+    """The part that the three ranks share."""
 
     _rank: int
 
@@ -120,20 +120,24 @@ class _ConvTranspose(nn.Module):
         self.weight = mx.random.uniform(-bound, bound, shape)
         if bias:
             self.bias = mx.zeros((out_channels,))
-        options = (stride, padding, dilation, output_padding)
-        self._options = [_sizes(option, self._rank) for option in options]
+        self._stride, self._dilation = (_sizes(v, self._rank) for v in (stride, dilation))
+        pads, more = _sizes(padding, self._rank), _sizes(output_padding, self._rank)
+        self._widths = [(-p, o - p) for p, o in zip(pads, more, strict=True)]
         self._groups = groups
 
     def _convolve(self, x: mx.array, weight: mx.array) -> mx.array:
+        zeros = (0,) * self._rank
         if self._rank == 3:
-            return mx.conv_transpose3d(x, weight, *self._options)
+            return mx.conv_transpose3d(x, weight, self._stride, zeros, self._dilation)
         if self._rank == 2:
-            return mx.conv_transpose2d(x, weight, *self._options)
-        return mx.conv_transpose1d(x, weight, *(option[0] for option in self._options))
+            return mx.conv_transpose2d(x, weight, self._stride, zeros, self._dilation)
+        return mx.conv_transpose1d(x, weight, self._stride[0], 0, self._dilation[0])
 
     def __call__(self, x: mx.array) -> mx.array:
         single = x.ndim == self._rank + 1
         y = by_group(self._convolve, x[None] if single else x, self.weight, self._groups)
+        # padding crops the whole result; mlx's gradient with output_padding has a wrong shape
+        y = pad_axes(y, [(0, 0), *self._widths, (0, 0)])
         y = y + self.bias if "bias" in self else y
         return y[0] if single else y
 

@@ -61,8 +61,14 @@ def ctc_loss(
     ends = mx.array(np.stack([2 * wanted, np.maximum(2 * wanted - 1, 0)], axis=1))
     final = mx.take_along_axis(alpha, ends, axis=1)
     total = mx.where(mx.array(wanted > 0), mx.logaddexp(final[:, 0], final[:, 1]), final[:, 0])
+    # torch's backward gives the gradient before log_softmax, which adds the probabilities; after
+    # log_softmax's own backward both are the same
+    steps = mx.arange(log_probs.shape[0])[:, None] < mx.array(inputs)[None]
+    mass = mx.sum(mx.where(steps[..., None], mx.exp(log_probs), 0), axis=(0, 2))
     impossible = total < _NEVER / 2
-    loss = mx.where(impossible, 0.0 if zero_infinity else mx.inf, -total)
+    loss = mx.where(
+        impossible, 0.0 if zero_infinity else mx.inf, mass - mx.stop_gradient(mass) - total
+    )
     if reduction == "mean":
         return mx.mean(loss / mx.array(np.maximum(wanted, 1)))
     if reduction == "sum":

@@ -132,29 +132,6 @@ class RMSNorm(nn.Module):
         return mx.fast.rms_norm(flat, self.get("weight"), eps).reshape(x.shape)
 
 
-class GroupNorm(nn.Module):
-    """torch.nn.GroupNorm. x: (N, ..., C); groups are of neighbouring channels."""
-
-    def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
-    ) -> None:
-        super().__init__()
-        if num_channels % num_groups:
-            raise ValueError(f"{num_groups} groups do not divide {num_channels} channels")
-        self._groups, self._eps = num_groups, eps
-        if affine:
-            self.weight = mx.ones((num_channels,))
-            self.bias = mx.zeros((num_channels,))
-
-    def __call__(self, x: mx.array) -> mx.array:
-        grouped = x.reshape(x.shape[0], -1, self._groups, x.shape[-1] // self._groups)
-        wide = grouped.swapaxes(1, 2).reshape(x.shape[0], self._groups, -1)
-        wide = mx.fast.layer_norm(wide, None, None, self._eps)
-        y = wide.reshape(x.shape[0], self._groups, -1, grouped.shape[-1]).swapaxes(1, 2)
-        y = y.reshape(x.shape)
-        return self.weight * y + self.bias if "weight" in self else y
-
-
 def _channel_sums(x: mx.array, before: int, after: int) -> mx.array:
     """Sums of neighbouring channels: from `before` below to `after` above."""
     widths = [(0, 0)] * (x.ndim - 1) + [(before, after)]

@@ -194,7 +194,7 @@ def fractional_max_pool(
     gather = lambda t: t.reshape(batch, channels, *shape).transpose(order)  # noqa: E731
     values, place = gather(values), gather(place)
     values = values.reshape(batch, channels, *output_size, -1)
-    best = mx.argmax(values, axis=-1, keepdims=True)
+    best = mx.stop_gradient(mx.argmax(values, axis=-1, keepdims=True))
     pooled = mx.moveaxis(mx.take_along_axis(values, best, axis=-1)[..., 0], 1, -1)
     if not return_indices:
         return pooled
@@ -211,3 +211,35 @@ def _fractional_starts(length: int, kernel: int, outputs: int, u: mx.array) -> m
     starts = (at * step).astype(mx.int32) - (u[..., None] * step).astype(mx.int32)
     last = mx.full((*u.shape, 1), length - kernel, mx.int32)
     return mx.concatenate([starts, last], axis=-1)
+
+
+def fractional_max_pool_layer(
+    x: mx.array,
+    rank: int,
+    kernel_size: Size,
+    output_size: Size | None = None,
+    output_ratio: float | Sequence[float] | None = None,
+    return_indices: bool = False,
+    samples: mx.array | None = None,
+):
+    """The layer: its output size may be a share of the input's."""
+    if output_size is None:
+        ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else [output_ratio] * rank
+        output_size = [int(n * r) for n, r in zip(x.shape[1:-1], ratios, strict=True)]
+    targets = sizes(output_size, rank)
+    return fractional_max_pool(x, rank, kernel_size, targets, samples, return_indices)
+
+
+def max_unpool_layer(
+    x: mx.array,
+    indices: mx.array,
+    rank: int,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    output_size: Sequence[int] | None = None,
+):
+    """The layer: the output size follows from its window unless given, (*spatial,)."""
+    if output_size is None:
+        output_size = unpool_size(x.shape, rank, kernel_size, stride, padding)
+    return max_unpool(x, indices, rank, output_size)

@@ -68,3 +68,13 @@ def fold(
     total = mx.zeros((batch, wide[0] * wide[1], channels), x.dtype).at[:, place].add(values)
     total = total.reshape(batch, *wide, channels)
     return total[:, pads[0] : pads[0] + out[0], pads[1] : pads[1] + out[1]]
+
+
+def flatten(x: mx.array, start_axis: int = 1, end_axis: int = -1) -> mx.array:
+    """torch's flatten, in the order of the axes as they are."""
+    return mx.flatten(x, start_axis, end_axis)
+
+
+def unflatten(x: mx.array, axis: int, shape: tuple[int, ...]) -> mx.array:
+    """torch's unflatten: one axis as several."""
+    return mx.unflatten(x, axis, shape)

@@ -133,7 +133,30 @@ class TransformerDecoder(_Stack):
     """torch.nn.TransformerDecoder over given layers; `norm` is optional, as in torch."""
 
 
-class Transformer(nn.Module):
+class EncoderDecoder(nn.Module):
+    """A Transformer of a given encoder and decoder. src (S, N, E), tgt (T, N, E) -> (T, N, E)."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def __call__(
+        self,
+        src: mx.array,
+        tgt: mx.array,
+        src_mask: mx.array | None = None,
+        tgt_mask: mx.array | None = None,
+        memory_mask: mx.array | None = None,
+        src_key_padding_mask: mx.array | None = None,
+        tgt_key_padding_mask: mx.array | None = None,
+        memory_key_padding_mask: mx.array | None = None,
+    ) -> mx.array:
+        memory = self.encoder(src, src_mask, src_key_padding_mask)
+        padding = (tgt_key_padding_mask, memory_key_padding_mask)
+        return self.decoder(tgt, memory, tgt_mask, memory_mask, *padding)
+
+
+class Transformer(EncoderDecoder):
     """torch.nn.Transformer: src (S, N, E), tgt (T, N, E) -> (T, N, E), or batch first."""
 
     def __init__(
@@ -150,26 +173,9 @@ class Transformer(nn.Module):
         norm_first: bool = False,
         bias: bool = True,
     ) -> None:
-        super().__init__()
         options = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps)
         options += (batch_first, norm_first, bias)
         norm = lambda: nn.LayerNorm(d_model, eps=layer_norm_eps, bias=bias)  # noqa: E731
         encoder = [TransformerEncoderLayer(*options) for _ in range(num_encoder_layers)]
         decoder = [TransformerDecoderLayer(*options) for _ in range(num_decoder_layers)]
-        self.encoder = TransformerEncoder(encoder, norm())
-        self.decoder = TransformerDecoder(decoder, norm())
-
-    def __call__(
-        self,
-        src: mx.array,
-        tgt: mx.array,
-        src_mask: mx.array | None = None,
-        tgt_mask: mx.array | None = None,
-        memory_mask: mx.array | None = None,
-        src_key_padding_mask: mx.array | None = None,
-        tgt_key_padding_mask: mx.array | None = None,
-        memory_key_padding_mask: mx.array | None = None,
-    ) -> mx.array:
-        memory = self.encoder(src, src_mask, src_key_padding_mask)
-        padding = (tgt_key_padding_mask, memory_key_padding_mask)
-        return self.decoder(tgt, memory, tgt_mask, memory_mask, *padding)
+        super().__init__(TransformerEncoder(encoder, norm()), TransformerDecoder(decoder, norm()))

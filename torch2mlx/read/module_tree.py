@@ -9,8 +9,8 @@ from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.read.tensors import borrow
-from torch2mlx.registry import class_name
 from torch2mlx.types import Fold, ModuleRecord, ModuleTree
+from torch2mlx.weights.catalog import class_name
 
 _PLAIN = (bool, int, float, str, type(None))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from torch2mlx.registry import LayerSpec, lookup
 from torch2mlx.types import Coverage, ModuleRecord
+from torch2mlx.weights.catalog import LayerSpec, lookup
 
 _PLAIN = "torch.nn.Module"  # itself: a namespace, no layer
 

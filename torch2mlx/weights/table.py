@@ -93,6 +93,16 @@ ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("LayerNorm", {"mlx": "mlx.nn.LayerNorm", "weights": flat_norm}),
     ("RMSNorm", {"mlx": "mlx.nn.RMSNorm", "weights": flat_norm}),
     ("GroupNorm", {"mlx": "mlx.nn.GroupNorm"}),
+    *(
+        (
+            f"FractionalMaxPool{n}d",
+            {
+                "mlx": "torch2mlx.kit.pooling.fractional_max_pool",
+                "weights": {"_random_samples": "samples"},
+            },
+        )
+        for n in (2, 3)
+    ),
     ("PReLU", {"mlx": "mlx.nn.PReLU"}),
     ("MultiheadAttention", {"mlx": "mlx.nn.MultiHeadAttention", "weights": attention}),
     *(

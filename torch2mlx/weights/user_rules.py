@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from torch2mlx.errors import ConversionError
-from torch2mlx.registry import class_name, lookup
 from torch2mlx.types import ModuleRecord
 from torch2mlx.weights.actions import Drop, Move
+from torch2mlx.weights.catalog import class_name, lookup
 
 _GLOB = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
 UNTYPED = "(type unknown)"

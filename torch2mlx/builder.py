@@ -1,0 +1,110 @@
+"""Driver: one torch layer becomes the MLX module that computes the same, with its weights."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torch2mlx import load
+from torch2mlx.checkpoint import open_checkpoint
+from torch2mlx.errors import UnmappedLayersError
+from torch2mlx.twins import Refused, Twin, find_twin
+from torch2mlx.weight_converter import make_plan
+from torch2mlx.weights.catalog import lookup
+from torch2mlx.weights.typing import from_module
+
+
+def _resolve(path: str) -> Any:
+    """The object that a dotted path names."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _mlx_value(value: Any) -> Any:
+    """An option as MLX takes it: tensors as arrays."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        import mlx.core as mx
+
+        return mx.array(value.detach().cpu().numpy())
+    return value
+
+
+def _make(path: str, arguments: Mapping[str, Any]) -> Any:
+    made = _resolve(path)
+    if isinstance(made, type):
+        return made(**arguments)
+    from torch2mlx.kit import Function
+
+    return Function(made, **{name: value for name, value in arguments.items() if value is not None})
+
+
+def _children(value: Any, path: str) -> Any:
+    if isinstance(value, list):
+        return [_structure(item, f"{path}.{i}") for i, item in enumerate(value)]
+    return None if value is None else _structure(value, path)
+
+
+def _structure(module: Any, path: str) -> Any:
+    """The MLX module of a torch layer, with weights of its own making."""
+    spec = lookup(type(module))
+    if spec is not None and spec.transparent:
+        return _structure(getattr(module, spec.transparent), path)
+    found = find_twin(module)
+    where = f"{type(module).__name__}{' at ' + path.lstrip('.') if path else ''}"
+    if found is None:
+        raise UnmappedLayersError(f"{where}: is no layer of torch.nn that MLX has a twin for")
+    if isinstance(found, Refused):
+        raise UnmappedLayersError(f"{where}: {found.reason}")
+    return _from_twin(found, path)
+
+
+def _from_twin(twin: Twin, path: str) -> Any:
+    children = {n: _children(child, f"{path}.{n}") for n, child in twin.children.items()}
+    if "*" in children:
+        return _resolve(twin.path)(*children["*"])
+    if "*list" in children:
+        return children["*list"]
+    arguments = {name: _mlx_value(value) for name, value in twin.arguments.items()}
+    return _make(twin.path, {**arguments, **children})
+
+
+def converted_arrays(module: Any) -> dict[str, Any]:
+    """The module's tensors as MLX arrays under their MLX names, ties included."""
+    checkpoint = open_checkpoint(module)
+    assert checkpoint.tree is not None
+    plan = make_plan(from_module(checkpoint, checkpoint.tree, None))
+    arrays = {p.target: load.mlx_array(p.load().dense()).reshape(p.shape) for p in plan.pieces}
+    arrays.update({name: arrays[first] for name, first in plan.ties.items()})
+    return arrays
+
+
+def build(module: Any) -> Any:
+    """The MLX module that computes what a torch layer computes, with its weights and its mode.
+
+    Takes layers of torch.nn with any of their options, and Sequential, ModuleList and ModuleDict of
+    them. Layers of spatial data (convolutions, pooling, batch norms, ...; `layout` tells) take and
+    give channels-last data, as everything in MLX.
+
+    Raises UnmappedLayersError with the reason for what has no twin, UnsupportedTensorError for
+    tensors without an MLX form.
+    """
+    made = _structure(module, "")
+    if not isinstance(made, (list, dict)) or hasattr(made, "load_weights"):
+        if module.state_dict():
+            made.load_weights(list(converted_arrays(module).items()), strict=True)
+        made.train(module.training)
+    return made
+
+
+def layout(module: Any) -> str:
+    """ "channels_last" or "same": how the twin of a layer takes its data.
+
+    Raises UnmappedLayersError for what has no twin.
+    """
+    found = find_twin(module)
+    if not isinstance(found, Twin):
+        raise UnmappedLayersError(f"{type(module).__name__}: has no twin")
+    return found.layout

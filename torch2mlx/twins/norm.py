@@ -1,0 +1,73 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch2mlx.twins.twin import Twin, rank_of, taken, twin
+
+_STATISTICS = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+
+
+@twin("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
+def batch_norm(module: Any) -> Twin:
+    """mlx.nn.BatchNorm; the kit's for five dimensions and for a cumulative average."""
+    synced = any(cls.__name__ == "SyncBatchNorm" for cls in type(module).__mro__)
+    any_rank = synced or rank_of(module) == 3 or module.momentum is None
+    path = "torch2mlx.kit.BatchNorm" if any_rank else "mlx.nn.BatchNorm"
+    return Twin(path, taken(module, _STATISTICS), "channels_last")
+
+
+@twin("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")
+def instance_norm(module: Any) -> Twin:
+    """mlx.nn.InstanceNorm; the kit's with running statistics."""
+    if module.track_running_stats:
+        return Twin("torch2mlx.kit.InstanceNorm", taken(module, _STATISTICS), "channels_last")
+    arguments = {"dims": module.num_features, **taken(module, ("eps", "affine"))}
+    return Twin("mlx.nn.InstanceNorm", arguments, "channels_last")
+
+
+@twin("GroupNorm")
+def group_norm(module: Any) -> Twin:
+    """mlx.nn.GroupNorm, which groups channels as torch only when told to."""
+    arguments = {"dims": module.num_channels, **taken(module, ("num_groups", "eps", "affine"))}
+    return Twin("mlx.nn.GroupNorm", {**arguments, "pytorch_compatible": True}, "channels_last")
+
+
+@twin("LayerNorm")
+def layer_norm(module: Any) -> Twin:
+    """mlx.nn.LayerNorm over one dimension, the kit's over several."""
+    affine, bias = module.elementwise_affine, getattr(module, "bias", None) is not None
+    if len(module.normalized_shape) > 1:
+        arguments = {
+            **taken(module, ("normalized_shape", "eps", "elementwise_affine")),
+            "bias": bias,
+        }
+        return Twin("torch2mlx.kit.LayerNorm", arguments)
+    (dims,) = module.normalized_shape
+    return Twin(
+        "mlx.nn.LayerNorm", {"dims": dims, "eps": module.eps, "affine": affine, "bias": bias}
+    )
+
+
+@twin("RMSNorm")
+def rms_norm(module: Any) -> Twin:
+    """mlx.nn.RMSNorm; the kit's over several dimensions, without weight, or with eps None."""
+    if len(module.normalized_shape) > 1 or not module.elementwise_affine or module.eps is None:
+        names = ("normalized_shape", "eps", "elementwise_affine")
+        return Twin("torch2mlx.kit.RMSNorm", taken(module, names))
+    return Twin("mlx.nn.RMSNorm", {"dims": module.normalized_shape[0], "eps": module.eps})
+
+
+@twin("LocalResponseNorm")
+def local_response_norm(module: Any) -> Twin:
+    """A function of the kit."""
+    options = taken(module, ("size", "alpha", "beta", "k"))
+    return Twin("torch2mlx.kit.norm.local_response_norm", options, "channels_last")
+
+
+@twin("CrossMapLRN2d")
+def cross_map_lrn(module: Any) -> Twin:
+    """A function of the kit, with torch's handling of the first channel."""
+    options = taken(module, ("size", "alpha", "beta", "k"))
+    return Twin("torch2mlx.kit.norm.cross_map_lrn", options, "channels_last")
