@@ -50,3 +50,27 @@ def test_named_limits_exist():
     found = " ".join(p.read_text() for p in (ROOT / "csrc").rglob("*.[ch]"))
     for name in re.findall(r"`(T2M_\w+)`", (ROOT / "docs" / "security.md").read_text()):
         assert re.search(rf"#define {name}\b", found), name
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's remarks on options that the grid tries
+def test_the_support_matrix_is_that_of_the_grid():
+    """Layers, twins, layouts and numbers of cases; the grid's tests measure the figures anew."""
+    need("torch", "mlx.core")
+    from tests.twins.test_grid import FAMILIES
+    from tools.make_matrix import MATRIX, refusals
+    from torch2mlx.twins import find_twin
+
+    told = {}
+    for line in MATRIX.read_text().splitlines():
+        if line.startswith("| `"):
+            name, twins, layout, cases = (cell.strip() for cell in line.split("|")[1:5])
+            told[name.strip("`")] = (set(twins.replace("`", "").split(", ")), layout, int(cases))
+    found = {}
+    for case in (case for cases in FAMILIES.values() for case in cases):
+        twin = find_twin(case.make())
+        name = case.name.split("(")[0]
+        twins, _, count = found.get(name, (set(), "", 0))
+        path = twin.path.replace("torch2mlx.kit", "kit")
+        found[name] = (twins | {path}, twin.layout, count + len(case.modes))
+    assert told == found, "run: python -m tools.make_matrix"
+    assert all(line in MATRIX.read_text() for line in refusals())

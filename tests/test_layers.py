@@ -37,7 +37,7 @@ LAYERS = (
     ("weights.actions", "weights.merges", "weights.layout"),
     ("types", "optional"),
     ("errors",),
-    ("read.__init__", "weights.__init__", "write.__init__", "_core"),
+    ("read.__init__", "weights.__init__", "write.__init__", "_core", "kit"),
 )
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 

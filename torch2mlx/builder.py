@@ -10,6 +10,7 @@ from typing import Any
 from torch2mlx import load
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import UnmappedLayersError
+from torch2mlx.read.tensors import borrow
 from torch2mlx.twins import Refused, Twin, find_twin
 from torch2mlx.weight_converter import make_plan
 from torch2mlx.weights.catalog import lookup
@@ -26,9 +27,7 @@ def _mlx_value(value: Any) -> Any:
     """An option as MLX takes it: tensors as arrays."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        import mlx.core as mx
-
-        return mx.array(value.detach().cpu().numpy())
+        return load.mlx_array(borrow("option", value).load().dense())
     return value
 
 

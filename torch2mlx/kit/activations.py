@@ -138,9 +138,9 @@ def softmax(x: mx.array, axis: int | None = None) -> mx.array:
 
 
 def log_softmax(x: mx.array, axis: int | None = None) -> mx.array:
-    """log_softmax along any axis."""
+    """log_softmax along any axis, in float32 inside."""
     axis = normal_axis(x.ndim) if axis is None else axis
-    return nn.log_softmax(x, axis=axis)
+    return nn.log_softmax(x.astype(mx.float32), axis=axis).astype(x.dtype)
 
 
 def softmin(x: mx.array, axis: int | None = None) -> mx.array:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from torch2mlx.kit.activations import log_softmax
+
 
 class AdaptiveLogSoftmaxWithLoss(nn.Module):
     """torch.nn.AdaptiveLogSoftmaxWithLoss. input: (N, in_features), target: (N,) or without N.
@@ -42,11 +44,11 @@ class AdaptiveLogSoftmaxWithLoss(nn.Module):
 
     def log_prob(self, x: mx.array) -> mx.array:
         """Log-probabilities of all classes: (N, in_features) -> (N, n_classes)."""
-        head = nn.log_softmax(self.head(x), axis=-1)
+        head = log_softmax(self.head(x), -1)
         common = self._bounds[0]
         parts = [head[:, :common]]
         for i, tail in enumerate(self.tail):
-            parts.append(nn.log_softmax(tail(x), axis=-1) + head[:, common + i, None])
+            parts.append(log_softmax(tail(x), -1) + head[:, common + i, None])
         return mx.concatenate(parts, axis=-1)
 
     def predict(self, x: mx.array) -> mx.array:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 
 import mlx.core as mx
-import mlx.nn as nn
 
-from torch2mlx.kit.activations import logsigmoid
+from torch2mlx.kit.activations import log_softmax, logsigmoid
 from torch2mlx.kit.distance import pairwise_distance
 
 
@@ -111,7 +110,7 @@ def cross_entropy(
 ):
     """torch's cross_entropy of logits (N, C, ...). target: classes (N, ...) or probabilities."""
     axis = _class_axis(x)
-    logs = nn.log_softmax(x, axis=axis)
+    logs = log_softmax(x, axis)
     if mx.issubdtype(target.dtype, mx.floating):
         return _soft_cross_entropy(logs, target, weight, reduction, label_smoothing)
     hard = nll_loss(logs, target, weight, ignore_index, "none")

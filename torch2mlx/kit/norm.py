@@ -44,10 +44,11 @@ class _Normalizer(nn.Module):
         mean, var = mx.mean(x, axis=axes), mx.var(x, axis=axes, ddof=1)
         if mean.ndim > 1:  # of every instance: torch averages them
             mean, var = mx.mean(mean, axis=0), mx.mean(var, axis=0)
-        self.running_mean = (1 - step) * self.running_mean + step * mean
-        self.running_var = (1 - step) * self.running_var + step * var
+        for name, value in (("running_mean", mean), ("running_var", var)):
+            self[name] = ((1 - step) * self[name] + step * value).astype(self[name].dtype)
 
     def __call__(self, x: mx.array) -> mx.array:
+        given, x = x.dtype, x.astype(mx.float32)  # as torch does for half formats
         tracked = "running_mean" in self
         if tracked and not self.training:
             mean, var = self.running_mean, self.running_var
@@ -58,7 +59,8 @@ class _Normalizer(nn.Module):
             if tracked:
                 self._track(x, axes)
         y = (x - mean) * mx.rsqrt(var + self._eps)
-        return self.weight * y + self.bias if "weight" in self else y
+        y = self.weight * y + self.bias if "weight" in self else y
+        return y.astype(given)
 
 
 class BatchNorm(_Normalizer):

@@ -21,7 +21,8 @@ def layer_options(module: Any) -> dict[str, Any] | Refused:
     """Constructor arguments of a Transformer layer, read back from its parts."""
     activation = getattr(module.activation, "__name__", "")
     if activation not in _ACTIVATIONS:
-        return Refused(f"activation {module.activation!r}: only relu and gelu are known")
+        name = activation or type(module.activation).__name__
+        return Refused(f"activation {name}: only relu and gelu are known")
     attention = module.self_attn
     return {
         "d_model": attention.embed_dim,

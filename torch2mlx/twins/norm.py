@@ -9,11 +9,21 @@ from torch2mlx.twins.twin import Twin, rank_of, taken, twin
 _STATISTICS = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 
 
+def _may_be_half(module: Any) -> bool:
+    """Whether its tensors are of a half format; of a layer without any, nobody knows."""
+    tensors = [t for t in (module.weight, module.running_mean) if t is not None]
+    halves = ("torch.float16", "torch.bfloat16")
+    return not tensors or any(str(tensor.dtype) in halves for tensor in tensors)
+
+
 @twin("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
 def batch_norm(module: Any) -> Twin:
-    """mlx.nn.BatchNorm; the kit's for five dimensions and for a cumulative average."""
+    """mlx.nn.BatchNorm; the kit's for five dimensions, a cumulative average, and half formats.
+
+    torch normalises half formats in float32; mlx.nn rounds at every step.
+    """
     synced = any(cls.__name__ == "SyncBatchNorm" for cls in type(module).__mro__)
-    any_rank = synced or rank_of(module) == 3 or module.momentum is None
+    any_rank = synced or rank_of(module) == 3 or module.momentum is None or _may_be_half(module)
     path = "torch2mlx.kit.BatchNorm" if any_rank else "mlx.nn.BatchNorm"
     return Twin(path, taken(module, _STATISTICS), "channels_last")
 
