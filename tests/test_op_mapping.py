@@ -1,0 +1,48 @@
+"""Every row names something that exists, in torch and in MLX."""
+
+import importlib
+
+import pytest
+
+from tests.support import need
+
+need("torch", "mlx.core", "mlx.nn")
+
+import torch
+
+from torch2mlx.op_mapping import known_ops, lookup_op, register_op
+
+
+def resolve(name):
+    """The object of a dotted name, by the longest importable prefix."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:end]))
+        except ImportError:
+            continue
+        for part in parts[end:]:
+            found = getattr(found, part)
+        return found
+    raise ImportError(name)
+
+
+@pytest.mark.parametrize("op", known_ops(), ids=lambda op: op.torch)
+def test_both_names_exist(op):
+    short = op.torch.rsplit(".", 1)[1]
+    group = op.torch.rsplit(".", 1)[0]
+    assert hasattr(resolve(group), short) or hasattr(torch.Tensor, short)
+    if op.status == "none":
+        assert op.mlx == "" and op.note
+    else:
+        resolve(op.mlx)
+
+
+def test_lookup_and_register():
+    assert lookup_op("torch.cat").mlx == "mlx.core.concatenate"
+    assert lookup_op("torch.add_").mlx == "mlx.core.add"
+    assert lookup_op("torch.nothing") is None
+    register_op("mylib.op", "mlx.core.abs")
+    assert lookup_op("mylib.op").status == "direct"
+    with pytest.raises(ValueError, match="already"):
+        register_op("mylib.op", "mlx.core.abs")

@@ -1,0 +1,83 @@
+"""torch functions and tensor methods -> MLX: `lookup_op`, `register_op`. The rows are in `ops/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch2mlx.ops import functional_ops, tensor_ops
+
+Status = Literal["direct", "kit", "data_dependent", "none"]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One torch function or method. `mlx` is a dotted name, empty when `status` is "none".
+
+    `note`: what differs, or what to do instead.
+    """
+
+    torch: str
+    mlx: str
+    status: Status
+    note: str = ""
+
+
+def _core(name: str) -> str:
+    return name if name.startswith(("mlx.", "torch2mlx.")) else f"mlx.core.{name}"
+
+
+def _status(name: str) -> Status:
+    return "kit" if name.startswith("torch2mlx.") else "direct"
+
+
+def _builtin() -> dict[str, Op]:
+    found: dict[str, Op] = {}
+    rows = [(name, name, "") for name in tensor_ops.SAME] + list(tensor_ops.RENAMED)
+    for name, mlx, note in rows:
+        found[f"torch.{name}"] = Op(
+            f"torch.{name}", _core(mlx.replace("nn.", "mlx.nn.", 1)), "direct", note
+        )
+    for name in tensor_ops.DATA_DEPENDENT:
+        note = "its shape depends on values: read the count on the host, or use a mask"
+        found[f"torch.{name}"] = Op(f"torch.{name}", "mlx.core.where", "data_dependent", note)
+    for name, note in tensor_ops.MISSING.items():
+        found[f"torch.{name}"] = Op(f"torch.{name}", "", "none", note)
+    for name, mlx, note in functional_ops.FUNCTIONAL:
+        full = f"torch.nn.functional.{name}"
+        found[full] = Op(full, mlx, _status(mlx), note)
+    for group, names in (("linalg", functional_ops.LINALG), ("fft", functional_ops.FFT)):
+        for name in names:
+            full = f"torch.{group}.{name}"
+            found[full] = Op(full, f"mlx.core.{group}.{name}", "direct")
+    return found
+
+
+_BUILTIN = _builtin()
+_USER: dict[str, Op] = {}
+
+
+def lookup_op(name: str) -> Op | None:
+    """The row of a function by its full name ("torch.cat", "torch.nn.functional.pad").
+
+    A tensor method is looked up as the function of its name: "torch.add" for x.add; a trailing
+    underscore (in place) is ignored. None when nothing is known.
+    """
+    for candidate in (name, name.rstrip("_")):
+        for rows in (_USER, _BUILTIN):
+            if candidate in rows:
+                return rows[candidate]
+    return None
+
+
+def register_op(name: str, mlx: str, note: str = "", *, replace: bool = False) -> Op:
+    """Teaches a torch function's MLX counterpart. Raises ValueError for a second registration."""
+    if name in _USER and not replace:
+        raise ValueError(f"{name} is registered already; pass replace=True to change it")
+    _USER[name] = Op(name, mlx, _status(mlx), note)
+    return _USER[name]
+
+
+def known_ops() -> tuple[Op, ...]:
+    """All rows, sorted by name."""
+    return tuple(row for _, row in sorted({**_BUILTIN, **_USER}.items()))
