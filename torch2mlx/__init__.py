@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from torch2mlx import errors, registry
+from torch2mlx.analyzer import PortabilityReport, analyze
 from torch2mlx.converter import convert, load_converted, revert
 from torch2mlx.inspector import inspect
 from torch2mlx.state_dict import flatten, nest
@@ -15,7 +16,9 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 
 __all__ = [
     "ConversionReport",
+    "PortabilityReport",
     "__version__",
+    "analyze",
     "convert",
     "errors",
     "flatten",

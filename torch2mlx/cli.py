@@ -1,4 +1,4 @@
-"""The command line: torch2mlx convert | revert | inspect.
+"""The command line: torch2mlx convert | revert | inspect | analyze.
 
 Exit codes: 0 done, 1 refused or failed (one message on standard error), 2 wrong usage,
 130 interrupted.
@@ -11,11 +11,14 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from torch2mlx import __version__, convert, inspect, revert
+from torch2mlx import __version__, analyze, convert, inspect, revert
 from torch2mlx.errors import Torch2MLXError
 from torch2mlx.progress import progress_bar
+from torch2mlx.report.html import as_html
+from torch2mlx.report.sarif import as_sarif
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -49,6 +52,15 @@ def _inspect(args: argparse.Namespace) -> Any:
     return inspect(args.source, key=args.key)
 
 
+def _analyze(args: argparse.Namespace) -> Any:
+    report = analyze(args.source)
+    if args.html:
+        Path(args.html).write_text(as_html(report), encoding="utf-8")
+    if args.sarif:
+        Path(args.sarif).write_text(json.dumps(as_sarif(report, __version__), indent=2) + "\n")
+    return report
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("torch2mlx", description="PyTorch checkpoints become MLX's.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -77,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("revert", _revert, "rebuild the PyTorch state dict of a converted checkpoint")
     sub.add_argument("source", help="a converted file or directory")
     sub.add_argument("out", help="a .safetensors or .pt file")
+
+    sub = add("analyze", _analyze, "say what converting a transformers model would meet")
+    sub.add_argument("source", help="a folder or file with a config.json")
+    sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
+    sub.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 for editors too")
 
     sub = add("inspect", _inspect, "list what a checkpoint holds")
     sub.add_argument("source", help="a checkpoint, of PyTorch or converted")

@@ -134,9 +134,8 @@ foreign_is_tensor(ForeignObject *self, void *closure)
 static PyObject *
 foreign_repr(ForeignObject *self)
 {
-    return PyUnicode_FromFormat("<%s %U>",
-                                self->is_tensor ? "tensor:" : "value:",
-                                self->name);
+    return PyUnicode_FromFormat(
+        "<%s %U>", self->is_tensor ? "tensor:" : "value:", self->name);
 }
 
 static PyGetSetDef foreign_getset[] = {
@@ -165,8 +164,7 @@ static PyObject *
 foreign_new(PyObject *module, const char *text, size_t length, int is_tensor)
 {
     PyTypeObject *type = bind_state(module)->foreign_type;
-    PyObject *name =
-        PyUnicode_DecodeUTF8(text, (Py_ssize_t)length, "replace");
+    PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)length, "replace");
     ForeignObject *self =
         name ? (ForeignObject *)type->tp_alloc(type, 0) : NULL;
     if (!self) {
@@ -191,8 +189,7 @@ entry_pair(PyObject *module, const t2m_st_entry *e, const uint8_t *data,
     if (!tensor) {
         return NULL;
     }
-    return Py_BuildValue("(s#N)", e->name, (Py_ssize_t)e->name_length,
-                         tensor);
+    return Py_BuildValue("(s#N)", e->name, (Py_ssize_t)e->name_length, tensor);
 }
 
 static PyObject *
@@ -201,8 +198,8 @@ header_entries(PyObject *module, const t2m_st_header *h, const uint8_t *file,
 {
     PyObject *list = PyList_New((Py_ssize_t)h->count);
     for (size_t i = 0; list && i < h->count; i++) {
-        PyObject *pair = entry_pair(module, &h->entries[i],
-                                    file + h->data_start, owner);
+        PyObject *pair =
+            entry_pair(module, &h->entries[i], file + h->data_start, owner);
         if (!pair) {
             Py_CLEAR(list);
             break;
@@ -218,8 +215,8 @@ header_metadata(const t2m_st_header *h)
     PyObject *dict = PyDict_New();
     for (size_t i = 0; dict && i < h->meta_count; i++) {
         const t2m_st_meta *m = &h->meta[i];
-        PyObject *key = PyUnicode_DecodeUTF8(
-            m->key, (Py_ssize_t)m->key_length, "strict");
+        PyObject *key =
+            PyUnicode_DecodeUTF8(m->key, (Py_ssize_t)m->key_length, "strict");
         PyObject *value = PyUnicode_DecodeUTF8(
             m->value, (Py_ssize_t)m->value_length, "strict");
         if (!key || !value || PyDict_SetItem(dict, key, value) < 0) {
@@ -303,8 +300,8 @@ tensor_of(builder *b, const t2m_tensor *t)
     if (empty) {
         t2m_dense_strides(t->rank, view.shape, (size_t)item, view.strides);
     }
-    view.data = empty || !s->data ? b->nothing
-                                  : s->data + t->offset * (uint64_t)item;
+    view.data =
+        empty || !s->data ? b->nothing : s->data + t->offset * (uint64_t)item;
     return bind_tensor(b->module, &view, (t2m_dtype)t->dtype, b->owner);
 }
 
@@ -314,8 +311,8 @@ sequence_of(builder *b, const t2m_node *node, int depth)
     /* A list must exist before its items for cycles to be noticed, so all
        sequences are made by the same loop and tuples are kept tuples. */
     int is_list = node->kind == T2M_NODE_LIST;
-    PyObject *out = is_list ? PyList_New(node->count)
-                            : PyTuple_New(node->count);
+    PyObject *out =
+        is_list ? PyList_New(node->count) : PyTuple_New(node->count);
     for (uint32_t i = 0; out && i < node->count; i++) {
         PyObject *item = object_of(b, node->as.items[i], depth + 1);
         if (!item) {
@@ -338,8 +335,7 @@ put_pair(builder *b, PyObject *dict, PyObject *key, PyObject *value)
     }
     if (present > 0) {
         t2m_where where = {0, ""};
-        const char *text =
-            PyUnicode_Check(key) ? PyUnicode_AsUTF8(key) : NULL;
+        const char *text = PyUnicode_Check(key) ? PyUnicode_AsUTF8(key) : NULL;
         if (text) {
             t2m_where_name(&where, text, strlen(text));
         }
@@ -440,8 +436,8 @@ read_torch(PyObject *module, PyObject *source)
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    status = t2m_torchfile_parse(buffer.buf, (uint64_t)buffer.len, &pickle,
-                                 &where);
+    status =
+        t2m_torchfile_parse(buffer.buf, (uint64_t)buffer.len, &pickle, &where);
     Py_END_ALLOW_THREADS
     if (status != T2M_OK) {
         bind_raise(module, status, &where);

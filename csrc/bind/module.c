@@ -12,10 +12,9 @@ bind_raise(PyObject *module, t2m_status status, const t2m_where *where)
     if (status == T2M_NO_MEMORY) {
         return PyErr_NoMemory();
     }
-    PyObject *name =
-        PyUnicode_DecodeUTF8(where ? where->name : "",
-                             (Py_ssize_t)strlen(where ? where->name : ""),
-                             "replace");
+    PyObject *name = PyUnicode_DecodeUTF8(
+        where ? where->name : "", (Py_ssize_t)strlen(where ? where->name : ""),
+        "replace");
     if (!name) {
         return NULL;
     }
@@ -85,6 +84,7 @@ module_exec(PyObject *module)
         PyModule_AddFunctions(module, bind_file_functions) < 0 ||
         PyModule_AddFunctions(module, bind_write_functions) < 0 ||
         PyModule_AddFunctions(module, bind_key_functions) < 0 ||
+        PyModule_AddFunctions(module, bind_rule_functions) < 0 ||
         PyModule_AddIntConstant(module, "MAX_RANK", T2M_MAX_RANK) < 0) {
         return -1;
     }

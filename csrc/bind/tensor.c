@@ -275,13 +275,11 @@ read_sizes(PyObject *sequence, uint64_t *out, int *count)
     }
     Py_ssize_t n = PySequence_Fast_GET_SIZE(fast);
     if (n > T2M_MAX_RANK) {
-        PyErr_Format(PyExc_ValueError, "at most %d dimensions",
-                     T2M_MAX_RANK);
+        PyErr_Format(PyExc_ValueError, "at most %d dimensions", T2M_MAX_RANK);
         goto done;
     }
     for (Py_ssize_t i = 0; i < n; i++) {
-        out[i] =
-            PyLong_AsUnsignedLongLong(PySequence_Fast_GET_ITEM(fast, i));
+        out[i] = PyLong_AsUnsignedLongLong(PySequence_Fast_GET_ITEM(fast, i));
         if (PyErr_Occurred()) {
             goto done;
         }
@@ -404,24 +402,24 @@ tensor_dense(TensorObject *self, PyObject *args, PyObject *kwargs)
     PyObject *module = PyType_GetModule(Py_TYPE(self));
     PyObject *dtype = Py_None;
     int threads = 0, simd = 1;
-    t2m_job job = {.view = self->view, .from = self->dtype,
-                   .to = self->dtype, .source_fd = -1};
+    t2m_job job = {.view = self->view,
+                   .from = self->dtype,
+                   .to = self->dtype,
+                   .source_fd = -1};
     t2m_target target = {.fd = -1};
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Oip:dense", names,
-                                     &dtype, &threads, &simd) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Oip:dense", names, &dtype,
+                                     &threads, &simd) ||
         (dtype != Py_None && bind_dtype(dtype, &job.to) < 0)) {
         return NULL;
     }
     PyObject *result = bind_tensor_new(module, self->view.rank,
-                                       self->view.shape, job.to,
-                                       &target.base);
+                                       self->view.shape, job.to, &target.base);
     if (!result) {
         return NULL;
     }
     t2m_exec_options options = {.threads = threads, .simd = simd};
-    PyObject *none =
-        bind_execute(module, &job, 1, &target, &options, Py_None);
+    PyObject *none = bind_execute(module, &job, 1, &target, &options, Py_None);
     if (!none) {
         Py_DECREF(result);
         return NULL;
@@ -510,8 +508,7 @@ from_buffer(PyObject *module, PyObject *args)
         PyMem_Free(buffer);
         return NULL;
     }
-    PyObject *owner =
-        PyCapsule_New(buffer, "torch2mlx.buffer", buffer_free);
+    PyObject *owner = PyCapsule_New(buffer, "torch2mlx.buffer", buffer_free);
     if (!owner) {
         PyBuffer_Release(buffer);
         PyMem_Free(buffer);
@@ -587,8 +584,7 @@ take_capsule(PyObject *module, PyObject *capsule)
             return NULL;
         }
         t = &m->dl_tensor;
-        owner = PyCapsule_New(m, "torch2mlx.dlpack_versioned",
-                              versioned_free);
+        owner = PyCapsule_New(m, "torch2mlx.dlpack_versioned", versioned_free);
         if (owner) {
             PyCapsule_SetName(capsule, "used_dltensor_versioned");
         }
@@ -650,8 +646,8 @@ compare(PyObject *module, PyObject *args)
         "{sKsKsdsdsdsKsKsKsKsKsKsK}", "count", d.count, "differing",
         d.differing, "max_abs", d.max_abs, "max_rel", d.max_rel,
         "max_magnitude", d.max_magnitude, "max_ulp", d.max_ulp, "worst",
-        d.worst, "nan_a", d.nan_a, "nan_b", d.nan_b, "inf_a", d.inf_a,
-        "inf_b", d.inf_b, "mismatched", d.mismatched);
+        d.worst, "nan_a", d.nan_a, "nan_b", d.nan_b, "inf_a", d.inf_a, "inf_b",
+        d.inf_b, "mismatched", d.mismatched);
 }
 
 PyMethodDef bind_tensor_functions[] = {

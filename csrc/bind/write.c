@@ -103,10 +103,10 @@ write_jobs(PyObject *module, PyObject *args, PyObject *kwargs)
     Py_ssize_t span = 0;
     PyObject *list, *progress = Py_None, *result;
 
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "iKO!|$inppO:write", names, &target.fd, &start,
-            &PyList_Type, &list, &options.threads, &span, &options.simd,
-            &options.flush, &progress)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iKO!|$inppO:write", names,
+                                     &target.fd, &start, &PyList_Type, &list,
+                                     &options.threads, &span, &options.simd,
+                                     &options.flush, &progress)) {
         return NULL;
     }
     /* A list of its own keeps the tensors alive whatever callers do. */
@@ -153,8 +153,7 @@ read_entry(PyObject *item, t2m_st_entry *e, uint64_t *offset)
     }
     e->rank = (int)PyTuple_GET_SIZE(shape);
     for (int i = 0; i < e->rank; i++) {
-        e->shape[i] =
-            PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(shape, i));
+        e->shape[i] = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(shape, i));
         if (PyErr_Occurred()) {
             return -1;
         }
@@ -198,8 +197,8 @@ safetensors_header(PyObject *module, PyObject *args)
     size_t length;
     uint64_t offset = 0;
 
-    if (!PyArg_ParseTuple(args, "O!O!:safetensors_header", &PyList_Type,
-                          &list, &PyDict_Type, &dict)) {
+    if (!PyArg_ParseTuple(args, "O!O!:safetensors_header", &PyList_Type, &list,
+                          &PyDict_Type, &dict)) {
         return NULL;
     }
     Py_ssize_t n = PyList_GET_SIZE(list), m = PyDict_GET_SIZE(dict);
@@ -217,14 +216,14 @@ safetensors_header(PyObject *module, PyObject *args)
     if (read_metadata(dict, meta) < 0) {
         goto done;
     }
-    t2m_status status = t2m_st_build(entries, (size_t)n, meta, (size_t)m,
-                                     &bytes, &length);
+    t2m_status status =
+        t2m_st_build(entries, (size_t)n, meta, (size_t)m, &bytes, &length);
     if (status != T2M_OK) {
         bind_raise(module, status, NULL);
         goto done;
     }
-    result = PyBytes_FromStringAndSize((const char *)bytes,
-                                       (Py_ssize_t)length);
+    result =
+        PyBytes_FromStringAndSize((const char *)bytes, (Py_ssize_t)length);
 done:
     free(bytes);
     PyMem_Free(entries);

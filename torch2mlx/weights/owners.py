@@ -25,6 +25,12 @@ class Owner:
     keys: Mapping[str, str]
 
 
+def _is_layer(record: ModuleRecord) -> bool:
+    """Whether a module of unknown class counts as a layer: torch.nn's, or one without children."""
+    name = record.kinds[0]
+    return name != _PLAIN and (not record.children or name.startswith("torch.nn."))
+
+
 class Resolver:
     """Finds owners in a tree of records; wrappers (DataParallel, ...) count as what they wrap."""
 
@@ -103,7 +109,7 @@ class Resolver:
             elif spec is not None and not spec.container and not spec.transparent:
                 inside.add(path)
                 total += 1
-            elif spec is None and path and not record.children and record.kinds[0] != _PLAIN:
+            elif spec is None and path and _is_layer(record):
                 total += 1
                 unmapped.append(record.kinds[0].rpartition(".")[2])
         return Coverage(total, total - len(unmapped), tuple(sorted(set(unmapped))))

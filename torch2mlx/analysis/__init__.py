@@ -1,0 +1,1 @@
+"""What the analyzer looks at: module trees as flat records, and the source of forwards."""

@@ -1,0 +1,176 @@
+"""A live module tree as the flat records that the C rules read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from torch2mlx import _core
+from torch2mlx.analysis.source import Fact, class_facts
+from torch2mlx.twins import Refused, find_twin
+from torch2mlx.types import ITEM_BYTES
+from torch2mlx.weights.catalog import class_name, lookup
+
+MODULE = np.dtype(
+    [
+        *((name, np.uint32) for name in ("parent", "cls", "status", "flags")),
+        *((name, np.uint64) for name in ("parameters", "bytes")),
+    ]
+)
+FACT = np.dtype([(name, np.uint32) for name in ("cls", "kind", "line", "note")])
+STATUSES = ("own", "container", "mapped", "kit", "unmapped", "refused", "custom")
+FLAGS = {
+    "uninitialized": 1,
+    "hooks": 2,
+    "shared": 4,
+    "foreign_dtype": 8,
+    "float64": 16,
+    "transient_buffers": 32,
+    "bare_tensors": 64,
+    "root": 128,
+}
+NO_PARENT = 0xFFFFFFFF
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+_KINDS = {name: i for i, name in enumerate(_core.fact_kinds())}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A module for people: where it is, what it is, why it is refused."""
+
+    path: str
+    cls: str
+    status: str
+    parameters: int
+    nbytes: int
+    parent: int  # index, -1 for the root
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Records for C, and what they stand for."""
+
+    modules: np.ndarray[Any, Any]
+    facts: np.ndarray[Any, Any]
+    nodes: tuple[Node, ...]
+    classes: tuple[str, ...]
+    notes: tuple[Fact, ...]
+
+
+def _status(module: Any, is_root: bool) -> tuple[str, str]:
+    """(status, reason)."""
+    spec = lookup(type(module))
+    found = find_twin(module) if spec is None or not (spec.container or spec.transparent) else None
+    if isinstance(found, Refused) and "forward of its own" not in found.reason:
+        return "refused", found.reason
+    if spec is not None:
+        return ("container" if spec.container or spec.transparent else "mapped"), ""
+    if found is not None and not isinstance(found, Refused):
+        return "kit", ""
+    name = class_name(type(module))
+    if name.startswith("torch.nn.") and name != "torch.nn.Module":
+        return "unmapped", ""
+    if module._modules or is_root or name == "torch.nn.Module":
+        return "own", ""
+    return "custom", ""
+
+
+def _own_tensors(module: Any) -> Iterator[Any]:
+    yield from (
+        t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None
+    )
+
+
+def _folding(hook: Any) -> bool:
+    """Hooks of weight_norm, spectral_norm and pruning, which convert folds, and of lazy layers."""
+    name = class_name(type(hook)) if not hasattr(hook, "__self__") else hook.__module__
+    return name.startswith(("torch.nn.utils.", "torch.nn.modules.lazy"))
+
+
+def _flags(module: Any, status: str, is_root: bool, shared: bool) -> int:
+    names = {"root"} if is_root else set()
+    hooks = (h for name in _HOOKS for h in getattr(module, name, {}).values())
+    if any(not _folding(hook) for hook in hooks):
+        names.add("hooks")
+    if shared:
+        names.add("shared")
+    if module._non_persistent_buffers_set:
+        names.add("transient_buffers")
+    transient = {id(module._buffers.get(name)) for name in module._non_persistent_buffers_set}
+    for tensor in _own_tensors(module):
+        if type(tensor).__name__.startswith("Uninitialized"):
+            names.add("uninitialized")
+            continue
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        names |= {"float64"} if dtype == "float64" else set()
+        names |= {"foreign_dtype"} if dtype not in ITEM_BYTES else set()
+        names |= {"bare_tensors"} if status == "own" and id(tensor) not in transient else set()
+    return sum(FLAGS[name] for name in names)
+
+
+def _size(module: Any, seen: set[int]) -> tuple[int, int]:
+    """(numbers, bytes) of a module's own tensors, each counted once."""
+    count = nbytes = 0
+    for tensor in _own_tensors(module):
+        if id(tensor) not in seen and not type(tensor).__name__.startswith("Uninitialized"):
+            seen.add(id(tensor))
+            count += tensor.numel()
+            nbytes += tensor.numel() * tensor.element_size()
+    return count, nbytes
+
+
+def _walk(root: Any) -> Iterator[tuple[str, Any, int, bool]]:
+    """(path, module, parent's index, seen before) in pre-order, parametrizations left out."""
+    waiting, visited, index = [("", root, -1)], set(), 0
+    while waiting:
+        path, module, parent = waiting.pop()
+        yield path, module, parent, id(module) in visited
+        visited.add(id(module))
+        children = [
+            (f"{path}.{name}" if path else name, child, index)
+            for name, child in module._modules.items()
+            if child is not None and name != "parametrizations"
+        ]
+        waiting += reversed(children)
+        index += 1
+
+
+def _shared_tensors(root: Any) -> set[int]:
+    """Tensors that more than one module holds."""
+    holders: dict[int, set[int]] = {}
+    for module in root.modules():
+        for tensor in _own_tensors(module):
+            holders.setdefault(id(tensor), set()).add(id(module))
+    return {tensor for tensor, modules in holders.items() if len(modules) > 1}
+
+
+def flatten(root: Any) -> Tree:
+    """The records of a live module (on any device, meta included) and of its classes' source."""
+    rows, nodes, classes = [], [], {}
+    seen: set[int] = set()
+    shared = _shared_tensors(root)
+    for path, module, parent, again in _walk(root):
+        cls = classes.setdefault(type(module), len(classes))
+        status, reason = _status(module, parent < 0)
+        both = again or any(id(t) in shared for t in _own_tensors(module))
+        flags = _flags(module, status, parent < 0, both)
+        count, nbytes = _size(module, seen)
+        up = NO_PARENT if parent < 0 else parent
+        rows.append((up, cls, STATUSES.index(status), flags, count, nbytes))
+        nodes.append(Node(path, type(module).__name__, status, count, nbytes, parent, reason))
+    facts, notes = [], []
+    for kind, cls in classes.items():
+        for fact in class_facts(kind):
+            facts.append((cls, _KINDS[fact.kind], fact.line, len(notes)))
+            notes.append(fact)
+    return Tree(
+        np.array(rows, MODULE),
+        np.array(facts, FACT),
+        tuple(nodes),
+        tuple(class_name(kind) for kind in classes),
+        tuple(notes),
+    )

@@ -1,0 +1,186 @@
+"""Driver: what converting a model would meet, all at once, before anything is converted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch2mlx import _core
+from torch2mlx.analysis.records import STATUSES, Node, flatten
+from torch2mlx.errors import CheckpointError, ConversionError
+from torch2mlx.read import config_model
+from torch2mlx.read.module_tree import is_module
+
+#: Rules about layers that are no mlx.nn class or function, kit layers included.
+_UNMAPPED = ("T2M001", "T2M002", "T2M010", "T2M011")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule that applies. `path`: the first of `count` modules; `file`, `line`: in source."""
+
+    rule: str
+    severity: str
+    path: str
+    cls: str
+    message: str
+    suggestion: str
+    what: str = ""
+    file: str = ""
+    line: int = 0
+    count: int = 1
+
+    @property
+    def place(self) -> str:
+        """Where to look: file and line, or the module's path."""
+        if self.file:
+            return f"{os.path.basename(self.file)}:{self.line}"
+        return self.path or "(root)"
+
+
+@dataclass(frozen=True)
+class PortabilityReport:
+    """The result of `analyze`.
+
+    `coverage` is the share of layers that MLX has, 0 to 1; what is inside a layer counts with it.
+    `parameters` are numbers by status (mapped, kit, unmapped, own, ...); `output_bytes` estimates
+    the converted file, `peak_bytes` the memory that converting takes beside the source.
+    """
+
+    model: str
+    coverage: float
+    total_layers: int
+    mapped_layers: int
+    unmapped_layers: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    parameters: Mapping[str, int]
+    output_bytes: int
+    peak_bytes: int
+    nodes: tuple[Node, ...] = ()
+
+    @property
+    def blockers(self) -> tuple[Finding, ...]:
+        """Findings that have to be dealt with before the model can run in MLX."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready data, without the module tree."""
+        return {
+            "model": self.model,
+            "coverage": self.coverage,
+            "total_layers": self.total_layers,
+            "mapped_layers": self.mapped_layers,
+            "unmapped_layers": list(self.unmapped_layers),
+            "findings": [vars(finding) for finding in self.findings],
+            "blockers": len(self.blockers),
+            "parameters": dict(self.parameters),
+            "output_bytes": self.output_bytes,
+            "peak_bytes": self.peak_bytes,
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([self.headline(), *self._lines()])
+
+    def headline(self) -> str:
+        """One line: coverage, blockers, sizes."""
+        total = sum(self.parameters.values())
+        return (
+            f"{self.model}: coverage {self.coverage:.1%} "
+            f"({self.mapped_layers} of {self.total_layers} layers), "
+            f"{len(self.blockers)} blockers, {total:,} parameters and buffers, "
+            f"{self.output_bytes / 1e6:,.1f} MB converted"
+        )
+
+    def _lines(self) -> list[str]:
+        """A table of findings, and what to do about each rule."""
+        lines = []
+        if self.unmapped_layers:
+            lines.append(f"unmapped layers: {', '.join(self.unmapped_layers)}")
+        width = max((len(finding.place) for finding in self.findings), default=0)
+        for f in self.findings:
+            times = f" (x{f.count})" if f.count > 1 else ""
+            head = f"  {f.severity:7} {f.rule}  {f.place:{width}}"
+            lines.append(f"{head}  {f.message}: {f.what or f.cls}{times}")
+        advice = {f.rule: f.suggestion for f in self.findings}
+        return [*lines, *(f"  {rule}: {text}" for rule, text in sorted(advice.items()))]
+
+
+def _model(source: Any) -> Any:
+    """A live module from a module, or from a folder or config.json of transformers."""
+    if is_module(source):
+        return source
+    if not isinstance(source, (str, os.PathLike)):
+        raise ConversionError(
+            f"cannot analyze a {type(source).__name__}: pass an nn.Module or a path"
+        )
+    path = Path(os.fspath(source))
+    config = path / "config.json" if path.is_dir() else path
+    if config.name != "config.json":
+        config = path.parent / "config.json"
+    if not config.is_file():
+        raise CheckpointError(
+            f"{path}: has no config.json beside it; pass the module, on the meta device if you like"
+        )
+    built = config_model.build(config)
+    if built is None:
+        raise CheckpointError(f"{config}: names no class of an installed transformers")
+    return built
+
+
+def analyze(source: Any) -> PortabilityReport:
+    """Applies all rules to a model; nothing is converted and no weights are read.
+
+    `source`: an nn.Module (the meta device is enough), or a folder or file with a transformers
+    config.json. Raises ConversionError for anything else, CheckpointError for a path that tells no
+    model.
+    """
+    model = _model(source)
+    tree = flatten(model)
+    found, layers, mapped, parameters, nbytes = _core.analyze(
+        tree.modules, tree.facts, len(tree.classes)
+    )
+    rules = _core.rules()
+    findings = []
+    for rule, module, fact, count in found:
+        name, severity, message, suggestion = rules[rule]
+        node = tree.nodes[module]
+        note = None if fact is None else tree.notes[int(tree.facts[fact]["note"])]
+        findings.append(
+            Finding(
+                name,
+                severity,
+                node.path,
+                node.cls,
+                message,
+                suggestion,
+                note.what if note else node.reason,
+                note.file if note else "",
+                note.line if note else 0,
+                count,
+            )
+        )
+    unmapped = sorted({f.cls for f in findings if f.rule in _UNMAPPED})
+    return PortabilityReport(
+        type(model).__name__,
+        mapped / layers if layers else 1.0,
+        layers,
+        mapped,
+        tuple(unmapped),
+        tuple(sorted(findings, key=_order)),
+        dict(zip(STATUSES, parameters, strict=True)),
+        sum(nbytes),
+        min(sum(nbytes), 300 << 20),
+        tree.nodes,
+    )
+
+
+def _order(finding: Finding) -> tuple[int, str, str, int]:
+    return (
+        ("error", "warning", "info").index(finding.severity),
+        finding.rule,
+        finding.path,
+        finding.line,
+    )

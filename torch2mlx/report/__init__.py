@@ -1,0 +1,1 @@
+"""Portability reports for people and programs: SARIF, HTML. The text is the report's own str."""
