@@ -16,7 +16,8 @@ import safetensors.torch
 import torch
 
 from bench.measure import Goal, report
-from torch2mlx import _core, convert, flatten, load_converted, nest
+from torch2mlx import _core, analyze, convert, flatten, load_converted, nest
+from torch2mlx.analysis.records import flatten as flatten_modules
 
 # the shapes of ResNet-50's convolutions, repeated to some 400 MB
 SHAPES = (
@@ -204,4 +205,29 @@ def loading(folder: Path) -> Rows:
     return report("load_converted of 1 GB, as numpy views", contenders, goals)
 
 
-CASES = (memory_to_file, file_to_file, casts, key_trees, loading)
+class _Block(torch.nn.Module):
+    """Five modules of one layer of a Transformer, so to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(2, 2), torch.nn.ReLU()
+        self.c, self.d = torch.nn.LayerNorm(2), torch.nn.Dropout()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.d(self.b(self.a(self.c(x))))
+
+
+def analyzing(folder: Path) -> Rows:
+    """10,000 modules: the whole analysis, and the part that runs in C."""
+    with torch.device("meta"):
+        model = torch.nn.Sequential(*(_Block() for _ in range(2000)))
+    tree = flatten_modules(model)
+    contenders: dict[str, Callable[[], object]] = {
+        "torch2mlx": lambda: analyze(model),
+        "rules in C": lambda: _core.analyze(tree.modules, tree.facts, len(tree.classes)),
+        "model.state_dict(), for scale": lambda: model.state_dict(),
+    }
+    return report("analyze 10,000 modules", contenders, ())
+
+
+CASES = (memory_to_file, file_to_file, casts, key_trees, loading, analyzing)

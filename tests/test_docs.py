@@ -30,6 +30,12 @@ def test_the_rules_table_is_that_of_the_registry():
     assert updated(text) == text, "run: python -m tools.make_docs"
 
 
+def test_the_page_of_rules_is_that_of_the_core():
+    from tools.make_docs import ANALYZER, analyzer_page
+
+    assert ANALYZER.read_text() == analyzer_page(), "run: python -m tools.make_docs"
+
+
 @pytest.mark.parametrize("path", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]))
 def test_links_between_documents_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):

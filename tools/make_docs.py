@@ -5,12 +5,29 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from torch2mlx import registry
+from torch2mlx import _core, registry
 from torch2mlx.types import ModuleRecord
 from torch2mlx.weights import recurrent, table
 from torch2mlx.weights.actions import Drop, Move, entry_action
 
 WEIGHTS = Path(__file__).parent.parent / "docs" / "weights.md"
+ANALYZER = WEIGHTS.with_name("analyzer.md")
+ANALYZER_HEAD = """# The analyzer
+
+`analyze(model)` says what converting a model would meet: nothing is run, no weight is read, the
+model may be on torch's meta device. Layers are looked up by class, base classes included; the
+forward of every class, and the methods it calls, is read once from its source.
+
+Errors are blockers. Item assignment and `+=` are none: MLX has both. `coverage` counts layers that
+mlx.nn or a function of mlx.core covers; what is inside a layer (the linears of an attention)
+counts with it; containers and classes with sub-modules are no layers.
+
+The same report prints as text, `--json`, `--sarif FILE` (for editors and code hosts) and `--html FILE`:
+a page without scripts or network, with a treemap of parameters by status and the module tree.
+
+| rule | severity | what it says | what to do |
+| --- | --- | --- | --- |
+"""
 _PART = re.compile(r"(<!-- rules: .*? -->\n).*?(<!-- end of rules -->)", re.S)
 _PROSE = {
     table.flat_norm: "over several dimensions: flattened to one, `a b -> (a b)`",
@@ -62,5 +79,15 @@ def updated(text: str) -> str:
     return _PART.sub(lambda m: f"{m[1]}\n{rules_table()}\n{m[2]}", text)
 
 
+def analyzer_page() -> str:
+    """docs/analyzer.md: every rule of the analyzer."""
+    rows = [
+        f"| {name} | {severity} | {message} | {suggestion} |"
+        for name, severity, message, suggestion in _core.rules()
+    ]
+    return ANALYZER_HEAD + "\n".join(rows) + "\n"
+
+
 if __name__ == "__main__":
     WEIGHTS.write_text(updated(WEIGHTS.read_text()))
+    ANALYZER.write_text(analyzer_page())
