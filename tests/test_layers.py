@@ -47,10 +47,10 @@ RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 
 
 def modules():
-    """Python files of the package as dotted names; kit is a package of its own, for MLX only."""
+    """Python files of the package as dotted names; kit and templates are for MLX alone."""
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        if not name.startswith("kit"):
+        if not name.startswith(("kit", "templates")):
             yield name, path
 
 

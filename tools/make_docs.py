@@ -22,7 +22,7 @@ Errors are blockers. Item assignment and `+=` are none: MLX has both. `coverage`
 mlx.nn or a function of mlx.core covers; what is inside a layer (the linears of an attention)
 counts with it; containers and classes with sub-modules are no layers.
 
-The same report prints as text, `--json`, `--sarif FILE` (for editors and code hosts) and `--html FILE`:
+The same report prints as text, `--json`, `--sarif FILE` (for editors) and `--html FILE`:
 a page without scripts or network, with a treemap of parameters by status and the module tree.
 
 | rule | severity | what it says | what to do |
