@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import mlx.nn as nn
 
 from torch2mlx.errors import ConversionError
 from torch2mlx.templates.loading import activation, fill, torch_name
-import itertools
 
 
 def _norm(name: str | None, channels: int, groups: int) -> nn.Module | None:
