@@ -55,9 +55,8 @@ t2m_narrow(double x, t2m_small_float f)
         return sign | (uint32_t)top << f.mbits |
                (f.has_inf ? payload | quiet : all);
     }
-    uint32_t overflow =
-        sign | (uint32_t)top << f.mbits |
-        (f.has_inf ? 0u : (1u << f.mbits) - 1);
+    uint32_t overflow = sign | (uint32_t)top << f.mbits |
+                        (f.has_inf ? 0u : (1u << f.mbits) - 1);
     if (exponent == 0x7ff) {
         return overflow;
     }

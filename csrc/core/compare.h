@@ -6,14 +6,14 @@
 #include "permute.h"
 
 typedef struct {
-    uint64_t count;      /* items compared */
-    uint64_t differing;  /* items whose values differ (NaN equals NaN) */
-    double max_abs;      /* largest |a - b| over pairs of finite items */
-    double max_rel;      /* largest |a - b| / |a| where a is finite, not 0 */
-    double max_magnitude;/* largest finite |a| */
-    uint64_t max_ulp;    /* largest distance in units of the last place, when
-                            both have the same float dtype; else 0 */
-    uint64_t worst;      /* item index of max_abs (or of the first mismatch) */
+    uint64_t count;       /* items compared */
+    uint64_t differing;   /* items whose values differ (NaN equals NaN) */
+    double max_abs;       /* largest |a - b| over pairs of finite items */
+    double max_rel;       /* largest |a - b| / |a| where a is finite, not 0 */
+    double max_magnitude; /* largest finite |a| */
+    uint64_t max_ulp;     /* largest distance in units of the last place, when
+                             both have the same float dtype; else 0 */
+    uint64_t worst; /* item index of max_abs (or of the first mismatch) */
     uint64_t nan_a, nan_b;
     uint64_t inf_a, inf_b;
     uint64_t mismatched; /* one side NaN or infinite, the other not, or

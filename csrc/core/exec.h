@@ -16,7 +16,7 @@
 typedef struct {
     t2m_view view;
     t2m_dtype from, to;
-    int source_fd; /* file that view.data is mapped from, or -1 */
+    int source_fd;          /* file that view.data is mapped from, or -1 */
     uint64_t source_offset; /* of view.data in that file */
 } t2m_job;
 

@@ -35,7 +35,7 @@ typedef struct {
 } t2m_key_node;
 
 /* Reads a component that is not plain ASCII as Python's int() does: 1 and
-   *out, or 0 when it is no integer. May be NULL: then none is. */
+ *out, or 0 when it is no integer. May be NULL: then none is. */
 typedef int (*t2m_number_reader)(const char *text, size_t length,
                                  int64_t *out);
 

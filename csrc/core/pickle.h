@@ -55,8 +55,8 @@ typedef struct {
     size_t key_length;
     int dtype; /* t2m_dtype, -1: not one of ours, -2: untyped */
     const char *dtype_name;
-    uint64_t numel;        /* items (bytes where untyped) */
-    uint64_t view_offset;  /* legacy storage views: first item in the root */
+    uint64_t numel;       /* items (bytes where untyped) */
+    uint64_t view_offset; /* legacy storage views: first item in the root */
     int has_view;
     const uint8_t *data;
     uint64_t length; /* bytes */
@@ -85,9 +85,9 @@ typedef struct {
 } t2m_pickle;
 
 /* Runs one pickle that starts at data. *used gets its length.  On failure
-   *out is empty, and *where has the offset and, for PK_GLOBAL, the name. */
-t2m_status t2m_pickle_load(const uint8_t *data, size_t length,
-                           t2m_pickle *out, size_t *used, t2m_where *where);
+ *out is empty, and *where has the offset and, for PK_GLOBAL, the name. */
+t2m_status t2m_pickle_load(const uint8_t *data, size_t length, t2m_pickle *out,
+                           size_t *used, t2m_where *where);
 
 void t2m_pickle_free(t2m_pickle *pickle);
 
