@@ -3,6 +3,18 @@
 They take torch's constructor arguments; spatial data is channels-last, as everywhere in MLX.
 """
 
+from torch2mlx.kit import (
+    activations,
+    ctc,
+    distance,
+    dropout,
+    losses,
+    norm,
+    padding,
+    pooling,
+    resample,
+    shuffle,
+)
 from torch2mlx.kit.activations import PReLU
 from torch2mlx.kit.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from torch2mlx.kit.attention import MultiheadAttention
@@ -54,4 +66,14 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "activations",
+    "ctc",
+    "distance",
+    "dropout",
+    "losses",
+    "norm",
+    "padding",
+    "pooling",
+    "resample",
+    "shuffle",
 ]
