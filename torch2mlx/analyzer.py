@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import _core
-from torch2mlx.analysis.records import STATUSES, Node, flatten
+from torch2mlx.analysis.records import STATUSES, Node, Tree, flatten, flatten_checkpoint
+from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import CheckpointError, ConversionError
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import is_module
@@ -108,49 +109,55 @@ class PortabilityReport:
         return [*lines, *(f"  {rule}: {text}" for rule, text in sorted(advice.items()))]
 
 
-def _model(source: Any) -> Any:
-    """A live module from a module, or from a folder or config.json of transformers."""
+def _config(path: Path) -> Any | None:
+    """The model of the config.json at or beside a path, on the meta device; None without one."""
+    if path.name == "config.json":
+        config = path
+    else:
+        config = (path if path.is_dir() else path.parent) / "config.json"
+    return config_model.build(config) if config.is_file() else None
+
+
+def _tree(source: Any) -> tuple[str, Tree]:
+    """(name, records) of a module, of a config.json, or of a checkpoint's keys."""
     if is_module(source):
-        return source
+        return type(source).__name__, flatten(source)
     if not isinstance(source, (str, os.PathLike)):
-        raise ConversionError(
-            f"cannot analyze a {type(source).__name__}: pass an nn.Module or a path"
-        )
+        what = type(source).__name__
+        raise ConversionError(f"cannot analyze a {what}: pass an nn.Module or a path")
     path = Path(os.fspath(source))
-    config = path / "config.json" if path.is_dir() else path
-    if config.name != "config.json":
-        config = path.parent / "config.json"
-    if not config.is_file():
-        raise CheckpointError(
-            f"{path}: has no config.json beside it; pass the module, on the meta device if you like"
-        )
-    built = config_model.build(config)
-    if built is None:
-        raise CheckpointError(f"{config}: names no class of an installed transformers")
-    return built
+    built = _config(path)
+    if built is not None:
+        return type(built).__name__, flatten(built)
+    if path.name == "config.json":
+        raise CheckpointError(f"{path}: names no class of an installed transformers")
+    return os.fspath(path), flatten_checkpoint(open_checkpoint(path).tensors)
 
 
 def analyze(source: Any) -> PortabilityReport:
     """Applies all rules to a model; nothing is converted and no weights are read.
 
-    `source`: an nn.Module (the meta device is enough), or a folder or file with a transformers
-    config.json. Raises ConversionError for anything else, CheckpointError for a path that tells no
-    model.
+    `source`: an nn.Module (the meta device is enough), a folder or file with a transformers
+    config.json, or a checkpoint, of which only keys and shapes are read. Raises ConversionError for
+    anything else, CheckpointError for a path that is none of these.
     """
-    model = _model(source)
-    tree = flatten(model)
+    name, tree = _tree(source)
+    return _report(name, tree)
+
+
+def _report(model: str, tree: Tree) -> PortabilityReport:
     found, layers, mapped, parameters, nbytes = _core.analyze(
         tree.modules, tree.facts, len(tree.classes)
     )
     rules = _core.rules()
     findings = []
     for rule, module, fact, count in found:
-        name, severity, message, suggestion = rules[rule]
+        identifier, severity, message, suggestion = rules[rule]
         node = tree.nodes[module]
         note = None if fact is None else tree.notes[int(tree.facts[fact]["note"])]
         findings.append(
             Finding(
-                name,
+                identifier,
                 severity,
                 node.path,
                 node.cls,
@@ -164,7 +171,7 @@ def analyze(source: Any) -> PortabilityReport:
         )
     unmapped = sorted({f.cls for f in findings if f.rule in _UNMAPPED})
     return PortabilityReport(
-        type(model).__name__,
+        model,
         mapped / layers if layers else 1.0,
         layers,
         mapped,

@@ -90,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", help="a converted file or directory")
     sub.add_argument("out", help="a .safetensors or .pt file")
 
-    sub = add("analyze", _analyze, "say what converting a transformers model would meet")
-    sub.add_argument("source", help="a folder or file with a config.json")
+    sub = add("analyze", _analyze, "say what converting a model would meet")
+    sub.add_argument("source", help="a folder with a config.json, or a checkpoint")
     sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
     sub.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 for editors too")
 

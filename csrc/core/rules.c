@@ -22,6 +22,7 @@ TEST(has_hooks, m->flags &T2M_FLAG_HOOKS)
 TEST(is_shared, m->flags &T2M_FLAG_SHARED)
 TEST(has_foreign_dtype, m->flags &T2M_FLAG_FOREIGN_DTYPE)
 TEST(has_float64, m->flags &T2M_FLAG_FLOAT64)
+TEST(is_untyped, m->flags &T2M_FLAG_UNTYPED)
 TEST(has_transient_buffers, m->flags &T2M_FLAG_TRANSIENT_BUFFERS)
 
 static const t2m_rule rules[] = {

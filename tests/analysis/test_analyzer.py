@@ -76,10 +76,23 @@ def test_a_model_on_the_meta_device_and_a_config(tmp_path):
     assert "GPT2LMHeadModel" in page.read_text() and json.loads(sarif.read_text())["runs"]
 
 
+def test_a_checkpoint_without_types(tmp_path):
+    from safetensors.torch import save_file
+
+    state = {"conv.weight": torch.ones(2, 3, 4), "conv.bias": torch.ones(2), "a.b": torch.ones(5)}
+    save_file(state, tmp_path / "x.safetensors")
+    report = analyze(tmp_path / "x.safetensors")
+    (finding,) = report.findings
+    assert (finding.rule, finding.path, finding.what) == ("T2M012", "conv", "conv.weight")
+    assert report.output_bytes == 4 * (24 + 2 + 5) and len(report.blockers) == 1
+    with pytest.raises(CheckpointError):
+        analyze(tmp_path / "absent.safetensors")
+
+
 def test_what_cannot_be_analyzed(tmp_path):
     with pytest.raises(ConversionError, match=r"nn\.Module"):
         analyze({"a": 1})
-    with pytest.raises(CheckpointError, match=r"config\.json"):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
         analyze(tmp_path)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 from torch2mlx import _core
 from torch2mlx.analysis.source import Fact, class_facts
 from torch2mlx.twins import Refused, find_twin
-from torch2mlx.types import ITEM_BYTES
+from torch2mlx.types import ITEM_BYTES, TensorSource
 from torch2mlx.weights.catalog import class_name, lookup
+from torch2mlx.weights.typing import sensitive
+from torch2mlx.weights.user_rules import untyped_records
 
 MODULE = np.dtype(
     [
@@ -31,6 +34,7 @@ FLAGS = {
     "transient_buffers": 32,
     "bare_tensors": 64,
     "root": 128,
+    "untyped": 256,
 }
 NO_PARENT = 0xFFFFFFFF
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -173,4 +177,31 @@ def flatten(root: Any) -> Tree:
         tuple(nodes),
         tuple(class_name(kind) for kind in classes),
         tuple(notes),
+    )
+
+
+def flatten_checkpoint(tensors: Mapping[str, TensorSource]) -> Tree:
+    """The records that a checkpoint's keys show: sizes, and where layer types would be needed."""
+    records = untyped_records(tensors)
+    open_keys = set(sensitive(records, tensors))
+    rows, nodes, index = [], [], {}
+    for path in sorted(records, key=lambda p: p.split(".") if p else []):
+        keys = [f"{path}.{name}" if path else name for name in records[path].tensors]
+        found = [key for key in keys if key in open_keys]
+        count = sum(math.prod(tensors[key].shape) for key in keys)
+        nbytes = sum(math.prod(tensors[k].shape) * ITEM_BYTES[tensors[k].dtype] for k in keys)
+        flags = (FLAGS["untyped"] if found else 0) | (0 if path else FLAGS["root"])
+        if any(tensors[key].dtype == "float64" for key in keys):
+            flags |= FLAGS["float64"]
+        parent = -1 if not path else index[path.rpartition(".")[0]]
+        index[path] = len(rows)
+        up = NO_PARENT if parent < 0 else parent
+        rows.append((up, len(rows), STATUSES.index("own"), flags, count, nbytes))
+        nodes.append(Node(path, "(type unknown)", "own", count, nbytes, parent, ", ".join(found)))
+    return Tree(
+        np.array(rows, MODULE),
+        np.array([], FACT),
+        tuple(nodes),
+        tuple(node.path for node in nodes),
+        (),
     )

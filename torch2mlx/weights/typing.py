@@ -98,7 +98,7 @@ def _with_folds(records: Mapping[str, ModuleRecord]) -> dict[str, ModuleRecord]:
     }
 
 
-def _sensitive(
+def sensitive(
     records: Mapping[str, ModuleRecord], tensors: Mapping[str, TensorSource]
 ) -> list[str]:
     """Keys whose owner has no type and whose layout could matter."""
@@ -129,7 +129,7 @@ def from_keys(checkpoint: Checkpoint, rules: Mapping[str, Any] | None) -> Typed:
     """Types from `rules` alone. Raises MissingTypesError for what stays open and matters."""
     tensors = strip_wrappers(checkpoint.tensors)[1]
     records, actions = apply_rules(rules or {}, untyped_records(tensors), tensors)
-    open_keys = [key for key in _sensitive(records, tensors) if key not in actions]
+    open_keys = [key for key in sensitive(records, tensors) if key not in actions]
     if open_keys:
         raise MissingTypesError(
             f"{checkpoint.origin}: the layout of {len(open_keys)} tensors depends on the layers "
