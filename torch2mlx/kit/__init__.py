@@ -8,12 +8,15 @@ from torch2mlx.kit import (
     ctc,
     distance,
     dropout,
+    indexing,
     losses,
     norm,
     padding,
     pooling,
     resample,
     shuffle,
+    signal,
+    sorting,
 )
 from torch2mlx.kit.activations import PReLU
 from torch2mlx.kit.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
@@ -70,10 +73,13 @@ __all__ = [
     "ctc",
     "distance",
     "dropout",
+    "indexing",
     "losses",
     "norm",
     "padding",
     "pooling",
     "resample",
     "shuffle",
+    "signal",
+    "sorting",
 ]

@@ -1,0 +1,120 @@
+"""Scatter, gather by masks, and boolean selection, with torch's meaning."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+
+def _places(index: mx.array, dim: int) -> tuple[mx.array, ...]:
+    """Indices of every axis: `index` along `dim`, its own position along the others."""
+    dim %= index.ndim
+    return tuple(
+        index
+        if axis == dim
+        else mx.arange(n).reshape([-1 if d == axis else 1 for d in range(index.ndim)])
+        for axis, n in enumerate(index.shape)
+    )
+
+
+def _cut(source: mx.array | float, index: mx.array) -> mx.array | float:
+    """The part of a source that an index of a smaller shape reads."""
+    if not isinstance(source, mx.array) or source.ndim == 0:
+        return source
+    return source[tuple(slice(n) for n in index.shape)]
+
+
+def gather(x: mx.array, dim: int, index: mx.array) -> mx.array:
+    """torch.gather, also where `index` is smaller than x in other dimensions."""
+    dim %= x.ndim
+    cut = tuple(slice(None) if a == dim else slice(n) for a, n in enumerate(index.shape))
+    return mx.take_along_axis(x[cut], index, axis=dim)
+
+
+def scatter(x: mx.array, dim: int, index: mx.array, source: mx.array | float) -> mx.array:
+    """torch.scatter: x with items of `source` at `index`; which of equal indices wins is open."""
+    result = mx.array(x)
+    result[_places(index, dim)] = _cut(source, index)
+    return result
+
+
+def scatter_add(x: mx.array, dim: int, index: mx.array, source: mx.array) -> mx.array:
+    """torch.scatter_add: equal indices add up."""
+    return x.at[_places(index, dim)].add(_cut(source, index))
+
+
+_NEUTRAL = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": -mx.inf, "amin": mx.inf}
+
+
+def scatter_reduce(
+    x: mx.array,
+    dim: int,
+    index: mx.array,
+    source: mx.array,
+    reduce: str,
+    include_self: bool = True,
+) -> mx.array:
+    """torch.scatter_reduce: "sum", "prod", "mean", "amax" or "amin" of what meets at an index."""
+    if reduce not in _NEUTRAL:
+        raise ValueError(f"reduce={reduce!r}: choose one of {', '.join(_NEUTRAL)}")
+    places, source = _places(index, dim), _cut(source, index)
+    hits = mx.zeros(x.shape, x.dtype).at[places].add(mx.ones(index.shape, x.dtype))
+    start = x if include_self else mx.where(hits > 0, mx.array(_NEUTRAL[reduce], x.dtype), x)
+    at = start.at[places]
+    update = {"sum": at.add, "mean": at.add, "prod": at.multiply}
+    update |= {"amax": at.maximum, "amin": at.minimum}
+    result = update[reduce](source)
+    if reduce == "mean":
+        counted = hits + (1 if include_self else 0)
+        result = mx.where(hits > 0, result / mx.maximum(counted, 1), result)
+    return result
+
+
+def index_add(
+    x: mx.array, dim: int, index: mx.array, source: mx.array, alpha: float = 1.0
+) -> mx.array:
+    """torch.index_add: rows of `source`, times alpha, added to rows `index` of x."""
+    return x.at[(slice(None),) * (dim % x.ndim) + (index,)].add(alpha * source)
+
+
+def index_put(
+    x: mx.array, indices: tuple[mx.array | None, ...], values: mx.array, accumulate: bool = False
+) -> mx.array:
+    """torch.index_put; None takes a whole dimension; a boolean index reads its count."""
+    places: list = []
+    for index in indices:
+        if index is not None and index.dtype == mx.bool_:
+            places += list(mx.split(nonzero(index), index.ndim, axis=1))
+            places[-index.ndim :] = [part[:, 0] for part in places[-index.ndim :]]
+        else:
+            places.append(slice(None) if index is None else index)
+    if accumulate:
+        return x.at[tuple(places)].add(values)
+    result = mx.array(x)
+    result[tuple(places)] = values
+    return result
+
+
+def nonzero(x: mx.array) -> mx.array:
+    """torch.nonzero: positions (count, ndim) of items that are not zero; reads the count."""
+    flat = (x != 0).reshape(-1)
+    count = int(flat.sum().item())
+    found = mx.sort(mx.where(flat, mx.arange(flat.size), flat.size))[:count]
+    columns = []
+    for n in reversed(x.shape):
+        columns.append(found % n)
+        found = found // n
+    return mx.stack(columns[::-1], axis=-1) if columns else mx.zeros((count, 0), mx.int32)
+
+
+def masked_select(x: mx.array, mask: mx.array) -> mx.array:
+    """torch.masked_select: the items where the mask is true, in a row; reads their number."""
+    x, mask = mx.broadcast_arrays(x, mask)
+    return x.reshape(-1)[nonzero(mask.reshape(-1))[:, 0]]
+
+
+def masked_scatter(x: mx.array, mask: mx.array, source: mx.array) -> mx.array:
+    """torch.masked_scatter: items of `source`, in order, where the mask is true."""
+    mask = mx.broadcast_to(mask, x.shape).reshape(-1)
+    place = mx.maximum(mx.cumsum(mask.astype(mx.int32)) - 1, 0)
+    taken = mx.take(source.reshape(-1), mx.minimum(place, source.size - 1))
+    return mx.where(mask, taken, x.reshape(-1)).reshape(x.shape)

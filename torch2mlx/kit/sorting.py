@@ -1,0 +1,79 @@
+"""Order: sort and topk with torch's order of ties, unique, bucketize, kthvalue, median, mode."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+
+def _rank(x: mx.array, dim: int, descending: bool) -> mx.array:
+    """A stable order; descending keeps equal items in their order, as torch's stable sort."""
+    if not descending:
+        return mx.argsort(x, axis=dim)
+    count = x.shape[dim]
+    flipped = mx.take(x, mx.arange(count - 1, -1, -1), axis=dim)
+    order = count - 1 - mx.argsort(flipped, axis=dim)
+    return mx.take(order, mx.arange(count - 1, -1, -1), axis=dim)
+
+
+def sort(x: mx.array, dim: int = -1, descending: bool = False) -> tuple[mx.array, mx.array]:
+    """torch.sort(stable=True): values and indices."""
+    order = mx.stop_gradient(_rank(x, dim, descending))
+    return mx.take_along_axis(x, order, axis=dim), order
+
+
+def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> tuple[mx.array, mx.array]:
+    """torch.topk, sorted: values and indices."""
+    values, order = sort(x, dim, largest)
+    cut = [slice(None)] * x.ndim
+    cut[dim] = slice(k)
+    return values[tuple(cut)], order[tuple(cut)]
+
+
+def kthvalue(x: mx.array, k: int, dim: int = -1, keepdim: bool = False):
+    """torch.kthvalue: the k-th smallest (from 1), and where it is."""
+    values, order = sort(x, dim)
+    cut = [slice(None)] * x.ndim
+    cut[dim] = slice(k - 1, k)
+    found = values[tuple(cut)], order[tuple(cut)]
+    return found if keepdim else tuple(part.squeeze(dim) for part in found)
+
+
+def median(x: mx.array, dim: int | None = None, keepdim: bool = False):
+    """torch.median: the lower of two middle values; with `dim`, and where it is."""
+    if dim is None:
+        return mx.sort(x.reshape(-1))[(x.size - 1) // 2]
+    return kthvalue(x, (x.shape[dim] - 1) // 2 + 1, dim, keepdim)
+
+
+def mode(x: mx.array, dim: int = -1, keepdim: bool = False) -> mx.array:
+    """The values of torch.mode: the most frequent, the smallest of equals."""
+    moved = mx.sort(mx.moveaxis(x, dim, -1), axis=-1)
+    counts = mx.sum(moved[..., :, None] == moved[..., None, :], axis=-1)
+    best = mx.argmax(counts, axis=-1, keepdims=True)
+    found = mx.take_along_axis(moved, best, axis=-1)
+    return mx.moveaxis(found, -1, dim) if keepdim else found[..., 0]
+
+
+def unique(x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """torch.unique, sorted, with inverse and counts; reads the number of values."""
+    flat = x.reshape(-1)
+    ordered = mx.sort(flat)
+    starts = mx.concatenate([mx.array([True]), ordered[1:] != ordered[:-1]])[: flat.size]
+    group = mx.cumsum(starts.astype(mx.int32)) - 1
+    count = int(starts.sum().item())
+    values = mx.zeros((count,), x.dtype)
+    values[group] = ordered
+    inverse = mx.searchsorted(values, flat).reshape(x.shape)
+    return values, inverse, mx.zeros((count,), mx.int32).at[group].add(1)
+
+
+def bucketize(x: mx.array, boundaries: mx.array, right: bool = False) -> mx.array:
+    """torch.bucketize: how many boundaries lie below each item (with `right`, at it too)."""
+    return mx.searchsorted(boundaries, x, side="right" if right else "left")
+
+
+def renorm(x: mx.array, p: float, dim: int, maxnorm: float) -> mx.array:
+    """torch.renorm: slices along `dim` whose p-norm is above maxnorm are scaled down to it."""
+    axes = tuple(axis for axis in range(x.ndim) if axis != dim % x.ndim)
+    norm = mx.power(mx.sum(mx.power(mx.abs(x), p), axis=axes, keepdims=True), 1 / p)
+    return x * mx.where(norm > maxnorm, maxnorm / (norm + 1e-7), 1)
