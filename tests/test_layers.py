@@ -36,7 +36,7 @@ LAYERS = (
     ("twins.twin",),
     ("weights.catalog",),
     ("weights.table", "op_mapping"),
-    ("ops.functional_ops", "ops.tensor_ops", "ops.__init__"),
+    ("ops.functional_ops", "ops.more_ops", "ops.tensor_ops", "ops.__init__"),
     ("weights.recurrent", "weights.folds"),
     ("weights.actions", "weights.merges", "weights.layout"),
     ("types", "optional"),

@@ -46,3 +46,16 @@ def test_lookup_and_register():
     assert lookup_op("mylib.op").status == "direct"
     with pytest.raises(ValueError, match="already"):
         register_op("mylib.op", "mlx.core.abs")
+
+
+def test_every_function_of_torch_nn_functional_has_a_row():
+    import inspect
+
+    from torch.nn import functional
+
+    helpers = {"assert_int_or_pair", "boolean_dispatch", "handle_torch_function"}
+    for name, value in vars(functional).items():
+        if name.startswith(("_", "has_torch_function")) or name in helpers or not name.islower():
+            continue
+        if callable(value) and not inspect.isclass(value):
+            assert lookup_op(f"torch.nn.functional.{name}"), name

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from torch2mlx.ops import functional_ops, tensor_ops
+from torch2mlx.ops import functional_ops, more_ops, tensor_ops
 
 Status = Literal["direct", "kit", "data_dependent", "none"]
 
@@ -31,26 +32,28 @@ def _status(name: str) -> Status:
     return "kit" if name.startswith("torch2mlx.") else "direct"
 
 
-def _builtin() -> dict[str, Op]:
-    found: dict[str, Op] = {}
-    rows = [(name, name, "") for name in tensor_ops.SAME] + list(tensor_ops.RENAMED)
-    for name, mlx, note in rows:
-        found[f"torch.{name}"] = Op(
-            f"torch.{name}", _core(mlx.replace("nn.", "mlx.nn.", 1)), "direct", note
-        )
+def _rows() -> Iterator[Op]:
+    """All rows; a later one of the same name replaces an earlier."""
+    plain = [(name, name, "") for name in tensor_ops.SAME]
+    for name, mlx, note in (*plain, *tensor_ops.RENAMED, *more_ops.MORE, *more_ops.KIT):
+        full = _core(mlx.replace("nn.", "mlx.nn.", 1) if mlx.startswith("nn.") else mlx)
+        yield Op(f"torch.{name}", full, _status(full), note)
     for name in tensor_ops.DATA_DEPENDENT:
         note = "its shape depends on values: read the count on the host, or use a mask"
-        found[f"torch.{name}"] = Op(f"torch.{name}", "mlx.core.where", "data_dependent", note)
+        yield Op(f"torch.{name}", "mlx.core.where", "data_dependent", note)
     for name, note in tensor_ops.MISSING.items():
-        found[f"torch.{name}"] = Op(f"torch.{name}", "", "none", note)
-    for name, mlx, note in functional_ops.FUNCTIONAL:
-        full = f"torch.nn.functional.{name}"
-        found[full] = Op(full, mlx, _status(mlx), note)
+        yield Op(f"torch.{name}", "", "none", note)
+    for name, mlx, note in (*functional_ops.FUNCTIONAL, *more_ops.FUNCTIONAL):
+        yield Op(f"torch.nn.functional.{name}", mlx, _status(mlx), note)
+    for name, note in more_ops.FUNCTIONAL_MISSING.items():
+        yield Op(f"torch.nn.functional.{name}", "", "none", note)
     for group, names in (("linalg", functional_ops.LINALG), ("fft", functional_ops.FFT)):
         for name in names:
-            full = f"torch.{group}.{name}"
-            found[full] = Op(full, f"mlx.core.{group}.{name}", "direct")
-    return found
+            yield Op(f"torch.{group}.{name}", f"mlx.core.{group}.{name}", "direct")
+
+
+def _builtin() -> dict[str, Op]:
+    return {op.torch: op for op in _rows()}
 
 
 _BUILTIN = _builtin()

@@ -3,6 +3,9 @@
 One layer in one direction keeps its weights under mlx.nn's names (`Wx`, `Wh`, `bias`; RNN `Wxh`,
 `Whh`; GRU `b`, `bhn`), so converted weights fit mlx.nn's layer too. More layers are a list,
 `layers.{k}`, of such parts, or of {"forward": ..., "backward": ...}.
+
+`lengths` (B,) says how much of each sequence counts, as torch's packed sequences do: outputs past
+it are 0, the last state is the one at it, and the backward direction begins there.
 """
 
 from __future__ import annotations
@@ -89,13 +92,19 @@ class _Recurrent(nn.Module):
     def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
         raise NotImplementedError
 
-    def _run(self, weights: Weights, x: mx.array, state: State, backward: bool):
+    def _run(self, weights: Weights, x: mx.array, state: State, backward: bool, lengths):
+        """All steps of one direction; past its length a sequence keeps its state, and gives 0."""
         gates = self._inputs(weights, x)
         steps = range(x.shape[0])
         outputs = [None] * x.shape[0]
         for i in reversed(steps) if backward else steps:
-            state = self._step(weights, gates[i], state)
-            outputs[i] = state[0]
+            after = self._step(weights, gates[i], state)
+            if lengths is not None:
+                inside = (i < lengths)[:, None]
+                outputs[i] = mx.where(inside, after[0], 0)
+                state = tuple(mx.where(inside, a, s) for a, s in zip(after, state, strict=True))
+            else:
+                outputs[i], state = after[0], after
         return mx.stack(outputs), state
 
     def _parts(self) -> list[list[Weights]]:
@@ -110,7 +119,7 @@ class _Recurrent(nn.Module):
         first = mx.zeros((count, batch, self._projection or self._hidden), dtype)
         return (first, mx.zeros((count, batch, self._hidden), dtype))[: self._states]
 
-    def _forward(self, x: mx.array, initial: State | None):
+    def _forward(self, x: mx.array, initial: State | None, lengths: mx.array | None):
         single = x.ndim == 2
         if single:
             x = x[:, None]
@@ -124,7 +133,9 @@ class _Recurrent(nn.Module):
                 x = nn.Dropout(self._dropout)(x)
             results = []
             for part, backward in zip(parts, (False, True), strict=False):
-                y, state = self._run(part, x, tuple(s[len(last)] for s in initial), backward)
+                y, state = self._run(
+                    part, x, tuple(s[len(last)] for s in initial), backward, lengths
+                )
                 results.append(y)
                 last.append(state)
             x = mx.concatenate(results, axis=-1) if len(results) > 1 else results[0]
@@ -158,8 +169,10 @@ class RNN(_Recurrent):
     def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
         return (self._activation(gates + state[0] @ weights["Whh"].T),)
 
-    def __call__(self, x: mx.array, h: mx.array | None = None) -> tuple[mx.array, mx.array]:
-        y, (last,) = self._forward(x, None if h is None else (h,))
+    def __call__(
+        self, x: mx.array, h: mx.array | None = None, lengths: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
+        y, (last,) = self._forward(x, None if h is None else (h,), lengths)
         return y, last
 
 
@@ -175,8 +188,10 @@ class LSTM(_Recurrent):
         h = mx.sigmoid(o) * mx.tanh(c)
         return (h @ weights["Wr"].T if "Wr" in weights else h), c
 
-    def __call__(self, x: mx.array, state: State | None = None) -> tuple[mx.array, State]:
-        return self._forward(x, state)
+    def __call__(
+        self, x: mx.array, state: State | None = None, lengths: mx.array | None = None
+    ) -> tuple[mx.array, State]:
+        return self._forward(x, state, lengths)
 
 
 class GRU(_Recurrent):
@@ -201,8 +216,10 @@ class GRU(_Recurrent):
         n = mx.tanh(xn + mx.sigmoid(xr + hr) * hn)
         return ((1 - z) * n + z * h,)
 
-    def __call__(self, x: mx.array, h: mx.array | None = None) -> tuple[mx.array, mx.array]:
-        y, (last,) = self._forward(x, None if h is None else (h,))
+    def __call__(
+        self, x: mx.array, h: mx.array | None = None, lengths: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
+        y, (last,) = self._forward(x, None if h is None else (h,), lengths)
         return y, last
 
 

@@ -1,0 +1,118 @@
+"""Calls that the grid of layers does not make: masks, attention weights, packed sequences."""
+
+import numpy as np
+import pytest
+
+from tests.support import close, need
+
+need("torch", "mlx.core")
+
+import mlx.core as mx
+import torch
+from torch import nn
+
+from torch2mlx import registry
+
+PADDING = torch.tensor([[0, 0, 0, 0, 1], [0] * 5, [0, 0, 1, 1, 1]]).bool()
+ATTENTION = {
+    "causal": {"attn_mask": torch.triu(torch.ones(4, 5), 2).bool()},
+    "additive": {"attn_mask": torch.randn(4, 5)},
+    "one for each head": {"attn_mask": torch.randn(6, 4, 5)},
+    "padding": {
+        "key_padding_mask": torch.tensor([[0, 0, 0, 0, 1], [0] * 5, [0, 0, 1, 1, 1]]).bool()
+    },
+    "both": {
+        "attn_mask": torch.triu(torch.ones(4, 5), 2).bool(),
+        "key_padding_mask": PADDING,
+    },
+    "no weights": {"need_weights": False},
+    "weights of each head": {"average_attn_weights": False},
+}
+
+
+def given(options):
+    return {k: mx.array(v.numpy()) if torch.is_tensor(v) else v for k, v in options.items()}
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("extra", [{}, {"add_bias_kv": True}, {"add_zero_attn": True}], ids=str)
+def test_attention_masks_and_weights(name, extra):
+    options = ATTENTION[name]
+    layer = nn.MultiheadAttention(8, 2, **extra).eval()
+    q, k, v = torch.randn(4, 3, 8), torch.randn(5, 3, 8), torch.randn(5, 3, 8)
+    expected, weights = layer(q, k, v, **options)
+    twin = registry.build(layer)
+    found, found_weights = twin(*(mx.array(t.numpy()) for t in (q, k, v)), **given(options))
+    close(found, expected.detach().numpy())
+    assert (found_weights is None) == (weights is None)
+    if weights is not None:
+        close(found_weights, weights.detach().numpy())
+
+
+def test_transformer_masks():
+    model = nn.Transformer(8, 2, 1, 1, 16, 0.0, batch_first=True).train()
+    src, tgt = torch.randn(2, 5, 8), torch.randn(2, 4, 8)
+    masks = {
+        "tgt_mask": torch.triu(torch.ones(4, 4), 1).bool(),
+        "src_key_padding_mask": torch.tensor([[0, 0, 0, 0, 1], [0] * 5]).bool(),
+        "memory_key_padding_mask": torch.tensor([[0, 0, 0, 0, 1], [0] * 5]).bool(),
+    }
+    expected = model(src, tgt, **masks).detach().numpy()
+    found = registry.build(model)(mx.array(src.numpy()), mx.array(tgt.numpy()), **given(masks))
+    close(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_packed_sequences(kind, bidirectional, batch_first):
+    layer = getattr(nn, kind)(4, 6, 2, batch_first=batch_first, bidirectional=bidirectional)
+    x, lengths = torch.randn(3, 7, 4), torch.tensor([7, 4, 1])
+    x = x if batch_first else x.transpose(0, 1).contiguous()
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=batch_first)
+    output, state = layer(packed)
+    expected, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=batch_first)
+    found, last = registry.build(layer)(mx.array(x.numpy()), lengths=mx.array(lengths.numpy()))
+    close(found, expected.detach().numpy())
+    pairs = zip(last, state, strict=True) if kind == "LSTM" else [(last, state)]
+    for ours, theirs in pairs:
+        close(ours, theirs.detach().numpy())
+
+
+def test_embedding_bag_with_offsets_and_weights():
+    layer = nn.EmbeddingBag(9, 4, mode="sum", include_last_offset=True)
+    indices, offsets = torch.tensor([1, 2, 4, 5, 4, 3]), torch.tensor([0, 2, 2, 6])
+    weights = torch.rand(6)
+    expected = layer(indices, offsets, weights).detach().numpy()
+    twin = registry.build(layer)
+    close(twin(*(mx.array(t.numpy()) for t in (indices, offsets, weights))), expected)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_grid_sample(mode, padding_mode, align_corners):
+    from torch2mlx.kit import resample
+
+    image = torch.randn(2, 3, 5, 6)
+    theta = torch.tensor([[[1.2, 0.1, 0.3], [-0.2, 0.9, -0.4]]] * 2)
+    grid = nn.functional.affine_grid(theta, (2, 3, 4, 7), align_corners=align_corners)
+    options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+    expected = nn.functional.grid_sample(image, grid, **options).permute(0, 2, 3, 1)
+    ours = resample.affine_grid(mx.array(theta.numpy()), (2, 4, 7, 3), align_corners)
+    close(ours, grid.numpy())
+    pic = mx.array(np.ascontiguousarray(image.permute(0, 2, 3, 1).numpy()))
+    close(resample.grid_sample(pic, mx.array(grid.numpy()), **options), expected.numpy())
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(3, 2), (9, 11)])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_interpolate_with_antialias(mode, size, align_corners):
+    from torch2mlx.kit import resample
+
+    image = torch.randn(2, 3, 7, 6)
+    options = {"mode": mode, "align_corners": align_corners, "antialias": True}
+    expected = nn.functional.interpolate(image, size, **options).permute(0, 2, 3, 1).numpy()
+    pic = mx.array(np.ascontiguousarray(image.permute(0, 2, 3, 1).numpy()))
+    close(resample.interpolate(pic, size, **options), expected)
