@@ -59,3 +59,19 @@ def test_every_function_of_torch_nn_functional_has_a_row():
             continue
         if callable(value) and not inspect.isclass(value):
             assert lookup_op(f"torch.nn.functional.{name}"), name
+
+
+@pytest.mark.filterwarnings("ignore")  # torch deprecates some of the calls that are tried
+@pytest.mark.parametrize("op", known_ops(), ids=lambda op: op.torch)
+def test_rows_without_a_remark_compute_the_same(op):
+    from tests.simple_ops import difference
+
+    found = difference(op)
+    assert found is None or found <= 1e-5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_most_rows_without_a_remark_are_run():
+    from tests.simple_ops import difference
+
+    assert sum(difference(op) is not None for op in known_ops()) > 100

@@ -5,13 +5,29 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.simple_ops import difference
 from torch2mlx import _core, registry
+from torch2mlx.op_mapping import Op, known_ops
 from torch2mlx.types import ModuleRecord
 from torch2mlx.weights import recurrent, table
 from torch2mlx.weights.actions import Drop, Move, entry_action
 
 WEIGHTS = Path(__file__).parent.parent / "docs" / "weights.md"
 ANALYZER = WEIGHTS.with_name("analyzer.md")
+OPERATORS = WEIGHTS.with_name("op-mapping.md")
+GUIDE = WEIGHTS.with_name("mapping-guide.md")
+_ROOT = WEIGHTS.parent.parent
+TWINS, KIT_TESTS = _ROOT / "torch2mlx" / "twins", _ROOT / "tests" / "kit"
+OPERATORS_HEAD = """# torch functions and methods in MLX
+
+Every row of `torch2mlx.op_mapping`; a method is the function of its name. `run by`: where values
+were compared with torch's: a row of the [guide](mapping-guide.md), a call with equal arguments,
+the grid of [layers](support-matrix.md), the tests of the kit; a dash: both names exist, which a
+test checks, and no more is claimed.
+
+| torch | MLX | status | mind | run by |
+| --- | --- | --- | --- | --- |
+"""
 ANALYZER_HEAD = """# The analyzer
 
 `analyze(model)` says what converting a model would meet: nothing is run, no weight is read, the
@@ -88,6 +104,35 @@ def analyzer_page() -> str:
     return ANALYZER_HEAD + "\n".join(rows) + "\n"
 
 
+def _evidence(op: Op) -> str:
+    """What a test has run of a row: the guide, the grid of layers, the kit's own tests."""
+    call = re.compile(rf"\b{re.escape(op.torch.rsplit('.', 1)[1])}\(")
+    guide = (line.split("|")[1] for line in GUIDE.read_text().splitlines() if line[:2] == "| ")
+    if any(call.search(cell) for cell in guide):
+        return "guide"
+    if difference(op) is not None:
+        return "calls"
+    name = op.mlx.rsplit(".", 1)[-1]
+    sources = {"layers": TWINS, "kit": KIT_TESTS}
+    for evidence, folder in sources.items():
+        text = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
+        if op.status == "kit" and re.search(rf"\b{name}\b", text):
+            return evidence
+    return "-"
+
+
+def operators_page() -> str:
+    """docs/op-mapping.md: every row of op_mapping and what has run of it."""
+    shown = {"direct": "MLX", "kit": "kit", "data_dependent": "reads a count", "none": "missing"}
+    rows = [
+        f"| `{op.torch}` | {f'`{op.mlx}`' if op.mlx else ''} | {shown[op.status]} | {op.note} | "
+        f"{_evidence(op)} |"
+        for op in known_ops()
+    ]
+    return OPERATORS_HEAD + "\n".join(rows) + "\n"
+
+
 if __name__ == "__main__":
+    OPERATORS.write_text(operators_page())
     WEIGHTS.write_text(updated(WEIGHTS.read_text()))
     ANALYZER.write_text(analyzer_page())

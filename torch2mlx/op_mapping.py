@@ -50,6 +50,10 @@ def _rows() -> Iterator[Op]:
     for group, names in (("linalg", functional_ops.LINALG), ("fft", functional_ops.FFT)):
         for name in names:
             yield Op(f"torch.{group}.{name}", f"mlx.core.{group}.{name}", "direct")
+    for name, mlx, note in more_ops.LINALG:
+        yield Op(f"torch.linalg.{name}", _core(mlx), "direct", note)
+    for name, note in more_ops.LINALG_MISSING.items():
+        yield Op(f"torch.linalg.{name}", "", "none", note)
 
 
 def _builtin() -> dict[str, Op]:

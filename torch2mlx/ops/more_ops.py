@@ -142,6 +142,35 @@ MORE: tuple[tuple[str, str, str], ...] = (
     ("tolist", "array.tolist", "a host read"),
 )
 
+#: (name under torch.linalg, mlx, difference)
+LINALG: tuple[tuple[str, str, str], ...] = (
+    ("vector_norm", "linalg.norm", ""),
+    ("matrix_norm", "linalg.norm", ""),
+    ("vecdot", "vecdot", ""),
+    ("matmul", "matmul", ""),
+    ("diagonal", "diagonal", "axes -2 and -1 there"),
+    ("cholesky_ex", "linalg.cholesky", "no info code"),
+    ("inv_ex", "linalg.inv", "no info code"),
+    ("solve_ex", "linalg.solve", "no info code"),
+    ("lu", "linalg.lu", "row indices instead of a permutation matrix"),
+    ("lu_solve", "linalg.solve_triangular", "twice"),
+    ("lstsq", "linalg.pinv", "times the right-hand side"),
+    ("svdvals", "linalg.svd", "compute_uv=False"),
+    ("matrix_power", "matmul", "repeated squaring"),
+    ("matrix_exp", "matmul", "scaling and squaring"),
+    ("matrix_rank", "linalg.svd", "count of values above a tolerance"),
+    ("multi_dot", "matmul", ""),
+    ("cond", "linalg.svd", "largest over smallest"),
+    ("vander", "power", ""),
+    ("tensorinv", "linalg.inv", "reshaped"),
+    ("tensorsolve", "linalg.solve", "reshaped"),
+    ("householder_product", "matmul", "of reflectors"),
+)
+LINALG_MISSING = {
+    name: "no Bunch-Kaufman: cholesky, lu or solve"
+    for name in ("ldl_factor", "ldl_factor_ex", "ldl_solve")
+}
+
 #: Functions under torch.nn.functional that the first table leaves out.
 FUNCTIONAL: tuple[tuple[str, str, str], ...] = (
     *(
