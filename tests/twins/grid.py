@@ -147,7 +147,7 @@ def poolings() -> list[Case]:
             product(output_size=outputs, return_indices=[False, True]),
         )
         if n > 1:
-            samples = torch.rand(2, 3, n)
+            samples = torch.rand(2, 3, n, generator=torch.Generator().manual_seed(n))
             found += cases(
                 f"FractionalMaxPool{n}d",
                 (2,),

@@ -23,9 +23,14 @@ def classes(count: int, *shape: int) -> np.ndarray:
     return np.random.randint(0, count, shape)
 
 
+def drawn(*shape: int) -> torch.Tensor:
+    """Options of layers: the same in every run."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(len(shape)))
+
+
 def losses() -> list[Case]:
     pair = lambda: [randn(4, 5), randn(4, 5)]
-    weight, positive_weight = torch.rand(5) + 0.5, torch.rand(5) + 0.5
+    weight, positive_weight = drawn(5) + 0.5, drawn(5) + 0.5
     found = [
         *cases("L1Loss", (), pair, product(reduction=REDUCTIONS)),
         *cases("MSELoss", (), pair, product(reduction=REDUCTIONS)),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from torch2mlx.kit.precision import in_float32
 
+
+@in_float32
 def cosine_similarity(a: mx.array, b: mx.array, dim: int = 1, eps: float = 1e-8) -> mx.array:
     """torch's cosine_similarity: each vector over its norm, which is at least eps."""
     norm = lambda x: mx.maximum(mx.sqrt(mx.sum(x * x, axis=dim, keepdims=True)), eps)  # noqa: E731
@@ -26,6 +29,7 @@ def power_norm(x: mx.array, p: float, axis: int, keepdims: bool = False) -> mx.a
     return mx.where(total > 0, mx.power(safe, 1 / p), 0)
 
 
+@in_float32
 def pairwise_distance(
     a: mx.array, b: mx.array, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> mx.array:
@@ -33,11 +37,13 @@ def pairwise_distance(
     return power_norm(a - b + eps, p, -1, keepdim)
 
 
+@in_float32
 def cdist(a: mx.array, b: mx.array, p: float = 2.0) -> mx.array:
     """All distances of rows: (..., P, M), (..., R, M) -> (..., P, R)."""
     return power_norm(a[..., :, None, :] - b[..., None, :, :], p, -1)
 
 
+@in_float32
 def pdist(x: mx.array, p: float = 2.0) -> mx.array:
     """Distances of all pairs of rows i < j, in order: (N, M) -> (N * (N - 1) / 2,)."""
     import numpy as np
@@ -46,6 +52,7 @@ def pdist(x: mx.array, p: float = 2.0) -> mx.array:
     return power_norm(x[mx.array(i)] - x[mx.array(j)], p, -1)
 
 
+@in_float32
 def normalize(x: mx.array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> mx.array:
     """x over its p-norm, which is at least eps."""
     return x / mx.maximum(power_norm(x, p, dim, True), eps)

@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from torch2mlx.kit.activations import log_softmax, logsigmoid
 from torch2mlx.kit.distance import pairwise_distance
+from torch2mlx.kit.precision import in_float32
 
 
 def reduced(loss: mx.array, reduction: str) -> mx.array:
@@ -22,16 +23,19 @@ def reduced(loss: mx.array, reduction: str) -> mx.array:
     return mx.mean(loss) if reduction == "mean" else mx.sum(loss)
 
 
+@in_float32
 def l1_loss(x, target, reduction: str = "mean"):
     """|x - target|."""
     return reduced(mx.abs(x - target), reduction)
 
 
+@in_float32
 def mse_loss(x, target, reduction: str = "mean"):
     """(x - target) squared."""
     return reduced(mx.square(x - target), reduction)
 
 
+@in_float32
 def huber_loss(x, target, reduction: str = "mean", delta: float = 1.0):
     """Quadratic below delta, linear above."""
     size = mx.abs(x - target)
@@ -40,6 +44,7 @@ def huber_loss(x, target, reduction: str = "mean", delta: float = 1.0):
     )
 
 
+@in_float32
 def smooth_l1_loss(x, target, reduction: str = "mean", beta: float = 1.0):
     """huber_loss over beta; l1_loss for beta 0."""
     if beta == 0:
@@ -48,6 +53,7 @@ def smooth_l1_loss(x, target, reduction: str = "mean", beta: float = 1.0):
     return reduced(mx.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta), reduction)
 
 
+@in_float32
 def binary_cross_entropy(x, target, weight=None, reduction: str = "mean"):
     """-log of the probability of what was the case; logs are at least -100, as in torch."""
     tiny = 1e-45  # keeps the gradient finite where the log is cut
@@ -56,6 +62,7 @@ def binary_cross_entropy(x, target, weight=None, reduction: str = "mean"):
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
+@in_float32
 def binary_cross_entropy_with_logits(
     x, target, weight=None, reduction: str = "mean", pos_weight=None
 ):
@@ -76,6 +83,7 @@ def _mean_of_kept(loss, weights, reduction: str):
     return reduced(loss, reduction)
 
 
+@in_float32
 def nll_loss(x, target, weight=None, ignore_index: int = -100, reduction: str = "mean"):
     """-x of the target class, times its weight. x: log-probabilities (N, C, ...)."""
     axis = _class_axis(x)
@@ -100,6 +108,7 @@ def _soft_cross_entropy(logs, target, weight, reduction: str, smoothing: float):
     return mx.sum(loss) / max(loss.size, 1) if reduction == "mean" else reduced(loss, reduction)
 
 
+@in_float32
 def cross_entropy(
     x,
     target,
@@ -124,6 +133,7 @@ def cross_entropy(
     return _mean_of_kept(hard, weights, reduction)
 
 
+@in_float32
 def kl_div(x, target, reduction: str = "mean", log_target: bool = False):
     """target * (log target - x); x: log-probabilities. "batchmean" divides by the batch alone."""
     if log_target:
@@ -136,6 +146,7 @@ def kl_div(x, target, reduction: str = "mean", log_target: bool = False):
     return reduced(loss, reduction)
 
 
+@in_float32
 def poisson_nll_loss(
     x, target, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction="mean"
 ):
@@ -148,6 +159,7 @@ def poisson_nll_loss(
     return reduced(loss, reduction)
 
 
+@in_float32
 def gaussian_nll_loss(
     x, target, var, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ):
@@ -165,6 +177,7 @@ def _grown(var, x):
     return var[..., None] if var.ndim == x.ndim - 1 else var
 
 
+@in_float32
 def hinge_embedding_loss(x, target, margin: float = 1.0, reduction: str = "mean"):
     """x where the target is 1, max(0, margin - x) where it is -1."""
     zero = mx.zeros_like(x)
@@ -172,16 +185,19 @@ def hinge_embedding_loss(x, target, margin: float = 1.0, reduction: str = "mean"
     return reduced(apart + mx.where(target != -1, x, zero), reduction)
 
 
+@in_float32
 def soft_margin_loss(x, target, reduction: str = "mean"):
     """log(1 + exp(-target * x))."""
     return reduced(-logsigmoid(target * x), reduction)
 
 
+@in_float32
 def margin_ranking_loss(a, b, target, margin: float = 0.0, reduction: str = "mean"):
     """max(0, -target * (a - b) + margin)."""
     return reduced(mx.maximum(-target * (a - b) + margin, 0), reduction)
 
 
+@in_float32
 def cosine_embedding_loss(a, b, target, margin: float = 0.0, reduction: str = "mean"):
     """1 - cos where the target is 1, max(0, cos - margin) where it is -1; torch's own eps."""
     axis = a.ndim - 1
@@ -192,6 +208,7 @@ def cosine_embedding_loss(a, b, target, margin: float = 0.0, reduction: str = "m
     return reduced(same + mx.where(target == -1, mx.maximum(cos - margin, 0), zero), reduction)
 
 
+@in_float32
 def triplet_margin_loss(
     anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, reduction="mean"
 ):
@@ -202,6 +219,7 @@ def triplet_margin_loss(
     )
 
 
+@in_float32
 def triplet_margin_with_distance_loss(
     anchor, positive, negative, distance_function=None, margin=1.0, swap=False, reduction="mean"
 ):
@@ -213,6 +231,7 @@ def triplet_margin_with_distance_loss(
     return reduced(mx.maximum(near - far + margin, 0), reduction)
 
 
+@in_float32
 def multi_margin_loss(x, target, p: int = 1, margin: float = 1.0, weight=None, reduction="mean"):
     """Hinge loss of each class against the target's, (N, C) and (N,)."""
     single = x.ndim == 1
@@ -226,6 +245,7 @@ def multi_margin_loss(x, target, p: int = 1, margin: float = 1.0, weight=None, r
     return reduced(loss[0] if single else loss, reduction)
 
 
+@in_float32
 def multilabel_margin_loss(x, target, reduction: str = "mean"):
     """Hinge loss of each class against each target; targets end at the first -1."""
     single = x.ndim == 1
@@ -241,6 +261,7 @@ def multilabel_margin_loss(x, target, reduction: str = "mean"):
     return reduced(loss[0] if single else loss, reduction)
 
 
+@in_float32
 def multilabel_soft_margin_loss(x, target, weight=None, reduction: str = "mean"):
     """binary_cross_entropy_with_logits, the mean over classes."""
     loss = -(target * logsigmoid(x) + (1 - target) * logsigmoid(-x))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 import numpy as np
 
+from torch2mlx.kit.precision import in_float32
 from torch2mlx.kit.windows import (
     Positions,
     Size,
@@ -74,6 +75,7 @@ def _divisor(x: mx.array, windows: Sequence[Positions], pads: Sequence[int]) -> 
     return mx.array(total[..., None].astype(np.float32)).astype(x.dtype)
 
 
+@in_float32
 def avg_pool(
     x: mx.array,
     rank: int,
@@ -93,6 +95,7 @@ def avg_pool(
     return total / _divisor(x, windows, pads)
 
 
+@in_float32
 def lp_pool(
     x: mx.array,
     rank: int,

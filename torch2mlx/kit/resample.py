@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from torch2mlx.kit.pooling import adaptive_avg_pool
+from torch2mlx.kit.precision import in_float32
 
 _MODES = {
     "nearest": "nearest",
@@ -90,6 +91,7 @@ def _nearest(length: int, out: int, exact: bool, scale: float | None) -> np.ndar
     return np.minimum(np.floor(at * ratio).astype(int), length - 1)
 
 
+@in_float32
 def interpolate(
     x: mx.array,
     size: int | Sequence[int] | None = None,
@@ -196,6 +198,7 @@ def _cubic_sample(x: mx.array, at: Sequence[mx.array], padding_mode: str, align:
     return total
 
 
+@in_float32
 def grid_sample(
     x: mx.array,
     grid: mx.array,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
+from torch2mlx.kit.precision import in_float32
 from torch2mlx.kit.windows import Size, items, sizes, sliding
 
 
@@ -46,6 +47,7 @@ def unfold(
     return stacked.reshape(x.shape[0], -1, x.shape[-1] * len(parts))
 
 
+@in_float32
 def fold(
     x: mx.array,
     output_size: Size,
