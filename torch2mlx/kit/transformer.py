@@ -15,12 +15,29 @@ _NAMED = {"relu": nn.relu, "gelu": nn.gelu}
 
 
 class _Layer(nn.Module):
-    """The feed-forward part that both kinds of layers share."""
+    """What both kinds share: torch's arguments, attentions, norms, the feed-forward part."""
 
-    def _build(self, d_model, nhead, dim_feedforward, dropout, activation, eps, norm_first, bias):
+    _attentions: tuple[str, ...]
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        for name in self._attentions:
+            self[name] = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first)
         self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias)
         self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias)
-        self._norm = lambda: nn.LayerNorm(d_model, eps=eps, bias=bias)
+        for i in range(len(self._attentions) + 1):
+            self[f"ln{i + 1}"] = nn.LayerNorm(d_model, eps=layer_norm_eps, bias=bias)
         self._activation = _NAMED[activation] if isinstance(activation, str) else activation
         self._norm_first, self._rate = norm_first, dropout
 
@@ -37,24 +54,7 @@ class _Layer(nn.Module):
 class TransformerEncoderLayer(_Layer):
     """torch.nn.TransformerEncoderLayer. src: (L, N, E), or (N, L, E) with `batch_first`."""
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str | Activation = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.attention = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first)
-        self._build(
-            d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias
-        )
-        self.ln1, self.ln2 = self._norm(), self._norm()
+    _attentions = ("attention",)
 
     def __call__(
         self,
@@ -71,27 +71,7 @@ class TransformerEncoderLayer(_Layer):
 class TransformerDecoderLayer(_Layer):
     """torch.nn.TransformerDecoderLayer. tgt: (T, N, E), memory: (S, N, E), or batch first."""
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str | Activation = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        make = lambda: MultiheadAttention(  # noqa: E731
-            d_model, nhead, dropout, bias, batch_first=batch_first
-        )
-        self.self_attention, self.cross_attention = make(), make()
-        self._build(
-            d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias
-        )
-        self.ln1, self.ln2, self.ln3 = self._norm(), self._norm(), self._norm()
+    _attentions = ("self_attention", "cross_attention")
 
     def __call__(
         self,
