@@ -12,12 +12,15 @@ need("torch", "mlx.core")
 
 import mlx.core as mx
 import mlx.nn
+import mlx.optimizers
 import torch
 
 from torch2mlx import kit
 
 GUIDE = Path(__file__).parent.parent / "docs" / "mapping-guide.md"
-ROWS = re.findall(r"^\| `(.+?)` \| `(.+?)` \|", GUIDE.read_text(), re.M)
+ALL = re.findall(r"^\| `(.+?)` \| `(.+?)` \|", GUIDE.read_text(), re.M)
+OPTIMIZERS = [row for row in ALL if row[0].startswith("torch.optim.")]
+ROWS = [row for row in ALL if row not in OPTIMIZERS]
 
 
 def inputs():
@@ -61,3 +64,18 @@ def test_row(in_torch, in_mlx):
         assert a.shape == b.shape
         a, b = (np.asarray(n, np.complex128) for n in (a, b))
         assert np.abs(a - b).max(initial=0) <= 1e-5 * max(1.0, np.abs(b).max(initial=0))
+
+
+@pytest.mark.parametrize(("in_torch", "in_mlx"), OPTIMIZERS)
+def test_optimizer(in_torch, in_mlx):
+    draw = np.random.default_rng(2)
+    start = draw.standard_normal((3, 4)).astype(np.float32)
+    parameter = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    theirs = eval(in_torch, {"torch": torch, "params": [parameter]})
+    ours, weights = eval(in_mlx, {"optim": mlx.optimizers}), {"w": mx.array(start)}
+    for _ in range(5):
+        gradient = draw.standard_normal((3, 4)).astype(np.float32)
+        parameter.grad = torch.from_numpy(gradient.copy())
+        theirs.step()
+        weights = ours.apply_gradients({"w": mx.array(gradient)}, weights)
+    assert np.abs(np.array(weights["w"]) - parameter.detach().numpy()).max() <= 1e-5

@@ -193,8 +193,9 @@ def load_converted(
 
     `nested`: as a tree that `mlx.nn.Module.update` takes (`lists=False`: dicts only).
     `framework`: "mlx", or "numpy" for read-only views of the mapped file (no copy, whatever its
-    size; bfloat16 and float8 need ml_dtypes); the default is MLX where it is installed. `ties`:
-    whether tied tensors appear under all their names.
+    size; bfloat16 and float8 need ml_dtypes); the default is MLX where it is installed. MLX has no
+    float8: such tensors come as the uint8 of their bits. `ties`: whether tied tensors appear under
+    all their names.
 
     Raises NotConvertedError for files that `convert` did not write, CheckpointError for damaged
     ones.
