@@ -184,6 +184,8 @@ def hooked():
     return model
 
 
+Unregistered = type("Unregistered", (nn.Module,), {"__module__": "torch.nn.modules.made_up"})
+
 CASES = {
     "plain": (Plain, []),
     "sequential": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()), []),
@@ -220,7 +222,7 @@ CASES = {
         lambda: nn.Sequential(nn.Embedding(3, 2, max_norm=1.0)),
         [("T2M010", "max_norm")],
     ),
-    "no counterpart": (lambda: nn.Sequential(nn.LinearCrossEntropyLoss(3, 2)), [("T2M001", "")]),
+    "no counterpart": (lambda: nn.Sequential(Unregistered()), [("T2M001", "")]),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), [("T2M004", "")]),
     "hooks": (hooked, [("T2M005", "")]),
     "shared": (Shared, [("T2M006", "")]),

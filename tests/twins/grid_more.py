@@ -194,6 +194,18 @@ def class_losses(weight: torch.Tensor) -> list[Case]:
 def linears() -> list[Case]:
     index = lambda: [classes(7, 3, 4)]
     return [
+        *cases(
+            "LinearCrossEntropyLoss",
+            (5, 7),
+            lambda: [randn(6, 5), classes(7, 6)],
+            product(
+                bias=[True, False],
+                weight=[None, drawn(7)],
+                ignore_index=[None, 2],
+                label_smoothing=[0.0, 0.1],
+            ),
+            halves=False,
+        ),
         *cases("Linear", (5, 7), lambda: [randn(2, 3, 5)], product(bias=[True, False])),
         *cases(
             "Bilinear", (4, 5, 3), lambda: [randn(2, 4), randn(2, 5)], product(bias=[True, False])

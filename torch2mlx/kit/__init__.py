@@ -31,6 +31,7 @@ from torch2mlx.kit.conv import (
 )
 from torch2mlx.kit.embedding import Embedding, EmbeddingBag
 from torch2mlx.kit.function import Function
+from torch2mlx.kit.linear_loss import LinearCrossEntropyLoss
 from torch2mlx.kit.norm import BatchNorm, InstanceNorm, LayerNorm, RMSNorm
 from torch2mlx.kit.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from torch2mlx.kit.transformer import (
@@ -60,6 +61,7 @@ __all__ = [
     "InstanceNorm",
     "LSTMCell",
     "LayerNorm",
+    "LinearCrossEntropyLoss",
     "MultiheadAttention",
     "PReLU",
     "RMSNorm",

@@ -169,7 +169,7 @@ def _pick(x: mx.array, corner: Sequence[mx.array]) -> mx.array:
         valid = here if valid is None else valid & here
         flat = flat * n + mx.clip(at, 0, n - 1).astype(mx.int32)
     pixels = x.reshape(x.shape[0], -1, x.shape[-1])
-    index = flat.reshape(shape[0], -1, 1)
+    index = mx.stop_gradient(flat.reshape(shape[0], -1, 1))
     found = mx.take_along_axis(pixels, mx.broadcast_to(index, (*index.shape[:2], x.shape[-1])), 1)
     return found.reshape(*shape, x.shape[-1]) * valid[..., None].astype(x.dtype)
 

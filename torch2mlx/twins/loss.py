@@ -41,6 +41,16 @@ def loss(module: Any) -> Twin:
     return Twin(_KIT + function, taken(module, (*options, "reduction")))
 
 
+@twin("LinearCrossEntropyLoss")
+def linear_cross_entropy(module: Any) -> Twin | Refused:
+    """The kit's, for one score a class."""
+    if module.out_features:
+        return Refused("out_features gives several scores a class")
+    names = ("num_classes", "reduction", "weight", "ignore_index", "label_smoothing")
+    linear = {"in_features": module.linear.in_features, "bias": module.linear.bias is not None}
+    return Twin("torch2mlx.kit.LinearCrossEntropyLoss", {**linear, **taken(module, names)})
+
+
 @twin("CTCLoss")
 def ctc(module: Any) -> Twin:
     """ctc_loss of the kit."""

@@ -88,6 +88,7 @@ ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
         {"mlx": "mlx.nn.Linear", "weights": {"weight": "i o -> o i"}},
     ),
     ("AdaptiveLogSoftmaxWithLoss", {"mlx": "torch2mlx.kit.AdaptiveLogSoftmaxWithLoss"}),
+    ("LinearCrossEntropyLoss", {"mlx": "torch2mlx.kit.LinearCrossEntropyLoss"}),
     ("Embedding", {"mlx": "mlx.nn.Embedding"}),
     ("EmbeddingBag", {"mlx": "torch2mlx.kit.EmbeddingBag"}),
     ("LayerNorm", {"mlx": "mlx.nn.LayerNorm", "weights": flat_norm}),
