@@ -151,7 +151,7 @@ class _OwnerPlan:
             return
         layout = parse(action.layout)
         try:
-            known = self._known(action)
+            known = self._known(action, effective.source.shape)
             sizes = layout.sizes(effective.source.shape, known)
         except ValueError as error:
             raise ConversionError(f"tensor {effective.keys[0]!r}: {error}") from error
@@ -159,13 +159,12 @@ class _OwnerPlan:
         self._add(target, effective, shape, str(layout), lambda t: layout.view(t, sizes))
         self._trace(effective, ("l", full, str(layout), sizes))
 
-    def _known(self, action: Move) -> dict[str, int]:
+    def _known(self, action: Move, weight: tuple[int, ...]) -> dict[str, int]:
         """Sizes of layout letters that the module's options tell."""
         options = self.owner.record.options
         known = {letter: int(options.get(name, 1)) for letter, name in action.letters.items()}
-        if "from_keys" in options and "bias" in self.owner.keys:
+        if known and "from_keys" in options and "bias" in self.owner.keys:
             outputs = self.typed.tensors[self.owner.keys["bias"]].shape[0]
-            weight = self.typed.tensors[self.owner.keys["weight"]].shape
             for name in action.letters.values():
                 if name == "groups" and options.get(name, 1) * weight[1] != outputs:
                     raise ValueError(f"{outputs} outputs and shape {weight} need other groups")

@@ -138,6 +138,9 @@ t2m_archive_parse(const uint8_t *file, uint64_t length, t2m_pickle *out,
 
     memset(out, 0, sizeof *out);
     t2m_status status = t2m_zip_parse(file, length, &a.zip, where);
+    if (status == T2M_ZIP_COMPRESSED && strstr(where->name, "/code/")) {
+        return T2M_PT_TORCHSCRIPT; /* it keeps its source code compressed */
+    }
     if (status != T2M_OK) {
         return status;
     }

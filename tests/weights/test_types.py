@@ -102,6 +102,27 @@ def test_what_a_rule_can_say(state, rules, expected, out):
     assert {k: v.shape for k, v in load_converted(out).items()} == expected
 
 
+def test_rules_and_folds_together(out):
+    parametrized = nn.utils.parametrizations
+    net = nn.ModuleDict(
+        {
+            "a": parametrized.weight_norm(nn.Conv1d(2, 3, 2)),
+            "b": parametrized.weight_norm(nn.ConvTranspose1d(4, 6, 2, groups=2)),
+            "c": parametrized.spectral_norm(nn.ConvTranspose1d(4, 6, 2)),
+        }
+    ).eval()
+    state = net.state_dict()
+    convert(net, out)
+    expected = load_converted(out)
+    rules = {"a": "Conv1d", "b": {"type": "ConvTranspose1d", "groups": 2}, "c": "ConvTranspose1d"}
+    convert(state, out, rules=rules)
+    found = load_converted(out)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(np.array(found[key]), np.array(value), atol=1e-6)
+    assert_same_state(revert(out), state)
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
@@ -215,6 +236,21 @@ def test_two_tensors_for_one_target(out):
     attention.register_module("query_proj", nn.Linear(4, 4))
     with pytest.raises(KeyCollisionError, match=r"in_proj_weight.*query_proj"):
         convert(attention, out)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_torchscript_is_refused_with_advice(out, tmp_path):
+    from torch2mlx.errors import CheckpointError
+
+    net = nn.Sequential(nn.Conv1d(2, 3, 2))
+    scripted = torch.jit.script(net)
+    with pytest.raises(ConversionError, match="TorchScript"):
+        convert(scripted, out)
+    torch.jit.save(scripted, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"TorchScript.*state_dict"):
+        convert(tmp_path / "x.pt", out)
+    convert(scripted.state_dict(), out, module=net)
+    assert load_converted(out)["layers.0.weight"].shape == (3, 2, 2)
 
 
 def test_nothing_to_convert(out):

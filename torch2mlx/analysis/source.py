@@ -250,6 +250,8 @@ def _methods(cls: type) -> Iterator[Any]:
 @lru_cache(maxsize=4096)
 def class_facts(cls: type) -> tuple[Fact, ...]:
     """All facts of a class, in order of their lines."""
+    if any(base.__name__ == "ScriptModule" for base in cls.__mro__):
+        return (Fact("scripted", "", 0, cls.__name__),)
     facts: list[Fact] = []
     for function in _methods(cls):
         try:

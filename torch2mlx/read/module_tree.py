@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.errors import ConversionError
 from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Fold, ModuleRecord, ModuleTree
 from torch2mlx.weights.catalog import class_name
@@ -121,11 +122,24 @@ def _compute(root: Any, path: str, name: str) -> _core.Tensor:
         return borrow(f"{path}.{name}", stack()).load()
 
 
+def _refuse_scripted(module: Any) -> None:
+    """TorchScript hides the classes that rules need: Conv2d is a RecursiveScriptModule there."""
+    for path, part in module.named_modules():
+        if any(class_name(cls) == "torch.jit._script.ScriptModule" for cls in type(part).__mro__):
+            where = f"module {path!r}" if path else "the module"
+            raise ConversionError(
+                f"{where} is TorchScript, which hides its layers' types: pass the Python module it "
+                "was made from, or its state_dict() with module="
+            )
+
+
 def describe(module: Any) -> ModuleTree:
     """The records of a module and all under it, and the tensors its state dict has.
 
-    The module may live on torch's meta device: nothing here reads a value.
+    The module may live on torch's meta device: nothing here reads a value. Raises ConversionError
+    for TorchScript.
     """
+    _refuse_scripted(module)
     state = module.state_dict(keep_vars=True)
     tensors = {k: v for k, v in state.items() if _is_tensor(v)}
     buffers = (name for name, _ in module.named_buffers(remove_duplicate=False))
