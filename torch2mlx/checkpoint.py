@@ -51,6 +51,17 @@ def open_checkpoint(source: Any, key: str | None = None) -> Checkpoint:
     )
 
 
+def _holds_tensors(value: Any, depth: int = 8) -> bool:
+    """Whether a container, or an object that torch packs weights into, has tensors in it."""
+    if is_array(value) or (isinstance(value, _core.Foreign) and value.is_tensor):
+        return True
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)) and depth:
+        return any(_holds_tensors(item, depth - 1) for item in value)
+    return type(value).__name__ == "ScriptObject"
+
+
 def _from_mapping(state: Mapping[Any, Any], origin: str) -> Checkpoint:
     tensors: dict[str, TensorSource] = {}
     values: dict[str, Any] = {}
@@ -64,6 +75,11 @@ def _from_mapping(state: Mapping[Any, Any], origin: str) -> Checkpoint:
             )
         if is_array(value):
             tensors[name] = borrow(name, value)
+        elif _holds_tensors(value) and not name.endswith("_extra_state"):
+            raise UnsupportedTensorError(
+                f"entry {name!r}: a {type(value).__name__} with tensors in it, as quantized layers "
+                "keep their weights; dequantize the model first"
+            )
         else:
             values[name] = value
     return Checkpoint(tensors, origin, values)

@@ -101,6 +101,20 @@ def test_what_has_no_mlx_form_is_refused_by_name(value, reason, out):
     assert not out.exists()
 
 
+def test_tensors_inside_of_entries_are_not_lost_silently(out):
+    state = {"fine": torch.ones(2), "layer._packed_params": (torch.ones(2, 2), torch.ones(2))}
+    with pytest.raises(UnsupportedTensorError, match=r"layer\._packed_params.*tuple"):
+        convert(state, out)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch deprecates its quantization
+def test_quantized_layers_are_refused(out):
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    with pytest.raises(UnsupportedTensorError, match="packed_params"):
+        convert(quantized, out)
+
+
 def test_conjugates_and_negatives_are_resolved(out):
     z = torch.randn(3, dtype=torch.complex64)
     state = {"conj": z.conj(), "neg": z.conj().imag}
