@@ -157,6 +157,15 @@ def test_a_module_that_does_not_fit(out):
     convert(state, out, module=conv_net(), strict=False)
 
 
+def test_what_a_loosely_fitting_module_does_not_know_is_not_guessed(out):
+    state = {**conv_net().state_dict(), "head.conv.weight": torch.randn(2, 3, 4)}
+    with pytest.raises(MissingTypesError, match=r"head\.conv\.weight"):
+        convert(state, out, module=conv_net(), strict=False)
+    rules = {"head.conv.weight": "o i k -> o k i"}
+    convert(state, out, module=conv_net(), strict=False, rules=rules)
+    assert load_converted(out)["head.conv.weight"].shape == (2, 4, 3)
+
+
 def test_old_checkpoints_without_batch_counters_fit(out):
     state = conv_net().state_dict()
     del state["1.num_batches_tracked"]

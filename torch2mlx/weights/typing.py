@@ -145,6 +145,27 @@ def from_keys(checkpoint: Checkpoint, rules: Mapping[str, Any] | None) -> Typed:
     return Typed(tensors, ModuleTree(_with_folds(records)), actions, False, notes)
 
 
+def _refuse_strangers(
+    checkpoint: Checkpoint,
+    tree: ModuleTree,
+    tensors: Mapping[str, TensorSource],
+    actions: Mapping[str, Move | Drop],
+) -> None:
+    """Raises MissingTypesError for tensors of modules that the given one does not have."""
+    others = {
+        key: source
+        for key, source in tensors.items()
+        if key not in tree.shapes and key.rpartition(".")[0] not in tree.records
+    }
+    found = [key for key in sensitive(untyped_records(others), others) if key not in actions]
+    if found:
+        raise MissingTypesError(
+            f"{checkpoint.origin}: the module given has no layers for {_listed(found)}, whose "
+            "layout depends on them; pass the right module, or rules= for these",
+            tuple(found),
+        )
+
+
 def from_module(
     checkpoint: Checkpoint, tree: ModuleTree, rules: Mapping[str, Any] | None, strict: bool = True
 ) -> Typed:
@@ -157,5 +178,7 @@ def from_module(
             f"{checkpoint.origin}: the module has parametrizations that only torch can compute; "
             "load the state dict into the module and convert the module itself"
         )
+    if not live and not strict:
+        _refuse_strangers(checkpoint, tree, tensors, actions)
     ties = {k: first for k, first in tree.ties.items() if k not in tensors and first in tensors}
     return Typed(tensors, replace(tree, records=records, ties=ties), actions, True)
