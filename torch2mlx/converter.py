@@ -43,7 +43,7 @@ def convert(
     module: Any = None,
     rules: Mapping[str, Any] | None = None,
     key: str | None = None,
-    dtype: str | None = None,
+    dtype: Any = None,
     strict: bool = True,
     shard_size: int | str | None = None,
     on_unmapped: OnUnmapped = "warn",
@@ -59,16 +59,15 @@ def convert(
     Layer types come from the module, from `module=` (a model on the meta device is enough) or
     `rules=` (pattern -> layer, see docs/weights.md) when the source has none, or from a
     transformers config.json beside the file. `key` picks a state dict in a nested checkpoint.
-    `dtype` ("float32", "float16", "bfloat16", "float64") casts floating-point tensors. `strict`:
-    whether every key must fit `module`. `on_unmapped`: what to do about layers that MLX lacks.
+    `dtype` ("float32", "float16", "bfloat16", "float64", or the type of torch, MLX or numpy) casts
+    floating-point tensors. `strict`: whether every key must fit `module`. `on_unmapped`: what to do about layers that MLX lacks.
     `progress` is called with (bytes done, bytes in all, tensor). `threads`: 0 takes all cores.
 
     Returns a report that accounts for every tensor. Raises CheckpointError, ConversionError and
     their subclasses; after an exception `out` is what it was before.
     """
     began = time.perf_counter()
-    if dtype is not None and dtype not in _FLOATS:
-        raise ConversionError(f"dtype={dtype!r}: choose one of {', '.join(_FLOATS)}")
+    dtype = _dtype_name(dtype)
     target, limit = _target(out, shard_size)
     _refuse_same(source, target)
     checkpoint = open_checkpoint(source, key)
@@ -95,6 +94,16 @@ def convert(
         coverage,
         (*plan.notes, *_notes(typed, plan, lost)),
     )
+
+
+def _dtype_name(dtype: Any) -> str | None:
+    """ "float16" of that text, torch.float16, mx.float16 or a numpy dtype."""
+    if dtype is None:
+        return None
+    name = dtype.__name__ if isinstance(dtype, type) else str(dtype).rpartition(".")[2]
+    if name not in _FLOATS:
+        raise ConversionError(f"dtype={dtype!r}: choose one of {', '.join(_FLOATS)}")
+    return name
 
 
 def _bytes(size: int | str) -> int:

@@ -309,6 +309,14 @@ def test_a_registered_layer(out):
         registry.register(Kernel, weights={"kernel": 3})
 
 
+@pytest.mark.parametrize(
+    "dtype", ["float16", torch.float16, mx.float16, np.float16, np.dtype("float16")], ids=repr
+)
+def test_dtypes_of_every_library(dtype, out):
+    convert({"w": torch.randn(3, 4)}, out, dtype=dtype)
+    assert load_converted(out)["w"].dtype == mx.float16
+
+
 def test_dtype_casts_floats_only_and_revert_says_so(out):
     state = {"w": torch.randn(3, 4), "i": torch.arange(3), "h": torch.randn(2).half()}
     convert(state, out, dtype="bfloat16")
