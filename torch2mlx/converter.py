@@ -60,7 +60,8 @@ def convert(
     `rules=` (pattern -> layer, see docs/weights.md) when the source has none, or from a
     transformers config.json beside the file. `key` picks a state dict in a nested checkpoint.
     `dtype` ("float32", "float16", "bfloat16", "float64", or the type of torch, MLX or numpy) casts
-    floating-point tensors. `strict`: whether every key must fit `module`. `on_unmapped`: what to do about layers that MLX lacks.
+    floating-point tensors. `strict`: whether every key must fit `module`. `on_unmapped`: what to do
+    about layers that MLX lacks.
     `progress` is called with (bytes done, bytes in all, tensor). `threads`: 0 takes all cores.
 
     Returns a report that accounts for every tensor. Raises CheckpointError, ConversionError and
