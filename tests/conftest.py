@@ -2,6 +2,15 @@ import sys
 
 import pytest
 
+try:
+    import hypothesis
+except ImportError:  # a bare run
+    pass
+else:
+    # the same examples every time, and no clock: a slow machine is no failure
+    hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("steady")
+
 
 @pytest.fixture(autouse=True)
 def seeded():
