@@ -21,9 +21,7 @@ from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.read.nested import ROOT, find_state_dict
 from torch2mlx.read.tensors import borrow, is_array
 from torch2mlx.types import Checkpoint, TensorSource
-
-#: Metadata key under which a converted file keeps its plan.
-MARKER = "torch2mlx"
+from torch2mlx.write.marker import KEY
 
 
 def open_checkpoint(source: Any, key: str | None = None) -> Checkpoint:
@@ -102,7 +100,7 @@ def _from_file(path: Path, key: str | None) -> Checkpoint:
 
 def refuse_converted(path: Path, metadata: Mapping[str, str]) -> None:
     """Raises AlreadyConvertedError for files that say that they are in MLX layout."""
-    if MARKER in metadata:
+    if KEY in metadata:
         raise AlreadyConvertedError(
             f"{path}: was written by torch2mlx already; use load_converted or revert on it"
         )

@@ -211,16 +211,16 @@ def load_converted(
     ones.
     """
     where = Path(os.fspath(path))
-    tensors, plan = load.open_converted(where)
+    converted = load.open_converted(where)
     framework = framework or load.default_framework()
     if framework == "mlx":
-        arrays = load.mlx_arrays(where, tensors)
+        arrays = load.mlx_arrays(converted)
     elif framework == "numpy":
-        arrays = {name: load.array(tensor) for name, tensor in tensors.items()}
+        arrays = {name: load.array(tensor) for name, tensor in converted.tensors().items()}
     else:
         raise ValueError(f"framework={framework!r}: choose 'mlx' or 'numpy'")
     if ties:
-        arrays = load.expand_ties(arrays, plan["ties"], where)
+        arrays = load.expand_ties(arrays, converted.plan["ties"], where)
     return nest(arrays, lists) if nested else arrays
 
 
@@ -240,9 +240,8 @@ def revert(
     Warns (UserWarning) about tensors whose dtype the conversion narrowed: these alone are not
     exact. Raises NotConvertedError, RevertError (a part is missing), CheckpointError.
     """
-    where = Path(os.fspath(path))
-    tensors, plan = load.open_converted(where)
-    state = undo(tensors, plan, load.converted_files(where)[0])
+    converted = load.open_converted(Path(os.fspath(path)))
+    state = undo(converted.tensors(), converted.plan, converted.first)
     if state.inexact:
         names = ", ".join(state.inexact[:5])
         warnings.warn(

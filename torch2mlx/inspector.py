@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import load
-from torch2mlx.checkpoint import MARKER, open_checkpoint
+from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import AlreadyConvertedError
 from torch2mlx.read.files import read_safetensors
-from torch2mlx.types import ITEM_BYTES
+from torch2mlx.types import tensor_bytes
+from torch2mlx.write.marker import KEY
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+        return tensor_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def _converted(path: Path) -> Inspection:
     for file in load.converted_files(path):
         found, metadata = read_safetensors(file)
         tensors += [TensorInfo(key, t.dtype, t.shape) for key, t in found.items()]
-    ours = json.loads(metadata[MARKER]) if MARKER in metadata else {}
+    ours = json.loads(metadata[KEY]) if KEY in metadata else {}
     writer = f"mlx (torch2mlx {ours.get('writer', '')})" if ours else "mlx"
-    shown = {name: text for name, text in metadata.items() if name != MARKER}
+    shown = {name: text for name, text in metadata.items() if name != KEY}
     return Inspection(os.fspath(path), writer, tuple(tensors), tuple(ours.get("values", ())), shown)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +33,38 @@ def _has_index(path: Path) -> bool:
     return (path / "model.safetensors.index.json").is_file()
 
 
-def open_converted(path: str | os.PathLike[str]) -> tuple[dict[str, _core.Tensor], dict[str, Any]]:
-    """Tensors (borrowed from the mapped files) and the plan of a converted checkpoint.
+@dataclass(frozen=True)
+class Converted:
+    """A converted checkpoint, opened: tensors by file, borrowed from it, and the plan."""
+
+    files: Mapping[Path, Mapping[str, _core.Tensor]]
+    plan: dict[str, Any]
+
+    @property
+    def first(self) -> Path:
+        """The file beside which a sidecar lies."""
+        return next(iter(self.files))
+
+    def tensors(self) -> dict[str, _core.Tensor]:
+        """All tensors, by name."""
+        return {name: t for tensors in self.files.values() for name, t in tensors.items()}
+
+
+def open_converted(path: Path) -> Converted:
+    """Opens a converted file or directory; each header is read once.
 
     Raises NotConvertedError for files that `convert` did not write, and for single shards.
     """
-    files = converted_files(Path(os.fspath(path)))
-    tensors: dict[str, _core.Tensor] = {}
+    files: dict[Path, dict[str, _core.Tensor]] = {}
     plan: dict[str, Any] | None = None
-    for file in files:
-        found, metadata = read_safetensors(file)
+    for file in converted_files(path):
+        files[file], metadata = read_safetensors(file)
         content = read_marker(file, metadata)
         if "part_of" not in content:
             plan = content
-        tensors.update(found)
     if plan is None:
-        raise NotConvertedError(f"{files[0]}: is one shard of a checkpoint; pass its directory")
-    return tensors, plan
+        raise NotConvertedError(f"{file}: is one shard of a checkpoint; pass its directory")
+    return Converted(files, plan)
 
 
 def array(tensor: _core.Tensor) -> np.ndarray[Any, Any]:
@@ -82,18 +98,18 @@ def mlx_array(tensor: _core.Tensor) -> Any:
     return mx.array(np.asarray(tensor), dtype=getattr(mx, name))
 
 
-def mlx_arrays(path: Path, tensors: Mapping[str, _core.Tensor]) -> dict[str, Any]:
+def mlx_arrays(converted: Converted) -> dict[str, Any]:
     """MLX arrays: by mx.load, which reads lazily, where it reads every dtype of the file."""
     import mlx.core as mx
 
     arrays: dict[str, Any] = {}
-    for file in converted_files(path):
-        names = read_safetensors(file)[0]
-        if any(t.dtype in _NOT_IN_MX_LOAD for t in names.values()):
-            arrays.update({name: mlx_array(tensors[name]) for name in names})
+    for file, tensors in converted.files.items():
+        if any(t.dtype in _NOT_IN_MX_LOAD for t in tensors.values()):
+            arrays.update({name: mlx_array(tensor) for name, tensor in tensors.items()})
         else:
-            arrays.update(mx.load(os.fspath(file)))
-    return {name: arrays[name] for name in tensors}
+            loaded = mx.load(os.fspath(file))
+            arrays.update({name: loaded[name] for name in tensors})
+    return arrays
 
 
 def expand_ties(arrays: dict[str, Any], ties: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Piece:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+        return tensor_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -244,3 +244,8 @@ class ConversionReport:
 
 #: Bytes of one item, by torch dtype name.
 ITEM_BYTES: dict[str, int] = {torch: n for torch, n, *_ in _core.DTYPES}
+
+
+def tensor_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of a dense tensor."""
+    return math.prod(shape) * ITEM_BYTES[dtype]

@@ -32,8 +32,7 @@ enum {
     T2M_FLAG_FLOAT64 = 16,
     T2M_FLAG_TRANSIENT_BUFFERS = 32,
     T2M_FLAG_BARE_TENSORS = 64,
-    T2M_FLAG_ROOT = 128,
-    T2M_FLAG_UNTYPED = 256,
+    T2M_FLAG_UNTYPED = 128,
 };
 
 typedef enum {

@@ -12,7 +12,7 @@ import numpy as np
 from torch2mlx import _core
 from torch2mlx.analysis.source import Fact, class_facts
 from torch2mlx.twins import Refused, find_twin
-from torch2mlx.types import ITEM_BYTES, TensorSource
+from torch2mlx.types import ITEM_BYTES, TensorSource, tensor_bytes
 from torch2mlx.weights.catalog import class_name, lookup
 from torch2mlx.weights.typing import sensitive
 from torch2mlx.weights.user_rules import untyped_records
@@ -33,8 +33,7 @@ FLAGS = {
     "float64": 16,
     "transient_buffers": 32,
     "bare_tensors": 64,
-    "root": 128,
-    "untyped": 256,
+    "untyped": 128,
 }
 NO_PARENT = 0xFFFFFFFF
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -95,8 +94,8 @@ def _folding(hook: Any) -> bool:
     return name.startswith(("torch.nn.utils.", "torch.nn.modules.lazy"))
 
 
-def _flags(module: Any, status: str, is_root: bool, shared: bool) -> int:
-    names = {"root"} if is_root else set()
+def _flags(module: Any, status: str, shared: bool) -> int:
+    names: set[str] = set()
     hooks = (h for name in _HOOKS for h in getattr(module, name, {}).values())
     if any(not _folding(hook) for hook in hooks):
         names.add("hooks")
@@ -161,7 +160,7 @@ def flatten(root: Any) -> Tree:
         cls = classes.setdefault(type(module), len(classes))
         status, reason = _status(module, parent < 0)
         both = again or any(id(t) in shared for t in _own_tensors(module))
-        flags = _flags(module, status, parent < 0, both)
+        flags = _flags(module, status, both)
         count, nbytes = _size(module, seen)
         up = NO_PARENT if parent < 0 else parent
         rows.append((up, cls, STATUSES.index(status), flags, count, nbytes))
@@ -189,8 +188,8 @@ def flatten_checkpoint(tensors: Mapping[str, TensorSource]) -> Tree:
         keys = [f"{path}.{name}" if path else name for name in records[path].tensors]
         found = [key for key in keys if key in open_keys]
         count = sum(math.prod(tensors[key].shape) for key in keys)
-        nbytes = sum(math.prod(tensors[k].shape) * ITEM_BYTES[tensors[k].dtype] for k in keys)
-        flags = (FLAGS["untyped"] if found else 0) | (0 if path else FLAGS["root"])
+        nbytes = sum(tensor_bytes(tensors[key].shape, tensors[key].dtype) for key in keys)
+        flags = FLAGS["untyped"] if found else 0
         if any(tensors[key].dtype == "float64" for key in keys):
             flags |= FLAGS["float64"]
         parent = -1 if not path else index[path.rpartition(".")[0]]

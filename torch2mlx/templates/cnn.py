@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from torch2mlx.builder import build
 from torch2mlx.errors import ConversionError
 from torch2mlx.templates.loading import activation, fill, torch_name
 
@@ -84,8 +85,6 @@ class ConvBlock(nn.Module):
         )
         fill(made.conv, conv)
         if normed is not None:
-            from torch2mlx.builder import build
-
             made.norm = build(normed)
         return made.train(module.training)
 

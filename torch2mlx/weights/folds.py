@@ -7,7 +7,7 @@ spectral_norm uses the stored u and v and takes no power iteration.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -69,7 +69,7 @@ _SPELLINGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def spelled(names: Iterable[str], dim: Mapping[str, int] | int = 0) -> tuple[Fold, ...]:
+def spelled(names: Iterable[str], dim: int = 0) -> tuple[Fold, ...]:
     """Folds that the tensor names of one module show, for sources without a live module."""
     present = list(names)
     found: dict[str, Fold] = {}
@@ -77,6 +77,5 @@ def spelled(names: Iterable[str], dim: Mapping[str, int] | int = 0) -> tuple[Fol
         for match in filter(None, (re.fullmatch(pattern, name) for name in present)):
             sources = tuple(part.format(name=match["name"]) for part in parts)
             if set(sources) <= set(present):
-                kept = dim if isinstance(dim, int) else dim.get(match["name"], 0)
-                found.setdefault(match["name"], Fold(match["name"], how, sources, kept))
+                found.setdefault(match["name"], Fold(match["name"], how, sources, dim))
     return tuple(found.values())

@@ -184,7 +184,7 @@ def write_folder(plan: Plan, out: Output, shard_size: int, companions: Path | No
         raise ConversionError(f"{target}: is a file")
     files = shards(plan.pieces, shard_size)
     names = _shard_names(len(files))
-    with temporary_folder(target) as folder:
+    with temporary_folder(target) as (_, folder):
         size, named = 0, None
         if plan.sidecar:
             path = folder / _FOLDER_SIDECAR

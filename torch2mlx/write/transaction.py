@@ -12,8 +12,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from torch2mlx import _core
@@ -75,12 +75,12 @@ def writing_error(target: Path, error: OSError) -> ConversionError:
 
 
 @contextmanager
-def temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
-    """(file descriptor, path) of a new file beside `target`; gone afterwards unless renamed."""
+def _temporary(target: Path, make: Callable[[Path], int]) -> Iterator[tuple[int, Path]]:
+    """A locked path beside `target`, opened by `make`; gone afterwards unless renamed."""
     sweep(target)
     path = _new_name(target)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fd = make(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield fd, path
@@ -92,23 +92,23 @@ def temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
         _remove(path)
 
 
-@contextmanager
-def temporary_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside `target`; gone afterwards unless renamed."""
-    sweep(target)
-    path = _new_name(target)
-    try:
-        path.mkdir()
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield path
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise writing_error(target, error) from error
-    finally:
-        _remove(path)
+def _make_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+
+def _make_folder(path: Path) -> int:
+    path.mkdir()
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def temporary_file(target: Path) -> AbstractContextManager[tuple[int, Path]]:
+    """(file descriptor, path) of a new file beside `target`; gone afterwards unless renamed."""
+    return _temporary(target, _make_file)
+
+
+def temporary_folder(target: Path) -> AbstractContextManager[tuple[int, Path]]:
+    """(descriptor, path) of a new folder beside `target`; gone afterwards unless renamed."""
+    return _temporary(target, _make_folder)
 
 
 def swap_folder(new: Path, target: Path) -> None:
