@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,11 @@ class Inspection:
 
 
 def _converted(path: Path) -> Inspection:
-    tensors, metadata = [], {}
+    tensors: list[TensorInfo] = []
+    metadata: Mapping[str, str] = {}
     for file in load.converted_files(path):
-        found, metadata = read_safetensors(file)
+        found, own = read_safetensors(file)
+        metadata = metadata or own  # the first shard's, which has the plan
         tensors += [TensorInfo(key, t.dtype, t.shape) for key, t in found.items()]
     ours = json.loads(metadata[KEY]) if KEY in metadata else {}
     writer = f"mlx (torch2mlx {ours.get('writer', '')})" if ours else "mlx"

@@ -216,6 +216,18 @@ def test_foreign_files_are_never_lost(tmp_path):
     assert consistent(folder) == 0
 
 
+def test_inspect_reads_the_plan_of_a_sharded_folder(tmp_path):
+    from torch2mlx import inspect
+
+    state = {**STATE, "epoch": 3}
+    convert(state, tmp_path / "one")
+    convert(state, tmp_path / "two", shard_size="100KB")
+    one, two = inspect(tmp_path / "one"), inspect(tmp_path / "two")
+    assert one.layout == two.layout and one.layout.startswith("mlx (torch2mlx 0")
+    assert one.values == two.values == ("epoch",)
+    assert {t.key: t.shape for t in one.tensors} == {t.key: t.shape for t in two.tensors}
+
+
 def test_fewer_shards_replace_more(tmp_path):
     folder = tmp_path / "out"
     convert(STATE, folder, shard_size="100KB")
