@@ -13,6 +13,10 @@ CSRC = ROOT / "csrc"
 TWINS = ("activation", "attention", "conv", "dropout", "loss", "norm", "pooling", "recurrent")
 TWINS += ("shape", "simple")
 
+OPS = ("attention", "complexes", "control", "convolution", "creation", "indexing", "identity")
+OPS += ("joining", "linear", "losses", "norms", "random", "recurrent", "shapes", "sorting")
+TIDY = ("causal", "dead", "fast", "gradients", "layout", "noops", "rotary")
+
 #: Each layer may import from itself and from those after it.
 LAYERS = (
     ("__main__",),
@@ -20,7 +24,29 @@ LAYERS = (
     ("__init__",),
     ("registry",),
     ("report.html", "report.sarif", "report.__init__"),
-    ("converter", "inspector", "progress", "builder", "analyzer"),
+    ("converter", "inspector", "progress", "analyzer", "translator", "verifier"),
+    ("graph.emit",),
+    ("graph.assemble", "graph.wrap"),
+    ("graph.lower", "graph.tidy.__init__", "graph.stocked"),
+    tuple(f"graph.tidy.{n}" for n in TIDY),
+    ("graph.tidy.rewrite", "graph.tidy.shapes_only", "graph.higher_order", "graph.program"),
+    ("graph.schemas", "graph.__init__"),
+    ("graph.ops.__init__", "graph.paths", "graph.loops"),
+    ("graph.classes",),
+    ("graph.methods",),
+    ("graph.turns", "graph.naming"),
+    ("graph.regions", "graph.render"),
+    ("graph.ops.comparing", "graph.ops.magnitudes", "graph.ops.resizing"),
+    ("graph.ops.elementwise", "graph.ops.reductions", "graph.ops.activations", "graph.ops.pooling"),
+    tuple(f"graph.ops.{n}" for n in OPS),
+    ("graph.ops.functions",),
+    ("graph.ops.registry",),
+    ("graph.layers", "graph.stored"),
+    ("graph.tree", "graph.storage", "graph.names"),
+    ("graph.trace", "graph.builder"),
+    ("graph.places",),
+    ("graph.ir",),
+    ("builder",),
     ("analysis.records",),
     ("analysis.source", "analysis.__init__"),
     ("write.reverted",),

@@ -5,9 +5,12 @@ from importlib.metadata import PackageNotFoundError, version
 from torch2mlx import errors, registry
 from torch2mlx.analyzer import PortabilityReport, analyze
 from torch2mlx.converter import convert, load_converted, revert
+from torch2mlx.graph.ops.registry import lowers
 from torch2mlx.inspector import inspect
 from torch2mlx.state_dict import flatten, nest
+from torch2mlx.translator import Translation, load, translate
 from torch2mlx.types import ConversionReport
+from torch2mlx.verifier import Verification, verify
 
 try:
     __version__ = version("torch2mlx")
@@ -17,14 +20,20 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 __all__ = [
     "ConversionReport",
     "PortabilityReport",
+    "Translation",
+    "Verification",
     "__version__",
     "analyze",
     "convert",
     "errors",
     "flatten",
     "inspect",
+    "load",
     "load_converted",
+    "lowers",
     "nest",
     "registry",
     "revert",
+    "translate",
+    "verify",
 ]

@@ -17,7 +17,7 @@ from torch2mlx.weights.catalog import lookup
 from torch2mlx.weights.typing import from_module
 
 
-def _resolve(path: str) -> Any:
+def resolve(path: str) -> Any:
     """The object that a dotted path names."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
@@ -32,7 +32,7 @@ def _mlx_value(value: Any) -> Any:
 
 
 def _make(path: str, arguments: Mapping[str, Any]) -> Any:
-    made = _resolve(path)
+    made = resolve(path)
     if isinstance(made, type):
         return made(**arguments)
     from torch2mlx.kit import Function
@@ -63,11 +63,16 @@ def _structure(module: Any, path: str) -> Any:
 def _from_twin(twin: Twin, path: str) -> Any:
     children = {n: _children(child, f"{path}.{n}") for n, child in twin.children.items()}
     if "*" in children:
-        return _resolve(twin.path)(*children["*"])
+        return resolve(twin.path)(*children["*"])
     if "*list" in children:
         return children["*list"]
     arguments = {name: _mlx_value(value) for name, value in twin.arguments.items()}
     return _make(twin.path, {**arguments, **children})
+
+
+def layer_of(module: Any, path: str = "") -> Any:
+    """The MLX module of one torch layer, with weights of its own making."""
+    return _structure(module, path)
 
 
 def converted_arrays(module: Any) -> dict[str, Any]:

@@ -57,3 +57,25 @@ class UnmappedLayersError(ConversionError):
 
 class RevertError(Torch2MLXError, ValueError):
     """A converted file cannot be turned back."""
+
+
+class TranslationError(Torch2MLXError, ValueError):
+    """A model cannot be translated; nothing was written."""
+
+
+class ExportError(TranslationError):
+    """torch.export cannot trace the model: says what each way of tracing said."""
+
+
+class UnsupportedOperatorError(TranslationError):
+    """Operators that have no translation, all of them: `findings`, a line for each."""
+
+    def __init__(self, findings: tuple[str, ...]) -> None:
+        self.findings = findings
+        shown = "\n  ".join(findings[:50])
+        more = f"\n  and {len(findings) - 50} more" if len(findings) > 50 else ""
+        super().__init__(f"{len(findings)} calls cannot be translated:\n  {shown}{more}")
+
+
+class VerificationError(Torch2MLXError, ValueError):
+    """Outputs of two models cannot be compared: their structures or shapes differ."""

@@ -158,3 +158,26 @@ class ConvTranspose3d(_ConvTranspose):
     """torch.nn.ConvTranspose3d with groups. x: (N, D, H, W, C); weight: (O, *k, C / groups)."""
 
     _rank = 3
+
+
+def conv_transpose(
+    x: mx.array,
+    weight: mx.array,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> mx.array:
+    """Transposed convolution of x (N, *spatial, C) by weight (O, *kernel, C / groups)."""
+    rank = x.ndim - 2
+    steps, spread = _sizes(stride, rank), _sizes(dilation, rank)
+
+    def convolve(part: mx.array, kernel: mx.array) -> mx.array:
+        function = (mx.conv_transpose1d, mx.conv_transpose2d, mx.conv_transpose3d)[rank - 1]
+        one = lambda values: values[0] if rank == 1 else values  # noqa: E731
+        return function(part, kernel, one(steps), one((0,) * rank), one(spread))
+
+    y = by_group(convolve, x, weight, groups)
+    pads, more = _sizes(padding, rank), _sizes(output_padding, rank)
+    return pad_axes(y, [(0, 0), *((-p, o - p) for p, o in zip(pads, more, strict=True)), (0, 0)])

@@ -118,3 +118,47 @@ def masked_scatter(x: mx.array, mask: mx.array, source: mx.array) -> mx.array:
     place = mx.maximum(mx.cumsum(mask.astype(mx.int32)) - 1, 0)
     taken = mx.take(source.reshape(-1), mx.minimum(place, source.size - 1))
     return mx.where(mask, taken, x.reshape(-1)).reshape(x.shape)
+
+
+def assign(x: mx.array, where, values) -> mx.array:
+    """x with x[where] = values, `where` a sequence of indices; x itself stays as it was."""
+    result = mx.array(x)
+    result[tuple(where)] = values
+    return result
+
+
+def accumulate(x: mx.array, where, values) -> mx.array:
+    """x with x[where] += values, equal positions adding up."""
+    return x.at[tuple(where)].add(values)
+
+
+def masked_rows(x: mx.array, mask: mx.array) -> mx.array:
+    """x[mask] for a boolean mask over the first axes: (count, *rest); reads the count."""
+    flat = x.reshape(mask.size, *x.shape[mask.ndim :])
+    return flat[nonzero(mask.reshape(-1))[:, 0]]
+
+
+def masked_rows_put(x: mx.array, mask: mx.array, values: mx.array) -> mx.array:
+    """x with x[mask] = values for a mask over the first axes; values (count, *rest) or
+    broadcast."""
+    flat = mask.reshape(-1)
+    rows = x.reshape(mask.size, *x.shape[mask.ndim :])
+    if values.ndim == rows.ndim and values.shape[0] != 1:
+        place = mx.clip(mx.cumsum(flat.astype(mx.int32)) - 1, 0, values.shape[0] - 1)
+        values = values[place]
+    mask = flat.reshape(-1, *[1] * (rows.ndim - 1))
+    return mx.where(mask, values, rows).reshape(x.shape)
+
+
+def diagonal_scatter(
+    x: mx.array, source: mx.array, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> mx.array:
+    """torch.diagonal_scatter: x with the diagonal of two axes replaced."""
+    turned = mx.moveaxis(x, (dim1, dim2), (-2, -1)) if x.ndim > 2 else x
+    turned = turned.swapaxes(0, 1) if x.ndim == 2 and dim1 % 2 == 1 else turned
+    steps = mx.arange(source.shape[-1])
+    rows, columns = steps - min(offset, 0), steps + max(offset, 0)
+    result = assign(turned, (..., rows, columns), source)
+    if x.ndim == 2:
+        return result.swapaxes(0, 1) if dim1 % 2 == 1 else result
+    return mx.moveaxis(result, (-2, -1), (dim1, dim2))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from torch2mlx.kit.ties import order_of_equals
+
 
 def _rank(x: mx.array, dim: int, descending: bool) -> mx.array:
     """A stable order; descending keeps equal items in their order, as torch's stable sort."""
@@ -22,11 +24,20 @@ def sort(x: mx.array, dim: int = -1, descending: bool = False) -> tuple[mx.array
 
 
 def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> tuple[mx.array, mx.array]:
-    """torch.topk, sorted: values and indices."""
-    values, order = sort(x, dim, largest)
+    """torch.topk, sorted: values and indices.
+
+    Of equal items the first ones come first; of a row in which all are equal, those that torch
+    takes on the CPU.
+    """
+    order = _rank(x, dim, largest)
     cut = [slice(None)] * x.ndim
     cut[dim] = slice(k)
-    return values[tuple(cut)], order[tuple(cut)]
+    equals = mx.array(order_of_equals(x.shape[dim], k), dtype=order.dtype)
+    equals = equals.reshape([-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)])
+    first = mx.take(x, mx.array([0]), axis=dim)
+    alike = mx.all(x == first, axis=dim, keepdims=True)
+    order = mx.stop_gradient(mx.where(alike, equals, order[tuple(cut)]))
+    return mx.take_along_axis(x, order, axis=dim), order
 
 
 def kthvalue(x: mx.array, k: int, dim: int = -1, keepdim: bool = False):
@@ -77,3 +88,37 @@ def renorm(x: mx.array, p: float, dim: int, maxnorm: float) -> mx.array:
     axes = tuple(axis for axis in range(x.ndim) if axis != dim % x.ndim)
     norm = mx.power(mx.sum(mx.power(mx.abs(x), p), axis=axes, keepdims=True), 1 / p)
     return x * mx.where(norm > maxnorm, maxnorm / (norm + 1e-7), 1)
+
+
+def _running(x: mx.array, dim: int, better) -> tuple[mx.array, mx.array]:
+    x = mx.moveaxis(x, dim, 0) if x.ndim else x.reshape(1)
+    best, where = x[0], mx.zeros(x.shape[1:], mx.int64)
+    values, places = [best], [where]
+    for i in range(1, x.shape[0]):
+        wins = better(x[i], best)
+        best, where = mx.where(wins, x[i], best), mx.where(wins, i, where)
+        values.append(best)
+        places.append(where)
+    return mx.moveaxis(mx.stack(values), 0, dim), mx.moveaxis(mx.stack(places), 0, dim)
+
+
+def cummax(x: mx.array, dim: int) -> tuple[mx.array, mx.array]:
+    """torch.cummax: running maxima and where they are; of ties the last."""
+    return _running(x, dim, lambda new, best: new >= best)
+
+
+def cummin(x: mx.array, dim: int) -> tuple[mx.array, mx.array]:
+    """torch.cummin: running minima and where they are; of ties the last."""
+    return _running(x, dim, lambda new, best: new <= best)
+
+
+def histc(x: mx.array, bins: int = 100, low: float = 0, high: float = 0) -> mx.array:
+    """torch.histc: how many of x fall into each of `bins` between low and high, x's dtype."""
+    if low == high:
+        low, high = mx.min(x), mx.max(x)
+    width = high - low
+    place = mx.floor((x - low) * (bins / width)).astype(mx.int32)
+    place = mx.where(x == high, bins - 1, place).reshape(-1)
+    inside = ((x >= low) & (x <= high)).reshape(-1)
+    found = (place[:, None] == mx.arange(bins)) & inside[:, None]
+    return mx.sum(found, axis=0).astype(x.dtype)

@@ -37,6 +37,20 @@ class LayerSpec:
         return self.children(record) if callable(self.children) else self.children
 
 
+def child_names(spec: LayerSpec | None, record: ModuleRecord) -> Mapping[str, str]:
+    """Names of a module's children that change, old to new.
+
+    Children called by numbers go into a list called layers: MLX reads numbers in keys as places in
+    lists, and a module that has them as names cannot load weights.
+    """
+    if spec is not None and (spec.children or spec.mlx in ("list", "dict")):
+        return spec.child_names(record)
+    if record.options.get("from_keys"):  # a module that nothing is known of
+        return {}
+    numbered = [name for name in record.children if name.isdigit()]
+    return {name: f"layers.{i}" for i, name in enumerate(numbered)}
+
+
 def _full(name: str) -> str:
     return name if "." in name else f"torch.nn.{name}"
 

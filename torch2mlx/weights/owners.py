@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch2mlx.types import Coverage, ModuleRecord
-from torch2mlx.weights.catalog import LayerSpec, lookup
+from torch2mlx.weights.catalog import LayerSpec, child_names, lookup
 
 _PLAIN = "torch.nn.Module"  # itself: a namespace, no layer
 
@@ -77,7 +77,7 @@ class Resolver:
             if self._inner(parent) == name:
                 self._prefixes[path] = base
             else:
-                names = spec.child_names(self._records[parent]) if spec else {}
+                names = child_names(spec, self._records[parent])
                 self._prefixes[path] = f"{base}{names.get(name, name)}."
         return self._prefixes[path]
 

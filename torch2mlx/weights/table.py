@@ -48,12 +48,7 @@ def attention(record: ModuleRecord, shapes: Shapes) -> Iterator[On]:
 
 
 def sequential_children(record: ModuleRecord) -> dict[str, str]:
-    """mlx.nn.Sequential keeps its modules in a list called layers.
-
-    A subclass with a forward of its own is not that class's twin: its names stay.
-    """
-    if record.options.get("own_forward"):
-        return {}
+    """mlx.nn.Sequential keeps its modules in a list called layers."""
     if record.options.get("from_keys"):  # modules without tensors are not seen
         return {name: f"layers.{name}" for name in record.children}
     return {name: f"layers.{i}" for i, name in enumerate(record.children)}

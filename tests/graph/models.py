@@ -1,0 +1,132 @@
+"""Small networks written for the tests of translation: each with example inputs."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Mlp(nn.Module):
+    """Linear layers and activations in a Sequential."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 3))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class Cnn(nn.Module):
+    """Convolution, batch norm, pooling, and a Linear on what was flattened."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=2)
+        self.pool, self.head = nn.MaxPool2d(2), nn.Linear(8 * 4 * 4, 5)
+
+    def forward(self, image):
+        x = self.pool(F.relu(self.bn1(self.conv1(image))))
+        x = x + torch.tanh(x)
+        x = F.relu(self.conv2(x))
+        return self.head(x.flatten(1))
+
+
+class Tagger(nn.Module):
+    """Embedding, a bidirectional LSTM, scores for every word."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(30, 8)
+        self.lstm = nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+        self.score = nn.Linear(12, 4)
+
+    def forward(self, ids):
+        states, (last, _) = self.lstm(self.words(ids))
+        return {"scores": self.score(states).log_softmax(-1), "last": last}
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block, attention written by hand."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x, mask=None):
+        b, n, d = x.shape
+        qkv = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + self.drop(self.out(a.transpose(1, 2).reshape(b, n, d)))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Decoder(nn.Module):
+    """A stack of blocks with a causal mask, tied output weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.places = nn.Embedding(40, 16), nn.Embedding(32, 16)
+        self.blocks = nn.ModuleList(Block(16, 2) for _ in range(3))
+        self.head = nn.Linear(16, 40, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        n = ids.shape[1]
+        x = self.embed(ids) + self.places(torch.arange(n))
+        mask = torch.ones(n, n, dtype=torch.bool).tril()
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.head(x)
+
+
+class Writer(nn.Module):
+    """Writes in place: slices, masks, views of one memory."""
+
+    def forward(self, x):
+        y = x.clone()
+        y[:, 1] = 0
+        y[..., 0].add_(3)
+        row = y[0]
+        row.mul_(2)
+        y[y > 4] = -1
+        z = torch.zeros_like(y)
+        z[:, :2] += y[:, :2]
+        z.transpose(0, 1)[1] = 7
+        return y, z
+
+
+class Holder(nn.Module):
+    """Buffers, own parameters, a constant table."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(5))
+        self.register_buffer("mean", torch.rand(5))
+        self.register_buffer("table", torch.rand(9, 5), persistent=False)
+
+    def forward(self, x):
+        with torch.no_grad():
+            seen = x * self.mean
+        return (x - self.mean) * self.scale + self.table[: x.shape[0]] + seen.detach()
+
+
+def small_models():
+    """name -> (model, arguments)."""
+    torch.manual_seed(0)
+    ids = torch.randint(0, 30, (2, 7))
+    return {
+        "mlp": (Mlp(), (torch.randn(4, 6),)),
+        "cnn": (Cnn(), (torch.randn(2, 3, 16, 16),)),
+        "tagger": (Tagger(), (ids,)),
+        "decoder": (Decoder(), (ids,)),
+        "writer": (Writer(), (torch.randn(3, 4),)),
+        "holder": (Holder(), (torch.randn(4, 5),)),
+    }

@@ -1,0 +1,1 @@
+"""From an exported PyTorch program to the source of an MLX module."""

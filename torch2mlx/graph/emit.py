@@ -1,0 +1,92 @@
+"""Prints the file: imports, classes bottom-up, and a function that loads the weights."""
+
+from __future__ import annotations
+
+from torch2mlx.graph.assemble import Assembly
+from torch2mlx.graph.classes import ClassText, Construct
+from torch2mlx.graph.ir import Program
+from torch2mlx.graph.methods import Method
+from torch2mlx.graph.wrap import wrapped
+
+LOAD = '''
+def load(folder):
+    """The model with the weights in a folder."""
+    model = {name}()
+    model.load_weights(f"{{folder}}/weights.safetensors")
+{constants}    model.train({training})
+    return model
+'''
+CONSTANTS = """    for path, value in mx.load(f"{folder}/constants.safetensors").items():
+        *owners, name = path.split(".")
+        owner = model
+        for part in owners:
+            owner = owner[int(part)] if isinstance(owner, list) else owner[part]
+        setattr(owner, name, value)
+"""
+UNFREEZE = """
+    def unfreeze(self, *args, **kwargs):
+        super().unfreeze(*args, **kwargs)
+        self.freeze(keys=[{names}], recurse=False)
+"""
+
+
+def emit(assembly: Assembly, program: Program, heading: str, training: bool, stored: bool) -> str:
+    """The source of the file."""
+    classes = [_class(text, assembly) for text in assembly.table.order]
+    load = LOAD.format(
+        name=assembly.root.name, training=training, constants=CONSTANTS if stored else ""
+    )
+    body = "\n\n".join(classes) + "\n\n" + load.rstrip("\n").lstrip("\n") + "\n"
+    body = body.replace("\n\n\n\n", "\n\n\n")
+    imports = ["import math\n"] if "math." in body else []
+    imports += ["import mlx.core as mx"] if "mx." in body else []
+    imports.append("import mlx.nn as nn")
+    if "kit." in body:
+        imports.append("from torch2mlx import kit")
+    return f'"""{heading}"""\n\n' + "\n".join(imports) + "\n\n\n" + body
+
+
+def _class(text: ClassText, assembly: Assembly) -> str:
+    instance = text.instances[0]
+    lines = [f"class {text.name}(nn.Module):"]
+    lines += _init(text, assembly)
+    for name, method in instance.methods:
+        lines += ["", *_method(name, method, assembly, text is assembly.root)]
+    source = "\n".join(lines) + "\n"
+    if instance.buffers:
+        names = ", ".join(f'"{name}"' for name in instance.buffers)
+        source = source.rstrip("\n") + "\n" + UNFREEZE.format(names=names)
+    return source
+
+
+def _init(text: ClassText, assembly: Assembly) -> list[str]:
+    instance = text.instances[0]
+    if not instance.attributes:
+        return [] if instance.methods else ["    pass"]
+    arguments = "".join(f", {name}" for name in text.arguments())
+    lines = [f"    def __init__(self{arguments}):", "        super().__init__()"]
+    at = 0
+    for name, made in instance.attributes:
+        value = made.text(text.parameters, at)
+        at += len(made.holes())
+        lines += wrapped(f"{assembly.attribute(name)} = {value}", 8)
+    if instance.buffers:
+        names = ", ".join(f'"{name}"' for name in instance.buffers)
+        lines += wrapped(f"self.freeze(keys=[{names}], recurse=False)", 8)
+    return lines
+
+
+def _method(name: str, method: Method, assembly: Assembly, root: bool) -> list[str]:
+    arguments = list(method.arguments)
+    checks: list[str] = []
+    if root:
+        arguments, checks = assembly.root_arguments(method)
+    lines = wrapped(f"def {name}(self{''.join(f', {a}' for a in arguments)}):", 4)
+    for line in (*checks, *method.lines):
+        lines += wrapped(line, 8)
+    if method.result:
+        lines += wrapped(f"return {method.result}", 8)
+    return lines if len(lines) > 1 else [*lines, "        pass"]
+
+
+__all__ = ["Construct", "emit"]

@@ -1,0 +1,261 @@
+"""Stock layers: a call of an nn.Linear stays a call, of an mlx.nn.Linear that the file declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch2mlx.builder import layer_of
+from torch2mlx.errors import Torch2MLXError
+from torch2mlx.graph.ir import Frame, Node, learn, replace
+from torch2mlx.graph.places import hints, scope_of, where_of
+from torch2mlx.graph.trace import Call, Traced
+from torch2mlx.twins import Twin
+from torch2mlx.twins.twin import rank_of
+
+#: Names of stock layers, and functions for them, that treat every item alike.
+ALIKE = frozenset(
+    [
+        "relu",
+        "relu6",
+        "gelu",
+        "silu",
+        "mish",
+        "sigmoid",
+        "tanh",
+        "elu",
+        "celu",
+        "selu",
+        "softplus",
+        "softsign",
+        "hardswish",
+        "hardtanh",
+        "hardsigmoid",
+        "hardshrink",
+        "softshrink",
+        "leakyrelu",
+        "leaky_relu",
+        "dropout",
+        "logsigmoid",
+        "tanhshrink",
+        "step",
+    ]
+)
+
+
+@dataclass
+class Stock:
+    """One call of a stock layer: where in the tree, what torch recorded, and its graph nodes."""
+
+    path: str
+    twin: Twin
+    call: Call
+    frames: tuple[Frame, ...]
+    nodes: list[Any] = field(default_factory=list)
+    writes: list[Any] = field(default_factory=list)
+    done: bool = False
+
+
+class Layers:
+    """Finds the calls of stock layers in a graph, and lowers each as one node."""
+
+    def __init__(self, traced: Traced, lowering: Any) -> None:
+        self._traced, self._lowering = traced, lowering
+        self._modules = dict(traced.model.named_modules(remove_duplicate=False))
+        self._by_node: dict[Any, Stock] = {}
+        self._twins: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
+        self.mutating = False
+        #: path -> twin of every stock layer that the file declares
+        self.used: dict[str, Twin] = {}
+
+    def find(self, graph: Any) -> None:
+        """Notes which nodes belong to calls of stock layers."""
+        calls: dict[str, Stock | None] = {}
+        for node in graph.nodes:
+            if node.op != "call_function":
+                continue
+            self.mutating |= _writes_to(node) is not None
+            for i, frame in enumerate(scope_of(node)):
+                twin = self._twin(frame.path)
+                if twin is None:
+                    continue
+                if frame.path not in calls:
+                    calls[frame.path] = self._stock(frame.path, twin, scope_of(node)[:i])
+                stock = calls[frame.path]
+                if stock is not None:
+                    stock.nodes.append(node)
+                    self._by_node[node] = stock
+                break
+        for stock in calls.values():
+            if stock is not None and not self._closed(stock):
+                self._forget(stock)
+
+    def _forget(self, stock: Stock) -> None:
+        for node in stock.nodes:
+            self._by_node.pop(node, None)
+
+    def _twin(self, path: str) -> Twin | None:
+        plain = path.split("@")[0]
+        if plain not in self._twins:
+            module = self._modules.get(plain)
+            known = module is not None and plain
+            self._twins[plain] = self._lowering.tree.stock(plain) if known else None
+        return self._twins[plain]
+
+    def _stock(self, path: str, twin: Twin, frames: tuple[Frame, ...]) -> Stock | None:
+        plain, _, count = path.partition("@")
+        calls = self._traced.calls.get(plain, ())
+        i = int(count) if count else 0
+        if i >= len(calls) or not calls[i].arguments or not calls[i].results:
+            return None
+        return Stock(plain, twin, calls[i], frames)
+
+    def _closed(self, stock: Stock) -> bool:
+        """Whether only the recorded results leave the layer, and only its arguments enter."""
+        names = {node.name for node in stock.nodes}
+        if not set(stock.call.results) <= names:  # torch.export renamed them
+            exits = [n.name for n in stock.nodes if not any(u.name in names for u in n.users)]
+            if len(exits) == len(stock.call.results):
+                stock.call = Call(stock.call.arguments, tuple(exits))
+        given = (v if isinstance(v, tuple) else (v,) for v in stock.call.arguments.values())
+        entering = {self._lowering.alias(name) for names in given for name in names}
+        for node in stock.nodes:
+            written = _writes_to(node)
+            if written is not None and written.name not in names:
+                stock.writes.append(written)
+            for source in node.all_input_nodes:
+                inside = source.name in names or source.op in ("placeholder", "get_attr")
+                inside |= not hasattr(source.meta.get("val"), "dtype")  # a size
+                if not inside and source.name not in entering:
+                    return False
+            leaves = any(user.name not in names for user in node.users)
+            if leaves and node.name not in stock.call.results:
+                return False
+        return all(name in names for name in stock.call.results)
+
+    def absorbs(self, node: Any) -> bool:
+        """Whether a node is part of a stock layer's call, which is lowered when first met."""
+        stock = self._by_node.get(node)
+        if stock is None:
+            return False
+        if not stock.done:
+            stock.done = True
+            if not self._lower(stock, node):
+                self._forget(stock)
+                return False
+        return True
+
+    def _lower(self, stock: Stock, node: Any) -> bool:
+        storage, b = self._lowering.storage, self._lowering.builder
+        named = self._lowering.named
+        arguments: dict[str, Any] = {}
+        for name, source in stock.call.arguments.items():
+            sources = source if isinstance(source, tuple) else (source,)
+            places = [named.get(self._lowering.alias(s)) for s in sources]
+            if any(place not in storage for place in places):
+                return False
+            values = tuple(storage.get(place) for place in places)
+            arguments[name] = values if isinstance(source, tuple) else values[0]
+        b.scope, b.name, b.line = stock.frames, "", ""
+        mark = len(b.nodes)
+        try:
+            results = self._apply(stock, arguments)
+        except (ValueError, TypeError, RuntimeError, IndexError, Torch2MLXError):
+            del b.nodes[mark:]
+            return False
+        graph = {n.name: n for n in node.graph.nodes}
+        for name, result in zip(stock.call.results, results, strict=True):
+            b.line = where_of(graph[name])
+            expected = graph[name].meta.get("val")
+            shape, dims = hints(expected)
+            if result.shape != shape:
+                del b.nodes[mark:]
+                return False
+            self._lowering.learn(result, dims)
+            if not result.origin:
+                learn(result, origin=name)
+            storage.set(graph[name], result)
+            named[name] = graph[name]
+        for place in stock.writes[:1]:
+            if len(results) == 1 and storage.get(place).shape == results[0].shape:
+                storage.write(place, results[0])
+        self.used[stock.path] = stock.twin
+        return True
+
+    def _apply(self, stock: Stock, arguments: Mapping[str, Node]) -> tuple[Node, ...]:
+        """The layer on its arguments: channels move to the end and back where it wants that."""
+        b, last = self._lowering.builder, stock.twin.layout == "channels_last"
+        given = dict(arguments)
+        if last:
+            self._check_batched(stock, given)
+            given = {name: to_last(b, x) for name, x in given.items()}
+        module = self._module(stock.path)
+        if len(given) == 1:
+            args, kwargs = tuple(given.values()), {}
+        else:
+            args, kwargs = (), given
+        plain = {name: replace(x, lambda n: n.value) for name, x in kwargs.items()}
+        value = module(*(x.value for x in args), **plain)
+        alike = stock.twin.layout == "same" and _alike(stock.twin)
+        tree = self._lowering.tree
+        owner = tree.owner(tree.canonical(stock.path))
+        callee = b.add(Node("module", (stock.path, owner), {}, "elementwise" if alike else None))
+        node = b.add(Node("layer", (callee, *args), kwargs, value))
+        parts = _flatten(b, node)
+        wanted = len(stock.call.results)
+        if len(parts) < wanted:
+            raise ValueError("fewer results than torch gives")
+        parts = parts[:wanted]
+        return tuple(to_first(b, part) if last else part for part in parts)
+
+    def _check_batched(self, stock: Stock, given: Mapping[str, Node]) -> None:
+        module = self._modules[stock.path]
+        try:
+            rank = rank_of(module)
+        except (ValueError, StopIteration, IndexError):
+            return
+        if any(x.ndim not in (2, rank + 2) for x in given.values()):
+            raise ValueError("without a batch axis")
+
+    def _module(self, path: str) -> Any:
+        if path not in self._made:
+            self._made[path] = layer_of(self._modules[path], path)
+            self._made[path].train(self._modules[path].training)
+        return self._made[path]
+
+
+def _alike(twin: Twin) -> bool:
+    """Whether a stock layer treats every item alike."""
+    return twin.path.rsplit(".", 1)[-1].lower() in ALIKE
+
+
+def _flatten(b: Any, node: Node) -> list[Node]:
+    if node.is_array:
+        return [node]
+    found = []
+    for i, part in enumerate(node.value):
+        if part is not None:
+            found += _flatten(b, b.item(node, i))
+    return found
+
+
+def to_last(b: Any, x: Node) -> Node:
+    """(N, C, *spatial) -> (N, *spatial, C)."""
+    return b.transpose(x, (0, *range(2, x.ndim), 1)) if x.ndim > 2 else x
+
+
+def to_first(b: Any, x: Node) -> Node:
+    """(N, *spatial, C) -> (N, C, *spatial)."""
+    return b.transpose(x, (0, x.ndim - 1, *range(1, x.ndim - 1))) if x.ndim > 2 else x
+
+
+def _writes_to(node: Any) -> Any:
+    target = node.target
+    if type(target).__name__ != "OpOverload":
+        return None
+    for argument, value in zip(target._schema.arguments, node.args, strict=False):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            return value
+    return None

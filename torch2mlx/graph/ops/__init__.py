@@ -1,0 +1,30 @@
+"""How each operator of torch is written in MLX, one family per file; importing registers them."""
+
+from torch2mlx.graph.ops import (  # noqa: F401
+    activations,
+    attention,
+    comparing,
+    complexes,
+    control,
+    convolution,
+    creation,
+    elementwise,
+    functions,
+    identity,
+    indexing,
+    joining,
+    linear,
+    losses,
+    magnitudes,
+    norms,
+    pooling,
+    random,
+    recurrent,
+    reductions,
+    resizing,
+    shapes,
+    sorting,
+)
+from torch2mlx.graph.ops.registry import find_lowering, lowered_names, lowers
+
+__all__ = ["find_lowering", "lowered_names", "lowers"]

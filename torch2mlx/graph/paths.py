@@ -1,0 +1,155 @@
+"""Stored tensors and modules as the emitted file names them: `self.layers[0].weight`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from torch2mlx.graph.classes import Construct
+from torch2mlx.graph.ir import Node, Symbol
+from torch2mlx.graph.regions import Region
+from torch2mlx.graph.stored import Stored, inline
+from torch2mlx.graph.tree import Tree
+
+#: Attributes of mlx.nn.Module, a dict: members of these names need an index.
+_OWN: frozenset[str] = frozenset()
+
+
+def _own_names() -> frozenset[str]:
+    import mlx.nn as nn
+
+    return frozenset(dir(nn.Module)) - {"weight", "bias"}
+
+
+class Paths:
+    """Texts for stored nodes, relative to the module whose method reads them."""
+
+    def __init__(self, tree: Tree, stored: Stored) -> None:
+        self._tree, self._stored = tree, stored
+        self._reserved = _own_names()
+        ties = stored.plan.ties
+        self.keys = {key: v for key, v in stored.shapes.items() if key not in ties}
+        self.large = [k for k, value in stored.constants.items() if not inline(value)]
+        self._lists, self._dicts = self._list_owners(), self._dict_owners()
+        self._buffers = {name for name, _ in tree.model.named_buffers()}
+
+    def lengths(self, owner: str) -> dict[str, int]:
+        """Lists under a module, as its methods name them -> how many items they have."""
+        found = {}
+        for path in self._lists:
+            if path != owner and (not owner or path.startswith(f"{owner}.")):
+                found[self._walk(owner, path[len(owner) + 1 :] if owner else path)] = self._lists[
+                    path
+                ]
+        return found
+
+    def _dict_owners(self) -> set[str]:
+        tree = self._tree
+        return {tree.owner(path) for path in tree.modules if tree.kind(path) == "dict"}
+
+    def _list_owners(self) -> dict[str, int]:
+        found = {}
+        for path in self._tree.modules:
+            kind, owner = self._tree.kind(path), self._tree.owner(path)
+            if kind in ("sequential", "numbered"):
+                owner = ".".join(p for p in (owner, "layers") if p)
+            if kind in ("list", "sequential", "numbered"):
+                children = self._tree.children(path)
+                found[owner] = len(children) if kind == "list" else sum("." in c for c in children)
+        return found
+
+    def of(self, node: Node, region: Region) -> str:
+        """A stored tensor, a constant or a module, as text in a region's method."""
+        name = node.args[0]
+        if node.op == "constant" and inline(self._stored.constants[name]):
+            return self.value(self._stored.constants[name]).text
+        return self.relative(node.args[-1], region)
+
+    def relative(self, target: str, region: Region) -> str:
+        """`self...` from a region's module to a path under it."""
+        if not region.owner:
+            return self._walk("", target)
+        if target != region.owner and not target.startswith(f"{region.owner}."):
+            raise ValueError(f"{region.module}: reaches {target}, which is not part of it")
+        return self._walk(region.owner, target[len(region.owner) + 1 :])
+
+    def _walk(self, owner: str, rest: str) -> str:
+        text, at = "self", owner
+        for part in rest.split("."):
+            if part.isdigit() and at in self._lists:
+                text += f"[{part}]"
+            elif part.isidentifier() and part not in self._reserved and at not in self._dicts:
+                text += f".{part}"
+            else:
+                text += f'["{part}"]'
+            at = f"{at}.{part}" if at else part
+        return text
+
+    def attribute(self, name: str) -> str:
+        """What an assignment to a member of self writes to."""
+        plain = name.isidentifier() and name not in self._reserved
+        return f"self.{name}" if plain else f'self["{name}"]'
+
+    def tensors(self, owner: str) -> list[tuple[str, Construct]]:
+        """Tensors that a module itself holds: name, and how they start."""
+        found = []
+        for key, (shape, dtype) in self.keys.items():
+            above, _, name = key.rpartition(".")
+            if above == owner:
+                found.append((name, _zeros(shape, dtype)))
+        for key, value in self._stored.constants.items():
+            above, _, name = key.rpartition(".")
+            if above == owner and not inline(value):
+                dtype = str(value.dtype).rsplit(".", 1)[-1]
+                found.append((name, _zeros(tuple(value.shape), dtype)))
+        return found
+
+    def buffers(self, path: str) -> tuple[str, ...]:
+        """Names of a module's own buffers that are stored."""
+        module = self._tree.modules[path]
+        owner = self._tree.owner(path)
+        kept = {key.rpartition(".")[2] for key in self.keys if key.rpartition(".")[0] == owner}
+        return tuple(name for name in module._buffers if name in kept)
+
+    def value(self, value: Any) -> Any:
+        """A constructor's argument: tensors as a literal."""
+        if hasattr(value, "detach"):
+            return Symbol(_array(value))
+        return value
+
+
+def _zeros(shape: tuple[int, ...], dtype: str) -> Construct:
+    made = Construct(["mx.zeros(("])
+    for i, size in enumerate(shape):
+        made.add(", " if i else "", ("size", int(size)))
+    names = {"bool": "bool_", "complex128": "complex64"}
+    made.add("," if len(shape) == 1 else "", ")")
+    return made.add("" if dtype == "float32" else f", dtype=mx.{names.get(dtype, dtype)}", ")")
+
+
+def _array(value: Any) -> str:
+    """A small tensor as source; floats in the shortest form that reads back the same."""
+    dtype = str(value.dtype).rsplit(".", 1)[-1]
+    plain = value.detach().cpu()
+    plain = plain.float() if dtype in ("bfloat16", "float16") else plain
+    numbers = np.asarray(plain)
+    text = _numbers(numbers)
+    usual = {"float32": "", "int32": "", "bool": ""}.get(dtype)
+    names = {"bool": "bool_", "complex128": "complex64"}
+    return (
+        f"mx.array({text})"
+        if usual == ""
+        else f"mx.array({text}, dtype=mx.{names.get(dtype, dtype)})"
+    )
+
+
+def _numbers(numbers: Any) -> str:
+    if numbers.ndim:
+        return f"[{', '.join(_numbers(item) for item in numbers)}]"
+    value = numbers.item()
+    if isinstance(value, float):
+        if not np.isfinite(value):
+            return "mx.nan" if value != value else "mx.inf" if value > 0 else "-mx.inf"
+        return repr(float(str(numbers[()]))) if numbers.dtype == np.float32 else repr(value)
+    return repr(value)

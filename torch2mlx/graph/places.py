@@ -1,0 +1,60 @@
+"""What the exported program says of where a node comes from and how large its result is."""
+
+from __future__ import annotations
+
+import operator
+import re
+from typing import Any
+
+from torch2mlx.graph.ir import Frame
+
+_LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+
+
+def scope_of(node: Any) -> tuple[Frame, ...]:
+    """The modules whose forward is running, outermost first."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack and node.target is operator.getitem:
+        return scope_of(node.args[0])
+    frames = []
+    for path, kind in stack.values():
+        if path.startswith("_empty_nn_module_stack"):
+            continue  # torch.export's word for a node without a module
+        name = kind if isinstance(kind, str) else kind.__name__
+        frames.append(Frame(path, name.rsplit(".", 1)[-1]))
+    return tuple(frames)
+
+
+def where_of(node: Any) -> str:
+    """ "file.py:12", the innermost line of the model's source; "" when unknown."""
+    found = _LINE.findall(node.meta.get("stack_trace") or "")
+    if not found:
+        return ""
+    file, line, _ = found[-1]
+    return f"{file}:{line}"
+
+
+def size_hint(size: Any) -> int | None:
+    """A length as a number, on the example inputs; None when only the data knows it."""
+    if isinstance(size, int):
+        return size
+    try:
+        hint = size.node.hint
+    except AttributeError:
+        return None
+    return int(hint) if hint is not None else None
+
+
+def hints(value: Any) -> tuple[tuple[int, ...] | None, tuple[Any, ...] | None]:
+    """Shape on the example inputs, and the shape with symbols (as text)."""
+    sizes = tuple(size_hint(size) for size in value.shape)
+    if any(size is None for size in sizes):
+        return None, tuple(s if isinstance(s, int) else str(s) for s in value.shape)
+    dims = tuple(s if isinstance(s, int) else _dim(s) for s in value.shape)
+    return tuple(int(s) for s in sizes if s is not None), dims
+
+
+def _dim(size: Any) -> Any:
+    """A symbolic length: the number when it turned out to be one, its expression as text."""
+    expression = size.node.expr
+    return int(expression) if expression.is_number else str(expression)

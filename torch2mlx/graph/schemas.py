@@ -1,0 +1,48 @@
+"""What an operator's schema says: which argument it writes to, whether its result shows another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch2mlx.graph.places import hints
+
+
+def name_of(target: Any) -> str:
+    """ "namespace::name" of an operator."""
+    return str(target._schema.name)
+
+
+def flat(value: Any) -> list[Any]:
+    """A value as a list."""
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def aliases(target: Any) -> bool:
+    """Whether the result may share the memory of the first argument."""
+    returns = target._schema.returns
+    return bool(returns) and any(
+        r.alias_info is not None and not r.alias_info.is_write for r in returns
+    )
+
+
+def shows(node: Any, target: Any) -> bool:
+    """Whether a graph node may show its first argument's memory."""
+    return aliases(target) and bool(node.args) and hasattr(node.args[0], "users")
+
+
+def written_by(target: Any, node: Any) -> Any:
+    """The graph node of the argument that an operator writes to."""
+    for argument, value in zip(target._schema.arguments, node.args, strict=False):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            return value
+    return None
+
+
+def expected_of(node: Any) -> tuple[str | None, tuple[Any, ...] | None]:
+    """Dtype and shape of a graph node's (first) result."""
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)):
+        value = value[0] if value else None
+    if not hasattr(value, "dtype"):
+        return None, None
+    return str(value.dtype).rsplit(".", 1)[-1], hints(value)[0]

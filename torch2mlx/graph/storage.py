@@ -1,0 +1,137 @@
+"""Writing in place without writing: views re-read what they show, writes rebuild what is shown.
+
+torch lets a slice be changed and every other view of the memory see it; MLX arrays are values. Each
+tensor of the program is either a root or a view of another, by the operator that made it. A write
+to a view makes a new value of its root; other views of that root are made again when they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch2mlx.graph.builder import Builder
+from torch2mlx.graph.ir import Node
+
+Remake = Callable[[Node], Node]
+
+
+@dataclass
+class View:
+    """`remake` applies the view operator to a new value of `base`; `kind` and `options` name it."""
+
+    base: Any  # the graph node of the tensor that is shown
+    remake: Remake
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 0
+
+
+class Storage:
+    """Current values of the program's tensors by their graph nodes."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+        self._values: dict[Any, Any] = {}
+        self._views: dict[Any, View] = {}
+        self._versions: dict[Any, int] = {}
+
+    def __contains__(self, node: Any) -> bool:
+        return node in self._values
+
+    def set(self, node: Any, value: Any) -> None:
+        """A new tensor of its own."""
+        self._values[node] = value
+
+    def set_view(self, node: Any, value: Any, view: View) -> None:
+        """A tensor that shows another."""
+        view.version = self._versions.get(self.root(view.base), 0)
+        self._values[node], self._views[node] = value, view
+
+    def root(self, node: Any) -> Any:
+        """The tensor that owns the memory."""
+        while node in self._views:
+            node = self._views[node].base
+        return node
+
+    def changed(self, node: Any) -> bool:
+        """Whether the memory of a tensor has been written to."""
+        return self._versions.get(self.root(node), 0) > 0
+
+    def get(self, node: Any) -> Any:
+        """The value now: a view whose root was written since is made again."""
+        view = self._views.get(node)
+        if view is not None:
+            now = self._versions.get(self.root(node), 0)
+            if view.version != now:
+                self._values[node] = view.remake(self.get(view.base))
+                view.version = now
+        return self._values[node]
+
+    def write(self, node: Any, value: Node) -> None:
+        """Overwrites a tensor: itself, and what it is a view of."""
+        chain = [node]
+        while chain[-1] in self._views:
+            chain.append(self._views[chain[-1]].base)
+        bases = [self.get(base) for base in chain]
+        root = chain[-1]
+        self._versions[root] = self._versions.get(root, 0) + 1
+        for i, step in enumerate(chain):
+            self._values[step] = value
+            if step in self._views:
+                self._views[step].version = self._versions[root]
+                value = _into(self._builder, bases[i + 1], self._views[step], value)
+
+
+def _into(b: Builder, base: Node, view: View, value: Node) -> Node:
+    """The base with what the view shows replaced."""
+    rule = _WRITES.get(view.kind)
+    if rule is not None:
+        return rule(b, base, value, view.options)
+    places = b.call("mx.arange", base.value.size)
+    shown = view.remake(b.reshape(places, b.dims(base)))
+    flat = b.call("method.reshape", base, -1)
+    where = (b.call("method.reshape", shown, -1),)
+    written = b.call("kit.indexing.assign", flat, where, b.call("method.reshape", value, -1))
+    return b.reshape(written, b.dims(base))
+
+
+def _same(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
+    return value
+
+
+def _shaped(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
+    return b.reshape(value, b.dims(base))
+
+
+def _select(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
+    axis = options["dim"] % base.ndim
+    where = (*[slice(None)] * axis, options["index"])
+    return b.call("kit.indexing.assign", base, where, value)
+
+
+def _slice(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
+    axis, end = options["dim"] % base.ndim, options["end"]
+    if isinstance(end, int) and end >= 2**31:
+        end = None
+    part = slice(options["start"], end, options["step"] if options["step"] != 1 else None)
+    return b.call("kit.indexing.assign", base, (*[slice(None)] * axis, part), value)
+
+
+def _swapped(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
+    return b.swap(value, options["dim0"], options["dim1"])
+
+
+def _permuted(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
+    order = [d % value.ndim for d in options["dims"]]
+    return b.transpose(value, [order.index(i) for i in range(len(order))])
+
+
+_WRITES: dict[str, Callable[[Builder, Node, Node, Mapping[str, Any]], Node]] = {
+    **{name: _same for name in ("aten::alias", "aten::detach", "aten::contiguous", "aten::to")},
+    **{name: _shaped for name in ("aten::view", "aten::reshape", "aten::unsqueeze")},
+    **{name: _shaped for name in ("aten::squeeze", "aten::flatten", "aten::unflatten")},
+    **{"aten::select": _select, "aten::slice": _slice},
+    **{"aten::transpose": _swapped, "aten::permute": _permuted},
+}

@@ -1,0 +1,172 @@
+"""Stored tensors of a model as the emitted file sees them: under the keys and layouts of
+`convert`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch2mlx import load as loading
+from torch2mlx.checkpoint import open_checkpoint
+from torch2mlx.graph.builder import Builder, Refuse
+from torch2mlx.graph.ir import Node
+from torch2mlx.read.tensors import borrow
+from torch2mlx.types import Plan
+from torch2mlx.weight_converter import make_plan
+from torch2mlx.weights.layout import parse
+from torch2mlx.weights.typing import from_module
+
+#: Constants up to this many items are printed; larger ones are stored beside the weights.
+LITERAL_ITEMS = 16
+
+
+@dataclass
+class Stored:
+    """Weights by torch's key -> the node that has torch's value; constants by name -> torch
+    tensor."""
+
+    model: Any
+    tree: Any = None
+    real: bool = False  # nodes hold the tensors' values, for programs whose shapes depend on data
+    constants: dict[str, Any] = field(default_factory=dict)
+    _nodes: dict[str, Node] = field(default_factory=dict)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What `convert` would write for the model; nothing for one without tensors."""
+        if not self.model.state_dict():
+            return Plan((), (), {}, ())
+        checkpoint = open_checkpoint(self.model)
+        assert checkpoint.tree is not None
+        return make_plan(from_module(checkpoint, checkpoint.tree, None))
+
+    @cached_property
+    def recipes(self) -> Mapping[str, tuple[Any, ...]]:
+        """How each tensor of the state dict is had from the converted ones."""
+        return {trace.key: trace.recipe for trace in self.plan.traces}
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each converted tensor."""
+        return {piece.target: (piece.shape, piece.dtype) for piece in self.plan.pieces}
+
+    def placeholder(self, b: Builder, spec: Any, program: Any) -> Any:
+        """The value of a parameter, a buffer or a constant of the program."""
+        kind = spec.kind.name
+        if kind == "PARAMETER" or (kind == "BUFFER" and spec.persistent is not False):
+            return self._stored(b, spec.target)
+        if kind in ("BUFFER", "CONSTANT_TENSOR"):
+            tensors = program.constants if spec.target in program.constants else None
+            value = tensors[spec.target] if tensors else self.model.get_buffer(spec.target)
+            return self.constant(b, spec.target, value)
+        raise Refuse(f"an input of kind {kind}")
+
+    def constant(self, b: Builder, name: str, value: Any) -> Any:
+        """An array that is no weight: a number, a literal, or stored beside the weights."""
+        import torch
+
+        if not isinstance(value, torch.Tensor):
+            return value
+        if name in self._nodes:
+            return self._nodes[name]
+        key = self._key(name)
+        self.constants[key] = value.detach()
+        held = self.value(value) if self.real else _abstract(value.shape, _name(value.dtype))
+        made = b.add(Node("constant", (key,), {}, held))
+        self._nodes[name] = made
+        return made
+
+    def _key(self, name: str) -> str:
+        """A constant's path in the emitted tree: its module's, and a name that is no
+        parameter's."""
+        above, _, last = name.rpartition(".")
+        if above not in self.tree.modules:
+            return f"_constant_{len(self.constants)}"
+        parts = above.split(".")
+        stock = (i for i in range(len(parts)) if self.tree.stock(".".join(parts[: i + 1])))
+        inside = next(stock, None)
+        if inside is not None and above:
+            above, last = ".".join(parts[:inside]), "_".join((*parts[inside:], last))
+        owner = self.tree.owner(above)
+        return ".".join(part for part in (owner, f"_{last.lstrip('_')}") if part)
+
+    def _stored(self, b: Builder, key: str) -> Any:
+        if key in self._nodes:
+            return self._nodes[key]
+        recipe = self.recipes.get(key)
+        if recipe is None:
+            return self.constant(b, key, self._tensor(key))
+        made = self._from(b, key, recipe)
+        self._nodes[key] = made
+        return made
+
+    def _tensor(self, key: str) -> Any:
+        owner, _, name = key.rpartition(".")
+        return getattr(self.model.get_submodule(owner), name)
+
+    def _from(self, b: Builder, key: str, recipe: tuple[Any, ...]) -> Any:
+        if recipe[0] == "t":
+            return self.param(b, recipe[1])
+        if recipe[0] == "l":
+            return self._laid(b, recipe)
+        if recipe[0] == "c":
+            parts = tuple(self.param(b, target) for target in recipe[1])
+            return b.call("mx.concatenate", parts)
+        if recipe[0] == "a":
+            return self._stored(b, recipe[1])
+        return self.constant(b, key, self._tensor(key))
+
+    def param(self, b: Builder, target: str) -> Node:
+        """A converted tensor; of tied ones the one that is stored."""
+        target = self.plan.ties.get(target, target)
+        shape, dtype = self.shapes[target]
+        held = self._piece(target) if self.real else _abstract(shape, dtype)
+        return b.add(Node("param", (target,), {}, held))
+
+    def _piece(self, target: str) -> Any:
+        piece = next(p for p in self.plan.pieces if p.target == target)
+        return loading.mlx_array(piece.load().dense()).reshape(piece.shape)
+
+    def value(self, value: Any) -> Any:
+        """A tensor of torch as an MLX array."""
+        return loading.mlx_array(borrow("constant", value.detach()).load().dense()).reshape(
+            value.shape
+        )
+
+    def _laid(self, b: Builder, recipe: tuple[Any, ...]) -> Node:
+        """torch's layout of a tensor that `convert` stores in another."""
+        node = self.param(b, recipe[1])
+        inverse, sizes = parse(recipe[2]).inverse, recipe[3]
+        letters = [letter for group in inverse.before for letter in group]
+        if any(len(group) > 1 for group in inverse.before):
+            node = b.reshape(node, [sizes[letter] for letter in letters])
+        after = [letter for group in inverse.after for letter in group]
+        node = b.transpose(node, [letters.index(letter) for letter in after])
+        if any(len(group) > 1 for group in inverse.after):
+            node = b.reshape(node, inverse.shape(sizes))
+        return node
+
+    def update(self, b: Builder, key: str, value: Node) -> None:
+        """A buffer that the model writes to."""
+        recipe = self.recipes.get(key)
+        if recipe is None or recipe[0] != "t":
+            raise Refuse(f"the model writes to {key}, which has another layout in MLX")
+        b.add(Node("update", (recipe[1], value), {}, None))
+
+
+def inline(value: Any) -> bool:
+    """Whether a constant is small enough to be printed."""
+    return int(value.numel()) <= LITERAL_ITEMS
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).rsplit(".", 1)[-1]
+
+
+def _abstract(shape: Any, dtype: str) -> Any:
+    import mlx.core as mx
+
+    names = {"bool": "bool_", "complex128": "complex64"}
+    return mx.zeros(tuple(int(n) for n in shape), getattr(mx, names.get(dtype, dtype)))

@@ -1,0 +1,205 @@
+"""Front end: a live model becomes torch.export's undecomposed program, with the names of its
+source.
+
+The program is taken before decomposition: decomposing drops no_grad regions and turns detach into
+an alias, which leaves outputs right and gradients wrong.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch2mlx.errors import ExportError
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of a module got and gave: argument name -> name of the graph's node, or
+    several."""
+
+    arguments: Mapping[str, Any]
+    results: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """An exported program, the calls of its modules by path, and how it was made."""
+
+    model: Any
+    program: Any
+    calls: Mapping[str, Sequence[Call]]
+    inputs: tuple[tuple[Any, ...], ...]
+    examples: Mapping[tuple[Any, ...], Any]
+    dynamic: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Recorder:
+    """Hooks that note which graph node each argument and result of a module is."""
+
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+    pending: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def before(self, path: str) -> Any:
+        def hook(module: Any, args: Any, kwargs: Any) -> None:
+            self.pending.setdefault(path, []).append(_arguments(module, args, kwargs))
+
+        return hook
+
+    def after(self, path: str) -> Any:
+        def hook(module: Any, args: Any, result: Any) -> None:
+            arguments = self.pending[path].pop() if self.pending.get(path) else {}
+            names = [_node_name(leaf) for leaf in _tensors(result)]
+            known = tuple(name for name in names if name is not None)
+            results = known if len(known) == len(names) else ()
+            self.calls.setdefault(path, []).append(Call(arguments, results))
+
+        return hook
+
+
+def _tensors(value: Any) -> list[Any]:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _arguments(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    import torch
+
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in bound.items():
+        flat = value.items() if isinstance(value, dict) else ((name, value),)
+        for key, leaf in flat:
+            if isinstance(leaf, (tuple, list)) and leaf:
+                nodes = tuple(_node_name(x) if isinstance(x, torch.Tensor) else None for x in leaf)
+                if None not in nodes:
+                    found[str(key)] = nodes
+            node = _node_name(leaf) if isinstance(leaf, torch.Tensor) else None
+            if node is not None:
+                found[str(key)] = node
+    return found
+
+
+def _node_name(tensor: Any) -> str | None:
+    """The graph's node of a tensor that is being traced; None when it has none."""
+    import torch
+    from torch.fx.experimental import proxy_tensor
+
+    mode = proxy_tensor.get_proxy_mode()
+    if mode is None:
+        return None
+    if isinstance(tensor, torch._subclasses.functional_tensor.FunctionalTensor):
+        tensor = torch._from_functional_tensor(tensor.elem)
+    slot = proxy_tensor.get_proxy_slot(tensor, mode.tracer, None)
+    node = getattr(getattr(slot, "proxy", slot), "node", None)
+    return None if node is None else str(node.name)
+
+
+@contextmanager
+def _recording(model: Any) -> Iterator[_Recorder]:
+    recorder, handles = _Recorder(), []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(recorder.before(path), with_kwargs=True))
+        handles.append(module.register_forward_hook(recorder.after(path)))
+    try:
+        yield recorder
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _shapes(value: Any) -> Any:
+    """Dim.AUTO for what usually varies: the first axis; the second too, but of images."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    def axes(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return None
+        free = 1 if leaf.ndim > 3 and leaf.is_floating_point() else min(2, leaf.ndim)
+        return {axis: torch.export.Dim.AUTO for axis in range(free)}
+
+    return pytree.tree_map(axes, value)
+
+
+def _export(model: Any, args: Any, kwargs: Any, dynamic: bool, strict: bool) -> Any:
+    import torch
+
+    shapes = None
+    if dynamic:
+        names = [
+            name
+            for name, parameter in inspect.signature(model.forward).parameters.items()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        shapes = {**dict(zip(names, _shapes(args), strict=False)), **_shapes(kwargs)}
+        if len(names) < len(args):
+            shapes = _shapes(tuple(args) + tuple(kwargs.values()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(
+            model, tuple(args), dict(kwargs), strict=strict, dynamic_shapes=shapes
+        )
+
+
+def trace(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool) -> Traced:
+    """Exports a model: dynamic shapes first, then fixed ones, then through torch's strict tracer.
+
+    Raises ExportError, with what each way said, when none of them can.
+    """
+    said: list[str] = []
+    ways = [(True, False)] if dynamic else []
+    for free, strict in [*ways, (False, False), (False, True)]:
+        with _recording(model) as recorder:
+            try:
+                program = _export(model, args, kwargs, free, strict)
+            except Exception as problem:  # torch.export raises what the model and it run into
+                said.append(f"{_way(free, strict)}: {type(problem).__name__}: {problem}"[:600])
+                continue
+        calls = {} if strict else recorder.calls
+        examples = _examples(model, args, kwargs)
+        return Traced(model, program, calls, tuple(examples), examples, free, tuple(said))
+    raise ExportError(
+        f"torch.export cannot trace {type(model).__name__}; what it said, way by way:\n  "
+        + "\n  ".join(said)
+    )
+
+
+def _way(free: bool, strict: bool) -> str:
+    return ("dynamic shapes" if free else "fixed shapes") + (", strict" if strict else "")
+
+
+def _examples(model: Any, args: Any, kwargs: Any) -> dict[tuple[Any, ...], Any]:
+    """Leaves of the arguments, in order, by the argument's name and the way into it."""
+    from torch.utils import _pytree as pytree
+
+    names = list(inspect.signature(model.forward).parameters)
+    named = [(names[i] if i < len(names) else f"argument_{i}", v) for i, v in enumerate(args)]
+    found = {}
+    for name, value in [*named, *kwargs.items()]:
+        for path, leaf in pytree.tree_flatten_with_path(value)[0]:
+            found[(name, *_keys(path))] = leaf
+    return found
+
+
+def _keys(path: Any) -> tuple[Any, ...]:
+    return tuple(
+        getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path
+    )
+
+
+def placeholder_names(traced: Traced) -> dict[str, str]:
+    """What the recorder called an argument of the program -> the program's own name for it."""
+    names = [n.name for n in traced.program.graph.nodes if n.op == "placeholder"]
+    return {f"arg{i}_1": name for i, name in enumerate(names)}

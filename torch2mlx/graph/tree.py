@@ -1,0 +1,90 @@
+"""The model's module tree as the emitted file will have it: paths, attributes, stock layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch2mlx.read.module_tree import describe
+from torch2mlx.twins import Twin, find_twin
+from torch2mlx.weights.catalog import child_names, lookup
+
+
+class Tree:
+    """Modules by torch path, with the names that `convert` gives them."""
+
+    def __init__(self, model: Any, ties: Mapping[str, str]) -> None:
+        self.model = model
+        self.modules: dict[str, Any] = dict(model.named_modules(remove_duplicate=False))
+        self._first = {id(module): path for path, module in model.named_modules()}
+        self._records = describe(model).records
+        self._ties = ties
+        self._owners: dict[str, str] = {"": ""}
+
+    def owner(self, path: str) -> str:
+        """A module's path in the emitted tree: children of a Sequential are under `layers`."""
+        if path not in self._owners:
+            parent, _, name = path.rpartition(".")
+            renamed = self.renames(parent).get(name, name)
+            parts = (self.owner(parent), renamed)
+            self._owners[path] = ".".join(part for part in parts if part)
+        return self._owners[path]
+
+    def renames(self, path: str) -> Mapping[str, str]:
+        """New names of a module's children."""
+        module, record = self.modules.get(path), self._records.get(path)
+        spec = lookup(type(module)) if module is not None else None
+        return {} if record is None else child_names(spec, record)
+
+    def children(self, path: str) -> dict[str, str]:
+        """Direct sub-modules: name in the emitted tree -> torch path, each module once."""
+        prefix = f"{path}." if path else ""
+        found = {}
+        for name, child in self.modules[path]._modules.items():
+            if child is None or self.canonical(f"{prefix}{name}") != f"{prefix}{name}":
+                continue
+            found[self.renames(path).get(name, name)] = f"{prefix}{name}"
+        return found
+
+    def canonical(self, path: str) -> str:
+        """The first path of the module at a path; a module without tensors is made anew at each."""
+        module = self.modules.get(path)
+        if module is None or not any(True for _ in _tensors(module)):
+            return path
+        return self._first.get(id(module), path)
+
+    def kind(self, path: str) -> str:
+        """The container that a module is: "list", "dict", "sequential", or ""."""
+        from torch import nn
+
+        module = self.modules[path]
+        if isinstance(module, nn.ModuleList):
+            return "list"
+        if isinstance(module, nn.ModuleDict):
+            return "dict"
+        if (
+            any(name.isdigit() for name in module._modules)
+            and type(module).forward is not nn.Sequential.forward
+        ):
+            return "numbered"
+        plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+        return "sequential" if plain else ""
+
+    def stock(self, path: str) -> Twin | None:
+        """The twin of a layer that the file declares as it is; None where weights are tied."""
+        found = find_twin(self.modules[path])
+        if not isinstance(found, Twin) or found.path.startswith("builtins."):
+            return None
+        if "*" in found.children or "*list" in found.children:
+            return None
+        owner = self.owner(path)
+        return None if any(_under(key, owner) for key in self._ties) else found
+
+
+def _tensors(module: Any) -> Iterator[Any]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _under(key: str, owner: str) -> bool:
+    return not owner or key == owner or key.startswith(f"{owner}.")

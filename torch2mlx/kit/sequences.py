@@ -1,0 +1,96 @@
+"""Recurrent operators with their weights as arguments, in torch's order and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+States = tuple[mx.array, ...]
+
+
+def _gates(x: mx.array, weight: mx.array, bias: mx.array | None) -> mx.array:
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def lstm_cell(x, states: States, w_ih, w_hh, b_ih=None, b_hh=None) -> States:
+    """One step of torch.lstm_cell: gates in the order input, forget, cell, output."""
+    h, c = states
+    i, f, g, o = mx.split(_gates(x, w_ih, b_ih) + _gates(h, w_hh, b_hh), 4, axis=-1)
+    c = mx.sigmoid(f) * c + mx.sigmoid(i) * mx.tanh(g)
+    return mx.sigmoid(o) * mx.tanh(c), c
+
+
+def gru_cell(x, states: States, w_ih, w_hh, b_ih=None, b_hh=None) -> States:
+    """One step of torch.gru_cell: gates in the order reset, update, new."""
+    (h,) = states
+    xr, xz, xn = mx.split(_gates(x, w_ih, b_ih), 3, axis=-1)
+    hr, hz, hn = mx.split(_gates(h, w_hh, b_hh), 3, axis=-1)
+    r, z = mx.sigmoid(xr + hr), mx.sigmoid(xz + hz)
+    n = mx.tanh(xn + r * hn)
+    return (n + z * (h - n),)
+
+
+def rnn_cell(x, states: States, w_ih, w_hh, b_ih=None, b_hh=None, nonlinearity="tanh") -> States:
+    """One step of torch.rnn_tanh_cell or rnn_relu_cell."""
+    y = _gates(x, w_ih, b_ih) + _gates(states[0], w_hh, b_hh)
+    return (mx.maximum(y, 0) if nonlinearity == "relu" else mx.tanh(y),)
+
+
+def _layer(cell, x: mx.array, state: States, weights: Sequence[mx.array], backward: bool):
+    """All steps of one direction; weights may end with a projection."""
+    count = len(weights)
+    projection = weights[-1] if count in (3, 5) else None
+    weights = weights[: count - 1] if projection is not None else weights
+    outputs = [None] * x.shape[0]
+    steps = range(x.shape[0])
+    for i in reversed(steps) if backward else steps:
+        state = cell(x[i], state, *weights)
+        if projection is not None:
+            state = (state[0] @ projection.T, *state[1:])
+        outputs[i] = state[0]
+    return mx.stack(outputs), state
+
+
+def _run(cell, x, states, params, biases, layers, both, batch_first):
+    single = x.ndim == 2
+    if single:
+        x, states = x[:, None], tuple(s[:, None] for s in states)
+    elif batch_first:
+        x = x.swapaxes(0, 1)
+    directions = 2 if both else 1
+    each = len(params) // (layers * directions)
+    last: list[States] = []
+    for _ in range(layers):
+        results = []
+        for backward in (False, True)[:directions]:
+            n = len(last)
+            weights = params[n * each : (n + 1) * each]
+            y, state = _layer(cell, x, tuple(s[n] for s in states), weights, backward)
+            results.append(y)
+            last.append(state)
+        x = mx.concatenate(results, axis=-1) if both else results[0]
+    final = tuple(mx.stack(list(parts)) for parts in zip(*last, strict=True))
+    if single:
+        return x[:, 0], *(s[:, 0] for s in final)
+    return (x.swapaxes(0, 1) if batch_first else x), *final
+
+
+def lstm(x, states, params, biases=True, layers=1, both=False, batch_first=False):
+    """torch.lstm: output, h_n, c_n. `params` layer by layer, both directions of a layer
+    together."""
+    return _run(lstm_cell, x, states, params, biases, layers, both, batch_first)
+
+
+def gru(x, states, params, biases=True, layers=1, both=False, batch_first=False):
+    """torch.gru: output, h_n."""
+    return _run(gru_cell, x, states, params, biases, layers, both, batch_first)
+
+
+def rnn(
+    x, states, params, biases=True, layers=1, both=False, batch_first=False, nonlinearity="tanh"
+):
+    """torch.rnn_tanh or rnn_relu: output, h_n."""
+    cell = lambda *a: rnn_cell(*a, nonlinearity=nonlinearity)  # noqa: E731
+    return _run(cell, x, states, params, biases, layers, both, batch_first)

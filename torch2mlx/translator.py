@@ -1,0 +1,147 @@
+"""Drivers: `translate` makes a live MLX module and its source of a PyTorch model; `load` reads it
+back."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch2mlx import load as loading
+from torch2mlx.errors import TranslationError
+from torch2mlx.graph.assemble import Assembly
+from torch2mlx.graph.emit import emit
+from torch2mlx.graph.lower import lower
+from torch2mlx.graph.stored import Stored, inline
+from torch2mlx.graph.tidy import tidy
+from torch2mlx.graph.trace import trace
+from torch2mlx.read.tensors import borrow
+
+_SERIAL = iter(range(1 << 62))
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated model: its `source`, the arrays it holds, and how it was made.
+
+    `module` is the live MLX module, with weights; `save` writes a folder that runs without torch.
+    """
+
+    source: str
+    name: str
+    training: bool
+    dynamic: bool
+    notes: tuple[str, ...] = ()
+    _stored: Any = field(default=None, repr=False)
+
+    @cached_property
+    def module(self) -> Any:
+        """The live module. Takes the torch model's arguments by name, as MLX arrays."""
+        made = _run(self.source, f"translated_{next(_SERIAL)}")
+        model = getattr(made, self.name)()
+        model.load_weights(list(self.weights.items()), strict=True)
+        place_constants(model, self.constants)
+        model.train(self.training)
+        return model
+
+    @cached_property
+    def weights(self) -> dict[str, Any]:
+        """Converted weights as MLX arrays, under the keys of the emitted tree."""
+        plan = self._stored.plan
+        made = {p.target: loading.mlx_array(p.load().dense()).reshape(p.shape) for p in plan.pieces}
+        return {key: value for key, value in made.items() if key not in plan.ties}
+
+    @cached_property
+    def constants(self) -> dict[str, Any]:
+        """Arrays that are no weights and too large to print, by path."""
+        kept = {k: v for k, v in self._stored.constants.items() if not inline(v)}
+        return {k: loading.mlx_array(borrow(k, v).load().dense()) for k, v in kept.items()}
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes model.py, weights.safetensors, constants.safetensors (if any) and config.json.
+
+        Raises TranslationError for a folder named `mlx`: it would hide the real package.
+        """
+        import mlx.core as mx
+
+        place = Path(folder)
+        if place.name in ("mlx", "torch", "numpy"):
+            raise TranslationError(
+                f"a folder named {place.name!r} would hide that package: rename it"
+            )
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "model.py").write_text(self.source)
+        mx.save_safetensors(str(place / "weights.safetensors"), self.weights)
+        if self.constants:
+            mx.save_safetensors(str(place / "constants.safetensors"), self.constants)
+        config = {
+            "class": self.name,
+            "training": self.training,
+            "format": "torch2mlx translation 1",
+        }
+        (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        return place
+
+
+def _run(source: str, name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    exec(compile(source, f"<{name}>", "exec"), module.__dict__)
+    return module
+
+
+def place_constants(model: Any, constants: Mapping[str, Any]) -> None:
+    """Sets arrays by their path in the tree."""
+    for path, value in constants.items():
+        *owners, name = path.split(".")
+        owner = model
+        for part in owners:
+            owner = owner[int(part)] if isinstance(owner, list) else owner[part]
+        setattr(owner, name, value)
+
+
+def translate(
+    model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic: bool = True,
+) -> Translation:
+    """Writes a PyTorch model as MLX source, with its weights.
+
+    `args` and `kwargs` are example inputs, as the model's forward takes them: torch tensors and
+    nested containers of them. `dynamic=False` fixes all shapes to those of the examples.
+
+    Raises ExportError where torch.export cannot trace the model, UnsupportedOperatorError with all
+    operators that have no translation.
+    """
+    traced = trace(model, tuple(args), dict(kwargs or {}), dynamic)
+    stored = Stored(model)
+    program = tidy(lower(traced, stored), stored.constants)
+    assembly = Assembly(program, traced, stored, stored.tree)
+    kind = type(model)
+    heading = f"{kind.__name__} in MLX, translated from {kind.__module__}."
+    large = any(not inline(value) for value in stored.constants.values())
+    source = emit(assembly, program, heading, model.training, large)
+    return Translation(
+        source, assembly.root.name, model.training, traced.dynamic, traced.notes, stored
+    )
+
+
+def load(folder: str | Path) -> Any:
+    """The module that `Translation.save` wrote, with its weights. Needs MLX, not torch."""
+    place = Path(folder)
+    path = place / "model.py"
+    if not path.exists():
+        raise TranslationError(f"{place}: no model.py; is this a folder that translate wrote?")
+    spec = importlib.util.spec_from_file_location(f"translated_{next(_SERIAL)}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    spec.loader.exec_module(module)
+    return module.load(str(place))
