@@ -13,7 +13,16 @@ CSRC = ROOT / "csrc"
 TWINS = ("activation", "attention", "conv", "dropout", "loss", "norm", "pooling", "recurrent")
 TWINS += ("shape", "simple")
 
-OPS = ("attention", "complexes", "control", "convolution", "creation", "indexing", "identity")
+OPS = (
+    "attention",
+    "algebra",
+    "complexes",
+    "control",
+    "convolution",
+    "creation",
+    "indexing",
+    "identity",
+)
 OPS += ("joining", "linear", "losses", "norms", "random", "recurrent", "shapes", "sorting")
 TIDY = ("causal", "dead", "fast", "gradients", "layout", "noops", "rotary")
 
@@ -28,6 +37,7 @@ LAYERS = (
     ("graph.emit",),
     ("graph.assemble", "graph.wrap"),
     ("graph.lower", "graph.tidy.__init__", "graph.stocked"),
+    ("graph.lowering",),
     tuple(f"graph.tidy.{n}" for n in TIDY),
     ("graph.tidy.rewrite", "graph.tidy.shapes_only", "graph.higher_order", "graph.program"),
     ("graph.schemas", "graph.__init__"),
@@ -37,6 +47,7 @@ LAYERS = (
     ("graph.turns", "graph.naming"),
     ("graph.regions", "graph.render"),
     ("graph.ops.comparing", "graph.ops.magnitudes", "graph.ops.resizing"),
+    ("graph.ops.attention", "graph.ops.algebra"),
     ("graph.ops.elementwise", "graph.ops.reductions", "graph.ops.activations", "graph.ops.pooling"),
     tuple(f"graph.ops.{n}" for n in OPS),
     ("graph.ops.functions",),

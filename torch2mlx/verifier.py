@@ -87,8 +87,8 @@ def verify(
         expected = model(*args, **kwargs)
     with mx.stream(mx.cpu), _mlx_calls(module) as ours:
         found = module(*(to_mlx(a) for a in args), **{k: to_mlx(v) for k, v in kwargs.items()})
-        mx.eval([leaf for _, leaf in _leaves(found)])
-    wanted, given = list(_leaves(expected)), list(_leaves(found))
+        mx.eval([leaf for _, leaf in arrays_of(found)])
+    wanted, given = list(arrays_of(expected)), list(arrays_of(found))
     if len(wanted) != len(given):
         raise VerificationError(f"torch gives {len(wanted)} outputs, MLX {len(given)}")
     pairs = zip(wanted, given, strict=True)
@@ -117,24 +117,25 @@ def to_mlx(value: Any) -> Any:
     return value
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def arrays_of(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Arrays of a structure with their place in it."""
     if hasattr(value, "dtype"):
         yield name, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+            yield from arrays_of(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            yield from _leaves(item, f"{name}[{i}]")
+            yield from arrays_of(item, f"{name}[{i}]")
     elif hasattr(value, "__dataclass_fields__"):
         for key in value.__dataclass_fields__:
-            yield from _leaves(getattr(value, key), f"{name}.{key}" if name else key)
+            yield from arrays_of(getattr(value, key), f"{name}.{key}" if name else key)
 
 
-def _numpy(value: Any) -> Any:
+def numpy_of(value: Any) -> Any:
+    """A tensor or an array as a numpy array; bfloat16 as float32."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
+        value = value.detach().cpu().resolve_conj().resolve_neg()
         return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     import mlx.core as mx
 
@@ -148,7 +149,7 @@ def _compared(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:
         raise VerificationError(
             f"{name or 'output'}: torch gives {tuple(a.shape)}, MLX {tuple(b.shape)}"
         )
-    return Compared(name, difference(_numpy(a), _numpy(b)), allowed)
+    return Compared(name, difference(numpy_of(a), numpy_of(b)), allowed)
 
 
 def difference(a: Any, b: Any) -> float:
@@ -169,7 +170,7 @@ def _torch_calls(model: Any) -> Iterator[list[tuple[str, list[Any]]]]:
 
     def hook(path: str) -> Any:
         def note(module: Any, args: Any, result: Any) -> None:
-            calls.append((path, [_numpy(leaf).copy() for _, leaf in _leaves(result)]))
+            calls.append((path, [numpy_of(leaf).copy() for _, leaf in arrays_of(result)]))
 
         return note
 
@@ -192,7 +193,9 @@ def _mlx_calls(module: Any) -> Iterator[dict[str, list[list[Any]]]]:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(self, *args, **kwargs)
             if id(self) in paths:
-                calls.setdefault(paths[id(self)], []).append([leaf for _, leaf in _leaves(result)])
+                calls.setdefault(paths[id(self)], []).append(
+                    [leaf for _, leaf in arrays_of(result)]
+                )
             return result
 
         return call
@@ -219,7 +222,7 @@ def _first(theirs: Any, ours: Mapping[str, list[list[Any]]], tolerance: float | 
         if found is None or number >= len(found):
             continue
         for result in found[number]:
-            gaps = [difference(a, b) for a in expected for b in _turned(_numpy(result), a.shape)]
+            gaps = [difference(a, b) for a in expected for b in _turned(numpy_of(result), a.shape)]
             if gaps and not min(gaps) <= (1e-4 if tolerance is None else tolerance):
                 return str(path)
     return None

@@ -27,6 +27,8 @@ class Builder:
         self.dtype: str | None = None
         self.shape: tuple[Any, ...] | None = None
         self.training = False
+        #: the exported program's node that is being lowered
+        self.source: Any = None
 
     def call(self, op: str, *args: Any, **kwargs: Any) -> Node:
         """A call of an MLX function (see ir.Node for the names of ops)."""

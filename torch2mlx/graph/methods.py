@@ -98,8 +98,8 @@ class Body:
     def _start(self, node: Node, name: str, ends: list[Node]) -> list[Node]:
         """Gives a value the name that it has in every turn of a loop."""
         text = self._lookup(node)[0]
-        if text == name:
-            return ends
+        if text == name or (node in self._text and node not in ends):
+            return ends  # it has the name, or is read later by the one it has
         if node in ends:
             self._free([node])
         taken = self._names.take(name)

@@ -34,7 +34,8 @@ def turns_of(region: Region, argument_names: Callable[[Region], Sequence[str]]) 
         for place, result in _carried(chain):
             wanted = _name(chain[1], place, argument_names)
             for item in chain:
-                names[_results(item)[result]] = wanted
+                if result < len(_results(item)):
+                    names[_results(item)[result]] = wanted
             starts.setdefault(chain[0], []).append((_given(chain[0])[place], wanted))
     return Turns(names, starts)
 

@@ -5,6 +5,7 @@ They take torch's constructor arguments; spatial data is channels-last, as every
 
 from torch2mlx.kit import (
     activations,
+    algebra,
     conv,
     ctc,
     distance,
@@ -75,6 +76,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "activations",
+    "algebra",
     "conv",
     "ctc",
     "distance",

@@ -122,3 +122,40 @@ def histc(x: mx.array, bins: int = 100, low: float = 0, high: float = 0) -> mx.a
     inside = ((x >= low) & (x <= high)).reshape(-1)
     found = (place[:, None] == mx.arange(bins)) & inside[:, None]
     return mx.sum(found, axis=0).astype(x.dtype)
+
+
+def quantile(x: mx.array, q: mx.array, dim: int | None = None, keepdim: bool = False) -> mx.array:
+    """torch.quantile, linear: q (K,) puts its axis first; NaN in a row gives NaN."""
+    flat = x.reshape(-1) if dim is None else mx.moveaxis(x, dim, -1)
+    row = mx.sort(flat, axis=-1)
+    count = row.shape[-1]
+    place = q.reshape(-1) * (count - 1)
+    low = mx.floor(place)
+    part = place - low
+    low = low.astype(mx.int32)
+    below, above = row[..., low], row[..., mx.minimum(low + 1, count - 1)]
+    found = mx.moveaxis(below + (above - below) * part, -1, 0)
+    found = mx.where(mx.any(mx.isnan(flat), axis=-1), mx.nan, found)
+    if keepdim:
+        shape = [1 if dim is None or a == dim % x.ndim else n for a, n in enumerate(x.shape)]
+        found = found.reshape(-1, *shape)
+    return found if q.ndim else found[0]
+
+
+#: Euclid's algorithm takes at most this many steps for 64-bit numbers (Lamé: Fibonacci numbers).
+_STEPS = {1: 14, 2: 26, 4: 48, 8: 93}
+
+
+def gcd(x: mx.array, y: mx.array) -> mx.array:
+    """torch.gcd: the greatest common divisor, never negative."""
+    x, y = mx.broadcast_arrays(mx.abs(x), mx.abs(y))
+    for _ in range(_STEPS[x.dtype.size]):
+        rest = mx.remainder(x, mx.maximum(y, 1))
+        x, y = mx.where(y > 0, y, x), mx.where(y > 0, rest, y)
+    return x
+
+
+def lcm(x: mx.array, y: mx.array) -> mx.array:
+    """torch.lcm: the least common multiple, never negative."""
+    divisor = mx.maximum(gcd(x, y), 1)
+    return mx.abs(x // divisor * y)

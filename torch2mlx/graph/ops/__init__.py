@@ -2,6 +2,7 @@
 
 from torch2mlx.graph.ops import (  # noqa: F401
     activations,
+    algebra,
     attention,
     comparing,
     complexes,

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch2mlx.graph.builder import Builder
 from torch2mlx.graph.ir import Node
+from torch2mlx.graph.ops.random import mode
 from torch2mlx.graph.ops.registry import lowers
 
 
@@ -75,7 +76,5 @@ def _written_out(
     if mask is not None and mask.dtype == "bool":
         weights = b.call("mx.where", b.call("mx.any", mask, axis=-1, keepdims=True), weights, 0.0)
     if dropout:
-        from torch2mlx.graph.ir import Symbol
-
-        weights = b.call("kit.dropout.dropout", weights, dropout, Symbol("self.training"))
+        weights = b.call("kit.dropout.dropout", weights, dropout, mode(b, True))
     return b.call("operator.matmul", weights, value)

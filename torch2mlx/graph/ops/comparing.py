@@ -101,3 +101,15 @@ def masked_fill(b: Builder, self: Node, mask: Node, value: Any) -> Node:
     return b.call(
         "mx.where", mask, b.cast(value, self.dtype) if isinstance(value, Node) else value, self
     )
+
+
+def _euclid(name: str) -> None:
+    def function(b: Builder, self: Node, other: Node) -> Node:
+        return b.call(f"kit.sorting.{name}", self, other)
+
+    function.__name__ = name
+    lowers(f"aten::{name}")(function)
+
+
+_euclid("gcd")
+_euclid("lcm")

@@ -204,3 +204,70 @@ def erfc(b: Builder, self: Node) -> Node:
 def positive(b: Builder, self: Node) -> Node:
     """self."""
     return self
+
+
+@lowers("aten::isreal")
+def isreal(b: Builder, self: Node) -> Node:
+    """Whether numbers have no imaginary part."""
+    part = b.call("mx.imag", self) if self.dtype == "complex64" else b.call("mx.zeros_like", self)
+    return b.call("operator.eq", part, 0)
+
+
+@lowers("aten::ldexp")
+def ldexp(b: Builder, self: Node, other: Node) -> Node:
+    """self * 2 ** other."""
+    return b.call("operator.mul", self, b.call("operator.pow", 2.0, as_float(b, other)))
+
+
+@lowers("aten::special_ndtr")
+def ndtr(b: Builder, self: Node) -> Node:
+    """The normal distribution's cumulative function."""
+    scaled = b.call("operator.truediv", as_float(b, self), math.sqrt(2))
+    return b.call("operator.mul", 0.5, b.call("operator.add", 1, b.call("mx.erf", scaled)))
+
+
+@lowers("aten::special_ndtri")
+def ndtri(b: Builder, self: Node) -> Node:
+    """Its inverse."""
+    centred = b.call("operator.sub", b.call("operator.mul", 2, as_float(b, self)), 1)
+    return b.call("operator.mul", math.sqrt(2), b.call("mx.erfinv", centred))
+
+
+def _polynomial(name: str, first: Any, step: Any) -> None:
+    """A family by its recurrence, for a degree that is a number."""
+
+    def function(b: Builder, x: Node, n: Any) -> Node:
+        if isinstance(n, Node) or isinstance(x, (int, float)):
+            raise Refuse("with degrees in an array")
+        x = as_float(b, x)
+        before, now = b.call("mx.ones_like", x), first(b, x)
+        if n <= 0:
+            return before if n == 0 else b.call("mx.zeros_like", x)
+        for k in range(1, int(n)):
+            before, now = now, step(b, x, before, now, k)
+        return now
+
+    function.__name__ = name
+    lowers(f"aten::special_{name}")(function)
+
+
+def _twice(b: Builder, x: Node) -> Node:
+    return b.call("operator.mul", 2, x)
+
+
+def _less(b: Builder, x: Node, before: Node, now: Node, scale: Any = 1) -> Node:
+    product = b.call("operator.mul", x, now)
+    lower = before if scale == 1 else b.call("operator.mul", scale, before)
+    return b.call("operator.sub", product, lower)
+
+
+_polynomial(
+    "chebyshev_polynomial_t", lambda b, x: x, lambda b, x, p, q, k: _less(b, _twice(b, x), p, q)
+)
+_polynomial("chebyshev_polynomial_u", _twice, lambda b, x, p, q, k: _less(b, _twice(b, x), p, q))
+_polynomial(
+    "hermite_polynomial_h",
+    _twice,
+    lambda b, x, p, q, k: _less(b, _twice(b, x), p, q, 2 * k),
+)
+_polynomial("hermite_polynomial_he", lambda b, x: x, lambda b, x, p, q, k: _less(b, x, p, q, k))

@@ -17,10 +17,10 @@ def _same(*names: str) -> None:
     lowers(*(f"aten::{name}" for name in names))(function)
 
 
-_same("alias", "contiguous", "clone", "view_copy", "lift_fresh_copy", "lift", "lift_fresh")
+_same("alias", "contiguous", "clone", "lift_fresh_copy", "lift", "lift_fresh")
 
 
-_same("resolve_conj", "resolve_neg", "expand_copy", "alias_copy", "cpu", "cuda")
+_same("resolve_conj", "resolve_neg", "alias_copy", "cpu", "cuda")
 
 
 @lowers("aten::detach", "aten::detach_copy")

@@ -101,6 +101,8 @@ def gather(b: Builder, self: Node, dim: int, index: Node, sparse_grad: bool = Fa
     if self.ndim == 0:
         return b.call("mx.broadcast_to", self, b.dims(index))
     axis = dim % self.ndim
+    if index.ndim == 0:
+        return b.at(self, axis, index) if self.ndim == 1 else b.index(self, index)
     same = all(self.shape[a] == index.shape[a] for a in range(self.ndim) if a != axis)
     if same and index.ndim == self.ndim:
         return b.call("mx.take_along_axis", self, index, axis=dim)
@@ -143,12 +145,19 @@ def scatter_reduce(
     b: Builder, self: Node, dim: int, index: Node, src: Node, reduce: str, include_self: bool = True
 ) -> Node:
     """Reduces along an axis at the positions of the index."""
+    if reduce != "sum" and "float" not in self.dtype:
+        raise Refuse("of whole numbers, but for sums")
     return b.call("kit.indexing.scatter_reduce", self, dim, index, src, reduce, include_self)
 
 
 @lowers("aten::index_add")
 def index_add(b: Builder, self: Node, dim: int, index: Node, source: Node, alpha: Any = 1) -> Node:
     """Adds slices at positions of an axis."""
+    if self.ndim == 0:
+        total = b.call("mx.sum", source) if source.ndim else source
+        return b.call("operator.add", self, b.call("operator.mul", total, alpha))
+    if self.dtype == "bool":
+        raise Refuse("of booleans")
     return b.call("kit.indexing.index_add", self, dim, index, source, alpha)
 
 

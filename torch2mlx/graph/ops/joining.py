@@ -93,10 +93,14 @@ def chunk(b: Builder, self: Node, chunks: int, dim: int = 0) -> Node:
 
 @lowers("aten::tensor_split")
 def tensor_split(
-    b: Builder, self: Node, sections: Any = None, dim: int = 0, indices: Any = None
+    b: Builder, self: Node, sections: Any = None, dim: int = 0, indices: Any = None, **_: Any
 ) -> Node:
     """At cuts, or in parts whose sizes differ by one at most."""
-    if isinstance(sections, Node) or not isinstance(self.shape[dim], int):
+    if (
+        isinstance(sections, Node)
+        or (sections is None and indices is None)
+        or not isinstance(self.shape[dim], int)
+    ):
         raise Refuse("with cuts in an array")
     if indices is not None:
         return b.call("mx.split", self, tuple(indices), axis=dim)

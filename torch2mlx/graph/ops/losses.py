@@ -142,3 +142,21 @@ def multi_margin(
     return b.call(
         "kit.losses.multi_margin_loss", self, target, int(p), margin, weight, REDUCTIONS[reduction]
     )
+
+
+@lowers("aten::triplet_margin_loss")
+def triplet_margin(
+    b: Builder,
+    anchor: Node,
+    positive: Node,
+    negative: Node,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: int = 1,
+) -> Node:
+    """Nearer to the positive than to the negative."""
+    more = {"margin": margin, "p": p, "eps": eps, "swap": swap}
+    name = "kit.losses.triplet_margin_loss"
+    return b.call(name, anchor, positive, negative, **more, reduction=REDUCTIONS[reduction])

@@ -17,6 +17,9 @@ def vector_norm(
 ) -> Node:
     """The p-norm of vectors."""
     x = as_float(b, self)
+    x = b.call("mx.abs", x) if x.dtype == "complex64" else x
+    if x.dtype in ("float16", "bfloat16"):
+        x = b.cast(x, "float32")  # squares of half numbers overflow
     if ord == 2:
         if dim is not None and isinstance(axes_of(x, dim), int):
             return b.call(

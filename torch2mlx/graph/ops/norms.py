@@ -13,7 +13,7 @@ from torch2mlx.graph.ops.registry import lowers
 EPSILON = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2**-23, "float64": 2**-52}
 
 
-@lowers("aten::layer_norm", "aten::native_layer_norm")
+@lowers("aten::layer_norm")
 def layer_norm(
     b: Builder,
     input: Node,
@@ -111,7 +111,7 @@ def instance_norm(
     return y if bias is None else b.call("operator.add", y, _by_channel(b, bias, input.ndim))
 
 
-@lowers("aten::group_norm", "aten::native_group_norm.never")
+@lowers("aten::group_norm")
 def group_norm(
     b: Builder,
     input: Node,
@@ -142,3 +142,34 @@ def local_response_norm(
 def normalize(b: Builder, self: Node, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Node:
     """Vectors of length one."""
     return b.call("kit.distance.normalize", self, p, dim, eps)
+
+
+@lowers("aten::native_layer_norm")
+def native_layer_norm(
+    b: Builder, input: Node, normalized_shape: Sequence[int], weight: Any, bias: Any, eps: float
+) -> tuple[Node, Node, Node]:
+    """layer_norm with the mean and the reciprocal of the deviation."""
+    axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
+    mean = b.call("mx.mean", input, axis=axes, keepdims=True)
+    var = b.call("mx.var", input, axis=axes, keepdims=True)
+    scale = b.call("mx.rsqrt", b.call("operator.add", var, eps))
+    return layer_norm(b, input, normalized_shape, weight, bias, eps), mean, scale
+
+
+@lowers("aten::native_group_norm")
+def native_group_norm(
+    b: Builder,
+    input: Node,
+    weight: Any,
+    bias: Any,
+    N: Any,
+    C: Any,
+    HxW: Any,
+    group: int,
+    eps: float,
+) -> tuple[Node, Node, Node]:
+    """group_norm with the mean and the reciprocal of the deviation of each group."""
+    grouped = b.reshape(input, (b.dim(input, 0), group, -1))
+    mean, var = (b.call(f"mx.{name}", grouped, axis=-1) for name in ("mean", "var"))
+    scale = b.call("mx.rsqrt", b.call("operator.add", var, eps))
+    return group_norm(b, input, group, weight, bias, eps), mean, scale

@@ -16,26 +16,34 @@ def _dtype(b: Builder) -> dict[str, Any]:
 
 @lowers("aten::dropout", "aten::native_dropout")
 def dropout(b: Builder, input: Node, p: float, train: bool) -> Node:
-    """Numbers left out in training, as often as p."""
-    return input if p == 0 else b.call("kit.dropout.dropout", input, p, Symbol("self.training"))
+    """Numbers left out as often as p: in training, or always where the model says so."""
+    when = mode(b, train)
+    return input if p == 0 or when is None else b.call("kit.dropout.dropout", input, p, when)
+
+
+def mode(b: Builder, train: bool) -> Any:
+    """When to drop: the model's mode, where `train` was that; True or None where it was fixed."""
+    if train == b.training:
+        return Symbol("self.training")
+    return True if train else None
 
 
 @lowers("aten::feature_dropout")
 def feature_dropout(b: Builder, input: Node, p: float, train: bool) -> Node:
     """Whole channels left out in training; channels are the second axis here."""
-    if p == 0:
+    when = mode(b, train)
+    if p == 0 or when is None:
         return input
     last = b.call("mx.moveaxis", input, 1, -1)
-    dropped = b.call("kit.dropout.channel_dropout", last, p, Symbol("self.training"))
+    dropped = b.call("kit.dropout.channel_dropout", last, p, when)
     return b.call("mx.moveaxis", dropped, -1, 1)
 
 
 @lowers("aten::alpha_dropout", "aten::feature_alpha_dropout")
 def alpha_dropout(b: Builder, input: Node, p: float, train: bool) -> Node:
     """Dropout that keeps mean and variance."""
-    return (
-        input if p == 0 else b.call("kit.dropout.alpha_dropout", input, p, Symbol("self.training"))
-    )
+    when = mode(b, train)
+    return input if p == 0 or when is None else b.call("kit.dropout.alpha_dropout", input, p, when)
 
 
 @lowers("aten::rand")

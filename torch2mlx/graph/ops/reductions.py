@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.graph.builder import Builder, is_float, mx_dtype
+from torch2mlx.graph.builder import Builder, Refuse, is_float, mx_dtype
 from torch2mlx.graph.ir import Node
 from torch2mlx.graph.ops.functions import as_float
 from torch2mlx.graph.ops.registry import lowers
@@ -213,3 +213,37 @@ def logsumexp(b: Builder, self: Node, dim: Any, keepdim: bool = False) -> Node:
 def count_nonzero(b: Builder, self: Node, dim: Any = None) -> Node:
     """How many are not zero."""
     return reduced(b, "mx.sum", b.cast(b.call("operator.ne", self, 0), "int64"), dim, False)
+
+
+@lowers("aten::nanmean")
+def nanmean(b: Builder, self: Node, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:
+    """Mean without NaNs."""
+    bad = b.call("mx.isnan", self)
+    total = reduced(b, "mx.sum", b.call("mx.where", bad, 0.0, self), dim, keepdim)
+    kept = b.cast(b.call("mx.logical_not", bad), self.dtype)
+    return b.call("operator.truediv", total, reduced(b, "mx.sum", kept, dim, keepdim))
+
+
+@lowers("aten::sum_to_size")
+def sum_to_size(b: Builder, self: Node, size: Any) -> Node:
+    """Summed over the axes that broadcasting would add."""
+    extra = self.ndim - len(size)
+    axes = [*range(extra), *(extra + i for i, n in enumerate(size) if n == 1)]
+    axes = [a for a in axes if a < extra or self.shape[a] != 1]
+    found = b.call("mx.sum", self, axis=tuple(axes), keepdims=True) if axes else self
+    return b.reshape(found, size) if extra else found
+
+
+@lowers("aten::quantile")
+def quantile(
+    b: Builder,
+    self: Node,
+    q: Any,
+    dim: Any = None,
+    keepdim: bool = False,
+    interpolation: str = "linear",
+) -> Node:
+    """Quantiles along an axis, between neighbours."""
+    if interpolation != "linear" or self.dtype != "float32":
+        raise Refuse(f"interpolation={interpolation!r} of {self.dtype}")
+    return b.call("kit.sorting.quantile", self, b.array(q, self.dtype), dim, keepdim)

@@ -176,10 +176,32 @@ def narrow(b: Builder, self: Node, dim: int, start: Any, length: Any) -> Node:
     return b.at(self, dim, slice(start, b.scalar("add", start, length)))
 
 
-@lowers("aten::diagonal", "aten::linalg_diagonal", "aten::diagonal_copy")
+@lowers("aten::diagonal")
 def diagonal(b: Builder, self: Node, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Node:
     """The diagonal of two axes, as the last axis."""
     return b.call("mx.diagonal", self, offset, dim1, dim2)
+
+
+@lowers("aten::linalg_diagonal")
+def linalg_diagonal(b: Builder, A: Node, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Node:
+    """The diagonal of matrices."""
+    return b.call("mx.diagonal", A, offset, dim1, dim2)
+
+
+@lowers("aten::atleast_2d", "aten::atleast_2d.Sequence")
+def atleast_2d(b: Builder, self: Any = None, tensors: Any = None) -> Any:
+    """With two axes or more, new ones first."""
+    if tensors is not None:
+        return tuple(b.call("mx.atleast_2d", x) for x in tensors)
+    return b.call("mx.atleast_2d", self)
+
+
+@lowers("aten::atleast_3d", "aten::atleast_3d.Sequence")
+def atleast_3d(b: Builder, self: Any = None, tensors: Any = None) -> Any:
+    """With three axes or more."""
+    if tensors is not None:
+        return tuple(b.call("mx.atleast_3d", x) for x in tensors)
+    return b.call("mx.atleast_3d", self)
 
 
 @lowers("aten::diag")
@@ -217,6 +239,9 @@ def as_strided(
     storage_offset: int | None = None,
 ) -> Node:
     """A view by strides of dense memory."""
+    before = b.source.args[0].meta.get("val") if b.source is not None else None
+    if before is not None and not before.is_contiguous():
+        raise Refuse("of memory that is not laid out row by row")
     return b.call("mx.as_strided", self, tuple(size), tuple(stride), storage_offset or 0)
 
 

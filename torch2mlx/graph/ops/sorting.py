@@ -119,7 +119,7 @@ def isclose(
     equal_nan: bool = False,
 ) -> Node:
     """Which items are nearly equal."""
-    return b.call("mx.isclose", self, other, rtol, atol, equal_nan)
+    return b.call("mx.isclose", self, other, rtol=rtol, atol=atol, equal_nan=equal_nan)
 
 
 @lowers("aten::equal", "aten::allclose")

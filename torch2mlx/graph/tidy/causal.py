@@ -43,7 +43,10 @@ def _kind(mask: Node) -> str | None:
         return None
     kinds = set()
     for length in shapes_only.lengths(nodes) if symbols else (0,):
-        kinds.add(_compared(mask, {symbol: length for symbol in symbols}))
+        try:
+            kinds.add(_compared(mask, {symbol: length for symbol in symbols}))
+        except (ValueError, IndexError, RuntimeError):  # the formula takes no such length
+            return None
         if len(kinds - {"both"}) > 1 or None in kinds:
             return None
     kinds.discard("both")  # of one position, nothing tells them apart

@@ -104,6 +104,7 @@ def _transpose(r: Rewriter, node: Node) -> Any:
 def _expand(r: Rewriter, node: Node) -> Any:
     """New axes as an index: x[:, None]; several in a row as one."""
     x, axis = node.args
+    axis = axis % node.ndim
     where = [slice(None)] * axis + [None]
     if x.op == "index" and all(w is None or w == slice(None) for w in x.args[1]) and r.single(x):
         inner = list(x.args[1])

@@ -25,7 +25,7 @@ def with_rope(program: Program, constants: Any) -> Program:
 
 def _rope(r: Rewriter, node: Node, constants: Any) -> Any:
     """x * cos + rotated * sin, of x (B, heads, L, D)."""
-    if node.ndim != 4 or not all(_is(v, "operator.mul") for v in node.args):
+    if not node.is_array or node.ndim != 4 or not all(_is(v, "operator.mul") for v in node.args):
         return None
     for straight, turned in (node.args, node.args[::-1]):
         for x, cos in (straight.args, straight.args[::-1]):
@@ -33,7 +33,7 @@ def _rope(r: Rewriter, node: Node, constants: Any) -> Any:
                 if _is_half_of(half, x):
                     found = _frequencies(cos, sin, constants)
                     if found is not None and 2 * len(found) == x.shape[-1]:
-                        return _call(r, x, found)
+                        return _placed(r, x, cos, found)
     return None
 
 
@@ -121,13 +121,27 @@ def _from_zero(value: Any) -> bool:
     if nodes is None or symbols is None:
         return False
     for length in (1, 2, 7, 40):
-        found = shapes_only.computed(value, {symbol: length for symbol in symbols})
+        try:
+            found = shapes_only.computed(value, {symbol: length for symbol in symbols})
+        except (ValueError, IndexError, RuntimeError):  # the formula takes no such length
+            return False
         rows = found.reshape(-1, found.shape[-2]) if found.ndim > 1 else found[None]
         if found.ndim > 1 and found.shape[-1] != 1:
             return False
         if not np.array_equal(rows, np.broadcast_to(np.arange(rows.shape[-1]), rows.shape)):
             return False
     return True
+
+
+def _placed(r: Rewriter, x: Node, cos: Node, frequencies: Any) -> Any:
+    """The call with positions on the last axis but one, where mx.fast.rope has them."""
+    lengths = (1,) * (4 - cos.ndim) + cos.shape
+    if lengths[1] == 1 and lengths[2] == x.shape[2] > 1:
+        return _call(r, x, frequencies)
+    if lengths[2] == 1 and lengths[1] == x.shape[1] > 1:
+        turned = _call(r, r.builder.transpose(x, (0, 2, 1, 3)), frequencies)
+        return r.builder.transpose(turned, (0, 2, 1, 3))
+    return None
 
 
 def _call(r: Rewriter, x: Node, frequencies: Any) -> Node:

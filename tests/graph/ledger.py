@@ -1,0 +1,230 @@
+"""torch's own samples of its operators, run through translate: what passes, what is refused and
+why.
+
+    python -m tests.graph.ledger OUT.json [SAMPLES] [NAME ...]
+
+runs every operator of torch's OpInfo database in all dtypes of `DTYPES` that it has.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: dtype -> the largest difference allowed, over max(1, largest value); 0 is exact.
+DTYPES = {
+    "float32": 2e-5,
+    "float16": 1e-2,
+    "bfloat16": 2e-2,
+    "int64": 0.0,
+    "bool": 0.0,
+    "complex64": 1e-4,
+}
+
+
+#: Operators whose values torch leaves open: only shapes are compared.
+UNDEFINED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty"}
+UNDEFINED |= {"new_empty_strided"}
+_TIES = "torch leaves open which of equal items comes first"
+_COARSE = "half formats: coordinates are computed in float32 here, in the half format there"
+#: Operators that may differ in some samples, and why.
+OPEN = {name: _TIES for name in ("sort", "argsort", "topk", "kthvalue", "masked.median")}
+OPEN |= {"grid_sampler_2d": _COARSE, "nn.functional.grid_sample": _COARSE}
+
+
+@dataclass
+class Entry:
+    """What happened to one operator: samples that passed by dtype, reasons of those that did
+    not."""
+
+    name: str
+    passed: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    expected: dict[str, str] = field(default_factory=dict)
+    untraced: int = 0
+    largest: float = 0.0
+
+    @property
+    def status(self) -> str:
+        """pass (all dtypes that were tried and lowered agree), wrong, refused or untraced."""
+        if self.wrong:
+            return "wrong"
+        if self.passed:
+            return "pass"
+        return "refused" if self.refused else "untraced"
+
+
+def operators() -> dict[str, list[Any]]:
+    """OpInfo entries by the operator's base name."""
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    found: dict[str, list[Any]] = {}
+    for op in op_db:
+        found.setdefault(op.name, []).append(op)
+    return found
+
+
+def samples(op: Any, dtype: str, count: int) -> Iterator[Any]:
+    """The first samples of an operator in a dtype."""
+    import torch
+
+    torch.manual_seed(0)
+    try:
+        drawn = op.sample_inputs("cpu", getattr(torch, dtype), requires_grad=False)
+        for _, sample in zip(range(count), drawn, strict=False):
+            yield sample
+    except Exception:  # a sample of torch that its own build cannot make
+        return
+
+
+def run(name: str, ops: list[Any], count: int) -> Entry:
+    """One operator, all its variants and dtypes."""
+    import torch
+
+    entry = Entry(name)
+    for op in ops:
+        for dtype in DTYPES:
+            if getattr(torch, dtype) not in op.supported_dtypes("cpu"):
+                continue
+            for sample in samples(op, dtype, count if dtype == "float32" else max(count // 3, 1)):
+                _sample(entry, op, dtype, sample)
+    return entry
+
+
+def _sample(entry: Entry, op: Any, dtype: str, sample: Any) -> None:
+    import torch
+
+    from torch2mlx.errors import ExportError, UnsupportedOperatorError
+    from torch2mlx.translator import translate
+
+    model, args = wrapped(op, sample)
+    try:
+        torch.manual_seed(1)
+        expected = model(*args)
+    except Exception:  # torch has no kernel for this sample
+        return
+    try:
+        translation = translate(model, args, dynamic=False)
+    except ExportError:
+        entry.untraced += 1
+        return
+    except UnsupportedOperatorError as refusal:
+        reason = refusal.findings[0].split(": ", 1)[-1][:160]
+        entry.refused[reason] = entry.refused.get(reason, 0) + 1
+        return
+    except Exception as problem:
+        entry.wrong.setdefault(dtype, f"translate: {type(problem).__name__}: {problem}"[:200])
+        return
+    _compare(entry, dtype, translation, args, expected)
+
+
+def _compare(entry: Entry, dtype: str, translation: Any, args: Any, expected: Any) -> None:
+    from torch2mlx.verifier import arrays_of, difference, numpy_of, to_mlx
+
+    drawn = entry.name in UNDEFINED or "random" in translation.source
+    drawn |= "dropout(" in translation.source
+    gaps = []
+    try:
+        found = translation.module(*(to_mlx(a) for a in args))
+        for (_, a), (_, b) in zip(arrays_of(expected), arrays_of(found), strict=True):
+            kind, (a, b) = str(a.dtype).rsplit(".", 1)[-1], (numpy_of(a), numpy_of(b))
+            if a.shape != b.shape:
+                raise ValueError(f"shape {b.shape}, torch's is {a.shape}")
+            allowed = max(DTYPES.get(kind, 0.0), DTYPES[dtype])
+            gaps.append((0.0 if drawn else difference(a, b), allowed))
+    except Exception as problem:
+        entry.wrong.setdefault(dtype, f"run: {type(problem).__name__}: {problem}"[:200])
+        return
+    if all(gap <= allowed for gap, allowed in gaps):
+        entry.passed[dtype] = entry.passed.get(dtype, 0) + 1
+        if dtype == "float32":
+            entry.largest = max([entry.largest, *(gap for gap, _ in gaps)])
+    elif entry.name in OPEN:
+        entry.expected[dtype] = OPEN[entry.name]
+    else:
+        entry.wrong.setdefault(dtype, f"differs by {max(gap for gap, _ in gaps):.1e}")
+
+
+def wrapped(op: Any, sample: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A module that calls an operator on the sample's tensors, other arguments fixed."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    leaves, spec = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+
+    class Calls(torch.nn.Module):
+        def forward(self, *tensors: Any) -> Any:
+            given = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                given[place] = tensor
+            first, args, kwargs = pytree.tree_unflatten(given, spec)
+            return op(first, *args, **kwargs)
+
+    return Calls().eval(), tuple(leaves[i] for i in places)
+
+
+def _work(name: str, count: int, out: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    out.send(asdict(run(name, operators()[name], count)))
+
+
+def run_all(names: Sequence[str], count: int, seconds: float = 60.0) -> Iterator[dict[str, Any]]:
+    """Entries of operators, each in a process of its own; one that hangs is untraced."""
+    import torch.export  # imported once, before processes are forked
+
+    assert torch.export
+    operators()
+    context = multiprocessing.get_context("fork")
+    waiting, running = list(reversed(names)), []
+    while waiting or running:
+        while waiting and len(running) < 2:
+            name = waiting.pop()
+            end, start = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(name, count, start), daemon=True)
+            process.start()
+            start.close()
+            running.append((name, process, end, time.monotonic() + seconds))
+        time.sleep(0.005)
+        for task in list(running):
+            name, process, end, limit = task
+            if end.poll() or not process.is_alive() or time.monotonic() > limit:
+                yield _received(name, process, end)
+                running.remove(task)
+
+
+def _received(name: str, process: Any, end: Any) -> dict[str, Any]:
+    try:
+        found = end.recv() if end.poll() else asdict(Entry(name, untraced=1))
+    except EOFError:
+        found = asdict(Entry(name, untraced=1))
+    process.kill()
+    process.join()
+    return found
+
+
+def main(out: str, count: int, names: list[str]) -> None:
+    """Runs operators and writes what happened."""
+    chosen = names or sorted(operators())
+    found = []
+    for entry in run_all(chosen, count):
+        found.append(entry)
+        print(
+            f"\r{len(found)}/{len(chosen)} {entry['name']:40}", end="", file=sys.stderr, flush=True
+        )
+    with open(out, "w") as file:
+        json.dump(sorted(found, key=lambda e: e["name"]), file, indent=1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 6, sys.argv[3:])
