@@ -14,8 +14,6 @@ TWINS = ("activation", "attention", "conv", "dropout", "loss", "norm", "pooling"
 TWINS += ("shape", "simple")
 
 OPS = (
-    "attention",
-    "algebra",
     "complexes",
     "control",
     "convolution",
@@ -37,7 +35,7 @@ LAYERS = (
     ("graph.emit",),
     ("graph.assemble", "graph.wrap"),
     ("graph.lower", "graph.tidy.__init__", "graph.stocked"),
-    ("graph.lowering",),
+    ("graph.lowering", "graph.sources"),
     tuple(f"graph.tidy.{n}" for n in TIDY),
     ("graph.tidy.rewrite", "graph.tidy.shapes_only", "graph.higher_order", "graph.program"),
     ("graph.schemas", "graph.__init__"),
@@ -46,8 +44,8 @@ LAYERS = (
     ("graph.methods",),
     ("graph.turns", "graph.naming"),
     ("graph.regions", "graph.render"),
-    ("graph.ops.comparing", "graph.ops.magnitudes", "graph.ops.resizing"),
     ("graph.ops.attention", "graph.ops.algebra"),
+    ("graph.ops.comparing", "graph.ops.magnitudes", "graph.ops.resizing"),
     ("graph.ops.elementwise", "graph.ops.reductions", "graph.ops.activations", "graph.ops.pooling"),
     tuple(f"graph.ops.{n}" for n in OPS),
     ("graph.ops.functions",),

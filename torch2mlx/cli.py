@@ -1,4 +1,4 @@
-"""The command line: torch2mlx convert | revert | inspect | analyze.
+"""The command line: torch2mlx convert | revert | inspect | analyze | translate | verify.
 
 Exit codes: 0 done, 1 refused or failed (one message on standard error), 2 wrong usage,
 130 interrupted.
@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch2mlx import __version__, analyze, convert, inspect, revert
-from torch2mlx.errors import Torch2MLXError
+from torch2mlx import __version__, analyze, convert, inspect, load, revert, translate, verify
+from torch2mlx.errors import Torch2MLXError, VerificationError
+from torch2mlx.graph.sources import find
 from torch2mlx.progress import progress_bar
 from torch2mlx.report.html import as_html
 from torch2mlx.report.sarif import as_sarif
@@ -61,6 +62,25 @@ def _analyze(args: argparse.Namespace) -> Any:
     return report
 
 
+def _translate(args: argparse.Namespace) -> Any:
+    model, given, named = find(args.source)
+    made = translate(model, given, named, dynamic=not args.fixed)
+    folder = made.save(args.out)
+    checked = verify(model, made, given, named)
+    if not checked.ok:
+        raise VerificationError(f"written to {folder}, but it computes something else:\n{checked}")
+    result = {"written": str(folder), "class": made.name, "lines": made.source.count("\n")}
+    return {**result, "dynamic": made.dynamic, "difference": checked.difference}
+
+
+def _verify(args: argparse.Namespace) -> Any:
+    model, given, named = find(args.source)
+    checked = verify(model, load(args.folder), given, named, args.tolerance)
+    if not checked.ok:
+        raise VerificationError(str(checked))
+    return {o.name or "output": f"{o.difference:.1e}" for o in checked.outputs}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("torch2mlx", description="PyTorch checkpoints become MLX's.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -94,6 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", help="a folder with a config.json, or a checkpoint")
     sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
     sub.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 for editors too")
+
+    model = "a folder with a config.json, or package.module:factory, which answers (model, args)"
+    sub = add("translate", _translate, "write a model as MLX source, with its weights")
+    sub.add_argument("source", help=model)
+    sub.add_argument("out", help="a folder: model.py, weights.safetensors, config.json")
+    sub.add_argument("--fixed", action="store_true", help="fix all shapes to the examples'")
+
+    sub = add("verify", _verify, "compare a translated folder with the PyTorch model")
+    sub.add_argument("source", help=model)
+    sub.add_argument("folder", help="what translate wrote")
+    sub.add_argument("--tolerance", type=float, help="largest difference, for all outputs")
 
     sub = add("inspect", _inspect, "list what a checkpoint holds")
     sub.add_argument("source", help="a checkpoint, of PyTorch or converted")

@@ -93,7 +93,8 @@ def run(name: str, ops: list[Any], count: int) -> Entry:
         for dtype in DTYPES:
             if getattr(torch, dtype) not in op.supported_dtypes("cpu"):
                 continue
-            for sample in samples(op, dtype, count if dtype == "float32" else max(count // 3, 1)):
+            most = count if dtype == "float32" else max(count // 3, 1)
+            for sample in list(samples(op, dtype, most)):
                 _sample(entry, op, dtype, sample)
     return entry
 

@@ -8,7 +8,7 @@ from torch2mlx.builder import resolve
 from torch2mlx.graph.classes import ClassTable, ClassText, Construct, Instance
 from torch2mlx.graph.ir import Node, Program
 from torch2mlx.graph.loops import rolled
-from torch2mlx.graph.methods import Body, Method, Surroundings, returned, structure
+from torch2mlx.graph.methods import Body, Method, Surroundings, finished, returned, structure
 from torch2mlx.graph.paths import Paths
 from torch2mlx.graph.regions import Region, nested
 from torch2mlx.graph.stocked import called, dictionary, identity, listed, needed, required
@@ -55,8 +55,7 @@ class Assembly:
         else:
             result = lambda show: returned(region.outputs, show)  # noqa: E731
         method = body.write(result)
-        lines = rolled(method.lines, self._paths.lengths(region.owner))
-        method = Method(method.arguments, tuple(lines), method.result)
+        method = finished(method, rolled(method.lines, self._paths.lengths(region.owner)))
         self._arguments[region] = method.arguments
         known = self._methods.setdefault(region.module, [])
         for name, other in known:

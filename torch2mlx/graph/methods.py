@@ -27,6 +27,14 @@ class Method:
     result: str
 
 
+def finished(method: Method, lines: list[str]) -> Method:
+    """A method with other lines; what is only given back at once needs no name."""
+    answer, head = method.result, f"{method.result} = "
+    if lines and lines[-1].startswith(head) and answer.isidentifier():
+        answer = lines.pop()[len(head) :]
+    return Method(method.arguments, tuple(lines), answer)
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a body has to ask: names of arguments, texts of stored tensors and of modules."""
@@ -81,9 +89,6 @@ class Body:
         for i, item in enumerate(self._region.items):
             self._item(item, [n for n in dying.get(i, ()) if n in self._text])
         answer = result(self._renderer.argument)
-        head = f"{answer} = "
-        if self._lines and self._lines[-1].startswith(head) and answer.isidentifier():
-            answer = self._lines.pop()[len(head) :]  # no name for what is only given back
         return Method(tuple(arguments), tuple(_with_shapes(self._lines)), answer)
 
     def _item(self, item: Node | Region, ends: list[Node]) -> None:

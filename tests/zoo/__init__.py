@@ -1,0 +1,1 @@
+"""Real architectures of transformers at toy size, translated and compared."""

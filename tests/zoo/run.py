@@ -1,0 +1,188 @@
+"""`./dev zoo`: translates every architecture of archs.txt, each in a process of its own.
+
+    python -m tests.zoo.run [--out FILE] [NAME ...]
+
+The translated folder is loaded and run by another process, in which torch cannot be imported; every
+output must agree within 1e-4. Results go to docs/models.md (all of them) or to FILE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.zoo.build import names, working
+
+DOCS = Path(__file__).parent.parent.parent / "docs" / "models.md"
+TOLERANCE = 1e-4
+SECONDS = 240.0
+#: Runs a folder on inputs where torch is missing, and keeps what comes out.
+_RUNNER = """
+import sys
+sys.modules["torch"] = None
+import mlx.core as mx
+import torch2mlx
+from torch2mlx.verifier import arrays_of
+folder = sys.argv[1]
+given = mx.load(f"{folder}/inputs.safetensors")
+plain = eval(sys.argv[2])
+answer = torch2mlx.load(folder)(**given, **plain)
+found = {str(i): a for i, (_, a) in enumerate(arrays_of(answer))}
+mx.save_safetensors(f"{folder}/outputs.safetensors", found)
+"""
+HEAD = """# Models
+
+Written by `./dev zoo`: architectures of transformers at toy size, randomly initialised, translated
+with `torch2mlx.translate`, saved, loaded strictly and run in a process where torch cannot be
+imported.
+The difference is the largest over all outputs, max|a - b| / max(1, max|a|), in float32 on the CPU;
+{good} of {all} agree within 1e-4.
+
+| architecture | outputs | difference | lines | transposes | seconds | |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def compare(name: str) -> dict[str, Any]:
+    """Translates one architecture and compares every output."""
+    import torch
+
+    from torch2mlx import translate
+
+    model, given = working(name)
+    start = time.monotonic()
+    translation = translate(model, (), given)
+    seconds = time.monotonic() - start
+    with torch.no_grad():
+        expected = model(**given)
+    with tempfile.TemporaryDirectory() as folder:
+        worst, count = _run(translation.save(folder), given, expected)
+    source = translation.source
+    return {
+        **{"name": name, "outputs": count, "difference": worst, "lines": source.count("\n")},
+        **{"transposes": source.count(".transpose("), "seconds": round(seconds, 1)},
+        **{
+            "note": ""
+            if worst <= TOLERANCE
+            else "draws random numbers"
+            if "random" in source
+            else "differs"
+        },
+    }
+
+
+def _run(folder: Path, given: dict[str, Any], expected: Any) -> tuple[float, int]:
+    import mlx.core as mx
+
+    from torch2mlx.verifier import arrays_of, difference, numpy_of, to_mlx
+
+    arrays = {k: to_mlx(v) for k, v in given.items() if hasattr(v, "dtype")}
+    plain = {k: v for k, v in given.items() if k not in arrays}
+    mx.save_safetensors(str(folder / "inputs.safetensors"), arrays)
+    command = [sys.executable, "-c", _RUNNER, str(folder), repr(plain)]
+    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+    found = mx.load(str(folder / "outputs.safetensors"))
+    wanted = [a for _, a in arrays_of(expected)]
+    if len(wanted) != len(found):
+        raise ValueError(f"{len(found)} outputs, torch gives {len(wanted)}")
+    pairs = [(numpy_of(a), numpy_of(found[str(i)])) for i, a in enumerate(wanted)]
+    if any(a.shape != b.shape for a, b in pairs):
+        raise ValueError("an output has another shape")
+    gaps = [difference(a, b) for a, b in pairs]
+    return max(gaps, key=lambda g: (g != g, g)), len(gaps)
+
+
+def _work(name: str, out: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    try:
+        out.send(compare(name))
+    except Exception as problem:  # one architecture must not end the run
+        reason = " ".join(str(problem).split())[:160]
+        out.send({"name": name, "note": f"{type(problem).__name__}: {reason}"})
+
+
+def run_all(chosen: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Results in the order they come, two architectures at a time."""
+    import torch.export
+    import transformers.modeling_utils
+
+    assert torch.export and transformers.modeling_utils  # imported before processes are forked
+    context, waiting = multiprocessing.get_context("fork"), list(reversed(chosen))
+    running: list[tuple[str, Any, Any, float]] = []
+    while waiting or running:
+        while waiting and len(running) < 2:
+            name = waiting.pop()
+            end, start = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(name, start))
+            process.start()
+            start.close()
+            running.append((name, process, end, time.monotonic() + SECONDS))
+        time.sleep(0.01)
+        for task in list(running):
+            name, process, end, limit = task
+            if end.poll() or not process.is_alive() or time.monotonic() > limit:
+                running.remove(task)
+                yield _received(name, process, end)
+
+
+def _received(name: str, process: Any, end: Any) -> dict[str, Any]:
+    try:
+        return end.recv() if end.poll() else {"name": name, "note": "took too long"}
+    except EOFError:
+        return {"name": name, "note": "the process ended"}
+    finally:
+        process.kill()
+        process.join()
+
+
+def passed(row: dict[str, Any]) -> bool:
+    """Whether all outputs agree."""
+    return row.get("difference", 1.0) <= TOLERANCE
+
+
+def page(rows: Sequence[dict[str, Any]]) -> str:
+    """docs/models.md."""
+    lines = [HEAD.format(good=sum(map(passed, rows)), all=len(rows))]
+    for row in sorted(rows, key=lambda r: r["name"]):
+        figures = [
+            row.get(k, "") for k in ("outputs", "difference", "lines", "transposes", "seconds")
+        ]
+        if isinstance(figures[1], float):
+            figures[1] = f"{figures[1]:.0e}"
+        cells = [f"`{row['name']}`", *map(str, figures), row["note"].replace("|", "/")]
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
+def main() -> int:
+    """Runs what the command line asks for; 1 when an output differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--out")
+    options = parser.parse_args()
+    chosen, rows = options.names or names(), []
+    for row in run_all(chosen):
+        rows.append(row)
+        shown = "ok" if passed(row) else row["note"] or "differs"
+        print(f"{len(rows)}/{len(chosen)} {row['name']}: {shown}", file=sys.stderr, flush=True)
+    if options.out:
+        Path(options.out).write_text(json.dumps(rows, indent=1))
+    elif not options.names:
+        DOCS.write_text(page(rows))
+    return 0 if all(map(passed, rows)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

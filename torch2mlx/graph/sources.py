@@ -1,0 +1,98 @@
+"""Models for the command line: a Python factory, or a folder of transformers with example
+inputs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch2mlx.errors import TranslationError
+from torch2mlx.optional import installed
+
+Source = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+def find(text: str) -> Source:
+    """(model, args, kwargs) of "package.module:factory", or of a folder with a config.json.
+
+    A factory answers a model and its example inputs: `model, args` or `model, args, kwargs`. Raises
+    TranslationError with what to give instead.
+    """
+    if Path(text).is_dir():
+        return from_folder(Path(text))
+    module, colon, name = text.partition(":")
+    if not colon:
+        raise TranslationError(f"{text!r} is neither a folder nor package.module:factory")
+    sys.path.insert(0, str(Path.cwd()))
+    made = getattr(importlib.import_module(module), name)()
+    if not isinstance(made, tuple) or len(made) not in (2, 3):
+        raise TranslationError(f"{text} has to answer (model, args) or (model, args, kwargs)")
+    model, args = made[0], made[1]
+    kwargs = dict(made[2]) if len(made) == 3 else {}
+    if isinstance(args, dict):
+        return model, (), {**args, **kwargs}
+    return model, tuple(args) if isinstance(args, (tuple, list)) else (args,), kwargs
+
+
+def from_folder(folder: Path) -> Source:
+    """A transformers model from a local folder, weights included when they are there."""
+    if not installed("transformers"):
+        raise TranslationError(f"{folder}: transformers is not installed")
+    import transformers
+
+    if not (folder / "config.json").exists():
+        raise TranslationError(f"{folder}: no config.json")
+    named = json.loads((folder / "config.json").read_text()).get("architectures") or ()
+    kind = getattr(transformers, named[0], None) if named else None
+    kind = kind or transformers.AutoModel
+    weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    if weights:
+        model = kind.from_pretrained(folder, local_files_only=True)
+    else:
+        config = transformers.AutoConfig.from_pretrained(folder)
+        model = (
+            kind._from_config(config)
+            if kind is not transformers.AutoModel
+            else (kind.from_config(config))
+        )
+    model = model.float().eval()
+    return model, (), example_inputs(model)
+
+
+def example_inputs(model: Any) -> dict[str, Any]:
+    """Inputs of usual shapes for a transformers model, by its main input and its config."""
+    import torch
+
+    names = inspect.signature(model.forward).parameters
+    draw = torch.Generator().manual_seed(0)
+    config, main = model.config, model.main_input_name
+    text = getattr(config, "text_config", config)
+    words = max(getattr(text, "vocab_size", 100) or 100, 4)
+    ids = torch.randint(3, min(words, 1000), (2, 9), generator=draw)
+    given: dict[str, Any] = {}
+    if main == "input_ids":
+        given["input_ids"] = ids
+        if "decoder_input_ids" in names:
+            given["decoder_input_ids"] = ids[:, :5]
+    elif main == "pixel_values":
+        vision = getattr(config, "vision_config", config)
+        size = getattr(vision, "image_size", 224) or 224
+        height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
+        channels = getattr(vision, "num_channels", 3) or 3
+        given[main] = torch.randn(2, channels, height, width, generator=draw)
+    elif main == "input_values":
+        given[main] = torch.randn(2, 16000, generator=draw)
+    elif main == "input_features":
+        frames = 2 * getattr(config, "max_source_positions", 1500)
+        given[main] = torch.randn(1, getattr(config, "num_mel_bins", 80), frames, generator=draw)
+        if "decoder_input_ids" in names:
+            given["decoder_input_ids"] = ids[:1, :5]
+    else:
+        raise TranslationError(
+            f"no example inputs are known for {main!r}: give a factory, package.module:function"
+        )
+    return {**given, "use_cache": False} if "use_cache" in names else given
