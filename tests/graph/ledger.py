@@ -28,6 +28,8 @@ DTYPES = {
 }
 
 
+#: The same for outputs in dtypes that are no inputs here.
+WIDE = {"float64": 1e-7}
 #: Operators whose values torch leaves open: only shapes are compared.
 UNDEFINED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty"}
 UNDEFINED |= {"new_empty_strided"}
@@ -35,6 +37,7 @@ _TIES = "torch leaves open which of equal items comes first"
 _COARSE = "half formats: coordinates are computed in float32 here, in the half format there"
 #: Operators that may differ in some samples, and why.
 OPEN = {name: _TIES for name in ("sort", "argsort", "topk", "kthvalue", "masked.median")}
+OPEN["linalg.eigh"] = "the signs of eigenvectors are open"
 OPEN |= {"grid_sampler_2d": _COARSE, "nn.functional.grid_sample": _COARSE}
 
 
@@ -130,7 +133,7 @@ def _compare(entry: Entry, dtype: str, translation: Any, args: Any, expected: An
     from torch2mlx.verifier import arrays_of, difference, numpy_of, to_mlx
 
     drawn = entry.name in UNDEFINED or "random" in translation.source
-    drawn |= "dropout(" in translation.source
+    drawn |= any(word in translation.source for word in ("dropout(", "rrelu("))
     gaps = []
     try:
         found = translation.module(*(to_mlx(a) for a in args))
@@ -138,7 +141,7 @@ def _compare(entry: Entry, dtype: str, translation: Any, args: Any, expected: An
             kind, (a, b) = str(a.dtype).rsplit(".", 1)[-1], (numpy_of(a), numpy_of(b))
             if a.shape != b.shape:
                 raise ValueError(f"shape {b.shape}, torch's is {a.shape}")
-            allowed = max(DTYPES.get(kind, 0.0), DTYPES[dtype])
+            allowed = max({**DTYPES, **WIDE}.get(kind, 0.0), DTYPES[dtype])
             gaps.append((0.0 if drawn else difference(a, b), allowed))
     except Exception as problem:
         entry.wrong.setdefault(dtype, f"run: {type(problem).__name__}: {problem}"[:200])

@@ -118,6 +118,49 @@ class Holder(nn.Module):
         return (x - self.mean) * self.scale + self.table[: x.shape[0]] + seen.detach()
 
 
+class Residual(nn.Module):
+    """Two convolutions, group norms, a time embedding, a shortcut."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(4, inputs), nn.GroupNorm(4, outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.time = nn.Linear(16, outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x, time):
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.time(F.silu(time))[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + self.shortcut(x)
+
+
+class UNet(nn.Module):
+    """A diffusion UNet: down, middle, up with skips, sinusoidal time."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.down1, self.down2 = Residual(width, width), Residual(width, 2 * width)
+        self.pool = nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1)
+        self.middle = Residual(2 * width, 2 * width)
+        self.up = nn.Upsample(scale_factor=2, mode="nearest")
+        self.up1, self.up2 = Residual(4 * width, width), Residual(2 * width, width)
+        self.norm, self.out = nn.GroupNorm(4, width), nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, image, step):
+        rates = torch.exp(torch.arange(8) * -0.5)
+        angles = step[:, None].float() * rates[None]
+        time = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        first = self.down1(self.stem(image), time)
+        second = self.down2(first, time)
+        x = self.up(self.middle(self.pool(second), time))
+        x = self.up1(torch.cat([x, second], dim=1), time)
+        x = self.up2(torch.cat([x, first], dim=1), time)
+        return self.out(F.silu(self.norm(x)))
+
+
 def small_models():
     """name -> (model, arguments)."""
     torch.manual_seed(0)
@@ -129,4 +172,5 @@ def small_models():
         "decoder": (Decoder(), (ids,)),
         "writer": (Writer(), (torch.randn(3, 4),)),
         "holder": (Holder(), (torch.randn(4, 5),)),
+        "unet": (UNet(), (torch.randn(2, 3, 16, 16), torch.tensor([3, 40]))),
     }

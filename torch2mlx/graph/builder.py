@@ -72,7 +72,9 @@ class Builder:
         return self.call("mx.array", x, *(() if dtype is None else (mx_dtype(dtype),)))
 
     def reshape(self, x: Node, shape: Sequence[Any]) -> Node:
-        """x.reshape(shape)."""
+        """x.reshape(shape); MLX's method crashes when called with no lengths at all."""
+        if not shape:
+            return self.call("mx.reshape", x, ())
         return self.call("method.reshape", x, *shape)
 
     def transpose(self, x: Node, axes: Sequence[int]) -> Node:

@@ -7,6 +7,7 @@ from typing import Any
 from torch2mlx.graph.builder import Builder
 from torch2mlx.graph.ir import Node
 from torch2mlx.graph.ops.functions import as_float
+from torch2mlx.graph.ops.random import mode
 from torch2mlx.graph.ops.registry import lowers
 
 #: torch's name -> what to call, for functions of one array and no options.
@@ -114,12 +115,30 @@ def prelu(b: Builder, self: Node, weight: Node) -> Node:
 
 
 @lowers("aten::rrelu", "aten::rrelu_with_noise")
-def rrelu(b: Builder, self: Node, lower: float = 0.125, upper: float = 1 / 3, **_: Any) -> Node:
+def rrelu(
+    b: Builder,
+    self: Node,
+    lower: float = 0.125,
+    upper: float = 1 / 3,
+    training: bool = False,
+    **_: Any,
+) -> Node:
     """A slope below zero; in training a random one."""
-    return b.call("nn.leaky_relu", self, (lower + upper) / 2)
+    when = mode(b, training)
+    if when is None:
+        return b.call("nn.leaky_relu", self, (lower + upper) / 2)
+    return b.call("kit.activations.rrelu", self, lower, upper, when)
 
 
-@lowers("aten::softmax", "aten::_softmax", "aten::_safe_softmax", "aten::special_softmax")
+@lowers("aten::_safe_softmax")
+def safe_softmax(b: Builder, self: Node, dim: int, **_: Any) -> Node:
+    """softmax, 0 in rows that are all minus infinity."""
+    barred = b.call("operator.eq", self, float("-inf"))
+    empty = b.call("mx.all", barred, axis=dim, keepdims=True)
+    return b.call("mx.where", empty, 0.0, softmax(b, self, dim))
+
+
+@lowers("aten::softmax", "aten::_softmax", "aten::special_softmax")
 def softmax(b: Builder, self: Node, dim: int, **_: Any) -> Node:
     """exp(x) over its sum along an axis."""
     x = b.cast(self, b.dtype) if b.dtype else self

@@ -163,9 +163,13 @@ def logdet(b: Builder, self: Node) -> Node:
 @lowers("aten::linalg_pinv", "aten::pinverse")
 def pinv(b: Builder, self: Node, rcond: Any = 1e-15, **more: Any) -> Node:
     """The pseudo-inverse."""
-    if more.get("hermitian") or any(isinstance(v, Node) for v in more.values()):
+    if more.get("hermitian") or any(isinstance(v, Node) for v in (rcond, *more.values())):
         raise Refuse("with these options")
-    return _on_cpu(b, "pinv", self)
+    if self.dtype != "float32" or 0 in self.shape:
+        raise Refuse("of another dtype than float32, or of nothing")
+    limit = max(self.shape[-2:]) * 2.0**-23 if rcond == 1e-15 else rcond
+    limit = more["rtol"] if more.get("rtol") is not None else limit
+    return b.call("kit.algebra.pinv", self, limit, more.get("atol") or 0.0)
 
 
 @lowers("aten::linalg_matrix_power", "aten::matrix_power")

@@ -232,6 +232,8 @@ def pdist(b: Builder, self: Node, p: float = 2) -> Node:
 @lowers("aten::renorm")
 def renorm(b: Builder, self: Node, p: Any, dim: int, maxnorm: Any) -> Node:
     """Slices along an axis scaled to a largest norm."""
+    if p in (0, float("inf")):
+        raise Refuse(f"p={p}")
     return b.call("kit.sorting.renorm", self, p, dim, maxnorm)
 
 

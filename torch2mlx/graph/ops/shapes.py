@@ -242,6 +242,9 @@ def as_strided(
     before = b.source.args[0].meta.get("val") if b.source is not None else None
     if before is not None and not before.is_contiguous():
         raise Refuse("of memory that is not laid out row by row")
+    last = (storage_offset or 0) + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if last >= self.value.size or (before is not None and before.storage_offset() != 0):
+        raise Refuse("of memory outside of the array")
     return b.call("mx.as_strided", self, tuple(size), tuple(stride), storage_offset or 0)
 
 

@@ -94,11 +94,33 @@ def _sunk(r: Rewriter, value: Any, order: tuple[int, ...]) -> Any:
         return value
     if _axes(value) == order:
         return value.args[0]
+    grown = _grown(r, value, order)
+    if grown is not None:
+        return grown
     if value.ndim == len(order) and _spread(value) <= 1:
         return r.builder.transpose(value, _inverse(order))
     if value.ndim < len(order) and value.shape.count(1) == value.ndim:
         return r.builder.reshape(value, ())
     return _CANNOT
+
+
+def _grown(r: Rewriter, value: Node, order: tuple[int, ...]) -> Node | None:
+    """x[:, :, None, None] with its new axes where channels last has them: x[:, None, None]."""
+    if value.op != "index" or value.ndim != len(order):
+        return None
+    where = [*value.args[1], *[slice(None)] * (value.ndim - len(value.args[1]))]
+    if any(w is not None and w != slice(None) for w in where):
+        return None
+    count = iter(range(len(where)))
+    axes = [None if w is None else next(count) for w in where]
+    turned = [axes[i] for i in _inverse(order)]
+    kept = [axis for axis in turned if axis is not None]
+    if kept != sorted(kept):
+        return None
+    places: list[Any] = [None if axis is None else slice(None) for axis in turned]
+    while places and places[-1] == slice(None):
+        places.pop()
+    return r.builder.index(value.args[0], *places)
 
 
 def _spread(value: Node) -> int:

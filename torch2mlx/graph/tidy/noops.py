@@ -121,7 +121,7 @@ def _reshape(r: Rewriter, node: Node) -> Any:
     found = _kept(node, x)
     if found is not None and node.dims is not None:
         return found
-    if x.op == "method.reshape" and r.single(x):
+    if x.op == "method.reshape" and shape and r.single(x):
         return r.builder.call("method.reshape", x.args[0], *shape)
     return None
 

@@ -1,0 +1,190 @@
+"""ConvNextModel in MLX, translated from transformers.models.convnext.modeling_convnext."""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+
+class ConvNextLayerNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = mx.zeros((8,))
+        self.bias = mx.zeros((8,))
+
+    def __call__(self, patch_embeddings):
+        return mx.fast.layer_norm(patch_embeddings, self.weight, self.bias, 1e-06)
+
+
+class ConvNextLayerNorm2(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = mx.zeros((size,))
+        self.bias = mx.zeros((size,))
+
+    def __call__(self, features):
+        return mx.fast.layer_norm(features, self.weight, self.bias, 1e-06)
+
+
+class GELUActivation(nn.Module):
+    def __call__(self, input):
+        return nn.gelu(input)
+
+
+class ConvNextLayerNorm3(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = mx.zeros((size,))
+        self.bias = mx.zeros((size,))
+
+    def __call__(self, x):
+        return mx.fast.layer_norm(x, self.weight, self.bias, 1e-06)
+
+
+class ConvNextEmbeddings(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch_embeddings = nn.Conv2d(3, 8, (4, 4), stride=(4, 4))
+        self.layernorm = ConvNextLayerNorm()
+
+    def __call__(self, pixel_values):
+        return self.layernorm(self.patch_embeddings(pixel_values.transpose(0, 2, 3, 1)))
+
+
+class ConvNextLayer(nn.Module):
+    def __init__(self, in_channels, output_dims):
+        super().__init__()
+        self.dwconv = nn.Conv2d(
+            in_channels, in_channels, (7, 7), padding=(3, 3), groups=in_channels
+        )
+        self.layernorm = ConvNextLayerNorm2(in_channels)
+        self.pwconv1 = nn.Linear(in_channels, output_dims)
+        self.act = GELUActivation()
+        self.pwconv2 = nn.Linear(output_dims, in_channels)
+        self.layer_scale_parameter = mx.zeros((in_channels,))
+
+    def __call__(self, x):
+        features = self.layer_scale_parameter * self.pwconv2(
+            self.act(self.pwconv1(self.layernorm(self.dwconv(x))))
+        )
+        return x + features
+
+
+class ConvNextLayer2(nn.Module):
+    def __init__(self, in_channels, output_dims):
+        super().__init__()
+        self.dwconv = nn.Conv2d(
+            in_channels, in_channels, (7, 7), padding=(3, 3), groups=in_channels
+        )
+        self.layernorm = ConvNextLayerNorm2(in_channels)
+        self.pwconv1 = nn.Linear(in_channels, output_dims)
+        self.act = GELUActivation()
+        self.pwconv2 = nn.Linear(output_dims, in_channels)
+        self.layer_scale_parameter = mx.zeros((in_channels,))
+
+    def __call__(self, downsampling_layer):
+        features = self.layer_scale_parameter * self.pwconv2(
+            self.act(self.pwconv1(self.layernorm(self.dwconv(downsampling_layer))))
+        )
+        return downsampling_layer + features
+
+
+class ConvNextLayer3(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dwconv = nn.Conv2d(32, 32, (7, 7), padding=(3, 3), groups=32)
+        self.layernorm = ConvNextLayerNorm2(32)
+        self.pwconv1 = nn.Linear(32, 128)
+        self.act = GELUActivation()
+        self.pwconv2 = nn.Linear(128, 32)
+        self.layer_scale_parameter = mx.zeros((32,))
+
+    def __call__(self, x):
+        features = self.layer_scale_parameter * self.pwconv2(
+            self.act(self.pwconv1(self.layernorm(self.dwconv(x))))
+        )
+        x = x + features
+        features = x.transpose(0, 3, 1, 2)
+        return x, features
+
+
+class ConvNextStage(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = [ConvNextLayer(8, 32) for _ in range(2)]
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class ConvNextStage2(nn.Module):
+    def __init__(self, size, out_channels, output_dims):
+        super().__init__()
+        self.downsampling_layer = [
+            ConvNextLayerNorm3(size),
+            nn.Conv2d(size, out_channels, (2, 2), stride=(2, 2)),
+        ]
+        self.layers = [
+            ConvNextLayer2(out_channels, output_dims),
+            ConvNextLayer(out_channels, output_dims),
+        ]
+
+    def __call__(self, x):
+        for item in self.downsampling_layer:
+            x = item(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class ConvNextStage3(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.downsampling_layer = [ConvNextLayerNorm3(24), nn.Conv2d(24, 32, (2, 2), stride=(2, 2))]
+        self.layers = [ConvNextLayer2(32, 128), ConvNextLayer3()]
+
+    def __call__(self, x):
+        for item in self.downsampling_layer:
+            x = item(x)
+        x = self.layers[0](x)
+        x, features = self.layers[1](x)
+        return x, features
+
+
+class ConvNextEncoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stages = [
+            ConvNextStage(),
+            ConvNextStage2(8, 16, 64),
+            ConvNextStage2(16, 24, 96),
+            ConvNextStage3(),
+        ]
+
+    def __call__(self, x):
+        x = self.stages[0](x)
+        x = self.stages[1](x)
+        x = self.stages[2](x)
+        x, features = self.stages[3](x)
+        return x, features
+
+
+class ConvNextModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embeddings = ConvNextEmbeddings()
+        self.encoder = ConvNextEncoder()
+        self.layernorm = nn.LayerNorm(32, eps=1e-12)
+
+    def __call__(self, pixel_values):
+        encoder, features = self.encoder(self.embeddings(pixel_values))
+        layernorm = self.layernorm(mx.mean(encoder, axis=(1, 2)))
+        return {"last_hidden_state": features, "pooler_output": layernorm}
+
+
+def load(folder):
+    """The model with the weights in a folder."""
+    model = ConvNextModel()
+    model.load_weights(f"{folder}/weights.safetensors")
+    model.train(False)
+    return model

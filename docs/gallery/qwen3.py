@@ -1,0 +1,102 @@
+"""Qwen3Model in MLX, translated from transformers.models.qwen3.modeling_qwen3."""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+
+class Qwen3RMSNorm(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = mx.zeros((size,))
+
+    def __call__(self, hidden_states):
+        return mx.fast.rms_norm(hidden_states, self.weight, 1e-06)
+
+
+class SiLUActivation(nn.Module):
+    def __call__(self, input):
+        return nn.silu(input)
+
+
+class Qwen3Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q_proj = nn.Linear(32, 32, bias=False)
+        self.k_proj = nn.Linear(32, 16, bias=False)
+        self.v_proj = nn.Linear(32, 16, bias=False)
+        self.o_proj = nn.Linear(32, 32, bias=False)
+        self.q_norm = Qwen3RMSNorm(8)
+        self.k_norm = Qwen3RMSNorm(8)
+
+    def __call__(self, hidden_states):
+        B, L = hidden_states.shape[:2]
+        query_states = self.q_norm(self.q_proj(hidden_states).reshape(B, L, -1, 8)).transpose(
+            0, 2, 1, 3
+        )
+        key_states = self.k_norm(self.k_proj(hidden_states).reshape(B, L, -1, 8)).transpose(
+            0, 2, 1, 3
+        )
+        value_states = self.v_proj(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
+        attn_output = (
+            mx.fast.scaled_dot_product_attention(
+                mx.fast.rope(query_states, 8, base=10000.0, traditional=False, scale=1.0, offset=0),
+                mx.fast.rope(key_states, 8, base=10000.0, traditional=False, scale=1.0, offset=0),
+                value_states,
+                scale=0.3535533905932738,
+                mask="causal",
+            )
+            .transpose(0, 2, 1, 3)
+            .reshape(B, L, -1)
+        )
+        return self.o_proj(attn_output)
+
+
+class Qwen3MLP(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate_proj = nn.Linear(32, 64, bias=False)
+        self.up_proj = nn.Linear(32, 64, bias=False)
+        self.down_proj = nn.Linear(64, 32, bias=False)
+        self.act_fn = SiLUActivation()
+
+    def __call__(self, x):
+        down_proj = self.act_fn(self.gate_proj(x)) * self.up_proj(x)
+        return self.down_proj(down_proj)
+
+
+class Qwen3DecoderLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.self_attn = Qwen3Attention()
+        self.mlp = Qwen3MLP()
+        self.input_layernorm = Qwen3RMSNorm(32)
+        self.post_attention_layernorm = Qwen3RMSNorm(32)
+
+    def __call__(self, hidden_states):
+        hidden_states = hidden_states + self.self_attn(self.input_layernorm(hidden_states))
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+
+
+class Qwen3Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(128, 32)
+        self.layers = [Qwen3DecoderLayer() for _ in range(2)]
+        self.norm = Qwen3RMSNorm(32)
+
+    def __call__(self, input_ids, use_cache=False):
+        if use_cache is not False:
+            raise ValueError("translated with use_cache=False")
+        hidden_states = self.embed_tokens(input_ids)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states)
+        norm = self.norm(hidden_states)
+        return {"last_hidden_state": norm}
+
+
+def load(folder):
+    """The model with the weights in a folder."""
+    model = Qwen3Model()
+    model.load_weights(f"{folder}/weights.safetensors")
+    model.train(False)
+    return model

@@ -1,0 +1,105 @@
+"""UNet in MLX, translated from tests.graph.models."""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from torch2mlx import kit
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(4, 8, pytorch_compatible=True)
+        self.norm2 = nn.GroupNorm(4, 8, pytorch_compatible=True)
+        self.conv1 = nn.Conv2d(8, 8, (3, 3), padding=(1, 1))
+        self.conv2 = nn.Conv2d(8, 8, (3, 3), padding=(1, 1))
+        self.time = nn.Linear(16, 8)
+
+    def __call__(self, stem, time):
+        x = self.conv1(nn.silu(self.norm1(stem))) + self.time(nn.silu(time))[:, None, None]
+        return self.conv2(nn.silu(self.norm2(x))) + stem
+
+
+class Residual2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(4, 8, pytorch_compatible=True)
+        self.norm2 = nn.GroupNorm(4, 16, pytorch_compatible=True)
+        self.conv1 = nn.Conv2d(8, 16, (3, 3), padding=(1, 1))
+        self.conv2 = nn.Conv2d(16, 16, (3, 3), padding=(1, 1))
+        self.time = nn.Linear(16, 16)
+        self.shortcut = nn.Conv2d(8, 16, (1, 1))
+
+    def __call__(self, x, time):
+        x_2 = self.conv1(nn.silu(self.norm1(x))) + self.time(nn.silu(time))[:, None, None]
+        return self.conv2(nn.silu(self.norm2(x_2))) + self.shortcut(x)
+
+
+class Residual3(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(4, 16, pytorch_compatible=True)
+        self.norm2 = nn.GroupNorm(4, 16, pytorch_compatible=True)
+        self.conv1 = nn.Conv2d(16, 16, (3, 3), padding=(1, 1))
+        self.conv2 = nn.Conv2d(16, 16, (3, 3), padding=(1, 1))
+        self.time = nn.Linear(16, 16)
+
+    def __call__(self, pool, time):
+        x = self.conv1(nn.silu(self.norm1(pool))) + self.time(nn.silu(time))[:, None, None]
+        return self.conv2(nn.silu(self.norm2(x))) + pool
+
+
+class Residual4(nn.Module):
+    def __init__(self, dims):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(4, dims, pytorch_compatible=True)
+        self.norm2 = nn.GroupNorm(4, 8, pytorch_compatible=True)
+        self.conv1 = nn.Conv2d(dims, 8, (3, 3), padding=(1, 1))
+        self.conv2 = nn.Conv2d(8, 8, (3, 3), padding=(1, 1))
+        self.time = nn.Linear(16, 8)
+        self.shortcut = nn.Conv2d(dims, 8, (1, 1))
+
+    def __call__(self, joined, time):
+        x = self.conv1(nn.silu(self.norm1(joined))) + self.time(nn.silu(time))[:, None, None]
+        return self.conv2(nn.silu(self.norm2(x))) + self.shortcut(joined)
+
+
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, (3, 3), padding=(1, 1))
+        self.down1 = Residual()
+        self.down2 = Residual2()
+        self.pool = nn.Conv2d(16, 16, (3, 3), stride=(2, 2), padding=(1, 1))
+        self.middle = Residual3()
+        self.up = kit.Function(kit.resample.interpolate, scale_factor=2.0)
+        self.up1 = Residual4(32)
+        self.up2 = Residual4(16)
+        self.norm = nn.GroupNorm(4, 8, pytorch_compatible=True)
+        self.out = nn.Conv2d(8, 3, (3, 3), padding=(1, 1))
+
+    def __call__(self, image, step):
+        rates = mx.exp(mx.arange(8, dtype=mx.int64) * (-0.5))
+        angles = step[:, None].astype(mx.float32) * rates[None]
+        time = mx.concatenate([mx.sin(angles), mx.cos(angles)], axis=-1)
+        down1 = self.down1(self.stem(image.transpose(0, 2, 3, 1)), time)
+        down2 = self.down2(down1, time)
+        joined = mx.concatenate(
+            [
+                self.up1(
+                    mx.concatenate([self.up(self.middle(self.pool(down2), time)), down2], axis=-1),
+                    time,
+                ),
+                down1,
+            ],
+            axis=-1,
+        )
+        return self.out(nn.silu(self.norm(self.up2(joined, time)))).transpose(0, 3, 1, 2)
+
+
+def load(folder):
+    """The model with the weights in a folder."""
+    model = UNet()
+    model.load_weights(f"{folder}/weights.safetensors")
+    model.train(False)
+    return model

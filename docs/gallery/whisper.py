@@ -1,0 +1,186 @@
+"""WhisperModel in MLX, translated from transformers.models.whisper.modeling_whisper."""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from torch2mlx import kit
+
+
+class WhisperAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.k_proj = nn.Linear(32, 32, bias=False)
+        self.v_proj = nn.Linear(32, 32)
+        self.q_proj = nn.Linear(32, 32)
+        self.out_proj = nn.Linear(32, 32)
+
+    def __call__(self, hidden_states):
+        query_states = (
+            (self.q_proj(hidden_states) * 0.25).reshape(1, 1500, -1, 16).transpose(0, 2, 1, 3)
+        )
+        key_states = self.k_proj(hidden_states).reshape(1, -1, 2, 16).transpose(0, 2, 1, 3)
+        value_states = self.v_proj(hidden_states).reshape(1, -1, 2, 16).transpose(0, 2, 1, 3)
+        attn_output = (
+            mx.fast.scaled_dot_product_attention(query_states, key_states, value_states, scale=1.0)
+            .transpose(0, 2, 1, 3)
+            .reshape(1, 1500, -1)
+        )
+        return self.out_proj(attn_output)
+
+
+class GELUActivation(nn.Module):
+    def __call__(self, input):
+        return nn.gelu(input)
+
+
+class WhisperPositionalEmbedding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = mx.zeros((448, 32))
+
+    def __call__(self, position_ids):
+        return self.weight[position_ids]
+
+
+class WhisperAttention2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.k_proj = nn.Linear(32, 32, bias=False)
+        self.v_proj = nn.Linear(32, 32)
+        self.q_proj = nn.Linear(32, 32)
+        self.out_proj = nn.Linear(32, 32)
+
+    def __call__(self, hidden_states):
+        query_states = (
+            (self.q_proj(hidden_states) * 0.3535533905932738)
+            .reshape(1, hidden_states.shape[1], -1, 8)
+            .transpose(0, 2, 1, 3)
+        )
+        key_states = self.k_proj(hidden_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
+        value_states = self.v_proj(hidden_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
+        attn_output = (
+            mx.fast.scaled_dot_product_attention(
+                query_states, key_states, value_states, scale=1.0, mask="causal"
+            )
+            .transpose(0, 2, 1, 3)
+            .reshape(1, hidden_states.shape[1], -1)
+        )
+        return self.out_proj(attn_output)
+
+
+class WhisperAttention3(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.k_proj = nn.Linear(32, 32, bias=False)
+        self.v_proj = nn.Linear(32, 32)
+        self.q_proj = nn.Linear(32, 32)
+        self.out_proj = nn.Linear(32, 32)
+
+    def __call__(self, hidden_states, key_value_states):
+        query_states = (
+            (self.q_proj(hidden_states) * 0.3535533905932738)
+            .reshape(1, hidden_states.shape[1], -1, 8)
+            .transpose(0, 2, 1, 3)
+        )
+        key_states = self.k_proj(key_value_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
+        value_states = self.v_proj(key_value_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
+        attn_output = (
+            mx.fast.scaled_dot_product_attention(query_states, key_states, value_states, scale=1.0)
+            .transpose(0, 2, 1, 3)
+            .reshape(1, hidden_states.shape[1], -1)
+        )
+        return self.out_proj(attn_output)
+
+
+class WhisperEncoderLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.self_attn = WhisperAttention()
+        self.self_attn_layer_norm = nn.LayerNorm(32)
+        self.activation_fn = GELUActivation()
+        self.fc1 = nn.Linear(32, 64)
+        self.fc2 = nn.Linear(64, 32)
+        self.final_layer_norm = nn.LayerNorm(32)
+
+    def __call__(self, hidden_states):
+        hidden_states = hidden_states + self.self_attn(self.self_attn_layer_norm(hidden_states))
+        return hidden_states + self.fc2(
+            self.activation_fn(self.fc1(self.final_layer_norm(hidden_states)))
+        )
+
+
+class WhisperDecoderLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.self_attn = WhisperAttention2()
+        self.activation_fn = GELUActivation()
+        self.self_attn_layer_norm = nn.LayerNorm(32)
+        self.encoder_attn = WhisperAttention3()
+        self.encoder_attn_layer_norm = nn.LayerNorm(32)
+        self.fc1 = nn.Linear(32, 64)
+        self.fc2 = nn.Linear(64, 32)
+        self.final_layer_norm = nn.LayerNorm(32)
+
+    def __call__(self, hidden_states, encoder_hidden_states):
+        hidden_states = hidden_states + self.self_attn(self.self_attn_layer_norm(hidden_states))
+        hidden_states = hidden_states + self.encoder_attn(
+            self.encoder_attn_layer_norm(hidden_states), encoder_hidden_states
+        )
+        return hidden_states + self.fc2(
+            self.activation_fn(self.fc1(self.final_layer_norm(hidden_states)))
+        )
+
+
+class WhisperEncoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv1d(80, 32, 3, padding=1)
+        self.conv2 = nn.Conv1d(32, 32, 3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(1500, 32)
+        self.layers = [WhisperEncoderLayer() for _ in range(2)]
+        self.layer_norm = nn.LayerNorm(32)
+
+    def __call__(self, input_features):
+        inputs_embeds = nn.gelu(self.conv2(nn.gelu(self.conv1(input_features.transpose(0, 2, 1)))))
+        hidden_states = inputs_embeds + self.embed_positions(mx.arange(1500, dtype=mx.int64))
+        for layer in self.layers:
+            hidden_states = layer(hidden_states)
+        return self.layer_norm(hidden_states)
+
+
+class WhisperDecoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed_tokens = kit.Embedding(128, 32, 0)
+        self.embed_positions = WhisperPositionalEmbedding()
+        self.layers = [WhisperDecoderLayer() for _ in range(2)]
+        self.layer_norm = nn.LayerNorm(32)
+
+    def __call__(self, input_ids, encoder_hidden_states):
+        position_ids = mx.arange(input_ids.shape[1], dtype=mx.int64)[None]
+        hidden_states = self.embed_tokens(input_ids) + self.embed_positions(position_ids)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, encoder_hidden_states)
+        return self.layer_norm(hidden_states)
+
+
+class WhisperModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = WhisperEncoder()
+        self.decoder = WhisperDecoder()
+
+    def __call__(self, input_features, decoder_input_ids, use_cache=False):
+        if use_cache is not False:
+            raise ValueError("translated with use_cache=False")
+        encoder = self.encoder(input_features)
+        decoder = self.decoder(decoder_input_ids, encoder)
+        return {"last_hidden_state": decoder, "encoder_last_hidden_state": encoder}
+
+
+def load(folder):
+    """The model with the weights in a folder."""
+    model = WhisperModel()
+    model.load_weights(f"{folder}/weights.safetensors")
+    model.train(False)
+    return model

@@ -1,0 +1,104 @@
+"""The ledgers of operators and models are what the code does, and do not get worse."""
+
+import json
+
+import pytest
+
+from tests.support import need
+
+need("torch", "mlx.core", "mlx.nn")
+
+from tools.make_operators import LEDGER, PAGE, entries, page
+
+#: A sample that runs every time: operators of all families.
+SAMPLE = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "pow",
+    "clamp",
+    "where",
+    "cat",
+    "split",
+    "permute",
+    "index_put",
+    "scatter_add",
+    "gather",
+    "sort",
+    "topk",
+    "cumsum",
+    "var",
+    "mean",
+    "amax",
+    "nn.functional.conv2d",
+    "nn.functional.interpolate",
+    "nn.functional.grid_sample",
+    "nn.functional.layer_norm",
+    "nn.functional.cross_entropy",
+    "matmul",
+    "einsum",
+    "linalg.solve",
+    "fft.rfft",
+    "masked_fill",
+    "unfold",
+    "roll",
+    "diagonal",
+    "nn.functional.gelu",
+    "nn.functional.max_pool2d",
+    "bucketize",
+)
+
+
+def test_the_page_is_that_of_the_ledger():
+    assert PAGE.read_text() == page(entries()), "run: python -m tools.make_operators"
+
+
+def test_nothing_in_the_ledger_is_wrong_and_most_passes():
+    status = [entry.status for entry in entries()]
+    assert "wrong" not in status
+    assert status.count("pass") >= 350
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_sample_of_operators_is_no_worse():
+    need("expecttest")
+    from tests.graph.ledger import operators, run
+
+    known = {entry["name"]: entry for entry in json.loads(LEDGER.read_text())}
+    found = operators()
+    for name in SAMPLE:
+        if name not in found:
+            continue
+        entry = run(name, found[name], 1)
+        assert not entry.wrong, (name, entry.wrong)
+        for dtype in known[name]["passed"]:
+            assert dtype in entry.passed or dtype in entry.expected, (name, dtype)
+
+
+@pytest.mark.parametrize("name", ("bert", "resnet", "mixtral", "whisper"))
+def test_a_sample_of_architectures_runs_without_torch(name):
+    need("transformers")
+    from tests.zoo.run import compare, passed
+
+    row = compare(name)
+    assert passed(row), row
+
+
+def test_the_page_of_models_counts_what_it_lists():
+    from tests.zoo.run import DOCS, TOLERANCE
+
+    rows = [line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    good = sum(bool(row[3].strip()) and float(row[3]) <= TOLERANCE for row in rows)
+    assert f"{good} of {len(rows)} agree" in DOCS.read_text().replace("\n", " ")
+    assert good >= 250
+
+
+def test_the_gallery_is_what_translate_prints():
+    from tools.make_gallery import GALLERY, MODELS
+    from torch2mlx import translate
+
+    for name in ("unet", "lstm_tagger"):
+        model, args, kwargs = MODELS[name]()
+        text = (GALLERY / f"{name}.py").read_text()
+        assert translate(model, args, kwargs).source == text, "run: python -m tools.make_gallery"
