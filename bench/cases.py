@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 from bench.measure import Goal, report
+from bench.translation import running, translating
 from torch2mlx import _core, analyze, convert, flatten, load_converted, nest
 from torch2mlx.analysis.records import flatten as flatten_modules
 
@@ -230,4 +231,4 @@ def analyzing(folder: Path) -> Rows:
     return report("analyze 10,000 modules", contenders, ())
 
 
-CASES = (memory_to_file, file_to_file, casts, key_trees, loading, analyzing)
+CASES = (memory_to_file, file_to_file, casts, key_trees, loading, analyzing, translating, running)

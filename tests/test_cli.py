@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.support import need
 from torch2mlx import load_converted
 from torch2mlx.cli import main
 from torch2mlx.read.tensors import borrow
@@ -96,3 +97,25 @@ def test_an_interrupt_exits_130(source, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch2mlx.cli.convert", interrupted)
     assert main(["convert", str(source), str(tmp_path / "x.safetensors")]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_translate_and_verify(tmp_path, monkeypatch, capsys):
+    need("torch", "mlx.core")
+    from torch2mlx.cli import main
+
+    (tmp_path / "made.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Linear(3, 2).eval(), (torch.ones(2, 3),)\n"
+        "def other():\n"
+        "    return torch.nn.Linear(3, 2).eval(), (torch.ones(2, 3),)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["translate", "made:make", "out"]) == 0
+    assert (tmp_path / "out" / "model.py").exists()
+    assert main(["verify", "made:make", "out"]) == 0
+    assert main(["verify", "made:other", "out"]) == 1
+    assert "differs" in capsys.readouterr().err
+    assert main(["translate", "nothing", "out"]) == 1

@@ -115,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
     sub.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 for editors too")
 
+    _add_models(add)
+    sub = add("inspect", _inspect, "list what a checkpoint holds")
+    sub.add_argument("source", help="a checkpoint, of PyTorch or converted")
+    sub.add_argument("--key", help="which state dict of a nested checkpoint")
+    return parser
+
+
+def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that need the model itself, not only its weights."""
     model = "a folder with a config.json, or package.module:factory, which answers (model, args)"
     sub = add("translate", _translate, "write a model as MLX source, with its weights")
     sub.add_argument("source", help=model)
@@ -125,11 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", help=model)
     sub.add_argument("folder", help="what translate wrote")
     sub.add_argument("--tolerance", type=float, help="largest difference, for all outputs")
-
-    sub = add("inspect", _inspect, "list what a checkpoint holds")
-    sub.add_argument("source", help="a checkpoint, of PyTorch or converted")
-    sub.add_argument("--key", help="which state dict of a nested checkpoint")
-    return parser
 
 
 def _command(

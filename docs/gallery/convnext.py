@@ -25,6 +25,7 @@ class ConvNextLayerNorm2(nn.Module):
 
 
 class GELUActivation(nn.Module):
+
     def __call__(self, input):
         return nn.gelu(input)
 
@@ -121,12 +122,10 @@ class ConvNextStage2(nn.Module):
     def __init__(self, size, out_channels, output_dims):
         super().__init__()
         self.downsampling_layer = [
-            ConvNextLayerNorm3(size),
-            nn.Conv2d(size, out_channels, (2, 2), stride=(2, 2)),
+            ConvNextLayerNorm3(size), nn.Conv2d(size, out_channels, (2, 2), stride=(2, 2))
         ]
         self.layers = [
-            ConvNextLayer2(out_channels, output_dims),
-            ConvNextLayer(out_channels, output_dims),
+            ConvNextLayer2(out_channels, output_dims), ConvNextLayer(out_channels, output_dims)
         ]
 
     def __call__(self, x):
@@ -155,10 +154,7 @@ class ConvNextEncoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.stages = [
-            ConvNextStage(),
-            ConvNextStage2(8, 16, 64),
-            ConvNextStage2(16, 24, 96),
-            ConvNextStage3(),
+            ConvNextStage(), ConvNextStage2(8, 16, 64), ConvNextStage2(16, 24, 96), ConvNextStage3()
         ]
 
     def __call__(self, x):

@@ -2,7 +2,6 @@
 
 import mlx.core as mx
 import mlx.nn as nn
-
 from torch2mlx import kit
 
 
@@ -27,9 +26,9 @@ class Crepe(nn.Module):
         conv1_BN = self.conv1_BN(
             nn.relu(
                 self.conv1(
-                    mx.pad(x[:, None, :, None], [(0, 0), (0, 0), (254, 254), (0, 0)]).transpose(
-                        0, 2, 3, 1
-                    )
+                    mx.pad(
+                        x[:, None, :, None], [(0, 0), (0, 0), (254, 254), (0, 0)]
+                    ).transpose(0, 2, 3, 1)
                 )
             )
         )
@@ -73,11 +72,9 @@ class Crepe(nn.Module):
                 )
             )
         )
-        x = (
-            kit.pooling.max_pool(self.conv6_BN(relu), 2, (2, 1), (2, 1))
-            .transpose(0, 1, 3, 2)
-            .reshape(-1, 256)
-        )
+        x = kit.pooling.max_pool(
+            self.conv6_BN(relu), 2, (2, 1), (2, 1)
+        ).transpose(0, 1, 3, 2).reshape(-1, 256)
         return mx.sigmoid(self.classifier(x))
 
 

@@ -45,6 +45,7 @@ class Conv1D4(nn.Module):
 
 
 class NewGELUActivation(nn.Module):
+
     def __call__(self, input):
         x = mx.tanh((input + input**3.0 * 0.044715) * 0.7978845608028654) + 1.0
         return input * 0.5 * x

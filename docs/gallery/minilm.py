@@ -2,7 +2,6 @@
 
 import mlx.core as mx
 import mlx.nn as nn
-
 from torch2mlx import kit
 
 
@@ -18,7 +17,7 @@ class BertEmbeddings(nn.Module):
         self._token_type_ids = mx.zeros((1, 512), dtype=mx.int64)
 
     def __call__(self, input_ids):
-        position_ids = self._position_ids[:, : input_ids.shape[1]]
+        position_ids = self._position_ids[:, :input_ids.shape[1]]
         token_type_ids = mx.broadcast_to(
             mx.take_along_axis(self._token_type_ids, position_ids, axis=1),
             (input_ids.shape[0], input_ids.shape[1]),
@@ -39,13 +38,9 @@ class BertSelfAttention(nn.Module):
         query_layer = self.query(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
         key_layer = self.key(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
         value_layer = self.value(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
-        return (
-            mx.fast.scaled_dot_product_attention(
-                query_layer, key_layer, value_layer, scale=0.1767766952966369, mask=mask
-            )
-            .transpose(0, 2, 1, 3)
-            .reshape(B, L, -1)
-        )
+        return mx.fast.scaled_dot_product_attention(
+            query_layer, key_layer, value_layer, scale=0.1767766952966369, mask=mask
+        ).transpose(0, 2, 1, 3).reshape(B, L, -1)
 
 
 class BertSelfOutput(nn.Module):
@@ -61,6 +56,7 @@ class BertSelfOutput(nn.Module):
 
 
 class GELUActivation(nn.Module):
+
     def __call__(self, input):
         return nn.gelu(input)
 

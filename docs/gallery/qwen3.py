@@ -14,6 +14,7 @@ class Qwen3RMSNorm(nn.Module):
 
 
 class SiLUActivation(nn.Module):
+
     def __call__(self, input):
         return nn.silu(input)
 
@@ -30,24 +31,20 @@ class Qwen3Attention(nn.Module):
 
     def __call__(self, hidden_states):
         B, L = hidden_states.shape[:2]
-        query_states = self.q_norm(self.q_proj(hidden_states).reshape(B, L, -1, 8)).transpose(
-            0, 2, 1, 3
-        )
-        key_states = self.k_norm(self.k_proj(hidden_states).reshape(B, L, -1, 8)).transpose(
-            0, 2, 1, 3
-        )
+        query_states = self.q_norm(
+            self.q_proj(hidden_states).reshape(B, L, -1, 8)
+        ).transpose(0, 2, 1, 3)
+        key_states = self.k_norm(
+            self.k_proj(hidden_states).reshape(B, L, -1, 8)
+        ).transpose(0, 2, 1, 3)
         value_states = self.v_proj(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(
-                mx.fast.rope(query_states, 8, base=10000.0, traditional=False, scale=1.0, offset=0),
-                mx.fast.rope(key_states, 8, base=10000.0, traditional=False, scale=1.0, offset=0),
-                value_states,
-                scale=0.3535533905932738,
-                mask="causal",
-            )
-            .transpose(0, 2, 1, 3)
-            .reshape(B, L, -1)
-        )
+        attn_output = mx.fast.scaled_dot_product_attention(
+            mx.fast.rope(query_states, 8, base=10000.0, traditional=False, scale=1.0, offset=0),
+            mx.fast.rope(key_states, 8, base=10000.0, traditional=False, scale=1.0, offset=0),
+            value_states,
+            scale=0.3535533905932738,
+            mask="causal",
+        ).transpose(0, 2, 1, 3).reshape(B, L, -1)
         return self.o_proj(attn_output)
 
 

@@ -1,7 +1,6 @@
 """ResNetModel in MLX, translated from transformers.models.resnet.modeling_resnet."""
 
 import mlx.nn as nn
-
 from torch2mlx import kit
 
 

@@ -2,11 +2,11 @@
 
 import mlx.core as mx
 import mlx.nn as nn
-
 from torch2mlx import kit
 
 
 class Embedding(nn.Module):
+
     def __call__(self, weight, input):
         return weight[input]
 
@@ -41,17 +41,13 @@ class T5Attention(nn.Module):
         )
         position_bias = (position_bias > 0).astype(mx.int64) * 16 + position_bias_2
         position_bias = self.relative_attention_bias(position_bias).transpose(2, 0, 1)[None]
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(
-                query_states,
-                key_states,
-                value_states,
-                scale=1.0,
-                mask=mx.where(mask, position_bias, mx.finfo(mx.float32).min),
-            )
-            .transpose(0, 2, 1, 3)
-            .reshape(B, L, -1)
-        )
+        attn_output = mx.fast.scaled_dot_product_attention(
+            query_states,
+            key_states,
+            value_states,
+            scale=1.0,
+            mask=mx.where(mask, position_bias, mx.finfo(mx.float32).min),
+        ).transpose(0, 2, 1, 3).reshape(B, L, -1)
         o = self.o(attn_output)
         return position_bias, o
 
@@ -90,21 +86,18 @@ class T5Attention2(nn.Module):
         query_states = self.q(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
         key_states = self.k(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
         value_states = self.v(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(
-                query_states,
-                key_states,
-                value_states,
-                scale=1.0,
-                mask=mx.where(mask, position_bias, mx.finfo(mx.float32).min),
-            )
-            .transpose(0, 2, 1, 3)
-            .reshape(B, L, -1)
-        )
+        attn_output = mx.fast.scaled_dot_product_attention(
+            query_states,
+            key_states,
+            value_states,
+            scale=1.0,
+            mask=mx.where(mask, position_bias, mx.finfo(mx.float32).min),
+        ).transpose(0, 2, 1, 3).reshape(B, L, -1)
         return self.o(attn_output)
 
 
 class Dropout(nn.Module):
+
     def __call__(self, input):
         return kit.dropout.dropout(input, 0.1, self.training)
 
@@ -138,17 +131,13 @@ class T5Attention3(nn.Module):
             ),
         )
         position_bias = self.relative_attention_bias(position_bias).transpose(2, 0, 1)[None]
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(
-                query_states,
-                key_states,
-                value_states,
-                scale=1.0,
-                mask=mx.where(mask, position_bias, mx.finfo(mx.float32).min),
-            )
-            .transpose(0, 2, 1, 3)
-            .reshape(B, L, -1)
-        )
+        attn_output = mx.fast.scaled_dot_product_attention(
+            query_states,
+            key_states,
+            value_states,
+            scale=1.0,
+            mask=mx.where(mask, position_bias, mx.finfo(mx.float32).min),
+        ).transpose(0, 2, 1, 3).reshape(B, L, -1)
         o = self.o(attn_output)
         return position_bias, o
 
@@ -163,24 +152,18 @@ class T5Attention4(nn.Module):
 
     def __call__(self, hidden_states, key_value_states):
         B = hidden_states.shape[0]
-        query_states = (
-            self.q(hidden_states).reshape(B, hidden_states.shape[1], -1, 8).transpose(0, 2, 1, 3)
-        )
-        key_states = (
-            self.k(key_value_states)
-            .reshape(B, key_value_states.shape[1], -1, 8)
-            .transpose(0, 2, 1, 3)
-        )
-        value_states = (
-            self.v(key_value_states)
-            .reshape(B, key_value_states.shape[1], -1, 8)
-            .transpose(0, 2, 1, 3)
-        )
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(query_states, key_states, value_states, scale=1.0)
-            .transpose(0, 2, 1, 3)
-            .reshape(B, hidden_states.shape[1], -1)
-        )
+        query_states = self.q(hidden_states).reshape(
+            B, hidden_states.shape[1], -1, 8
+        ).transpose(0, 2, 1, 3)
+        key_states = self.k(key_value_states).reshape(
+            B, key_value_states.shape[1], -1, 8
+        ).transpose(0, 2, 1, 3)
+        value_states = self.v(key_value_states).reshape(
+            B, key_value_states.shape[1], -1, 8
+        ).transpose(0, 2, 1, 3)
+        attn_output = mx.fast.scaled_dot_product_attention(
+            query_states, key_states, value_states, scale=1.0
+        ).transpose(0, 2, 1, 3).reshape(B, hidden_states.shape[1], -1)
         return self.o(attn_output)
 
 
@@ -329,8 +312,9 @@ class T5Stack2(nn.Module):
     def __call__(self, input_ids, weight, encoder_hidden_states):
         L = input_ids.shape[1]
         attention_mask = mx.broadcast_to(
-            mx.arange(L, dtype=mx.int64)[None, None, None]
-            <= mx.arange(L, dtype=mx.int64)[None, None, :, None],
+            mx.arange(L, dtype=mx.int64)[None, None, None] <= mx.arange(L, dtype=mx.int64)[
+                None, None, :, None
+            ],
             (input_ids.shape[0], 1, L, L),
         )
         position_bias, hidden_states = self.block[0](

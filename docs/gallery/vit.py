@@ -10,12 +10,9 @@ class ViTPatchEmbeddings(nn.Module):
         self.projection = nn.Conv2d(3, 32, (8, 8), stride=(8, 8))
 
     def __call__(self, pixel_values):
-        return (
-            self.projection(pixel_values.transpose(0, 2, 3, 1))
-            .transpose(0, 3, 1, 2)
-            .flatten(2, -1)
-            .transpose(0, 2, 1)
-        )
+        return self.projection(
+            pixel_values.transpose(0, 2, 3, 1)
+        ).transpose(0, 3, 1, 2).flatten(2, -1).transpose(0, 2, 1)
 
 
 class ViTAttention(nn.Module):
@@ -30,17 +27,14 @@ class ViTAttention(nn.Module):
         query_states = self.q_proj(hidden_states).reshape(1, 17, -1, 8).transpose(0, 2, 1, 3)
         key_states = self.k_proj(hidden_states).reshape(1, 17, -1, 8).transpose(0, 2, 1, 3)
         value_states = self.v_proj(hidden_states).reshape(1, 17, -1, 8).transpose(0, 2, 1, 3)
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(
-                query_states, key_states, value_states, scale=0.3535533905932738
-            )
-            .transpose(0, 2, 1, 3)
-            .reshape(1, 17, -1)
-        )
+        attn_output = mx.fast.scaled_dot_product_attention(
+            query_states, key_states, value_states, scale=0.3535533905932738
+        ).transpose(0, 2, 1, 3).reshape(1, 17, -1)
         return self.o_proj(attn_output)
 
 
 class GELUActivation(nn.Module):
+
     def __call__(self, input):
         return nn.gelu(input)
 
@@ -64,10 +58,9 @@ class ViTEmbeddings(nn.Module):
         self.position_embeddings = mx.zeros((1, 17, 32))
 
     def __call__(self, pixel_values):
-        embeddings = (
-            mx.concatenate([self.cls_token, self.patch_embeddings(pixel_values)], axis=1)
-            + self.position_embeddings
-        )
+        embeddings = mx.concatenate(
+            [self.cls_token, self.patch_embeddings(pixel_values)], axis=1
+        ) + self.position_embeddings
         return self.dropout(embeddings)
 
 

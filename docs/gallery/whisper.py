@@ -2,7 +2,6 @@
 
 import mlx.core as mx
 import mlx.nn as nn
-
 from torch2mlx import kit
 
 
@@ -16,19 +15,18 @@ class WhisperAttention(nn.Module):
 
     def __call__(self, hidden_states):
         query_states = (
-            (self.q_proj(hidden_states) * 0.25).reshape(1, 1500, -1, 16).transpose(0, 2, 1, 3)
-        )
+            self.q_proj(hidden_states) * 0.25
+        ).reshape(1, 1500, -1, 16).transpose(0, 2, 1, 3)
         key_states = self.k_proj(hidden_states).reshape(1, -1, 2, 16).transpose(0, 2, 1, 3)
         value_states = self.v_proj(hidden_states).reshape(1, -1, 2, 16).transpose(0, 2, 1, 3)
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(query_states, key_states, value_states, scale=1.0)
-            .transpose(0, 2, 1, 3)
-            .reshape(1, 1500, -1)
-        )
+        attn_output = mx.fast.scaled_dot_product_attention(
+            query_states, key_states, value_states, scale=1.0
+        ).transpose(0, 2, 1, 3).reshape(1, 1500, -1)
         return self.out_proj(attn_output)
 
 
 class GELUActivation(nn.Module):
+
     def __call__(self, input):
         return nn.gelu(input)
 
@@ -52,19 +50,13 @@ class WhisperAttention2(nn.Module):
 
     def __call__(self, hidden_states):
         query_states = (
-            (self.q_proj(hidden_states) * 0.3535533905932738)
-            .reshape(1, hidden_states.shape[1], -1, 8)
-            .transpose(0, 2, 1, 3)
-        )
+            self.q_proj(hidden_states) * 0.3535533905932738
+        ).reshape(1, hidden_states.shape[1], -1, 8).transpose(0, 2, 1, 3)
         key_states = self.k_proj(hidden_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
         value_states = self.v_proj(hidden_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(
-                query_states, key_states, value_states, scale=1.0, mask="causal"
-            )
-            .transpose(0, 2, 1, 3)
-            .reshape(1, hidden_states.shape[1], -1)
-        )
+        attn_output = mx.fast.scaled_dot_product_attention(
+            query_states, key_states, value_states, scale=1.0, mask="causal"
+        ).transpose(0, 2, 1, 3).reshape(1, hidden_states.shape[1], -1)
         return self.out_proj(attn_output)
 
 
@@ -78,17 +70,13 @@ class WhisperAttention3(nn.Module):
 
     def __call__(self, hidden_states, key_value_states):
         query_states = (
-            (self.q_proj(hidden_states) * 0.3535533905932738)
-            .reshape(1, hidden_states.shape[1], -1, 8)
-            .transpose(0, 2, 1, 3)
-        )
+            self.q_proj(hidden_states) * 0.3535533905932738
+        ).reshape(1, hidden_states.shape[1], -1, 8).transpose(0, 2, 1, 3)
         key_states = self.k_proj(key_value_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
         value_states = self.v_proj(key_value_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
-        attn_output = (
-            mx.fast.scaled_dot_product_attention(query_states, key_states, value_states, scale=1.0)
-            .transpose(0, 2, 1, 3)
-            .reshape(1, hidden_states.shape[1], -1)
-        )
+        attn_output = mx.fast.scaled_dot_product_attention(
+            query_states, key_states, value_states, scale=1.0
+        ).transpose(0, 2, 1, 3).reshape(1, hidden_states.shape[1], -1)
         return self.out_proj(attn_output)
 
 

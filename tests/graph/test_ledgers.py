@@ -102,3 +102,24 @@ def test_the_gallery_is_what_translate_prints():
         model, args, kwargs = MODELS[name]()
         text = (GALLERY / f"{name}.py").read_text()
         assert translate(model, args, kwargs).source == text, "run: python -m tools.make_gallery"
+
+
+@pytest.mark.parametrize("name", ("bert", "llama", "t5"))
+def test_padding_masks_and_other_sizes(name):
+    need("transformers")
+    import torch
+
+    from tests.zoo.build import working
+    from torch2mlx import translate, verify
+
+    model, given = working(name)
+    mask = torch.ones_like(given["input_ids"])
+    mask[1, 6:] = 0
+    translation = translate(model, (), {**given, "attention_mask": mask})
+    ids = torch.randint(3, 100, (3, 12), generator=torch.Generator().manual_seed(2))
+    mask = (torch.arange(12) < torch.tensor([[9], [12], [4]])).long()
+    other = {**given, "input_ids": ids, "attention_mask": mask}
+    if "decoder_input_ids" in given:
+        other["decoder_input_ids"] = ids[:, :7]
+    found = verify(model, translation, (), other)
+    assert found.ok, str(found)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
 import tempfile
@@ -161,7 +162,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         ]
         if isinstance(figures[1], float):
             figures[1] = f"{figures[1]:.0e}"
-        cells = [f"`{row['name']}`", *map(str, figures), row["note"].replace("|", "/")]
+        note = re.sub(r" at 0x\w+| \(?/[^ )]+\)?", "", row["note"])[:100].replace("|", "/")
+        cells = [f"`{row['name']}`", *map(str, figures), note]
         lines.append(f"| {' | '.join(cells)} |\n")
     return "".join(lines)
 

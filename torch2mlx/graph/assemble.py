@@ -134,7 +134,7 @@ class Assembly:
         height = max(inner, default=-1) + 1
         if (
             path
-            and self._tree.kind(path) in ("list", "dict", "sequential")
+            and self._tree.kind(path) in ("list", "dict", "sequential", "parameters")
             and not self._methods.get(path)
         ):
             return height - 1
@@ -228,6 +228,8 @@ class Assembly:
         children = self._tree.children(path)
         items = {name: self._make(child) for name, child in children.items()}
         kind = self._tree.kind(path)
+        if kind == "parameters":
+            return listed([made for _, made in self._paths.tensors(self._tree.owner(path))])
         if kind == "dict":
             return dictionary({k: v for k, v in items.items() if v is not None})
         made = [item or identity() for item in items.values()]

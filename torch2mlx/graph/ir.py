@@ -150,6 +150,8 @@ def function_of(op: str) -> Callable[..., Any]:
     if group == "attribute":
         return lambda x: getattr(x, name)
     if group == "builtin":
+        if name == "choose":
+            return lambda condition, one, other: one if condition else other
         return {"int": int, "float": float, "max": max, "min": min, "round": round}[name]
     roots = {"mx": "mlx.core", "nn": "mlx.nn", "kit": "torch2mlx.kit", "operator": "operator"}
     found: Any = importlib.import_module({**roots, "math": "math"}[group])

@@ -30,7 +30,12 @@ _PLACEMENT = ("device", "layout", "pin_memory", "non_blocking", "memory_format",
 #: What a call of MLX with arguments that it does not take may raise.
 _FAILURES = (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, SystemError)
 _FAILURES += (ZeroDivisionError, OverflowError)
-_NUMBERS = {"sym_max": "builtin.max", "sym_min": "builtin.min", "sym_float": "builtin.float"}
+_NUMBERS = {
+    "sym_ite": "builtin.choose",
+    "sym_max": "builtin.max",
+    "sym_min": "builtin.min",
+    "sym_float": "builtin.float",
+}
 
 
 class Lowering:

@@ -54,6 +54,8 @@ class Paths:
             kind, owner = self._tree.kind(path), self._tree.owner(path)
             if kind in ("sequential", "numbered"):
                 owner = ".".join(p for p in (owner, "layers") if p)
+            if kind == "parameters":
+                found[owner] = len(self._tree.modules[path])
             if kind in ("list", "sequential", "numbered"):
                 children = self._tree.children(path)
                 found[owner] = len(children) if kind == "list" else sum("." in c for c in children)

@@ -66,6 +66,9 @@ class Renderer:
         if node.op in PREFIX:
             sign, level = PREFIX[node.op]
             return f"{sign}{self.argument(node.args[0], level)}", level
+        if node.op == "builtin.choose":
+            condition, one, other = (self.argument(value, 1) for value in node.args)
+            return f"{one} if {condition} else {other}", 0
         special = getattr(self, f"_{node.op}", None)
         if special is not None:
             return special(node), ATOM

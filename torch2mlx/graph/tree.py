@@ -62,6 +62,8 @@ class Tree:
             return "list"
         if isinstance(module, nn.ModuleDict):
             return "dict"
+        if isinstance(module, nn.ParameterList):
+            return "parameters"
         if (
             any(name.isdigit() for name in module._modules)
             and type(module).forward is not nn.Sequential.forward
