@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tests.simple_ops import difference
+from tools.make_operators import entries as ledger
 from torch2mlx import _core, registry
 from torch2mlx.op_mapping import Op, known_ops
 from torch2mlx.types import ModuleRecord
@@ -22,8 +23,9 @@ OPERATORS_HEAD = """# torch functions and methods in MLX
 
 Every row of `torch2mlx.op_mapping`; a method is the function of its name. `run by`: where values
 were compared with torch's: a row of the [guide](mapping-guide.md), a call with equal arguments,
-the grid of [layers](support-matrix.md), the tests of the kit; a dash: both names exist, which a
-test checks, and no more is claimed.
+the grid of [layers](support-matrix.md), the tests of the kit, torch's own samples of the operator
+through translate (how many dtypes, the largest difference); a dash: both names exist, which a test
+checks, and no more is claimed.
 
 | torch | MLX | status | mind | run by |
 | --- | --- | --- | --- | --- |
@@ -118,7 +120,21 @@ def _evidence(op: Op) -> str:
         text = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
         if op.status == "kit" and re.search(rf"\b{name}\b", text):
             return evidence
-    return "-"
+    return ""
+
+
+def _measured(op: Op) -> str:
+    """All that was run of a row."""
+    return ", ".join(part for part in (_evidence(op), _ledger(op)) if part) or "-"
+
+
+def _ledger(op: Op) -> str:
+    """What torch's samples of the operator of that name found, through translate."""
+    name = op.torch.removeprefix("torch.").removeprefix("Tensor.")
+    entry = {e.name: e for e in ledger()}.get(name)
+    if entry is None or entry.status != "pass":
+        return ""
+    return f"[samples](operators.md): {len(entry.passed)} dtypes, {entry.largest:.0e}"
 
 
 def operators_page() -> str:
@@ -126,7 +142,7 @@ def operators_page() -> str:
     shown = {"direct": "MLX", "kit": "kit", "data_dependent": "reads a count", "none": "missing"}
     rows = [
         f"| `{op.torch}` | {f'`{op.mlx}`' if op.mlx else ''} | {shown[op.status]} | {op.note} | "
-        f"{_evidence(op)} |"
+        f"{_measured(op)} |"
         for op in known_ops()
     ]
     return OPERATORS_HEAD + "\n".join(rows) + "\n"

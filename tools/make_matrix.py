@@ -22,6 +22,7 @@ Written by `python -m tools.make_matrix` from the grid in `tests/twins`, which r
 torch.nn with combinations of its options in both frameworks. Differences are largest over all
 cases and both modes, over max(1, largest value); float32 on the CPU. `half`: float16 and bfloat16
 outputs; a dash where torch has no kernel. `channels_last`: the twin takes (N, *spatial, C).
+Functions and operators, with their own figures: [operators.md](operators.md).
 
 | torch.nn | MLX | layout | cases | forward | gradient | half |
 | --- | --- | --- | --- | --- | --- | --- |
