@@ -170,7 +170,8 @@ def _torch_calls(model: Any) -> Iterator[list[tuple[str, list[Any]]]]:
 
     def hook(path: str) -> Any:
         def note(module: Any, args: Any, result: Any) -> None:
-            calls.append((path, [numpy_of(leaf).copy() for _, leaf in arrays_of(result)]))
+            plain = [leaf for _, leaf in arrays_of(result) if not leaf.is_nested]
+            calls.append((path, [numpy_of(leaf).copy() for leaf in plain]))
 
         return note
 

@@ -161,6 +161,23 @@ class UNet(nn.Module):
         return self.out(F.silu(self.norm(x)))
 
 
+class Attending(nn.Module):
+    """torch's own attention with options, a counter of calls, a dictionary of layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+        self.parts = nn.ModuleDict({"one": nn.Linear(16, 16), "two": nn.Linear(16, 16)})
+        self.queries = nn.Parameter(torch.randn(1, 3, 16))
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        queries = self.parts["one"](self.queries.expand(x.shape[0], -1, -1))
+        found, weights = self.attention(queries, x, x, average_attn_weights=False)
+        return {"found": self.parts["two"](found), "weights": weights, "calls": self.calls}
+
+
 def small_models():
     """name -> (model, arguments)."""
     torch.manual_seed(0)
@@ -172,5 +189,6 @@ def small_models():
         "decoder": (Decoder(), (ids,)),
         "writer": (Writer(), (torch.randn(3, 4),)),
         "holder": (Holder(), (torch.randn(4, 5),)),
+        "attending": (Attending(), (torch.randn(2, 7, 16),)),
         "unet": (UNet(), (torch.randn(2, 3, 16, 16), torch.tensor([3, 40]))),
     }

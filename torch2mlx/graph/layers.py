@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -118,7 +119,7 @@ class Layers:
         if not set(stock.call.results) <= names:  # torch.export renamed them
             exits = [n.name for n in stock.nodes if not any(u.name in names for u in n.users)]
             if len(exits) == len(stock.call.results):
-                stock.call = Call(stock.call.arguments, tuple(exits))
+                stock.call = Call(stock.call.arguments, tuple(exits), stock.call.options)
         given = (v if isinstance(v, tuple) else (v,) for v in stock.call.arguments.values())
         entering = {self._lowering.alias(name) for names in given for name in names}
         for node in stock.nodes:
@@ -195,7 +196,8 @@ class Layers:
         if len(given) == 1:
             args, kwargs = tuple(given.values()), {}
         else:
-            args, kwargs = (), given
+            args, kwargs = tuple(given.values())[:1], dict(list(given.items())[1:])
+        kwargs = {**kwargs, **_options(module, stock.call.options)}
         plain = {name: replace(x, lambda n: n.value) for name, x in kwargs.items()}
         value = module(*(x.value for x in args), **plain)
         alike = stock.twin.layout == "same" and _alike(stock.twin)
@@ -224,6 +226,16 @@ class Layers:
             self._made[path] = layer_of(self._modules[path], path)
             self._made[path].train(self._modules[path].training)
         return self._made[path]
+
+
+def _options(module: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that were no tensors, where the layer takes them and they are not its defaults."""
+    known = inspect.signature(type(module).__call__).parameters
+    return {
+        name: value
+        for name, value in given.items()
+        if name in known and known[name].default != value
+    }
 
 
 def _alike(twin: Twin) -> bool:

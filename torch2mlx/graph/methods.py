@@ -202,10 +202,11 @@ class Body:
         return taken
 
     def _statement(self, node: Node, ends: list[Node]) -> None:
-        text, _ = self._renderer.expression(node)
         if node.op == "update":
-            self._lines.append(text)
+            target = self._around.reference(Node("param", (node.args[0],)))
+            self._lines.append(f"{target} = {self._renderer.argument(node.args[1])}")
             return
+        text, _ = self._renderer.expression(node)
         self._free(ends)
         parts = self._parts(node)
         if parts:

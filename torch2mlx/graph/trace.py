@@ -24,6 +24,7 @@ class Call:
 
     arguments: Mapping[str, Any]
     results: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)  # arguments that were no tensors
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,11 @@ class _Recorder:
     def after(self, path: str) -> Any:
         def hook(module: Any, args: Any, result: Any) -> None:
             arguments = self.pending[path].pop() if self.pending.get(path) else {}
+            options = arguments.pop("", {})
             names = [_node_name(leaf) for leaf in _tensors(result)]
             known = tuple(name for name in names if name is not None)
             results = known if len(known) == len(names) else ()
-            self.calls.setdefault(path, []).append(Call(arguments, results))
+            self.calls.setdefault(path, []).append(Call(arguments, results, options))
 
         return hook
 
@@ -88,7 +90,8 @@ def _arguments(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
             node = _node_name(leaf) if isinstance(leaf, torch.Tensor) else None
             if node is not None:
                 found[str(key)] = node
-    return found
+    plain = {n: v for n, v in bound.items() if isinstance(v, (bool, int, float, str))}
+    return {**found, "": plain}
 
 
 def _node_name(tensor: Any) -> str | None:
