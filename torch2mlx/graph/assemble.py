@@ -24,8 +24,9 @@ class Assembly:
 
     def __init__(self, program: Program, traced: Traced, stored: Stored, tree: Tree) -> None:
         self._program, self._traced, self._stored, self._tree = program, traced, stored, tree
-        self._paths = Paths(tree, stored)
         self.region = nested(program, tree.owner)
+        written = {region.module for region in self.region.regions()} - {""}
+        self._paths = Paths(tree, stored, written)
         self._method_names: dict[Region, str] = {}
         self._arguments: dict[Region, tuple[str, ...]] = {}
         self._methods: dict[str, list[tuple[str, Method]]] = {}
@@ -210,6 +211,7 @@ class Assembly:
         if numbered:
             items = [self._make(child) or identity() for child in numbered]
             attributes.insert(0, ("layers", listed(items)))
+        attributes += self._paths.loose(self._tree.owner(path))
         attributes += self._paths.tensors(self._tree.owner(path))
         kind = type(self._tree.modules[path]).__name__ if path else type(self._tree.model).__name__
         buffers = self._paths.buffers(path)

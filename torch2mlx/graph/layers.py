@@ -55,6 +55,7 @@ class Stock:
     frames: tuple[Frame, ...]
     nodes: list[Any] = field(default_factory=list)
     writes: list[Any] = field(default_factory=list)
+    sizes: list[Any] = field(default_factory=list)  # that others use too
     done: bool = False
 
 
@@ -128,18 +129,20 @@ class Layers:
                 stock.writes.append(written)
             for source in node.all_input_nodes:
                 inside = source.name in names or source.op in ("placeholder", "get_attr")
-                inside |= not hasattr(source.meta.get("val"), "dtype")  # a size
+                inside |= not _is_array(source)  # a size
                 if not inside and source.name not in entering:
                     return False
             leaves = any(user.name not in names for user in node.users)
             if leaves and node.name not in stock.call.results:
-                return False
+                if _is_array(node) or any(_is_array(n) for n in node.all_input_nodes):
+                    return False
+                stock.sizes.append(node)  # torch.export computes a length once for all layers
         return all(name in names for name in stock.call.results)
 
     def absorbs(self, node: Any) -> bool:
         """Whether a node is part of a stock layer's call, which is lowered when first met."""
         stock = self._by_node.get(node)
-        if stock is None:
+        if stock is None or node in stock.sizes:
             return False
         if not stock.done:
             stock.done = True
@@ -226,6 +229,10 @@ class Layers:
             self._made[path] = layer_of(self._modules[path], path)
             self._made[path].train(self._modules[path].training)
         return self._made[path]
+
+
+def _is_array(node: Any) -> bool:
+    return hasattr(node.meta.get("val"), "dtype")
 
 
 def _options(module: Any, given: Mapping[str, Any]) -> dict[str, Any]:

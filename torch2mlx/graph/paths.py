@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from torch2mlx.graph.classes import Construct
 from torch2mlx.graph.ir import Node, Symbol
 from torch2mlx.graph.regions import Region
+from torch2mlx.graph.stocked import dictionary
 from torch2mlx.graph.stored import Stored, inline
 from torch2mlx.graph.tree import Tree
 
@@ -25,13 +27,15 @@ def _own_names() -> frozenset[str]:
 class Paths:
     """Texts for stored nodes, relative to the module whose method reads them."""
 
-    def __init__(self, tree: Tree, stored: Stored) -> None:
+    def __init__(self, tree: Tree, stored: Stored, written: Collection[str] = ()) -> None:
+        self._written = {tree.owner(path) for path in written}  # modules that get their own class
         self._tree, self._stored = tree, stored
         self._reserved = _own_names()
         ties = stored.plan.ties
         self.keys = {key: v for key, v in stored.shapes.items() if key not in ties}
         self.large = [k for k, value in stored.constants.items() if not inline(value)]
         self._lists, self._dicts = self._list_owners(), self._dict_owners()
+        self._dicts |= {prefix for owner in self._written for prefix in self._loose(owner)}
         self._buffers = {name for name, _ in tree.model.named_buffers()}
 
     def lengths(self, owner: str) -> dict[str, int]:
@@ -60,6 +64,25 @@ class Paths:
                 children = self._tree.children(path)
                 found[owner] = len(children) if kind == "list" else sum("." in c for c in children)
         return found
+
+    def _loose(self, owner: str) -> dict[str, list[str]]:
+        """Names under a module that are no module of torch's -> the keys below them."""
+        known = {self._tree.owner(path) for path in self._tree.modules}
+        found: dict[str, list[str]] = {}
+        for key in self.keys:
+            if key.startswith(f"{owner}.") and key.rpartition(".")[0] != owner:
+                prefix = f"{owner}.{key[len(owner) + 1 :].partition('.')[0]}"
+                if not any(k == prefix or k.startswith(f"{prefix}.") for k in known):
+                    found.setdefault(prefix, []).append(key)
+        return found
+
+    def loose(self, owner: str) -> list[tuple[str, Construct]]:
+        """Those names, each with a dict of its tensors."""
+        made = []
+        for prefix, keys in self._loose(owner).items() if owner in self._written else ():
+            items = {key[len(prefix) + 1 :]: _zeros(*self.keys[key]) for key in keys}
+            made.append((prefix.rpartition(".")[2], dictionary(items)))
+        return made
 
     def of(self, node: Node, region: Region) -> str:
         """A stored tensor, a constant or a module, as text in a region's method."""
