@@ -22,7 +22,7 @@ OPS = (
     "identity",
 )
 OPS += ("joining", "linear", "losses", "norms", "random", "recurrent", "shapes", "sorting")
-TIDY = ("causal", "dead", "fast", "gradients", "layout", "noops", "rotary")
+TIDY = ("causal", "dead", "fast", "gradients", "layout", "noops", "rotary", "sink")
 
 #: Each layer may import from itself and from those after it.
 LAYERS = (
@@ -34,12 +34,16 @@ LAYERS = (
     ("converter", "inspector", "progress", "analyzer", "translator", "verifier"),
     ("graph.emit",),
     ("graph.assemble", "graph.wrap"),
-    ("graph.lower", "graph.tidy.__init__", "graph.stocked"),
+    ("graph.lower", "graph.tidy.__init__"),
     ("graph.lowering", "graph.sources"),
     tuple(f"graph.tidy.{n}" for n in TIDY),
     ("graph.tidy.rewrite", "graph.tidy.shapes_only", "graph.higher_order", "graph.program"),
+    ("graph.custom",),
+    ("graph.functions",),
+    ("graph.autocast",),
     ("graph.schemas", "graph.__init__"),
     ("graph.ops.__init__", "graph.paths", "graph.loops"),
+    ("graph.stocked",),
     ("graph.classes",),
     ("graph.methods",),
     ("graph.turns", "graph.naming"),
@@ -53,7 +57,7 @@ LAYERS = (
     ("graph.layers", "graph.stored"),
     ("graph.tree", "graph.storage", "graph.names"),
     ("graph.trace", "graph.builder"),
-    ("graph.places",),
+    ("graph.places", "graph.applied"),
     ("graph.ir",),
     ("builder",),
     ("analysis.records",),

@@ -72,6 +72,7 @@ def _in_torch(model: Any, given: dict[str, Any]) -> tuple[int, Any, Any]:
     wanted = copy.deepcopy(model)
     for mine, theirs in zip(wanted.parameters(), model.parameters(), strict=True):
         mine.data = torch.zeros_like(theirs) if theirs.grad is None else theirs.grad.clone()
+        mine.requires_grad_(theirs.requires_grad)
     model.zero_grad()
     return place, weights, wanted
 

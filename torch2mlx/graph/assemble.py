@@ -15,7 +15,7 @@ from torch2mlx.graph.stocked import called, dictionary, identity, listed, needed
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.trace import Traced, placeholder_names
 from torch2mlx.graph.tree import Tree
-from torch2mlx.graph.turns import turns_of
+from torch2mlx.graph.turns import Turns, turns_of
 from torch2mlx.twins import Twin
 
 
@@ -38,6 +38,16 @@ class Assembly:
             self._method(region)
         for level in self._levels():
             self._file(level)
+        self.functions = [(f.name, self._function(f.program)) for f in program.functions]
+
+    def _function(self, program: Program) -> Method:
+        """The statements of a function of the file."""
+        region = nested(program, lambda path: path)
+        region.inputs = [i.node for i in program.inputs if i.node is not None]
+        names = {i.node: str(i.path[0]) for i in program.inputs if i.node is not None}
+        reference = lambda n: self._paths.of(n, region)  # noqa: E731
+        body = Body(region, Surroundings(names, reference, self._callee, Turns({}, {})))
+        return body.write(lambda show: structure(program.outputs, show))
 
     @property
     def root(self) -> ClassText:

@@ -20,6 +20,7 @@ class Builder:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.functions: list[Any] = []  # of the file, in the order they are defined
         self.scope: tuple[Frame, ...] = ()
         self.name = ""
         self.line = ""

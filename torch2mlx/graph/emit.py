@@ -32,7 +32,8 @@ UNFREEZE = """
 
 def emit(assembly: Assembly, program: Program, heading: str, training: bool, stored: bool) -> str:
     """The source of the file."""
-    classes = [_class(text, assembly) for text in assembly.table.order]
+    classes = [_function(name, body) for name, body in assembly.functions]
+    classes += [_class(text, assembly) for text in assembly.table.order]
     load = LOAD.format(
         name=assembly.root.name, training=training, constants=CONSTANTS if stored else ""
     )
@@ -57,6 +58,13 @@ def _class(text: ClassText, assembly: Assembly) -> str:
         names = ", ".join(f'"{name}"' for name in instance.buffers)
         source = source.rstrip("\n") + "\n" + UNFREEZE.format(names=names)
     return source
+
+
+def _function(name: str, body: Method) -> str:
+    lines = wrapped(f"def {name}({', '.join(body.arguments)}):", 0)
+    for line in (*body.lines, f"return {body.result}"):
+        lines += wrapped(line, 4)
+    return "\n".join(lines) + "\n"
 
 
 def _init(text: ClassText, assembly: Assembly) -> list[str]:

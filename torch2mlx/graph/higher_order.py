@@ -1,12 +1,15 @@
-"""Operators that run a graph of their own: regions without gradients, autocast, checkpoints,
-cond."""
+"""Operators that run a graph of their own: regions without gradients, autocast, checkpoints, and
+control flow."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from torch2mlx.graph import functions
 from torch2mlx.graph.builder import Refuse
-from torch2mlx.graph.ir import Node
+from torch2mlx.graph.functions import Function
+from torch2mlx.graph.ir import Node, Program, operands
 
 
 def lower(lowering: Any, node: Any, name: str) -> None:
@@ -25,7 +28,8 @@ def _inline(lowering: Any, node: Any, graph_module: Any, operands: Any) -> tuple
         lowering.storage.set(place, value)
         if hasattr(operand, "users") and lowering.layers.mutating and isinstance(value, Node):
             lowering.same(place, operand)
-    lowering.layers.find(graph_module.graph)
+    if not lowering.autocast:  # a stock layer would compute in its weights' dtype
+        lowering.layers.find(graph_module.graph)
     return lowering.run(graph_module.graph, graph_module)
 
 
@@ -51,12 +55,14 @@ def _stopped(lowering: Any, value: Any) -> Any:
 
 
 def _autocast(lowering: Any, node: Any) -> None:
+    """A region with or without autocast; each operator's result tells which dtype torch chose."""
     submodule, *operands = node.args[4:]
     graph_module = lowering.value(submodule)
-    enabled = node.args[2]
-    if enabled:
-        raise Refuse("autocast that is switched on: dtypes would be torch's choice")
-    lowering.storage.set(node, _inline(lowering, node, graph_module, operands))
+    before, lowering.autocast = lowering.autocast, bool(node.args[2])
+    try:
+        lowering.storage.set(node, _inline(lowering, node, graph_module, operands))
+    finally:
+        lowering.autocast = before
 
 
 def _checkpoint(lowering: Any, node: Any) -> None:
@@ -64,9 +70,95 @@ def _checkpoint(lowering: Any, node: Any) -> None:
     lowering.storage.set(node, _inline(lowering, node, lowering.value(submodule), operands))
 
 
+def _used(made: Sequence[Function], operands: Sequence[Any]) -> list[Any]:
+    """Operands that some of the functions read; the others' arguments go."""
+    kept = []
+    arrays = [i for i, value in enumerate(operands) if isinstance(value, Node) and value.is_array]
+    for place, i in enumerate(arrays):
+        if any(_reads(f.program, place) for f in made):
+            kept.append((place, operands[i]))
+    places = {place for place, _ in kept}
+    for function in made:
+        _keep(function, places, len(arrays))
+    return [value for _, value in kept]
+
+
+def _reads(program: Program, place: int) -> bool:
+    wanted = program.inputs[place].node
+    read = any(wanted is n for node in program.nodes for n in operands(node))
+    return read or any(wanted is out for out in program.outputs)
+
+
+def _keep(function: Function, places: set[int], count: int) -> None:
+    inputs = function.program.inputs
+    kept = tuple(v for i, v in enumerate(inputs) if i in places or i >= count)
+    object.__setattr__(function.program, "inputs", kept)
+
+
+def _define_all(lowering: Any, parts: Sequence[tuple[str, Any]], values: Any) -> list[Function]:
+    """Functions of one call; none may take stored tensors of its own beside another."""
+    made = []
+    for name, submodule in parts:
+        function, stored = functions.define(lowering, name, lowering.value(submodule), values)
+        if stored:
+            raise Refuse("a nested graph with large constants of its own")
+        made.append(function)
+    return made
+
+
+def _cond(lowering: Any, node: Any) -> None:
+    predicate, true, false, operands = node.args
+    values = [lowering.value(v) for v in operands]
+    made = _define_all(lowering, [("when_true", true), ("when_false", false)], values)
+    used = _used(made, values)
+    truth = lowering.value(predicate)
+    functions.call(
+        lowering, node, "kit.control.cond", truth, made[0].symbol, made[1].symbol, tuple(used)
+    )
+
+
+def _while_loop(lowering: Any, node: Any) -> None:
+    condition, body, carried, extra = node.args
+    start, more = ([lowering.value(v) for v in part] for part in (carried, extra))
+    parts = [("loop_condition", condition), ("loop_body", body)]
+    made = _define_all(lowering, parts, [*start, *more])
+    symbols = (made[0].symbol, made[1].symbol)
+    functions.call(
+        lowering, node, "kit.control.while_loop", *symbols, tuple(start), *_rest(tuple(more))
+    )
+
+
+def _rest(extra: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (extra,) if extra else ()
+
+
+def _turns(op: str, name: str, carries: bool) -> Any:
+    """A lowering of what applies a graph to each item of its operands' first axis."""
+
+    def rule(lowering: Any, node: Any) -> None:
+        submodule, *groups = node.args
+        values = [[lowering.value(v) for v in group] for group in groups]
+        start = values.pop(0) if carries else []
+        items, extra = values
+        b = lowering.builder
+        firsts = [b.index(x, 0) for x in items]
+        del b.nodes[len(b.nodes) - len(firsts) :]  # examples for the body only
+        given = [*start, *(firsts * 2 if op.endswith("associative_scan") else firsts), *extra]
+        (made,) = _define_all(lowering, [(name, submodule)], given)
+        groups = ([tuple(start)] if carries else []) + [tuple(items)]
+        functions.call(lowering, node, op, made.symbol, *groups, *_rest(tuple(extra)))
+
+    return rule
+
+
 _RULES = {
     "wrap_with_set_grad_enabled": _no_grad,
     "wrap_with_autocast": _autocast,
     "tag_activation_checkpoint": _checkpoint,
     "wrap_activation_checkpoint": _checkpoint,
+    "cond": _cond,
+    "while_loop": _while_loop,
+    "scan": _turns("kit.control.scan", "scan_step", carries=True),
+    "map_impl": _turns("kit.control.map_items", "map_item", carries=False),
+    "associative_scan": _turns("kit.control.associative_scan", "combine", carries=False),
 }

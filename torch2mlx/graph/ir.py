@@ -102,6 +102,7 @@ class Program:
     nodes: tuple[Node, ...]
     inputs: tuple[Input, ...]
     outputs: Any
+    functions: tuple[Any, ...] = ()
 
 
 def dtype_name(value: Any) -> str:

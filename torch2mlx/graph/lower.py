@@ -48,4 +48,5 @@ def lower(traced: Traced, stored: Stored) -> Program:
             updates.append((spec.target, state.storage.get(place)))
     for key, value in updates:
         state.stored.update(state.builder, key, value)
-    return Program(tuple(state.builder.nodes), inputs, structure(traced, results))
+    functions = tuple(state.builder.functions)
+    return Program(tuple(state.builder.nodes), inputs, structure(traced, results), functions)

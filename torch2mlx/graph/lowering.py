@@ -6,6 +6,8 @@ import math
 import operator
 from typing import Any
 
+from torch2mlx.graph import custom
+from torch2mlx.graph.autocast import autocast
 from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.ir import Node, learn
 from torch2mlx.graph.layers import Layers
@@ -51,7 +53,18 @@ class Lowering:
         #: graph nodes by name; of nested graphs with one name, the one lowered last
         self.named: dict[str, Any] = {n.name: n for n in traced.program.graph.nodes}
         self.refused: list[str] = []
+        self.autocast = False
+        self._taken: set[str] = set()
         self.placeholders = placeholder_names(traced)
+
+    def unique(self, name: str) -> str:
+        """A name for a function of the file."""
+        made, count = name, 1
+        while made in self._taken:
+            count += 1
+            made = f"{name}_{count}"
+        self._taken.add(made)
+        return made
 
     def alias(self, name: str) -> str:
         """The graph's name of a node that the recorder knew as `argN_1`, a placeholder."""
@@ -131,7 +144,9 @@ class Lowering:
 
     def _call(self, node: Any) -> None:
         target = node.target
-        if type(target).__name__ == "OpOverload":
+        if custom.is_custom(target):
+            custom.lower(self, node, self.traced.functions)
+        elif type(target).__name__ == "OpOverload":
             self._operator(node, target)
         elif type(target).__module__ == "torch._higher_order_ops" or hasattr(target, "namespace"):
             self._higher_order(node, target)
@@ -205,6 +220,8 @@ class Lowering:
                 f"no lowering; give one with @torch2mlx.lowers({name!r}), or change the model"
             )
         arguments = self._bound(node, target)
+        if self.autocast:
+            arguments = autocast(self.builder, node, arguments)
         b = self.builder
         b.training = self.traced.model.training
         b.dtype, b.shape = expected_of(node)

@@ -150,7 +150,10 @@ class Body:
             elif self._fits(item, node, sizes[node], node in named):
                 self._inlined.add(node)
         for whole, parts in self._unpacked.items():
-            if whole not in self._inside or len(parts) < len(whole.value):
+            alone = len(whole.value) == 1 and self._fits(whole, whole, sizes[whole], False)
+            if alone:
+                self._inlined.add(whole)
+            if whole not in self._inside or len(parts) < len(whole.value) or alone:
                 self._inlined.update(p for p in parts if self._reads.get(p, 0) <= 1)
             else:
                 self._inlined.discard(whole)

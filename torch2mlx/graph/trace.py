@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.errors import ExportError
+from torch2mlx.graph.applied import recorded
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Traced:
     examples: Mapping[tuple[Any, ...], Any]
     dynamic: bool
     notes: tuple[str, ...] = ()
+    functions: Mapping[str, Any] = field(default_factory=dict)  # autograd.Functions by operator
 
 
 @dataclass
@@ -49,12 +51,16 @@ class _Recorder:
 
     def before(self, path: str) -> Any:
         def hook(module: Any, args: Any, kwargs: Any) -> None:
+            if _in_branch():
+                return
             self.pending.setdefault(path, []).append(_arguments(module, args, kwargs))
 
         return hook
 
     def after(self, path: str) -> Any:
         def hook(module: Any, args: Any, result: Any) -> None:
+            if _in_branch():
+                return
             arguments = self.pending[path].pop() if self.pending.get(path) else {}
             options = arguments.pop("", {})
             names = [_node_name(leaf) for leaf in _tensors(result)]
@@ -63,6 +69,13 @@ class _Recorder:
             self.calls.setdefault(path, []).append(Call(arguments, results, options))
 
         return hook
+
+
+def _in_branch() -> bool:
+    """Whether dynamo traces a branch or the body of a loop, which may have no side effects."""
+    import torch
+
+    return bool(torch.compiler.is_dynamo_compiling())
 
 
 def _tensors(value: Any) -> list[Any]:
@@ -164,7 +177,7 @@ def trace(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: b
     said: list[str] = []
     ways = [(True, False)] if dynamic else []
     for free, strict in [*ways, (False, False), (False, True)]:
-        with _recording(model) as recorder:
+        with _recording(model) as recorder, recorded() as functions:
             try:
                 program = _export(model, args, kwargs, free, strict)
             except Exception as problem:  # torch.export raises what the model and it run into
@@ -172,7 +185,8 @@ def trace(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: b
                 continue
         calls = {} if strict else recorder.calls
         examples = _examples(model, args, kwargs)
-        return Traced(model, program, calls, tuple(examples), examples, free, tuple(said))
+        leaves, notes = tuple(examples), tuple(said)
+        return Traced(model, program, calls, leaves, examples, free, notes, functions)
     raise ExportError(
         f"torch.export cannot trace {type(model).__name__}; what it said, way by way:\n  "
         + "\n  ".join(said)

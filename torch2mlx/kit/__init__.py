@@ -6,6 +6,7 @@ They take torch's constructor arguments; spatial data is channels-last, as every
 from torch2mlx.kit import (
     activations,
     algebra,
+    control,
     conv,
     ctc,
     distance,
@@ -77,6 +78,7 @@ __all__ = [
     "TransformerEncoderLayer",
     "activations",
     "algebra",
+    "control",
     "conv",
     "ctc",
     "distance",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch2mlx.graph.ir import Program
@@ -22,12 +23,13 @@ AFTER += (with_index_stops, with_sunk)
 
 def tidy(program: Program, constants: Mapping[str, Any]) -> Program:
     """The program after all passes; `constants` has torch's tensors of constant nodes."""
+    functions = tuple(replace(f, program=tidy(f.program, constants)) for f in program.functions)
     for one in BEFORE:
         program = one(program)
     program = with_rope(program, constants)
     for one in AFTER:
         program = one(program)
-    return program
+    return replace(program, functions=functions)
 
 
 __all__ = ["tidy"]
