@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from torch2mlx import errors, registry
 from torch2mlx.analyzer import PortabilityReport, analyze
 from torch2mlx.converter import convert, load_converted, revert
+from torch2mlx.graph.empty import empty_weights
 from torch2mlx.graph.ops.registry import lowers
 from torch2mlx.inspector import inspect
 from torch2mlx.state_dict import flatten, nest
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "analyze",
     "convert",
+    "empty_weights",
     "errors",
     "flatten",
     "inspect",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import load as loading
+from torch2mlx.converter import convert
 from torch2mlx.errors import TranslationError
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.emit import emit
@@ -22,6 +23,7 @@ from torch2mlx.graph.stored import Stored, inline
 from torch2mlx.graph.tidy import tidy
 from torch2mlx.graph.trace import trace
 from torch2mlx.read.tensors import borrow
+from torch2mlx.types import Progress
 
 _SERIAL = iter(range(1 << 62))
 
@@ -63,10 +65,17 @@ class Translation:
         kept = {k: v for k, v in self._stored.constants.items() if not inline(v)}
         return {k: loading.mlx_array(borrow(k, v).load().dense()) for k, v in kept.items()}
 
-    def save(self, folder: str | Path) -> Path:
+    def save(
+        self, folder: str | Path, weights: Any = None, progress: Progress | None = None
+    ) -> Path:
         """Writes model.py, weights.safetensors, constants.safetensors (if any) and config.json.
 
-        Raises TranslationError for a folder named `mlx`: it would hide the real package.
+        `weights`: a checkpoint (any source of `convert`) to take the weights from, tensor by
+        tensor, instead of the model's: for a model on the meta device, larger than memory.
+        `progress` is called with (bytes done, bytes in all, tensor) while they are written.
+
+        Raises TranslationError for a folder named `mlx`: it would hide the real package;
+        StateDictMismatchError when the checkpoint is not the model's.
         """
         import mlx.core as mx
 
@@ -77,7 +86,11 @@ class Translation:
             )
         place.mkdir(parents=True, exist_ok=True)
         (place / "model.py").write_text(self.source)
-        mx.save_safetensors(str(place / "weights.safetensors"), self.weights)
+        target = place / "weights.safetensors"
+        if weights is None:
+            mx.save_safetensors(str(target), self.weights)
+        else:
+            convert(weights, target, module=self._stored.model, progress=progress)
         if self.constants:
             mx.save_safetensors(str(place / "constants.safetensors"), self.constants)
         config = {
@@ -123,6 +136,7 @@ def translate(
     traced = trace(model, tuple(args), dict(kwargs or {}), dynamic)
     stored = Stored(model)
     program = tidy(lower(traced, stored), stored.constants)
+    stored.keep_used(program)
     assembly = Assembly(program, traced, stored, stored.tree)
     kind = type(model)
     heading = f"{kind.__name__} in MLX, translated from {kind.__module__}."

@@ -10,8 +10,9 @@ class Conv1D(nn.Module):
         self.weight = mx.zeros((96, 32))
         self.bias = mx.zeros((96,))
 
-    def __call__(self, x, x_2):
-        return mx.addmm(self.bias, x.reshape(-1, 32), x_2).reshape(x.shape[0], x.shape[1], 96)
+    def __call__(self, x):
+        x_2 = mx.addmm(self.bias, x.reshape(-1, 32), self.weight.transpose(1, 0))
+        return x_2.reshape(x.shape[0], x.shape[1], 96)
 
 
 class Conv1D2(nn.Module):
@@ -20,8 +21,9 @@ class Conv1D2(nn.Module):
         self.weight = mx.zeros((32, 32))
         self.bias = mx.zeros((32,))
 
-    def __call__(self, x, x_2):
-        return mx.addmm(self.bias, x.reshape(-1, 32), x_2).reshape(x.shape[0], x.shape[1], 32)
+    def __call__(self, x):
+        x_2 = mx.addmm(self.bias, x.reshape(-1, 32), self.weight.transpose(1, 0))
+        return x_2.reshape(x.shape[0], x.shape[1], 32)
 
 
 class Conv1D3(nn.Module):
@@ -30,8 +32,9 @@ class Conv1D3(nn.Module):
         self.weight = mx.zeros((128, 32))
         self.bias = mx.zeros((128,))
 
-    def __call__(self, x, x_2):
-        return mx.addmm(self.bias, x.reshape(-1, 32), x_2).reshape(x.shape[0], x.shape[1], 128)
+    def __call__(self, x):
+        x_2 = mx.addmm(self.bias, x.reshape(-1, 32), self.weight.transpose(1, 0))
+        return x_2.reshape(x.shape[0], x.shape[1], 128)
 
 
 class Conv1D4(nn.Module):
@@ -40,8 +43,9 @@ class Conv1D4(nn.Module):
         self.weight = mx.zeros((32, 128))
         self.bias = mx.zeros((32,))
 
-    def __call__(self, x, x_2):
-        return mx.addmm(self.bias, x.reshape(-1, 128), x_2).reshape(x.shape[0], x.shape[1], 32)
+    def __call__(self, x):
+        x_2 = mx.addmm(self.bias, x.reshape(-1, 128), self.weight.transpose(1, 0))
+        return x_2.reshape(x.shape[0], x.shape[1], 32)
 
 
 class NewGELUActivation(nn.Module):
@@ -58,9 +62,9 @@ class GPT2Attention(nn.Module):
         self.c_proj = Conv1D2()
         self.resid_dropout = nn.Dropout(p=0.1)
 
-    def __call__(self, hidden_states, x, x_2):
+    def __call__(self, hidden_states):
         B, L = hidden_states.shape[:2]
-        part_0, part_1, part_2 = mx.split(self.c_attn(hidden_states, x), 3, axis=2)
+        part_0, part_1, part_2 = mx.split(self.c_attn(hidden_states), 3, axis=2)
         output = mx.fast.scaled_dot_product_attention(
             part_0.reshape(B, L, -1, 8).transpose(0, 2, 1, 3),
             part_1.reshape(B, L, -1, 8).transpose(0, 2, 1, 3),
@@ -68,7 +72,7 @@ class GPT2Attention(nn.Module):
             scale=0.3535533905932738,
             mask="causal",
         )
-        return self.resid_dropout(self.c_proj(output.transpose(0, 2, 1, 3), x_2))
+        return self.resid_dropout(self.c_proj(output.transpose(0, 2, 1, 3)))
 
 
 class GPT2MLP(nn.Module):
@@ -79,8 +83,8 @@ class GPT2MLP(nn.Module):
         self.act = NewGELUActivation()
         self.dropout = nn.Dropout(p=0.1)
 
-    def __call__(self, hidden_states, x, x_2):
-        return self.dropout(self.c_proj(self.act(self.c_fc(hidden_states, x)), x_2))
+    def __call__(self, hidden_states):
+        return self.dropout(self.c_proj(self.act(self.c_fc(hidden_states))))
 
 
 class GPT2Block(nn.Module):
@@ -91,9 +95,9 @@ class GPT2Block(nn.Module):
         self.ln_2 = nn.LayerNorm(32)
         self.mlp = GPT2MLP()
 
-    def __call__(self, hidden_states, x, x_2, x_3, x_4):
-        hidden_states = self.attn(self.ln_1(hidden_states), x, x_2) + hidden_states
-        return hidden_states + self.mlp(self.ln_2(hidden_states), x_3, x_4)
+    def __call__(self, hidden_states):
+        hidden_states = self.attn(self.ln_1(hidden_states)) + hidden_states
+        return hidden_states + self.mlp(self.ln_2(hidden_states))
 
 
 class GPT2Model(nn.Module):
@@ -111,20 +115,8 @@ class GPT2Model(nn.Module):
         position_ids = mx.arange(input_ids.shape[1], dtype=mx.int64)[None]
         hidden_states = self.wte(input_ids) + self.wpe(position_ids)
         hidden_states_2 = self.drop(hidden_states)
-        hidden_states = self.h[0](
-            hidden_states_2,
-            self.h[0].attn.c_attn.weight.transpose(1, 0),
-            self.h[0].attn.c_proj.weight.transpose(1, 0),
-            self.h[0].mlp.c_fc.weight.transpose(1, 0),
-            self.h[0].mlp.c_proj.weight.transpose(1, 0),
-        )
-        hidden_states = self.h[1](
-            hidden_states,
-            self.h[1].attn.c_attn.weight.transpose(1, 0),
-            self.h[1].attn.c_proj.weight.transpose(1, 0),
-            self.h[1].mlp.c_fc.weight.transpose(1, 0),
-            self.h[1].mlp.c_proj.weight.transpose(1, 0),
-        )
+        hidden_states = self.h[0](hidden_states_2)
+        hidden_states = self.h[1](hidden_states)
         hidden_states = self.ln_f(hidden_states)
         return {"last_hidden_state": hidden_states}
 

@@ -1,6 +1,5 @@
 """Tagger in MLX, translated from tests.graph.models."""
 
-import mlx.core as mx
 import mlx.nn as nn
 from torch2mlx import kit
 
@@ -11,10 +10,6 @@ class Tagger(nn.Module):
         self.words = nn.Embedding(30, 8)
         self.lstm = kit.LSTM(8, 6, batch_first=True, bidirectional=True)
         self.score = nn.Linear(12, 4)
-        self._lstm_bias_ih_l0 = mx.zeros((24,))
-        self._lstm_bias_hh_l0 = mx.zeros((24,))
-        self._lstm_bias_ih_l0_reverse = mx.zeros((24,))
-        self._lstm_bias_hh_l0_reverse = mx.zeros((24,))
 
     def __call__(self, ids):
         part_0, part_1 = self.lstm(self.words(ids))
@@ -26,11 +21,5 @@ def load(folder):
     """The model with the weights in a folder."""
     model = Tagger()
     model.load_weights(f"{folder}/weights.safetensors")
-    for path, value in mx.load(f"{folder}/constants.safetensors").items():
-        *owners, name = path.split(".")
-        owner = model
-        for part in owners:
-            owner = owner[int(part)] if isinstance(owner, list) else owner[part]
-        setattr(owner, name, value)
     model.train(False)
     return model

@@ -7,23 +7,28 @@ import importlib
 import inspect
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch2mlx.errors import TranslationError
+from torch2mlx.graph.empty import empty_weights
 from torch2mlx.optional import installed
 
 Source = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
-def find(text: str) -> Source:
+def find(text: str, empty: bool = False) -> Source:
     """(model, args, kwargs) of "package.module:factory", or of a folder with a config.json.
 
-    A factory answers a model and its example inputs: `model, args` or `model, args, kwargs`. Raises
-    TranslationError with what to give instead.
+    A factory answers a model and its example inputs: `model, args` or `model, args, kwargs`.
+    `empty`: a folder's model is made without values. Raises TranslationError with what to give
+    instead.
     """
     if Path(text).is_dir():
-        return from_folder(Path(text))
+        return from_folder(Path(text), empty)
+    if empty:
+        raise TranslationError(f"{text!r} is no folder with a checkpoint to stream weights from")
     module, colon, name = text.partition(":")
     if not colon:
         raise TranslationError(f"{text!r} is neither a folder nor package.module:factory")
@@ -38,7 +43,7 @@ def find(text: str) -> Source:
     return model, tuple(args) if isinstance(args, (tuple, list)) else (args,), kwargs
 
 
-def from_folder(folder: Path) -> Source:
+def from_folder(folder: Path, empty: bool = False) -> Source:
     """A transformers model from a local folder, weights included when they are there."""
     if not installed("transformers"):
         raise TranslationError(f"{folder}: transformers is not installed")
@@ -50,17 +55,17 @@ def from_folder(folder: Path) -> Source:
     kind = getattr(transformers, named[0], None) if named else None
     kind = kind or transformers.AutoModel
     weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
-    if weights:
-        model = kind.from_pretrained(folder, local_files_only=True)
+    if empty and not weights:
+        raise TranslationError(f"{folder}: no weights to stream")
+    if weights and not empty:
+        model = kind.from_pretrained(folder, local_files_only=True).float()
     else:
         config = transformers.AutoConfig.from_pretrained(folder)
-        model = (
-            kind._from_config(config)
-            if kind is not transformers.AutoModel
-            else (kind.from_config(config))
-        )
-    model = model.float().eval()
-    return model, (), example_inputs(model)
+        make = kind.from_config if kind is transformers.AutoModel else kind._from_config
+        with empty_weights() if empty else nullcontext():
+            model = make(config)
+        model = model if empty else model.float()
+    return model.eval(), (), example_inputs(model)
 
 
 def example_inputs(model: Any) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from torch2mlx import load as loading
-from torch2mlx.checkpoint import open_checkpoint
-from torch2mlx.graph.builder import Builder, Refuse
-from torch2mlx.graph.ir import Node
+from torch2mlx.graph.builder import Builder, Refuse, mx_dtype
+from torch2mlx.graph.empty import opened
+from torch2mlx.graph.ir import Node, Program
 from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Plan
 from torch2mlx.weight_converter import make_plan
@@ -38,7 +38,7 @@ class Stored:
         """What `convert` would write for the model; nothing for one without tensors."""
         if not self.model.state_dict():
             return Plan((), (), {}, ())
-        checkpoint = open_checkpoint(self.model)
+        checkpoint = opened(self.model)
         assert checkpoint.tree is not None
         return make_plan(from_module(checkpoint, checkpoint.tree, None))
 
@@ -96,6 +96,8 @@ class Stored:
         if key in self._nodes:
             return self._nodes[key]
         recipe = self.recipes.get(key)
+        if recipe is None and key in self.tree.shared:
+            return self._stored(b, self.tree.shared[key])
         if recipe is None:
             return self.constant(b, key, self._tensor(key))
         made = self._from(b, key, recipe)
@@ -116,7 +118,29 @@ class Stored:
             return b.call("mx.concatenate", parts)
         if recipe[0] == "a":
             return self._stored(b, recipe[1])
-        return self.constant(b, key, self._tensor(key))
+        return self._summed(b, key) or self.constant(b, key, self._tensor(key))
+
+    def _summed(self, b: Builder, key: str) -> Node | None:
+        """One of the two biases of a recurrent layer, which MLX keeps as their sum (a GRU's last
+        third apart): the first is the sum, the second zero."""
+        above, _, name = key.rpartition(".")
+        prefix = f"{self.tree.owner(above)}." if above else ""
+        whole = next((t for t in (f"{prefix}bias", f"{prefix}b") if t in self.shapes), None)
+        if whole is None or not name.startswith(("bias_ih_l0", "bias_hh_l0")):
+            return None
+        if name.startswith("bias_ih"):
+            return self.param(b, whole)
+        (size,), dtype = self.shapes[whole]
+        zeros = lambda n: b.call("mx.zeros", (n,), mx_dtype(dtype))  # noqa: E731
+        if f"{prefix}bhn" not in self.shapes:
+            return zeros(size)
+        return b.call("mx.concatenate", (zeros(size // 3 * 2), self.param(b, f"{prefix}bhn")))
+
+    def keep_used(self, program: Program) -> None:
+        """Forgets constants that nothing reads any more."""
+        programs = [program, *(function.program for function in program.functions)]
+        used = {n.args[0] for p in programs for n in p.nodes if n.op == "constant"}
+        self.constants = {k: v for k, v in self.constants.items() if k in used}
 
     def param(self, b: Builder, target: str) -> Node:
         """A converted tensor; of tied ones the one that is stored."""

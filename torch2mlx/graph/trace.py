@@ -16,6 +16,7 @@ from typing import Any
 
 from torch2mlx.errors import ExportError
 from torch2mlx.graph.applied import recorded
+from torch2mlx.graph.empty import standing_in
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,10 @@ def trace(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: b
     Raises ExportError, with what each way said, when none of them can.
     """
     said: list[str] = []
+    args, kwargs = _on_cpu(args), _on_cpu(kwargs)
     ways = [(True, False)] if dynamic else []
     for free, strict in [*ways, (False, False), (False, True)]:
-        with _recording(model) as recorder, recorded() as functions:
+        with _recording(model) as recorder, recorded() as functions, standing_in(model):
             try:
                 program = _export(model, args, kwargs, free, strict)
             except Exception as problem:  # torch.export raises what the model and it run into
@@ -191,6 +193,18 @@ def trace(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: b
         f"torch.export cannot trace {type(model).__name__}; what it said, way by way:\n  "
         + "\n  ".join(said)
     )
+
+
+def _on_cpu(values: Any) -> Any:
+    """Example inputs without values, on the meta device, become zeros."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    def real(leaf: Any) -> Any:
+        empty = isinstance(leaf, torch.Tensor) and leaf.is_meta
+        return torch.zeros_like(leaf, device="cpu") if empty else leaf
+
+    return pytree.tree_map(real, values)
 
 
 def _way(free: bool, strict: bool) -> str:

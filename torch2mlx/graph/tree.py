@@ -17,7 +17,9 @@ class Tree:
         self.model = model
         self.modules: dict[str, Any] = dict(model.named_modules(remove_duplicate=False))
         self._first = {id(module): path for path, module in model.named_modules()}
-        self._records = describe(model).records
+        described = describe(model)
+        self._records = described.records
+        self.shared = described.ties  # keys of tensors -> the key that had them first
         self._ties = ties
         self._owners: dict[str, str] = {"": ""}
 
