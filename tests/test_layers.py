@@ -22,7 +22,7 @@ OPS = (
     "identity",
 )
 OPS += ("joining", "linear", "losses", "norms", "random", "recurrent", "shapes", "sorting")
-TIDY = ("causal", "dead", "fast", "gradients", "layout", "noops", "rotary", "sink")
+TIDY = ("causal", "dead", "fast", "gradients", "layout", "moves", "noops", "rotary", "sink")
 
 #: Each layer may import from itself and from those after it.
 LAYERS = (

@@ -91,6 +91,8 @@ class Assembly:
             name = str(given.path[0])
             if given.node is not None:
                 arguments.setdefault(name, name)
+            elif len(given.path) > 1 and name not in arguments:
+                arguments[name] = f"{name}=None"  # a container of what is no array
             elif len(given.path) == 1:
                 value = given.value
                 plain = value is None or isinstance(value, (bool, int, float, str))

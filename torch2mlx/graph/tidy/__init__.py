@@ -12,13 +12,14 @@ from torch2mlx.graph.tidy.dead import without_dead
 from torch2mlx.graph.tidy.fast import with_fast
 from torch2mlx.graph.tidy.gradients import with_index_stops, without_idle_stops
 from torch2mlx.graph.tidy.layout import channels_last
+from torch2mlx.graph.tidy.moves import without_idle_moves
 from torch2mlx.graph.tidy.noops import without_noops
 from torch2mlx.graph.tidy.rotary import with_rope
 from torch2mlx.graph.tidy.sink import with_sunk
 
 BEFORE = (without_dead, without_noops, without_idle_stops, without_noops)
 AFTER = (channels_last, without_noops, without_noops, with_fast, with_causal_masks, without_dead)
-AFTER += (with_index_stops, with_sunk)
+AFTER += (with_index_stops, without_idle_moves, without_noops, with_sunk)
 
 
 def tidy(program: Program, constants: Mapping[str, Any]) -> Program:
