@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import mlx.core as mx
 
 from torch2mlx.kit.ties import order_of_equals
+
+
+class Picked(NamedTuple):
+    """Values and where they were, as torch's max, min, sort and topk answer."""
+
+    values: mx.array
+    indices: mx.array
 
 
 def _rank(x: mx.array, dim: int, descending: bool) -> mx.array:
@@ -20,7 +29,7 @@ def _rank(x: mx.array, dim: int, descending: bool) -> mx.array:
 def sort(x: mx.array, dim: int = -1, descending: bool = False) -> tuple[mx.array, mx.array]:
     """torch.sort(stable=True): values and indices."""
     order = mx.stop_gradient(_rank(x, dim, descending))
-    return mx.take_along_axis(x, order, axis=dim), order
+    return Picked(mx.take_along_axis(x, order, axis=dim), order)
 
 
 def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> tuple[mx.array, mx.array]:
@@ -37,7 +46,7 @@ def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> tuple[mx.a
     first = mx.take(x, mx.array([0]), axis=dim)
     alike = mx.all(x == first, axis=dim, keepdims=True)
     order = mx.stop_gradient(mx.where(alike, equals, order[tuple(cut)]))
-    return mx.take_along_axis(x, order, axis=dim), order
+    return Picked(mx.take_along_axis(x, order, axis=dim), order)
 
 
 def kthvalue(x: mx.array, k: int, dim: int = -1, keepdim: bool = False):

@@ -1,0 +1,76 @@
+"""torch.save and torch.load for MLX: nested containers of arrays and plain values, as safetensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+_KEY = "torch2mlx.kit.files"
+
+
+def state_dict(module: nn.Module) -> dict[str, mx.array]:
+    """A module's parameters and buffers by dotted key."""
+    return dict(tree_flatten(module.parameters()))
+
+
+def load_state_dict(module: nn.Module, state: Any, strict: bool = True) -> nn.Module:
+    """Sets a module's parameters from such a mapping."""
+    return module.load_weights(list(state.items()), strict=strict)
+
+
+def _taken(value: Any, arrays: dict[str, mx.array]) -> Any:
+    """A value as JSON; arrays are put aside under a number."""
+    if isinstance(value, mx.array):
+        name = str(len(arrays))
+        arrays[name] = value
+        return {"array": name}
+    if isinstance(value, dict):
+        return {"dict": [[_taken(k, arrays), _taken(v, arrays)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [_taken(v, arrays) for v in value]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return {"value": value}
+    raise TypeError(f"a {type(value).__name__} cannot be saved: save its arrays and plain values")
+
+
+def _given(value: Any, arrays: dict[str, mx.array]) -> Any:
+    ((kind, held),) = value.items()
+    if kind == "array":
+        return arrays[held]
+    if kind == "dict":
+        return {_given(k, arrays): _given(v, arrays) for k, v in held}
+    if kind in ("list", "tuple"):
+        made = [_given(v, arrays) for v in held]
+        return tuple(made) if kind == "tuple" else made
+    return held
+
+
+def save(value: Any, path: Any) -> None:
+    """Writes a module's state, or nested containers of arrays, numbers and text, to one file.
+
+    Raises TypeError for objects of any other kind.
+    """
+    arrays: dict[str, mx.array] = {}
+    told = _taken(state_dict(value) if isinstance(value, nn.Module) else value, arrays)
+    place = Path(path)
+    target = place if place.suffix == ".safetensors" else Path(f"{place}.safetensors")
+    mx.save_safetensors(str(target), arrays, {_KEY: json.dumps(told)})
+    target.replace(place)
+
+
+def load(path: Any, **_: Any) -> Any:
+    """What `save` wrote. Raises ValueError for other files: `torch2mlx.convert` reads torch's."""
+    arrays, metadata = mx.load(str(path), format="safetensors", return_metadata=True)
+    if _KEY not in metadata:
+        raise ValueError(
+            f"{path}: not written by kit.files.save; convert torch's checkpoints first"
+        )
+    return _given(json.loads(metadata[_KEY]), arrays)
+
+
+__all__ = ["load", "load_state_dict", "save", "state_dict", "tree_unflatten"]

@@ -1,0 +1,107 @@
+"""torch.nn.init as functions: each answers a new array of the shape and dtype of the given one.
+
+Weights of Linear are (out, in), of convolutions (out, *kernel, in).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import mlx.core as mx
+
+
+def _fans(x: mx.array) -> tuple[int, int]:
+    """Inputs and outputs of one unit."""
+    kernel = math.prod(x.shape[1:-1]) if x.ndim > 2 else 1
+    return x.shape[-1] * kernel, x.shape[0] * kernel
+
+
+def calculate_gain(nonlinearity: str, param: Any = None) -> float:
+    """torch.nn.init.calculate_gain."""
+    slope = 0.01 if param is None else param
+    known = {
+        "relu": math.sqrt(2),
+        "tanh": 5 / 3,
+        "selu": 0.75,
+        "leaky_relu": math.sqrt(2 / (1 + slope**2)),
+    }
+    return known.get(nonlinearity, 1.0)
+
+
+def uniform(x: mx.array, a: float = 0.0, b: float = 1.0) -> mx.array:
+    """Uniform in [a, b)."""
+    return mx.random.uniform(a, b, x.shape).astype(x.dtype)
+
+
+def normal(x: mx.array, mean: float = 0.0, std: float = 1.0) -> mx.array:
+    """Normal."""
+    return (mx.random.normal(x.shape) * std + mean).astype(x.dtype)
+
+
+def trunc_normal(
+    x: mx.array, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0
+) -> mx.array:
+    """Normal, cut off at a and b."""
+    low, high = (a - mean) / std, (b - mean) / std
+    return (mx.random.truncated_normal(low, high, x.shape) * std + mean).astype(x.dtype)
+
+
+def constant(x: mx.array, val: float) -> mx.array:
+    """One value."""
+    return mx.full(x.shape, val, dtype=x.dtype)
+
+
+def zeros(x: mx.array) -> mx.array:
+    """Zeros."""
+    return mx.zeros_like(x)
+
+
+def ones(x: mx.array) -> mx.array:
+    """Ones."""
+    return mx.ones_like(x)
+
+
+def eye(x: mx.array) -> mx.array:
+    """The identity."""
+    return mx.eye(*x.shape, dtype=x.dtype)
+
+
+def xavier_uniform(x: mx.array, gain: float = 1.0) -> mx.array:
+    """Glorot's uniform."""
+    bound = gain * math.sqrt(6 / sum(_fans(x)))
+    return uniform(x, -bound, bound)
+
+
+def xavier_normal(x: mx.array, gain: float = 1.0) -> mx.array:
+    """Glorot's normal."""
+    return normal(x, 0.0, gain * math.sqrt(2 / sum(_fans(x))))
+
+
+def _kaiming(x: mx.array, a: float, mode: str, nonlinearity: str) -> float:
+    fan = _fans(x)[0 if mode == "fan_in" else 1]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+def kaiming_uniform(
+    x: mx.array, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+) -> mx.array:
+    """He's uniform."""
+    bound = math.sqrt(3) * _kaiming(x, a, mode, nonlinearity)
+    return uniform(x, -bound, bound)
+
+
+def kaiming_normal(
+    x: mx.array, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+) -> mx.array:
+    """He's normal."""
+    return normal(x, 0.0, _kaiming(x, a, mode, nonlinearity))
+
+
+def orthogonal(x: mx.array, gain: float = 1.0) -> mx.array:
+    """Rows or columns at right angles."""
+    rows, columns = x.shape[0], math.prod(x.shape[1:])
+    flat = mx.random.normal((max(rows, columns), min(rows, columns)))
+    q, r = mx.linalg.qr(flat, stream=mx.cpu)
+    q = q * mx.sign(mx.diagonal(r))
+    return (gain * (q.T if rows < columns else q)).reshape(x.shape).astype(x.dtype)

@@ -1,0 +1,265 @@
+"""Learning rate schedules with torch's arguments and its `step()`: they set the optimizer's rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Scheduler:
+    """Sets `optimizer.learning_rate` to `rate(n)` after the n-th step; `rate(0)` at once."""
+
+    def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
+        self.optimizer = optimizer
+        self.base = float(optimizer.learning_rate)
+        self.last_epoch = last_epoch + 1
+        self._apply()
+
+    def rate(self, n: int) -> float:
+        """The learning rate after n steps."""
+        raise NotImplementedError
+
+    def _apply(self) -> None:
+        self.last = self.rate(self.last_epoch)
+        self.optimizer.learning_rate = self.last
+
+    def step(self, epoch: Any = None) -> None:
+        """Goes one step on."""
+        self.last_epoch += 1
+        self._apply()
+
+    def get_last_lr(self) -> list[float]:
+        """The rate that is set, in a list as in torch."""
+        return [self.last]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, enough to go on."""
+        return {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, bool))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where another stopped."""
+        vars(self).update(state)
+        self.optimizer.learning_rate = self.last
+
+
+class StepLR(Scheduler):
+    """torch's StepLR: times gamma every step_size steps."""
+
+    def __init__(
+        self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        self.step_size, self.gamma = step_size, gamma
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        return self.base * self.gamma ** (n // self.step_size)
+
+
+class MultiStepLR(Scheduler):
+    """torch's MultiStepLR: times gamma at each milestone."""
+
+    def __init__(
+        self, optimizer: Any, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        self.milestones, self.gamma = list(milestones), gamma
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        return self.base * self.gamma ** sum(m <= n for m in self.milestones)
+
+
+class ExponentialLR(Scheduler):
+    """torch's ExponentialLR."""
+
+    def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        return self.base * self.gamma**n
+
+
+class CosineAnnealingLR(Scheduler):
+    """torch's CosineAnnealingLR."""
+
+    def __init__(
+        self, optimizer: Any, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        self.T_max, self.eta_min = T_max, eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        wave = (1 + math.cos(math.pi * n / self.T_max)) / 2
+        return self.eta_min + (self.base - self.eta_min) * wave
+
+
+class CosineAnnealingWarmRestarts(Scheduler):
+    """torch's CosineAnnealingWarmRestarts, stepped by whole epochs."""
+
+    def __init__(
+        self, optimizer: Any, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        length = self.T_0
+        while n >= length:
+            n, length = n - length, length * self.T_mult
+        wave = (1 + math.cos(math.pi * n / length)) / 2
+        return self.eta_min + (self.base - self.eta_min) * wave
+
+
+class LambdaLR(Scheduler):
+    """torch's LambdaLR: the base rate times a function of the step."""
+
+    def __init__(
+        self, optimizer: Any, lr_lambda: Callable[[int], float], last_epoch: int = -1
+    ) -> None:
+        self.lr_lambda = lr_lambda[0] if isinstance(lr_lambda, list) else lr_lambda
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        return self.base * self.lr_lambda(n)
+
+
+class LinearLR(Scheduler):
+    """torch's LinearLR."""
+
+    def __init__(
+        self,
+        optimizer: Any,
+        start_factor: float = 1 / 3,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+        last_epoch: int = -1,
+    ) -> None:
+        self.start, self.end, self.total = start_factor, end_factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        part = min(n, self.total) / self.total
+        return self.base * (self.start + (self.end - self.start) * part)
+
+
+class ConstantLR(Scheduler):
+    """torch's ConstantLR."""
+
+    def __init__(
+        self, optimizer: Any, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
+    ) -> None:
+        self.factor, self.total = factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        return self.base * (self.factor if n < self.total else 1.0)
+
+
+class PolynomialLR(Scheduler):
+    """torch's PolynomialLR."""
+
+    def __init__(
+        self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
+    ) -> None:
+        self.total, self.power = total_iters, power
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int) -> float:
+        return self.base * (1 - min(n, self.total) / self.total) ** self.power
+
+
+class OneCycleLR(Scheduler):
+    """torch's OneCycleLR: up to max_lr and down again; momentum stays as it is."""
+
+    def __init__(
+        self,
+        optimizer: Any,
+        max_lr: float,
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = False,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+    ) -> None:
+        self.total = total_steps or (epochs or 0) * (steps_per_epoch or 0)
+        self.top, self.cosine = max_lr, anneal_strategy == "cos"
+        self.low, self.up = max_lr / div_factor, pct_start * self.total - 1
+        self.final = self.low / final_div_factor
+        super().__init__(optimizer)
+
+    def _between(self, a: float, b: float, part: float) -> float:
+        return (
+            b + (a - b) / 2 * (1 + math.cos(math.pi * part)) if self.cosine else (b - a) * part + a
+        )
+
+    def rate(self, n: int) -> float:
+        if n <= self.up:
+            return self._between(self.low, self.top, n / self.up)
+        return self._between(self.top, self.final, (n - self.up) / (self.total - 1 - self.up))
+
+
+class SequentialLR(Scheduler):
+    """torch's SequentialLR: one schedule after the other, each from its own start."""
+
+    def __init__(
+        self, optimizer: Any, schedulers: Sequence[Scheduler], milestones: Sequence[int]
+    ) -> None:
+        self.schedulers, self.milestones = list(schedulers), list(milestones)
+        optimizer.learning_rate = self.schedulers[0].base
+        for scheduler in self.schedulers:
+            scheduler.base = self.schedulers[0].base
+        super().__init__(optimizer)
+
+    def rate(self, n: int) -> float:
+        at = sum(m <= n for m in self.milestones)
+        return self.schedulers[at].rate(n - (self.milestones[at - 1] if at else 0))
+
+
+class ReduceLROnPlateau(Scheduler):
+    """torch's ReduceLROnPlateau: lower when a number stops getting better."""
+
+    def __init__(
+        self,
+        optimizer: Any,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        self.sign = 1 if mode == "min" else -1
+        self.factor, self.patience, self.threshold = factor, patience, threshold
+        self.relative, self.cooldown, self.min_lr = threshold_mode == "rel", cooldown, min_lr
+        self.eps, self.best, self.bad, self.resting = eps, math.inf * self.sign, 0, 0
+        super().__init__(optimizer)
+
+    def rate(self, n: int) -> float:
+        return float(self.optimizer.learning_rate)
+
+    def _better(self, value: float) -> bool:
+        if math.isinf(self.best):
+            return True
+        margin = abs(self.best) * self.threshold if self.relative else self.threshold
+        return self.sign * (self.best - value) > margin
+
+    def step(self, metrics: Any = None) -> None:
+        """Looks at the number, and lowers the rate when it has been no better for too long."""
+        value, self.last_epoch = float(metrics), self.last_epoch + 1
+        if self._better(value):
+            self.best, self.bad = value, 0
+        else:
+            self.bad += 1
+        if self.resting > 0:
+            self.resting, self.bad = self.resting - 1, 0
+        if self.bad > self.patience:
+            lower = max(self.last * self.factor, self.min_lr)
+            if self.last - lower > self.eps:
+                self.optimizer.learning_rate = self.last = lower
+            self.resting, self.bad = self.cooldown, 0

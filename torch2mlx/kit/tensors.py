@@ -1,0 +1,194 @@
+"""What torch's tensor methods do beyond the functions of mlx.core of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from torch2mlx.kit import sorting
+from torch2mlx.kit.distance import power_norm
+from torch2mlx.kit.sorting import Picked
+
+
+def largest(x: mx.array, dim: int, keepdim: bool = False) -> Picked:
+    """torch.max along an axis: the values and their first places."""
+    places = mx.stop_gradient(mx.argmax(x, axis=dim, keepdims=True))
+    return _picked(x, places, dim, keepdim)
+
+
+def smallest(x: mx.array, dim: int, keepdim: bool = False) -> Picked:
+    """torch.min along an axis: the values and their first places."""
+    places = mx.stop_gradient(mx.argmin(x, axis=dim, keepdims=True))
+    return _picked(x, places, dim, keepdim)
+
+
+def _picked(x: mx.array, places: mx.array, dim: int, keepdim: bool) -> Picked:
+    values = mx.take_along_axis(x, places, axis=dim)
+    if not keepdim:
+        values, places = values.squeeze(dim), places.squeeze(dim)
+    return Picked(values, places)
+
+
+def argsort(x: mx.array, dim: int = -1, descending: bool = False) -> mx.array:
+    """torch.argsort."""
+    return sorting.sort(x, dim, descending)[1]
+
+
+def divide(x: Any, y: Any, rounding_mode: str | None = None) -> mx.array:
+    """torch.div: rounded down for "floor", to zero for "trunc"."""
+    quotient = x / y
+    if rounding_mode == "floor":
+        return mx.floor(quotient)
+    return mx.trunc(quotient) if rounding_mode == "trunc" else quotient
+
+
+def var(
+    x: mx.array,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    correction: int | None = None,
+) -> mx.array:
+    """torch.var: divided by N - 1 unless told otherwise."""
+    ddof = int(unbiased) if correction is None else correction
+    return mx.var(x, axis=dim, keepdims=keepdim, ddof=ddof)
+
+
+def std(
+    x: mx.array,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    correction: int | None = None,
+) -> mx.array:
+    """torch.std: divided by N - 1 unless told otherwise."""
+    return mx.sqrt(var(x, dim, unbiased, keepdim, correction))
+
+
+def norm(x: mx.array, p: Any = 2, axis: Any = None, keepdims: bool = False) -> mx.array:
+    """torch.norm: of all items, or along axes."""
+    if p in ("fro", None):
+        p = 2
+    if axis is None:
+        return power_norm(x.reshape(-1), p, 0)
+    if isinstance(axis, int):
+        return power_norm(x, p, axis, keepdims)
+    return mx.linalg.norm(x, ord=None if p == 2 else p, axis=tuple(axis), keepdims=keepdims)
+
+
+def expand(x: mx.array, *sizes: Any) -> mx.array:
+    """torch's expand: -1 keeps a length."""
+    wanted = tuple(sizes[0]) if isinstance(sizes[0], (tuple, list)) else sizes
+    lead = len(wanted) - x.ndim
+    shape = [x.shape[i - lead] if n == -1 else n for i, n in enumerate(wanted)]
+    return mx.broadcast_to(x, shape)
+
+
+def squeeze(x: mx.array, dim: Any) -> mx.array:
+    """torch's squeeze of an axis: nothing happens when it is longer than 1."""
+    axes = [dim] if isinstance(dim, int) else dim
+    return mx.squeeze(x, [a % x.ndim for a in axes if x.shape[a] == 1])
+
+
+def moveaxis(x: mx.array, source: Any, destination: Any) -> mx.array:
+    """torch's movedim: one axis, or several."""
+    if isinstance(source, int):
+        return mx.moveaxis(x, source, destination)
+    moved = {d % x.ndim: s % x.ndim for s, d in zip(source, destination, strict=True)}
+    rest = iter(a for a in range(x.ndim) if a not in moved.values())
+    return x.transpose(*(moved[i] if i in moved else next(rest) for i in range(x.ndim)))
+
+
+def split(x: mx.array, split_size: int | Sequence[int], dim: int = 0) -> list[mx.array]:
+    """torch's split: pieces of a size (the last may be shorter), or of several sizes."""
+    length = x.shape[dim]
+    if isinstance(split_size, int):
+        return mx.split(x, list(range(split_size, length, split_size)), axis=dim)
+    ends, at = [], 0
+    for size in split_size:
+        at += size
+        ends.append(at)
+    return mx.split(x, ends[:-1], axis=dim)
+
+
+def chunk(x: mx.array, chunks: int, dim: int = 0) -> list[mx.array]:
+    """torch's chunk: at most so many pieces, the last may be shorter."""
+    return split(x, -(-x.shape[dim] // chunks), dim)
+
+
+def unbind(x: mx.array, dim: int = 0) -> tuple[mx.array, ...]:
+    """Slices along an axis, which goes."""
+    return tuple(mx.take(x, i, axis=dim) for i in range(x.shape[dim]))
+
+
+def narrow(x: mx.array, dim: int, start: int, length: int) -> mx.array:
+    """torch's narrow: `length` items of an axis."""
+    return x[(*[slice(None)] * (dim % x.ndim), slice(start, start + length))]
+
+
+def hstack(tensors: Sequence[mx.array]) -> mx.array:
+    """torch.hstack."""
+    return mx.concatenate(tensors, axis=0 if tensors[0].ndim < 2 else 1)
+
+
+def vstack(tensors: Sequence[mx.array]) -> mx.array:
+    """torch.vstack."""
+    return mx.concatenate([mx.atleast_2d(x) for x in tensors], axis=0)
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> list[mx.array]:
+    """torch.meshgrid: "ij" unless told otherwise."""
+    given = tensors[0] if isinstance(tensors[0], (tuple, list)) else tensors
+    return mx.meshgrid(*given, indexing=indexing)
+
+
+def arange(*bounds: Any, dtype: Any = None) -> mx.array:
+    """torch.arange: int64 of integers, float32 of floats."""
+    if dtype is None:
+        dtype = mx.int64 if all(isinstance(b, int) for b in bounds) else mx.float32
+    return mx.arange(*bounds, dtype=dtype)
+
+
+def randint(*bounds: Any, dtype: Any = None) -> mx.array:
+    """torch.randint(low, high, size); low is 0 when it is left out."""
+    low, high, size = bounds if len(bounds) == 3 else (0, *bounds)
+    return mx.random.randint(low, high, tuple(size)).astype(dtype or mx.int64)
+
+
+def normal(mean: Any, std: Any = 1.0, size: Any = None) -> mx.array:
+    """torch.normal: of arrays, or of a size."""
+    shape = size if size is not None else getattr(mean, "shape", None) or std.shape
+    return mx.random.normal(tuple(shape)) * std + mean
+
+
+def multinomial(weights: mx.array, num_samples: int, replacement: bool = False) -> mx.array:
+    """torch.multinomial: places drawn in proportion to weights."""
+    logits = mx.log(weights)
+    if replacement:
+        return mx.random.categorical(logits, num_samples=num_samples)
+    keys = logits + mx.random.gumbel(logits.shape)
+    return mx.argsort(-keys, axis=-1)[..., :num_samples]
+
+
+def one_hot(x: mx.array, num_classes: int = -1) -> mx.array:
+    """torch.nn.functional.one_hot: int64."""
+    count = int(mx.max(x).item()) + 1 if num_classes < 0 else num_classes
+    return (x[..., None] == mx.arange(count)).astype(mx.int64)
+
+
+def bincount(x: mx.array, minlength: int = 0) -> mx.array:
+    """torch.bincount."""
+    count = max(int(mx.max(x).item()) + 1 if x.size else 0, minlength)
+    return mx.zeros((count,), mx.int64).at[x].add(1)
+
+
+def view_as_real(x: mx.array) -> mx.array:
+    """(...) complex -> (..., 2)."""
+    return mx.stack([mx.real(x), mx.imag(x)], axis=-1)
+
+
+def view_as_complex(x: mx.array) -> mx.array:
+    """(..., 2) -> (...) complex."""
+    return x[..., 0] + 1j * x[..., 1]

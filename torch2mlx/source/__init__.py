@@ -1,0 +1,1 @@
+"""Rewriting PyTorch source as MLX source: names, types, rules by family."""

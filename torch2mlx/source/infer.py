@@ -1,0 +1,393 @@
+"""Types of expressions by data flow: annotations, constructors, calls, and what only tensors can do.
+
+Functions are run over three times, so that what a call passes is known inside the function, and
+what a function answers is known where it is called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.source import results
+from torch2mlx.source.kinds import (
+    BOOL,
+    FLOAT,
+    INT,
+    NONE,
+    STR,
+    TENSOR,
+    TENSOR_ONLY,
+    UNKNOWN,
+    Type,
+    element,
+    join,
+)
+from torch2mlx.source.names import Names, dotted
+
+Env = dict[str, Type]
+_ROUNDS = 3
+
+
+class Inference:
+    """`types` has a Type for every expression that was reached, by identity of the node."""
+
+    def __init__(self, module: cst.Module, names: Names) -> None:
+        self.names = names
+        self.types: dict[int, Type] = {}
+        self.arguments: dict[str, Env] = {}  # of functions, by qualified name
+        self.returns: dict[str, Type] = {}
+        self.attributes: dict[str, Env] = {}  # of classes
+        self.globals: Env = {}
+        self._class = ""
+        self._function = ""
+        for _ in range(_ROUNDS):
+            self._block(module.body, self.globals)
+
+    def of(self, node: Any) -> Type:
+        """The type of an expression; unknown for what was never reached."""
+        return self.types.get(id(node), UNKNOWN)
+
+    def is_module_class(self, name: str) -> bool:
+        """Whether a class of the file is an nn.Module."""
+        return self._derives(name, ("torch.nn.Module", "torch.nn.Sequential"))
+
+    def _derives(self, name: str, bases: tuple[str, ...]) -> bool:
+        node = self.names.classes.get(name)
+        for base in node.bases if node is not None else ():
+            full = self.names.of(base.value)
+            if full in bases or (full.startswith("torch.nn.") and bases[0].startswith("torch.nn")):
+                return True
+            if dotted(base.value) != name and self._derives(dotted(base.value), bases):
+                return True
+        return False
+
+    # statements
+
+    def _block(self, body: Any, env: Env) -> None:
+        for statement in body:
+            self._statement(statement, env)
+
+    def _statement(self, node: Any, env: Env) -> None:
+        rule = getattr(self, f"_do_{type(node).__name__}", None)
+        if rule is not None:
+            rule(node, env)
+            return
+        for child in node.children:
+            if isinstance(child, cst.BaseExpression):
+                self.infer(child, env)
+            elif not isinstance(child, cst.BaseParenthesizableWhitespace):
+                self._statement(child, env)
+
+    def _do_FunctionDef(self, node: cst.FunctionDef, env: Env) -> None:
+        key = f"{self._class}.{node.name.value}" if self._class else node.name.value
+        known = self.arguments.setdefault(key, {})
+        inner: Env = dict(env) if not self._class or self._function else dict(self.globals)
+        parameters = [*node.params.posonly_params, *node.params.params, *node.params.kwonly_params]
+        for i, parameter in enumerate(parameters):
+            name = parameter.name.value
+            given = self._annotated(parameter.annotation)
+            if parameter.default is not None:
+                given = join(given, self.infer(parameter.default, env))
+            if i == 0 and self._class and name in ("self", "cls"):
+                given = Type(self._self_kind(), name=self._class)
+            inner[name] = join(given, known.get(name))
+        before, self._function = self._function, key
+        outer_class = self._class
+        self._evidence(node, inner)
+        self._block(node.body.body, inner)
+        self._function, self._class = before, outer_class
+        env[node.name.value] = Type("function", name=key)
+
+    def _self_kind(self) -> str:
+        if self.is_module_class(self._class):
+            return "module"
+        data = ("torch.utils.data.Dataset", "torch.utils.data.IterableDataset")
+        return "dataset" if self._derives(self._class, data) else "object"
+
+    def _evidence(self, node: cst.FunctionDef, env: Env) -> None:
+        """Parameters on which something is called that only a tensor has, or a module."""
+        finder = _Evidence(self.names)
+        node.body.visit(finder)
+        for name, kind in finder.found.items():
+            if env.get(name, UNKNOWN).kind in ("unknown", "none"):
+                env[name] = kind
+
+    def _do_ClassDef(self, node: cst.ClassDef, env: Env) -> None:
+        before, self._class = self._class, node.name.value
+        self.attributes.setdefault(node.name.value, {})
+        self._block(node.body.body, dict(env))
+        self._class = before
+
+    def _do_Assign(self, node: cst.Assign, env: Env) -> None:
+        value = self.infer(node.value, env)
+        for target in node.targets:
+            self._bind(target.target, value, env)
+
+    def _do_AnnAssign(self, node: cst.AnnAssign, env: Env) -> None:
+        given = self._annotated(node.annotation)
+        value = self.infer(node.value, env) if node.value is not None else UNKNOWN
+        self._bind(node.target, value if value.kind != "unknown" else given, env)
+
+    def _do_AugAssign(self, node: cst.AugAssign, env: Env) -> None:
+        value = join(self.infer(node.target, env), self.infer(node.value, env))
+        self._bind(node.target, value, env)
+
+    def _do_For(self, node: cst.For, env: Env) -> None:
+        self._bind(node.target, element(self.infer(node.iter, env)), env)
+        self._block(node.body.body, env)
+        if node.orelse is not None:
+            self._block(node.orelse.body.body, env)
+
+    def _do_With(self, node: cst.With, env: Env) -> None:
+        for item in node.items:
+            value = self.infer(item.item, env)
+            if item.asname is not None:
+                self._bind(item.asname.name, value, env)
+        self._block(node.body.body, env)
+
+    def _do_Return(self, node: cst.Return, env: Env) -> None:
+        value = self.infer(node.value, env) if node.value is not None else NONE
+        self.returns[self._function] = join(self.returns.get(self._function), value)
+
+    def _bind(self, target: Any, value: Type, env: Env) -> None:
+        if isinstance(target, (cst.Tuple, cst.List)):
+            for i, part in enumerate(target.elements):
+                known = value.kind == "tuple" and i < len(value.items)
+                self._bind(part.value, value.items[i] if known else _unpacked(value), env)
+            return
+        name = dotted(target)
+        if isinstance(target, cst.Attribute):
+            self.infer(target.value, env)
+            owner = self.of(target.value)
+            if owner.name in self.attributes and owner.kind in ("module", "object", "dataset"):
+                held = self.attributes[owner.name]
+                held[target.attr.value] = join(held.get(target.attr.value), value)
+                self.types[id(target)] = held[target.attr.value]
+                return
+        elif isinstance(target, cst.Subscript):
+            self.infer(target, env)
+            return
+        if name:
+            env[name] = value if value.kind != "unknown" else env.get(name, UNKNOWN)
+            self.types[id(target)] = env[name]
+
+    def _annotated(self, annotation: cst.Annotation | None) -> Type:
+        if annotation is None:
+            return UNKNOWN
+        node = annotation.annotation
+        if isinstance(node, cst.Subscript):
+            node = node.value
+        name = self.names.of(node) or dotted(node)
+        if name in self.names.classes and self.is_module_class(name):
+            return Type("module", name=name)
+        return results.ANNOTATED.get(name, UNKNOWN)
+
+    # expressions
+
+    def infer(self, node: Any, env: Env) -> Type:
+        """The type of an expression, remembered; its parts are inferred too."""
+        rule = getattr(self, f"_of_{type(node).__name__}", None)
+        if rule is not None:
+            found = rule(node, env)
+        else:
+            found = UNKNOWN
+            for child in getattr(node, "children", ()):
+                self.infer(child, env)
+        self.types[id(node)] = found
+        return found
+
+    def _of_Name(self, node: cst.Name, env: Env) -> Type:
+        if node.value in ("True", "False"):
+            return BOOL
+        if node.value == "None":
+            return NONE
+        found = env.get(node.value) or self.globals.get(node.value)
+        if found is None and node.value in self.names.classes:
+            return Type("class", name=node.value)
+        if found is None and node.value in self.names.functions:
+            return Type("function", name=node.value)
+        return found or UNKNOWN
+
+    def _of_Integer(self, node: Any, env: Env) -> Type:
+        return INT
+
+    def _of_Float(self, node: Any, env: Env) -> Type:
+        return FLOAT
+
+    def _of_SimpleString(self, node: Any, env: Env) -> Type:
+        return STR
+
+    def _of_FormattedString(self, node: Any, env: Env) -> Type:
+        for part in node.parts:
+            if isinstance(part, cst.FormattedStringExpression):
+                self.infer(part.expression, env)
+        return STR
+
+    def _of_Tuple(self, node: cst.Tuple, env: Env) -> Type:
+        return Type("tuple", tuple(self.infer(e.value, env) for e in node.elements))
+
+    def _of_List(self, node: cst.List, env: Env) -> Type:
+        found = UNKNOWN
+        for item in node.elements:
+            found = join(found, self.infer(item.value, env))
+        return Type("list", (found,))
+
+    def _of_ListComp(self, node: Any, env: Env) -> Type:
+        inner = dict(env)
+        part = node.for_in
+        while part is not None:
+            self._bind(part.target, element(self.infer(part.iter, inner)), inner)
+            for condition in part.ifs:
+                self.infer(condition.test, inner)
+            part = part.inner_for_in
+        return Type("list", (self.infer(node.elt, inner),))
+
+    _of_GeneratorExp = _of_ListComp
+
+    def _of_UnaryOperation(self, node: Any, env: Env) -> Type:
+        found = self.infer(node.expression, env)
+        return BOOL if isinstance(node.operator, cst.Not) else found
+
+    def _of_BinaryOperation(self, node: Any, env: Env) -> Type:
+        left, right = self.infer(node.left, env), self.infer(node.right, env)
+        if left.tensor or right.tensor:
+            return TENSOR
+        if isinstance(node.operator, cst.Divide) and {left.kind, right.kind} <= {"int", "float"}:
+            return FLOAT
+        return join(left, right) if "unknown" not in (left.kind, right.kind) else UNKNOWN
+
+    def _of_Comparison(self, node: Any, env: Env) -> Type:
+        left = self.infer(node.left, env)
+        others = [self.infer(c.comparator, env) for c in node.comparisons]
+        plain = (cst.Is, cst.IsNot, cst.In, cst.NotIn)
+        if any(isinstance(c.operator, plain) for c in node.comparisons):
+            return BOOL
+        return Type("tensor", name="bool") if any(t.tensor for t in (left, *others)) else BOOL
+
+    def _of_BooleanOperation(self, node: Any, env: Env) -> Type:
+        return join(self.infer(node.left, env), self.infer(node.right, env))
+
+    def _of_IfExp(self, node: Any, env: Env) -> Type:
+        self.infer(node.test, env)
+        return join(self.infer(node.body, env), self.infer(node.orelse, env))
+
+    def _of_Lambda(self, node: Any, env: Env) -> Type:
+        inner = {**env, **{p.name.value: UNKNOWN for p in node.params.params}}
+        finder = _Evidence(self.names)
+        node.body.visit(finder)
+        inner.update({n: t for n, t in finder.found.items() if n in inner})
+        return Type("lambda", (self.infer(node.body, inner),))
+
+    def _of_Subscript(self, node: Any, env: Env) -> Type:
+        owner = self.infer(node.value, env)
+        places = [e.slice for e in node.slice]
+        for place in places:
+            for child in place.children:
+                self.infer(child, env)
+        return results.subscript(owner, places)
+
+    def _of_Attribute(self, node: Any, env: Env) -> Type:
+        full = self.names.of(node)
+        if full:
+            return results.constant(full)
+        owner = self.infer(node.value, env)
+        if owner.name in self.attributes:
+            found = self.attributes[owner.name].get(node.attr.value)
+            if found is not None:
+                return found
+            if f"{owner.name}.{node.attr.value}" in self.arguments:
+                return Type("function", name=f"{owner.name}.{node.attr.value}")
+        return results.attribute(owner, node.attr.value)
+
+    def _of_Call(self, node: Any, env: Env) -> Type:
+        given = [self.infer(a.value, env) for a in node.args]
+        full = self.names.of(node.func)
+        if full:
+            return results.called(full, node, given)
+        called = self.infer(node.func, env)
+        own = self._of_own(node, called, given)
+        if own is not None:
+            return own
+        if isinstance(node.func, cst.Attribute):
+            return results.method(self.of(node.func.value), node.func.attr.value, node, given)
+        return results.builtin(dotted(node.func), given)
+
+    def _of_own(self, node: Any, called: Type, given: list[Type]) -> Type | None:
+        """Calls of the file's own functions, classes and modules, and of torch's layers."""
+        if called.kind == "function":
+            self._pass(called.name, node, given)
+            return self.returns.get(called.name, UNKNOWN)
+        if called.kind == "class":
+            self._pass(f"{called.name}.__init__", node, given)
+            before, self._class = self._class, called.name
+            kind = self._self_kind()
+            self._class = before
+            return Type(kind, name=called.name)
+        if called.kind == "module" and called.name in self.names.classes:
+            self._pass(f"{called.name}.forward", node, given)
+            return self.returns.get(f"{called.name}.forward", UNKNOWN)
+        if called.kind == "module":
+            return results.layer(called.name)
+        return called.items[0] if called.kind == "lambda" and called.items else None
+
+    def _pass(self, key: str, node: Any, given: list[Type]) -> None:
+        """What a call tells of a function's arguments."""
+        function = self.names.functions.get(key) or self._method(key)
+        if function is None:
+            return
+        names = [p.name.value for p in function.params.params]
+        names = names[1:] if "." in key and names[:1] in (["self"], ["cls"]) else names
+        known = self.arguments.setdefault(key, {})
+        for i, (argument, kind) in enumerate(zip(node.args, given, strict=True)):
+            name = argument.keyword.value if argument.keyword is not None else None
+            if name is None and i < len(names) and not argument.star:
+                name = names[i]
+            if name is not None and kind.kind != "unknown":
+                known[name] = join(known.get(name), kind)
+
+    def _method(self, key: str) -> Any:
+        owner, _, name = key.rpartition(".")
+        body = self.names.classes[owner].body.body if owner in self.names.classes else ()
+        return next(
+            (n for n in body if isinstance(n, cst.FunctionDef) and n.name.value == name), None
+        )
+
+
+def _unpacked(value: Type) -> Type:
+    if value.kind == "batch":
+        return TENSOR
+    return element(value) if value.kind in ("tensor", "list", "size") else UNKNOWN
+
+
+class _Evidence(cst.CSTVisitor):
+    """Plain names on which something is called that tells what they are."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self.found: dict[str, Type] = {}
+
+    def visit_Call(self, node: cst.Call) -> None:
+        func = node.func
+        if isinstance(func, cst.Attribute) and isinstance(func.value, cst.Name):
+            name = func.value.value
+            if name in self._names.imports:
+                self._first(node)
+                return
+            if func.attr.value in TENSOR_ONLY:
+                self.found.setdefault(name, TENSOR)
+            elif func.attr.value in ("parameters", "named_parameters", "load_state_dict"):
+                self.found.setdefault(name, Type("module"))
+            elif func.attr.value in ("zero_grad", "step") and name != "scheduler":
+                self.found.setdefault(name, Type("optimizer" if "opt" in name else "unknown"))
+        else:
+            self._first(node)
+
+    def _first(self, node: cst.Call) -> None:
+        """The first argument of a layer, or of a function that takes a tensor there."""
+        full = self._names.of(node.func)
+        layer = isinstance(node.func, cst.Attribute) and dotted(node.func.value) == "self"
+        known = full.startswith("torch.") and results.takes_tensor(full)
+        if node.args and isinstance(node.args[0].value, cst.Name) and (known or (layer and False)):
+            self.found.setdefault(node.args[0].value.value, TENSOR)

@@ -1,0 +1,105 @@
+"""Names of a file -> what they stand for: imports, aliases, functions and classes of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import libcst as cst
+
+#: Other names under which torch offers the same thing.
+_SAME = {
+    "torch.functional": "torch.nn.functional",
+    "torch.nn.modules": "torch.nn",
+    "torch.nn.parameter.Parameter": "torch.nn.Parameter",
+    "torch.autograd.Variable": "torch.autograd.Variable",
+    "torch.amp.autocast": "torch.autocast",
+    "torch.cuda.amp.autocast": "torch.autocast",
+    "torch.cuda.amp.GradScaler": "torch.amp.GradScaler",
+}
+
+
+@dataclass
+class Names:
+    """`imports`: local name -> full name. `functions` and `classes` are those of the file."""
+
+    imports: dict[str, str] = field(default_factory=dict)
+    functions: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, node: Any) -> str:
+        """The full name of a dotted expression that starts with an import; "" of others."""
+        if isinstance(node, cst.Name):
+            return self.imports.get(node.value, "")
+        if isinstance(node, cst.Attribute):
+            head = self.of(node.value)
+            return canonical(f"{head}.{node.attr.value}") if head else ""
+        return ""
+
+
+def canonical(name: str) -> str:
+    """One name for what torch offers under several."""
+    for other, usual in _SAME.items():
+        if name == other or name.startswith(f"{other}."):
+            return usual + name[len(other) :]
+    return name
+
+
+def dotted(node: Any) -> str:
+    """ "a.b.c" of a dotted expression, "" of any other."""
+    if isinstance(node, cst.Name):
+        return str(node.value)
+    if isinstance(node, cst.Attribute):
+        head = dotted(node.value)
+        return f"{head}.{node.attr.value}" if head else ""
+    return ""
+
+
+class _Collector(cst.CSTVisitor):
+    def __init__(self) -> None:
+        self.names = Names()
+        self._depth: list[str] = []
+
+    def visit_Import(self, node: cst.Import) -> None:
+        for alias in node.names:
+            full = dotted(alias.name)
+            if alias.asname is not None:
+                self.names.imports[dotted(alias.asname.name)] = canonical(full)
+            else:
+                root = full.partition(".")[0]
+                self.names.imports[root] = root
+
+    def visit_ImportFrom(self, node: cst.ImportFrom) -> None:
+        if node.module is None or node.relative or isinstance(node.names, cst.ImportStar):
+            return
+        for alias in node.names:
+            local = dotted(alias.asname.name) if alias.asname is not None else dotted(alias.name)
+            self.names.imports[local] = canonical(f"{dotted(node.module)}.{dotted(alias.name)}")
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        if not self._depth or self._depth[-1] == "function":
+            self.names.functions.setdefault(node.name.value, node)
+        self._depth.append("function")
+
+    def leave_FunctionDef(self, original_node: cst.FunctionDef) -> None:
+        self._depth.pop()
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        self.names.classes[node.name.value] = node
+        self._depth.append("class")
+
+    def leave_ClassDef(self, original_node: cst.ClassDef) -> None:
+        self._depth.pop()
+
+
+def collect(module: cst.Module) -> Names:
+    """All imports, functions and classes of a file."""
+    collector = _Collector()
+    module.visit(collector)
+    return collector.names
+
+
+def imports_torch(module: cst.Module) -> bool:
+    """Whether a file imports torch, or something that is built on it, at all."""
+    roots = {full.partition(".")[0] for full in collect(module).imports.values()}
+    return bool(roots & {"torch", "torchvision"})
