@@ -8,14 +8,14 @@ import json
 import sys
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch2mlx import load as loading
 from torch2mlx.converter import convert
-from torch2mlx.errors import TranslationError
+from torch2mlx.errors import TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.emit import emit
 from torch2mlx.graph.lower import lower
@@ -133,9 +133,8 @@ def translate(
     Raises ExportError where torch.export cannot trace the model, UnsupportedOperatorError with all
     operators that have no translation.
     """
-    traced = trace(model, tuple(args), dict(kwargs or {}), dynamic)
-    stored = Stored(model)
-    program = tidy(lower(traced, stored), stored.constants)
+    traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs or {}), dynamic)
+    program = tidy(lowered, stored.constants)
     stored.keep_used(program)
     assembly = Assembly(program, traced, stored, stored.tree)
     kind = type(model)
@@ -145,6 +144,22 @@ def translate(
     return Translation(
         source, assembly.root.name, model.training, traced.dynamic, traced.notes, stored
     )
+
+
+def _lowered(model: Any, args: Any, kwargs: Any, dynamic: bool) -> tuple[Any, Any, Any]:
+    """The lowered program. An autograd.Function that cannot be kept is replaced by its forward,
+    with a note, in a model that is not being trained."""
+    traced, stored = trace(model, args, kwargs, dynamic), Stored(model)
+    try:
+        return traced, stored, lower(traced, stored)
+    except UnsupportedOperatorError:
+        if not traced.functions or model.training:
+            raise
+    kinds = sorted({f.kind.__name__ for f in traced.functions.values()})
+    note = f"gradients of {', '.join(kinds)} are those of its forward, not of its own backward"
+    traced, stored = trace(model, args, kwargs, dynamic, own_gradients=False), Stored(model)
+    traced = replace(traced, notes=(*traced.notes, note))
+    return traced, stored, lower(traced, stored)
 
 
 def load(folder: str | Path) -> Any:

@@ -65,7 +65,7 @@ def _base() -> Any:
 
 
 @contextmanager
-def recorded() -> Iterator[dict[str, Applied]]:
+def recorded(wanted: bool = True) -> Iterator[dict[str, Applied]]:
     """While open, every `apply` on traced tensors becomes an operator; yields those by name."""
     import torch
 
@@ -77,7 +77,7 @@ def recorded() -> Iterator[dict[str, Applied]]:
         from torch.fx.experimental import proxy_tensor
 
         tensors = [i for i, a in enumerate(args) if isinstance(a, torch.Tensor)]
-        if kwargs or not tensors or proxy_tensor.get_proxy_mode() is None:
+        if not wanted or kwargs or not tensors or proxy_tensor.get_proxy_mode() is None:
             return original.__get__(None, kind)(*args, **kwargs)
         return _as_operator(library, found, kind, args, tensors)
 

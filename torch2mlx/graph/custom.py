@@ -38,7 +38,7 @@ def lower(lowering: Any, node: Any, known: Mapping[str, Applied]) -> None:
         constants = _constants(lowering, program)
         module = program.graph_module
         function, stored = functions.define(
-            lowering, f"{words}_{part}", module, [*constants, *given]
+            lowering, f"{words}_{part}", module, [*constants, *given], len(constants)
         )
         if stored:
             raise Refuse("an autograd.Function with large constants")

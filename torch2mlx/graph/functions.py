@@ -28,18 +28,19 @@ class Function:
 
 
 def define(
-    lowering: Any, name: str, graph_module: Any, values: Sequence[Any]
+    lowering: Any, name: str, graph_module: Any, values: Sequence[Any], fixed: int = 0
 ) -> tuple[Function, list[Node]]:
     """Lowers a nested graph as a function of its placeholders.
 
-    `values` has an example node or number for each placeholder. Answers with the function and the
+    `values` has an example node or number for each placeholder; the first `fixed` are constants,
+    which the function has inside. Answers with the function and the
     stored tensors that it takes as further arguments.
     """
     b = lowering.builder
     outside, b.nodes = b.nodes, []
     scope = b.scope
     try:
-        inputs = _arguments(lowering, graph_module.graph, values)
+        inputs = _arguments(lowering, graph_module.graph, values, fixed)
         outputs = lowering.run(graph_module.graph, graph_module)
         nodes = b.nodes
     finally:
@@ -55,12 +56,15 @@ def define(
     return made, stored
 
 
-def _arguments(lowering: Any, graph: Any, values: Sequence[Any]) -> list[Input]:
+def _arguments(lowering: Any, graph: Any, values: Sequence[Any], fixed: int) -> list[Input]:
     inputs = []
     places = [node for node in graph.nodes if node.op == "placeholder"]
-    for place, value in zip(places, values, strict=True):
+    for i, (place, value) in enumerate(zip(places, values, strict=True)):
         name = _plain(place.name, len(inputs))
-        if isinstance(value, Node) and value.is_array:
+        if i < fixed:
+            again = Node("constant", value.args, {}, value.value, value.dims)
+            lowering.storage.set(place, lowering.builder.add(again))
+        elif isinstance(value, Node) and value.is_array:
             held = value.value
             made = Node("input", (name,), {}, held, value.dims, _ROOT, name, "", place.name)
             lowering.builder.nodes.append(made)

@@ -170,16 +170,27 @@ def _export(model: Any, args: Any, kwargs: Any, dynamic: bool, strict: bool) -> 
         )
 
 
-def trace(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool) -> Traced:
+def trace(
+    model: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    dynamic: bool,
+    own_gradients: bool = True,
+) -> Traced:
     """Exports a model: dynamic shapes first, then fixed ones, then through torch's strict tracer.
 
+    `own_gradients`: whether each autograd.Function stays one operator.
     Raises ExportError, with what each way said, when none of them can.
     """
     said: list[str] = []
     args, kwargs = _on_cpu(args), _on_cpu(kwargs)
     ways = [(True, False)] if dynamic else []
     for free, strict in [*ways, (False, False), (False, True)]:
-        with _recording(model) as recorder, recorded() as functions, standing_in(model):
+        with (
+            _recording(model) as recorder,
+            recorded(own_gradients) as functions,
+            standing_in(model),
+        ):
             try:
                 program = _export(model, args, kwargs, free, strict)
             except Exception as problem:  # torch.export raises what the model and it run into

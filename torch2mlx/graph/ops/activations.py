@@ -159,3 +159,20 @@ def entr(b: Builder, self: Node) -> Node:
     safe = b.call("mx.where", b.call("operator.gt", x, 0), x, 1.0)
     value = b.call("operator.neg", b.call("operator.mul", x, b.call("mx.log", safe)))
     return b.call("mx.where", b.call("operator.lt", x, 0), float("-inf"), value)
+
+
+@lowers("aten::_softmax_backward_data")
+def softmax_backward(b: Builder, grad_output: Node, output: Node, dim: int, **_: Any) -> Node:
+    """The gradient of softmax, which some models call by name: y * (g - sum(g * y))."""
+    product = b.call("operator.mul", grad_output, output)
+    total = b.call("mx.sum", product, axis=dim, keepdims=True)
+    return b.call("operator.sub", product, b.call("operator.mul", output, total))
+
+
+@lowers("aten::_log_softmax_backward_data")
+def log_softmax_backward(b: Builder, grad_output: Node, output: Node, dim: int, **_: Any) -> Node:
+    """The gradient of log_softmax: g - exp(y) * sum(g)."""
+    total = b.call("mx.sum", grad_output, axis=dim, keepdims=True)
+    return b.call(
+        "operator.sub", grad_output, b.call("operator.mul", b.call("mx.exp", output), total)
+    )
