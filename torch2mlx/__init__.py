@@ -8,6 +8,7 @@ from torch2mlx.converter import convert, load_converted, revert
 from torch2mlx.graph.empty import empty_weights
 from torch2mlx.graph.ops.registry import lowers
 from torch2mlx.inspector import inspect
+from torch2mlx.porter import PortResult, port
 from torch2mlx.state_dict import flatten, nest
 from torch2mlx.translator import Translation, load, translate
 from torch2mlx.types import ConversionReport
@@ -21,6 +22,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 __all__ = [
     "ConversionReport",
     "PortabilityReport",
+    "PortResult",
     "Translation",
     "Verification",
     "__version__",
@@ -34,6 +36,7 @@ __all__ = [
     "load_converted",
     "lowers",
     "nest",
+    "port",
     "registry",
     "revert",
     "translate",

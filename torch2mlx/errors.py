@@ -59,6 +59,10 @@ class RevertError(Torch2MLXError, ValueError):
     """A converted file cannot be turned back."""
 
 
+class PortError(Torch2MLXError):
+    """A source that cannot be ported: it is no Python, or a file is missing."""
+
+
 class TranslationError(Torch2MLXError, ValueError):
     """A model cannot be translated; nothing was written."""
 

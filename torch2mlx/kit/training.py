@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -44,9 +45,10 @@ def parameter_count(module: nn.Module, trainable: bool = False) -> int:
     return sum(int(p.size) for _, p in tree_flatten(held))
 
 
-def parameters(*modules: nn.Module) -> list[mx.array]:
-    """All parameters in a list, as `model.parameters()` iterates over them in torch."""
-    return [p for m in modules for _, p in tree_flatten(m.trainable_parameters())]
+def parameters(*modules: nn.Module) -> Iterator[mx.array]:
+    """All parameters one by one, as `model.parameters()` gives them in torch."""
+    for module in modules:
+        yield from (p for _, p in tree_flatten(module.trainable_parameters()))
 
 
 def named_parameters(module: nn.Module) -> list[tuple[str, mx.array]]:

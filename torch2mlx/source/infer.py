@@ -40,6 +40,7 @@ class Inference:
         self.returns: dict[str, Type] = {}
         self.attributes: dict[str, Env] = {}  # of classes
         self.globals: Env = {}
+        self.nodes: dict[str, Any] = {}  # functions by the same keys
         self._class = ""
         self._function = ""
         for _ in range(_ROUNDS):
@@ -82,6 +83,8 @@ class Inference:
 
     def _do_FunctionDef(self, node: cst.FunctionDef, env: Env) -> None:
         key = f"{self._class}.{node.name.value}" if self._class else node.name.value
+        key = f"{self._function}/{node.name.value}" if self._function else key
+        self.nodes[key] = node
         known = self.arguments.setdefault(key, {})
         inner: Env = dict(env) if not self._class or self._function else dict(self.globals)
         parameters = [*node.params.posonly_params, *node.params.params, *node.params.kwonly_params]
@@ -93,6 +96,9 @@ class Inference:
             if i == 0 and self._class and name in ("self", "cls"):
                 given = Type(self._self_kind(), name=self._class)
             inner[name] = join(given, known.get(name))
+            if node.name.value == "forward" and self.is_module_class(self._class) and i:
+                taken = inner[name].kind in ("unknown", "none") and parameter.default is None
+                inner[name] = TENSOR if taken else inner[name]
         before, self._function = self._function, key
         outer_class = self._class
         self._evidence(node, inner)
@@ -306,15 +312,20 @@ class Inference:
         full = self.names.of(node.func)
         if full:
             return results.called(full, node, given)
+        if isinstance(node.func, cst.Call) and dotted(node.func.func).endswith(".value_and_grad"):
+            self.infer(node.func, env)
+            made = self.infer(node.func.args[1].value, env)
+            self._pass(made.name, node, given)
+            return Type("tuple", (self.returns.get(made.name, UNKNOWN), UNKNOWN))
         called = self.infer(node.func, env)
-        own = self._of_own(node, called, given)
+        own = self._of_own(node, called, given, env)
         if own is not None:
             return own
         if isinstance(node.func, cst.Attribute):
             return results.method(self.of(node.func.value), node.func.attr.value, node, given)
         return results.builtin(dotted(node.func), given)
 
-    def _of_own(self, node: Any, called: Type, given: list[Type]) -> Type | None:
+    def _of_own(self, node: Any, called: Type, given: list[Type], env: Env) -> Type | None:
         """Calls of the file's own functions, classes and modules, and of torch's layers."""
         if called.kind == "function":
             self._pass(called.name, node, given)
@@ -329,12 +340,29 @@ class Inference:
             self._pass(f"{called.name}.forward", node, given)
             return self.returns.get(f"{called.name}.forward", UNKNOWN)
         if called.kind == "module":
-            return results.layer(called.name)
+            self._takes_tensors(node, env)
+            return results.layer(called.name) if called.name else self._any_module()
         return called.items[0] if called.kind == "lambda" and called.items else None
+
+    def _takes_tensors(self, node: Any, env: Env) -> None:
+        """Names that a module is called with are tensors, where nothing else is known."""
+        for argument in node.args:
+            if isinstance(argument.value, cst.Name) and self.of(argument.value).kind == "unknown":
+                name = argument.value.value
+                env[name] = TENSOR
+                known = self.arguments.get(self._function, {})
+                self.arguments.setdefault(self._function, known).setdefault(name, TENSOR)
+
+    def _any_module(self) -> Type:
+        """What a module of an unknown class gives: what all classes of the file do, if they
+        agree."""
+        known = [n for n in self.names.classes if self.is_module_class(n)]
+        found = {self.returns.get(f"{name}.forward", UNKNOWN) for name in known}
+        return found.pop() if len(found) == 1 else UNKNOWN
 
     def _pass(self, key: str, node: Any, given: list[Type]) -> None:
         """What a call tells of a function's arguments."""
-        function = self.names.functions.get(key) or self._method(key)
+        function = self.nodes.get(key) or self.names.functions.get(key) or self._method(key)
         if function is None:
             return
         names = [p.name.value for p in function.params.params]
@@ -361,6 +389,15 @@ def _unpacked(value: Type) -> Type:
     return element(value) if value.kind in ("tensor", "list", "size") else UNKNOWN
 
 
+def viewed(node: cst.Call) -> bool:
+    """x.view(2, -1), x.size(0), x.flatten(1): arrays of numpy take no such arguments."""
+    name = node.func.attr.value  # type: ignore[union-attr]
+    if name == "size":
+        return True
+    numbers = (cst.Integer, cst.UnaryOperation)
+    return name in ("view", "flatten") and any(isinstance(a.value, numbers) for a in node.args)
+
+
 class _Evidence(cst.CSTVisitor):
     """Plain names on which something is called that tells what they are."""
 
@@ -375,7 +412,7 @@ class _Evidence(cst.CSTVisitor):
             if name in self._names.imports:
                 self._first(node)
                 return
-            if func.attr.value in TENSOR_ONLY:
+            if func.attr.value in TENSOR_ONLY or viewed(node):
                 self.found.setdefault(name, TENSOR)
             elif func.attr.value in ("parameters", "named_parameters", "load_state_dict"):
                 self.found.setdefault(name, Type("module"))
@@ -387,7 +424,6 @@ class _Evidence(cst.CSTVisitor):
     def _first(self, node: cst.Call) -> None:
         """The first argument of a layer, or of a function that takes a tensor there."""
         full = self._names.of(node.func)
-        layer = isinstance(node.func, cst.Attribute) and dotted(node.func.value) == "self"
         known = full.startswith("torch.") and results.takes_tensor(full)
-        if node.args and isinstance(node.args[0].value, cst.Name) and (known or (layer and False)):
+        if node.args and isinstance(node.args[0].value, cst.Name) and known:
             self.found.setdefault(node.args[0].value.value, TENSOR)

@@ -66,6 +66,7 @@ def element(of: Type) -> Type:
 #: Methods that a tensor has and no number, string, container, array of numpy or module.
 TENSOR_ONLY = frozenset(
     [
+        "norm",
         "unsqueeze",
         "permute",
         "contiguous",

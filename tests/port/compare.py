@@ -1,0 +1,68 @@
+"""Runs a script in torch, ports it, and runs the ported one from the same weights in MLX."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def names() -> list[str]:
+    """All scripts."""
+    return sorted(path.stem for path in SCRIPTS.glob("*.py"))
+
+
+def loaded(name: str) -> Any:
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def executed(source: str, name: str) -> Any:
+    """Ported source as a module."""
+    module = types.ModuleType(f"ported_{name}")
+    sys.modules[module.__name__] = module
+    exec(compile(source, f"<{name} in MLX>", "exec"), module.__dict__)
+    return module
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """What `build` gives, as a tuple."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def give_weights(model: Any, torch_model: Any, folder: Path) -> None:
+    """The converted weights of a torch model, loaded strictly."""
+    import torch2mlx
+
+    path = folder / "weights.safetensors"
+    torch2mlx.convert(torch_model, path, on_unmapped="ignore")
+    model.load_weights(list(torch2mlx.load_converted(path).items()), strict=True)
+
+
+def curves(name: str, folder: Path) -> tuple[list[float], list[float], Any]:
+    """Numbers from torch, from the ported script, and the port itself."""
+    import torch
+
+    import torch2mlx
+
+    torch.manual_seed(0)
+    np.random.seed(0)
+    theirs = loaded(name)
+    models = several(theirs.build())
+    result = torch2mlx.port(SCRIPTS / f"{name}.py")
+    ours = executed(result.source, name)
+    made = several(ours.build())
+    for mine, model in zip(made, models, strict=True):
+        give_weights(mine, model, folder)
+    expected = theirs.run(*models)
+    return expected, ours.run(*made), result

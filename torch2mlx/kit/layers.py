@@ -1,0 +1,214 @@
+"""torch.nn's layers and losses with torch's constructors, where mlx.nn has other arguments."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from torch2mlx.kit import activations, ctc, distance, dropout, losses, transformer
+
+
+class Embedding(nn.Module):
+    """torch.nn.Embedding: starts as torch does, normal with deviation 1. weight: (V, D)."""
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, **_: Any
+    ) -> None:
+        super().__init__()
+        self.weight = mx.random.normal((num_embeddings, embedding_dim))
+        self._padding = padding_idx
+        if padding_idx is not None:
+            self.weight[padding_idx] = 0.0
+
+    def __call__(self, indices: mx.array) -> mx.array:
+        rows = self.weight[indices]
+        if self._padding is None:
+            return rows
+        padding = (indices == self._padding)[..., None]
+        return mx.where(padding, mx.stop_gradient(rows), rows)
+
+
+class LayerNorm(nn.Module):
+    """torch.nn.LayerNorm over one or several last axes."""
+
+    def __init__(
+        self,
+        normalized_shape: Any,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        single = isinstance(normalized_shape, int)
+        self._shape = (normalized_shape,) if single else tuple(normalized_shape)
+        self._eps = eps
+        if elementwise_affine:
+            self.weight = mx.ones(self._shape)
+            if bias:
+                self.bias = mx.zeros(self._shape)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        flat = x.reshape(*x.shape[: x.ndim - len(self._shape)], -1)
+        parts = (self[n].reshape(-1) if n in self else None for n in ("weight", "bias"))
+        return mx.fast.layer_norm(flat, *parts, self._eps).reshape(x.shape)
+
+
+class RMSNorm(nn.Module):
+    """torch.nn.RMSNorm over the last axis; eps is the dtype's when none is given."""
+
+    def __init__(
+        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True
+    ) -> None:
+        super().__init__()
+        size = normalized_shape if isinstance(normalized_shape, int) else normalized_shape[-1]
+        self._eps = eps
+        if elementwise_affine:
+            self.weight = mx.ones((size,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        eps = mx.finfo(x.dtype).eps if self._eps is None else self._eps
+        return mx.fast.rms_norm(x, self.weight if "weight" in self else None, eps)
+
+
+class Flatten(nn.Module):
+    """torch.nn.Flatten: all axes but the first."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self._start, self._end = start_dim, end_dim
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.flatten(x, self._start, self._end)
+
+
+class Unflatten(nn.Module):
+    """torch.nn.Unflatten: one axis becomes several."""
+
+    def __init__(self, dim: int, unflattened_size: Any) -> None:
+        super().__init__()
+        self._dim, self._size = dim, tuple(unflattened_size)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.unflatten(x, self._dim, self._size)
+
+
+class _Plain(nn.Module):
+    """A function with the options of its constructor, by place or by name."""
+
+    _function: Any
+    _names: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        given = {**dict(zip(self._names, args, strict=False)), **kwargs}
+        self._given = {("axis" if k == "dim" else k): v for k, v in given.items()}
+        if "weight" in self._given:
+            self._given["weight"] = mx.array(self._given["weight"])
+
+    def __call__(self, *inputs: mx.array) -> mx.array:
+        return type(self)._function(*inputs, **self._given)
+
+
+class _Random(_Plain):
+    """A layer that acts in training only."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return type(self)._function(x, training=self.training, **self._given)
+
+
+def _layer(name: str, function: Any, names: str = "", base: type = _Plain) -> Any:
+    body = {"_function": staticmethod(function), "_names": tuple(names.split())}
+    text = f"torch.nn.{name}, with torch's arguments."
+    return type(name, (base,), {**body, "__doc__": text, "__module__": __name__})
+
+
+_OLD = "size_average reduce reduction"
+_TABLE: tuple[tuple[Any, ...], ...] = (
+    ("Softmax", activations.softmax, "dim"),
+    ("LogSoftmax", activations.log_softmax, "dim"),
+    ("Softmin", activations.softmin, "dim"),
+    ("GELU", activations.gelu, "approximate"),
+    ("LeakyReLU", activations.leaky_relu, "negative_slope"),
+    ("ELU", activations.elu, "alpha"),
+    ("CELU", activations.celu, "alpha"),
+    ("Hardtanh", activations.hardtanh, "min_val max_val"),
+    ("Hardswish", activations.hardswish),
+    ("Hardsigmoid", activations.hardsigmoid),
+    ("GLU", activations.glu, "dim"),
+    ("Softplus", activations.softplus, "beta threshold"),
+    ("Softshrink", activations.softshrink, "lambd"),
+    ("Hardshrink", activations.hardshrink, "lambd"),
+    ("Tanhshrink", activations.tanhshrink),
+    ("Threshold", activations.threshold, "threshold value"),
+    ("RReLU", activations.rrelu, "lower upper", _Random),
+    ("AlphaDropout", dropout.alpha_dropout, "p", _Random),
+    ("FeatureAlphaDropout", dropout.feature_alpha_dropout, "p", _Random),
+    ("PairwiseDistance", distance.pairwise_distance, "p eps keepdim"),
+    (
+        "CrossEntropyLoss",
+        losses.cross_entropy,
+        f"weight size_average ignore_index reduce reduction label_smoothing",
+    ),
+    ("NLLLoss", losses.nll_loss, "weight size_average ignore_index reduce reduction"),
+    ("MSELoss", losses.mse_loss, _OLD),
+    ("L1Loss", losses.l1_loss, _OLD),
+    ("SmoothL1Loss", losses.smooth_l1_loss, f"{_OLD} beta"),
+    ("HuberLoss", losses.huber_loss, "reduction delta"),
+    ("BCELoss", losses.binary_cross_entropy, f"weight {_OLD}"),
+    ("BCEWithLogitsLoss", losses.binary_cross_entropy_with_logits, f"weight {_OLD} pos_weight"),
+    ("KLDivLoss", losses.kl_div, f"{_OLD} log_target"),
+    ("PoissonNLLLoss", losses.poisson_nll_loss, "log_input full size_average eps reduce reduction"),
+    ("GaussianNLLLoss", losses.gaussian_nll_loss),
+    ("HingeEmbeddingLoss", losses.hinge_embedding_loss, f"margin {_OLD}"),
+    ("SoftMarginLoss", losses.soft_margin_loss, _OLD),
+    ("MarginRankingLoss", losses.margin_ranking_loss, f"margin {_OLD}"),
+    ("CosineEmbeddingLoss", losses.cosine_embedding_loss, f"margin {_OLD}"),
+    ("TripletMarginLoss", losses.triplet_margin_loss, f"margin p eps swap {_OLD}"),
+    ("MultiMarginLoss", losses.multi_margin_loss, f"p margin weight {_OLD}"),
+    ("MultiLabelMarginLoss", losses.multilabel_margin_loss, _OLD),
+    ("MultiLabelSoftMarginLoss", losses.multilabel_soft_margin_loss, f"weight {_OLD}"),
+    ("CTCLoss", ctc.ctc_loss, "blank reduction zero_infinity"),
+)
+globals().update({row[0]: _layer(*row) for row in _TABLE})
+
+
+class CosineSimilarity(nn.Module):
+    """torch.nn.CosineSimilarity."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
+        super().__init__()
+        self._dim, self._eps = dim, eps
+
+    def __call__(self, a: mx.array, b: mx.array) -> mx.array:
+        return distance.cosine_similarity(a, b, self._dim, self._eps)
+
+
+def _copies(layer: nn.Module, count: int) -> list[nn.Module]:
+    return [copy.deepcopy(layer) for _ in range(count)]
+
+
+class TransformerEncoder(transformer.TransformerEncoder):
+    """torch.nn.TransformerEncoder: copies of a layer."""
+
+    def __init__(
+        self, encoder_layer: nn.Module, num_layers: int, norm: nn.Module | None = None
+    ) -> None:
+        super().__init__(_copies(encoder_layer, num_layers), norm)
+
+
+class TransformerDecoder(transformer.TransformerDecoder):
+    """torch.nn.TransformerDecoder: copies of a layer."""
+
+    def __init__(
+        self, decoder_layer: nn.Module, num_layers: int, norm: nn.Module | None = None
+    ) -> None:
+        super().__init__(_copies(decoder_layer, num_layers), norm)
+
+
+__all__ = [
+    *("CosineSimilarity", "Embedding", "Flatten", "LayerNorm", "RMSNorm", "TransformerDecoder"),
+    *("TransformerEncoder", "Unflatten", *(row[0] for row in _TABLE)),
+]

@@ -1,0 +1,130 @@
+"""Driver: `port` rewrites PyTorch source as MLX source, and says what changed and what did not."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch2mlx.errors import PortError
+from torch2mlx.optional import installed
+from torch2mlx.source.report import Change, Report, Unsupported
+
+
+@dataclass(frozen=True)
+class PortResult:
+    """One ported file: its `source`, the `changes` that were made, with reasons, and what is
+    `unsupported`: those lines keep their code under a comment."""
+
+    source: str
+    changes: tuple[Change, ...]
+    unsupported: tuple[Unsupported, ...]
+    original: str = ""
+    path: str = "<source>"
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was ported."""
+        return not self.unsupported
+
+    @property
+    def report(self) -> str:
+        """What changed and what is left, as Markdown."""
+        from torch2mlx.report.port import as_markdown
+
+        return as_markdown([self])
+
+    def diff(self) -> str:
+        """A unified diff of the original and the ported source."""
+        lines = (text.splitlines(keepends=True) for text in (self.original, self.source))
+        return "".join(difflib.unified_diff(*lines, self.path, f"{self.path} (MLX)"))
+
+
+def port(source: str | os.PathLike[str]) -> PortResult:
+    """Rewrites a PyTorch script or module as MLX source.
+
+    `source`: Python source as text, or the path of a file. Comments, formatting and structure stay;
+    a file that does not import torch comes back as it is.
+
+    Raises PortError for what is no Python (with line and column), and when libcst is missing.
+    """
+    text, path = _read(source)
+    if not installed("libcst"):
+        raise PortError("port needs libcst: pip install 'torch2mlx[port]'")
+    import libcst as cst
+
+    from torch2mlx.source.names import imports_torch
+
+    try:
+        module = cst.parse_module(text)
+    except cst.ParserSyntaxError as problem:
+        where = f"{path}:{problem.raw_line}:{problem.raw_column + 1}"
+        raise PortError(f"{where}: {problem.message.splitlines()[0]}") from problem
+    if not imports_torch(module):
+        return PortResult(text, (), (), text, path)
+    return _ported(module, text, path)
+
+
+def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
+    """(text, path) of a path or of source itself."""
+    if isinstance(source, os.PathLike) or ("\n" not in source and source.endswith(".py")):
+        place = Path(source)
+        if not place.is_file():
+            raise PortError(f"{place}: no such file")
+        return place.read_bytes().decode("utf-8"), str(place)
+    return source, "<source>"
+
+
+def _ported(module: Any, text: str, path: str) -> PortResult:
+    import libcst as cst
+    from libcst.metadata import MetadataWrapper, PositionProvider
+
+    from torch2mlx.source.imports import with_imports
+    from torch2mlx.source.infer import Inference
+    from torch2mlx.source.names import collect
+    from torch2mlx.source.optimizers import trained_modules
+    from torch2mlx.source.rewrite import Rewriter
+    from torch2mlx.source.training import KIT, MX, NN, PARAMETERS, Training
+
+    wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
+    names, report = collect(module), Report(wrapper.resolve(PositionProvider))
+    trained = trained_modules(module, names)
+    stepped = module.visit(Training(names, Inference(module, names), trained, report))
+    between = cst.parse_module(stepped.code)
+    wrapper = MetadataWrapper(between, unsafe_skip_copy=True)
+    later = Report(wrapper.resolve(PositionProvider))
+    names = collect(between)
+    made = between.visit(Rewriter(names, Inference(between, names), later))
+    final = (
+        made.code.replace(NN, "nn")
+        .replace(KIT, "kit")
+        .replace(MX, "mx")
+        .replace(PARAMETERS, "parameters")
+    )
+    final = with_imports(cst.parse_module(final)).code
+    lines = _line_map(text, stepped.code)
+    changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
+    left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported)]
+    order = lambda item: item.line  # noqa: E731
+    return PortResult(
+        final, tuple(sorted(changes, key=order)), tuple(sorted(left, key=order)), text, path
+    )
+
+
+def _line_map(before: str, after: str) -> dict[int, int]:
+    """Lines of a text -> the lines of another that they come from."""
+    old, new = before.splitlines(), after.splitlines()
+    found: dict[int, int] = {}
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for tag, a, b, c, d in matcher.get_opcodes():
+        for i in range(c, d):
+            found[i + 1] = (a + (i - c) if tag == "equal" else min(a + (i - c), max(b - 1, a))) + 1
+    return found
+
+
+def _moved(item: Any, lines: dict[int, int]) -> Any:
+    from dataclasses import replace
+
+    return replace(item, line=lines.get(item.line, item.line))

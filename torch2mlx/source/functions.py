@@ -1,0 +1,240 @@
+"""Calls by full name: torch's functions, layers, optimizers, schedulers, data, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.op_mapping import lookup_op
+from torch2mlx.ops.forms import CHANNELS_FIRST, PLACEMENT, forms
+from torch2mlx.source import layers
+from torch2mlx.source.state import State, drop_keywords, expression, joined
+from torch2mlx.source.write import Argument, written
+
+#: Functions of mx.linalg that run on the CPU stream only.
+_CPU = ("inv", "svd", "qr", "eigh", "eigvalsh", "cholesky", "pinv", "solve", "eig", "lu", "cross")
+_RENAMED = {"dim": "axis", "keepdim": "keepdims", "input": "a"}
+_GONE = ("torch.cuda.", "torch.backends.", "torch.mps.", "torch.set_num_threads", "torch.xpu.")
+_SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.random.manual_seed", "torch.seed")
+_SELF = ("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.jit.script")
+_SELF += ("torch.nn.parallel.DistributedDataParallel", "torch.compile", "torch.autograd.Variable")
+_SELF += ("torch.nn.utils.weight_norm", "torch.nn.SyncBatchNorm.convert_sync_batchnorm")
+
+
+class Functions(State):
+    """Rewrites calls whose function is known by its full name."""
+
+    def named_call(self, full: str, original: cst.Call, updated: cst.Call) -> Any:
+        """A call of something that is imported; None when it stays as it is."""
+        given = self.arguments(original, updated)
+        for prefixes, rule in self._rules():
+            if full.startswith(prefixes):
+                return rule(full, given, original, updated)
+        if full.startswith(("torch.", "torchvision.")) and full != "torch.nn.Module":
+            return self._unknown(full, original, updated)
+        return None
+
+    def _rules(self) -> list[tuple[tuple[str, ...], Callable[..., Any]]]:
+        return [
+            (_SEEDS, self._seed),
+            (_SELF, self._itself),
+            (("torch.device",), lambda *_: expression("mx.default_device()")),
+            (("torch.cuda.is_available",), lambda *_: expression("False")),
+            (("torch.backends.mps.is_available",), lambda *_: expression("False")),
+            (("torch.is_grad_enabled",), lambda *_: expression("True")),
+            (_GONE, self._gone),
+            (("torch.nn.functional.",), self._functional),
+            (("torch.nn.init.",), lambda full, given, original, updated: updated),
+            (("torch.nn.utils.parameters_to_vector", "torch.nn.utils.rnn."), self._utility),
+            (("torch.nn.utils.",), lambda full, given, original, updated: updated),
+            (("torch.nn.",), self._layer),
+            (("torch.optim.lr_scheduler.",), self._scheduler),
+            (("torch.optim.",), self._optimizer),
+            (("torch.utils.data.",), self._data),
+            (("torch.save", "torch.load"), self._file),
+            (("torch.linalg.", "torch.fft."), self._group),
+            (("torch.amp.GradScaler",), lambda *_: expression("None")),
+            (("torch.",), self._function),
+        ]
+
+    def _unknown(self, full: str, original: Any, updated: Any) -> Any:
+        op = lookup_op(full)
+        advice = op.note if op is not None and op.note else "no counterpart is known"
+        self.refuse(original, f"{full}: {advice}")
+        return updated
+
+    def _seed(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "MLX draws other numbers from the same seed")
+        return expression(f"mx.random.seed({joined(given[:1])})")
+
+    def _itself(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "not needed: the object itself", "mx.compile for speed")
+        return expression(given[0].text) if given else updated
+
+    def _gone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "nothing to do: MLX has one memory and one device")
+        return expression("None")
+
+    def _functional(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name == "dropout" and len(given) < 3 and not any(a.keyword == "training" for a in given):
+            self.change(original, full, "torch's default is training=True: always active")
+        kept = drop_keywords(given, PLACEMENT)
+        text = written(forms("torch.nn.functional", name), given, False)
+        if text is None and name in CHANNELS_FIRST:
+            text = f"kit.channels_first.{name}({joined(kept)})"
+        if text is None and name.startswith("dropout") and name[-1] == "d":
+            text = f"kit.channels_first.channel_dropout({joined(kept)})"
+        if text is None:
+            text = written(forms("torch", name), given, False)
+        op = lookup_op(full)
+        if text is None and op is not None and op.status == "kit" and "channels" not in op.note:
+            renamed = [
+                Argument(
+                    {"dim": "axis"}.get(a.keyword, a.keyword)
+                    if "activations" in op.mlx
+                    else a.keyword,
+                    a.text,
+                    a.star,
+                    a.kind,
+                )
+                for a in kept
+            ]
+            text = f"{op.mlx.removeprefix('torch2mlx.')}({joined(renamed)})"
+        if text is None:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "the same function in MLX")
+        return expression(text)
+
+    def _utility(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        known = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
+        if name in known:
+            self.change(original, full, "padded arrays with lengths")
+            return expression(f"kit.packed.{name}({joined(given)})")
+        return self._unknown(full, original, updated)
+
+    def _layer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        kept = drop_keywords(given, layers.DROPPED)
+        if name == "Parameter":
+            frozen = any(a.keyword == "requires_grad" and a.text == "False" for a in given)
+            note = "freeze it: self.freeze(keys=[...], recurse=False)" if frozen else ""
+            self.change(original, full, "arrays that a module holds are its parameters", note)
+            return expression(given[0].text)
+        if name in ("ModuleList", "ParameterList"):
+            self.change(original, full, "a list of modules")
+            text = given[0].text if given else "[]"
+            return expression(text if text.startswith("[") else f"list({text})")
+        if name in ("ModuleDict", "ParameterDict"):
+            self.change(original, full, "a dict of modules")
+            return expression(given[0].text if given else "{}")
+        if name not in layers.LAYERS:
+            self.refuse(original, f"{full}: {layers.REFUSED.get(name, 'no counterpart is known')}")
+            return updated
+        target, note = layers.LAYERS[name]
+        if target.startswith("nn.") and name in (
+            "ReLU",
+            "ReLU6",
+            "SiLU",
+            "Sigmoid",
+            "Tanh",
+            "SELU",
+        ):
+            kept = []
+        if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
+            kept = [Argument("", f"{kept[0].text}.values()", "*")]
+            note = "layers lose their names: keys are layers.0, layers.1, ..."
+        self.change(original, full, f"{target}" + (f": {note}" if note else ""))
+        return expression(f"{target}({joined(kept)})")
+
+    def _scheduler(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in layers.SCHEDULERS:
+            self.refuse(original, f"{full}: give the optimizer a schedule of mlx.optimizers")
+            return updated
+        self.change(original, full, "torch's schedule; it sets optimizer.learning_rate")
+        return expression(f"kit.schedulers.{name}({joined(drop_keywords(given, ('verbose',)))})")
+
+    def _optimizer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in layers.OPTIMIZER_ARGUMENTS:
+            why = (
+                "needs a closure; MLX's optimizers take gradients" if name == "LBFGS" else "unknown"
+            )
+            self.refuse(original, f"{full}: {why}; Adam or SGD with a schedule come closest")
+            return updated
+        if isinstance(original.args[0].value, cst.List) and "params" in given[0].text:
+            self.refuse(
+                original, "groups of parameters: mlx.optimizers.MultiOptimizer with filters"
+            )
+            return updated
+        order = iter(layers.OPTIMIZER_ARGUMENTS[name])
+        options = {a.keyword or next(order): a.text for a in given[1:] if a.keyword != "params"}
+        for gone in ("foreach", "fused", "capturable", "differentiable"):
+            options.pop(gone, None)
+        self.change(
+            original, full, "takes gradients, not parameters", "torch's formula and defaults"
+        )
+        return expression(_optimizer_text(name, options))
+
+    def _data(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in layers.DATA:
+            return self._unknown(full, original, updated)
+        gone = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "generator")
+        self.change(original, full, "numpy and MLX arrays, one process")
+        return expression(f"kit.data.{name}({joined(drop_keywords(given, gone))})")
+
+    def _file(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in ("save", "load"):
+            return self._unknown(full, original, updated)
+        kept = drop_keywords(given, ("map_location", "weights_only", "pickle_module"))
+        check = "torch's own files: torch2mlx.convert" if name == "load" else ""
+        self.change(original, full, "safetensors with torch's nesting", check)
+        return expression(f"kit.files.{name}({joined(kept)})")
+
+    def _group(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        group, name = full.split(".")[1:]
+        op = lookup_op(full)
+        if op is None or op.status != "direct" or not op.mlx.endswith(name):
+            if name in ("vector_norm",):
+                return expression(f"kit.tensors.norm({_renamed(given)})")
+            return self._unknown(full, original, updated)
+        stream = ", stream=mx.cpu" if group == "linalg" and name in _CPU else ""
+        self.change(original, full, "the same in MLX" + (", on the CPU stream" if stream else ""))
+        return expression(f"mx.{group}.{name}({_renamed(given)}{stream})")
+
+    def _function(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.removeprefix("torch.")
+        second = given[1] if len(given) > 1 else None
+        if name in ("max", "min") and second is not None and second.kind == "tensor":
+            text: str | None = f"mx.{name}imum({given[0].text}, {second.text})"
+        elif name == "where" and len(given) == 1:
+            text = None
+        else:
+            text = written(forms("torch", name), given, False)
+        if text is None:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "the same function in MLX")
+        return expression(text)
+
+
+def _renamed(given: list[Argument]) -> str:
+    kept = drop_keywords(given, PLACEMENT)
+    return joined([Argument(_RENAMED.get(a.keyword, a.keyword), a.text, a.star) for a in kept])
+
+
+def _optimizer_text(name: str, options: dict[str, str]) -> str:
+    """mlx.optimizers where its formula is torch's with these options, the kit elsewhere."""
+    stock = layers.OPTIMIZERS.get(name)
+    if stock is not None and set(options) <= set(stock[1]):
+        target, renamed, more = stock
+        shown = {"lr": layers.RATES[name], **options}
+        parts = [f"{renamed[key]}={value}" for key, value in shown.items()]
+        return f"{target}({', '.join([*parts, more] if more else parts)})"
+    parts = [f"{key}={value}" for key, value in options.items()]
+    return f"kit.optimizers.{name}({', '.join(parts)})"

@@ -1,0 +1,188 @@
+"""Calls of methods: of tensors, also in place, of modules, optimizers and what moves memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.ops.forms import forms
+from torch2mlx.source.infer import viewed
+from torch2mlx.source.kinds import TENSOR_ONLY
+from torch2mlx.source.state import State, code, dotted, expression, joined
+from torch2mlx.source.write import Argument, term, written
+
+_AMBIGUOUS = frozenset(
+    "view sum mean max min reshape transpose squeeze flatten repeat norm std var".split()
+)
+_INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
+
+
+class Methods(State):
+    """Rewrites calls of methods."""
+
+    def method_call(self, original: cst.Call, updated: cst.Call) -> Any:
+        """A call of a method; the call itself when it stays as it is."""
+        func = original.func
+        assert isinstance(func, cst.Attribute) and isinstance(updated.func, cst.Attribute)
+        owner, name = self.type_of(func.value), func.attr.value
+        receiver = code(updated.func.value)
+        given = self.arguments(original, updated)
+        if name in ("to", "cuda", "cpu", "type") and owner.kind not in ("numpy", "str", "object"):
+            return self._moved(owner, name, receiver, given, original, updated)
+        if owner.kind == "module" or (
+            owner.kind == "unknown" and name in ("state_dict", "load_state_dict")
+        ):
+            return self._of_module(name, receiver, given, original, updated, owner.kind)
+        if owner.kind == "optimizer" and name in ("state_dict",):
+            return expression(f"{receiver}.state")
+        if self.is_tensor(func.value, name) or (owner.kind == "unknown" and viewed(original)):
+            return self._of_tensor(name, receiver, given, original, updated)
+        if owner.kind == "unknown" and name in _AMBIGUOUS and not _alike(name, given):
+            self.report.refuse(
+                original, f".{name}() of something that may be no tensor: left alone"
+            )
+        return updated
+
+    def _moved(
+        self, owner: Any, name: str, receiver: str, given: Any, original: Any, updated: Any
+    ) -> Any:
+        """`.to`, `.cuda`, `.cpu`: a dtype is a cast, a device nothing."""
+        dtype = next((a for a in given if a.keyword == "dtype" or a.kind == "dtype"), None)
+        if name == "type" and not given:
+            return updated
+        if dtype is None and name == "type" and given:
+            dtype = given[0] if given[0].kind != "str" else None
+        if dtype is not None:
+            if owner.kind == "module":
+                return expression(f"{receiver}.set_dtype({dtype.text})")
+            self.change(original, f".{name}", "a cast")
+            return expression(f"{term(receiver)}.astype({dtype.text})")
+        if given and given[0].kind == "tensor":
+            return expression(f"{term(receiver)}.astype({term(given[0].text)}.dtype)")
+        plain = not given or given[0].kind in ("device", "str", "unknown", "int", "none")
+        if name == "to" and plain and owner.kind == "unknown" and not _is_device(given):
+            self.report.refuse(original, ".to() of something unknown: left alone")
+            return updated
+        self.change(original, f".{name}", "one memory: nothing to move")
+        return expression(receiver)
+
+    def _of_module(
+        self, name: str, receiver: str, given: Any, original: Any, updated: Any, kind: str
+    ) -> Any:
+        text = None
+        if name == "state_dict" and not given:
+            text = f"kit.files.state_dict({receiver})"
+        elif name == "load_state_dict" and given:
+            text = f"kit.files.load_state_dict({receiver}, {joined(given)})"
+        elif name == "parameters" and not given:
+            text = f"kit.training.parameters({receiver})"
+        elif name == "named_parameters" and not given:
+            text = f"kit.training.named_parameters({receiver})"
+        elif name == "requires_grad_":
+            frozen = bool(given) and given[0].text == "False"
+            text = f"{receiver}.{'freeze' if frozen else 'unfreeze'}()"
+        elif name == "apply" and len(given) == 1:
+            text = f"{receiver}.apply_to_modules(lambda _, module: {given[0].text}(module))"
+        elif name == "forward":
+            own = receiver == "super()"
+            text = f"super().__call__({joined(given)})" if own else f"{receiver}({joined(given)})"
+        elif name in ("half", "double", "bfloat16", "float"):
+            dtype = {"half": "float16", "double": "float64", "float": "float32"}.get(name, name)
+            text = f"{receiver}.set_dtype(mx.{dtype})"
+        elif name in ("children", "named_children", "register_forward_hook", "register_hook"):
+            self.refuse(
+                original, f".{name}(): modules of MLX are dicts; see .children() and .modules()"
+            )
+        if text is None:
+            return updated
+        self.change(original, f".{name}", "the same for a module of MLX")
+        return expression(text)
+
+    def _of_tensor(self, name: str, receiver: str, given: Any, original: Any, updated: Any) -> Any:
+        if name == "size":
+            self.change(original, ".size", "a property")
+            return expression(f"{term(receiver)}.shape" + (f"[{given[0].text}]" if given else ""))
+        if name in ("backward", "requires_grad_", "retain_grad", "share_memory_", "register_hook"):
+            if name in ("retain_grad", "register_hook"):
+                self.refuse(original, f".{name}(): gradients come from mx.grad of a function")
+            return expression(receiver) if name in ("requires_grad_", "share_memory_") else updated
+        if id(original) in getattr(self, "_again", {}):
+            return updated  # a statement: see in_place
+        base = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+        full = [Argument("", receiver, "", "tensor"), *given]
+        if base in ("max", "min") and given and given[0].kind == "tensor":
+            text: str | None = f"mx.{base}imum({receiver}, {given[0].text})"
+        else:
+            text = written(forms("torch", base), full, True)
+        if text is None:
+            known = name in TENSOR_ONLY or self.type_of(original.func.value).tensor
+            if known and name not in ("__len__",):
+                self.refuse(original, f"Tensor.{name} with these arguments has no counterpart")
+            return updated
+        if text != receiver:
+            self.change(original, f".{name}", "the same in MLX")
+        return expression(text)
+
+    def in_place(self, original: cst.Call, updated: cst.Call) -> str | None:
+        """`x.add_(y)` as a statement: an assignment to x. None where that would change nothing."""
+        func = original.func
+        if not isinstance(func, cst.Attribute):
+            return None
+        name = func.attr.value
+        if not name.endswith("_") or name.endswith("__") or not self.is_tensor(func.value, name):
+            return None
+        place, target = func.value, updated.func.value  # type: ignore[union-attr]
+        while isinstance(place, cst.Attribute) and place.attr.value == "data":
+            place = place.value
+            target = target.value if isinstance(target, cst.Attribute) else target.args[0].value
+        if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
+            return None
+        if self.type_of(place).name == "parameter":
+            self.refuse(original, "changes a parameter of a loop: set it on its module instead")
+            return None
+        return self._assigned(name, code(target), self.arguments(original, updated), original)
+
+    def _assigned(self, name: str, target: str, given: Any, original: Any) -> str | None:
+        receiver = Argument("", target, "", "tensor")
+        if name == "copy_":
+            value = given[0].text
+        elif name in _INPLACE_INIT:
+            value = (
+                f"kit.init.{_INPLACE_INIT[name]}({', '.join([target, *(a.text for a in given)])})"
+            )
+        elif name in ("requires_grad_", "detach_"):
+            return None
+        else:
+            text = written(forms("torch", name[:-1]), [receiver, *given], True)
+            if text is None:
+                return None
+            value = text
+        self.change(
+            original,
+            name,
+            "arrays are values: the name gets the new one",
+            "other names for the same tensor keep the old value",
+        )
+        return f"{target} = {value}\n"
+
+
+def _alike(name: str, given: list[Argument]) -> bool:
+    """Whether arrays of numpy, torch and MLX all take a method with these arguments."""
+    plain = all(a.keyword in ("", "axis") for a in given)
+    if name in ("reshape", "sum", "mean", "squeeze"):
+        return plain
+    return name in ("max", "min", "flatten") and not given
+
+
+def _is_device(given: list[Argument]) -> bool:
+    if not given:
+        return True
+    first = given[0]
+    words = ("device", "cuda", "cpu", "mps", "rank")
+    return (
+        first.keyword == "device" or first.kind == "device" or any(w in first.text for w in words)
+    )
+
+
+__all__ = ["Methods", "dotted"]

@@ -1,0 +1,53 @@
+"""What a port changed and why, what is to be checked, and what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Change:
+    """One rewrite: the line it was on, the name of what was rewritten, why, and what to check."""
+
+    line: int
+    what: str
+    why: str
+    check: str = ""
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A place that could not be ported: its line and the reason, with an alternative."""
+
+    line: int
+    reason: str
+
+
+@dataclass
+class Report:
+    """Collects while a file is rewritten; `lines` gives the line of a node of the source."""
+
+    lines: Mapping[Any, Any] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    unsupported: list[Unsupported] = field(default_factory=list)
+    marked: dict[int, list[str]] = field(default_factory=dict)  # by identity of the statement
+
+    def line(self, node: Any) -> int:
+        """The line of a node; 0 when it is not from the source."""
+        found = self.lines.get(node)
+        return found.start.line if found is not None else 0
+
+    def change(self, node: Any, what: str, why: str, check: str = "") -> None:
+        """Notes a rewrite, once for each line and name."""
+        made = Change(self.line(node), what, why, check)
+        if made not in self.changes:
+            self.changes.append(made)
+
+    def refuse(self, node: Any, reason: str) -> None:
+        """Notes a place that stays as it is."""
+        made = Unsupported(self.line(node), reason)
+        if made not in self.unsupported:
+            self.unsupported.append(made)
+            self.marked.setdefault(made.line, []).append(reason)
