@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import mlx.core as mx
@@ -187,7 +186,21 @@ class CosineSimilarity(nn.Module):
 
 
 def _copies(layer: nn.Module, count: int) -> list[nn.Module]:
-    return [copy.deepcopy(layer) for _ in range(count)]
+    return [_copied(layer) for _ in range(count)]
+
+
+def _copied(value: Any) -> Any:
+    """A module with everything in it, arrays shared until they are set; functions stay."""
+    if isinstance(value, nn.Module):
+        made = type(value).__new__(type(value))
+        nn.Module.__init__(made)
+        vars(made).update(vars(value))
+        for key, item in value.items():
+            made[key] = _copied(item)
+        return made
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(item) for item in value)
+    return {k: _copied(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 class TransformerEncoder(transformer.TransformerEncoder):

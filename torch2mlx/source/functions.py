@@ -213,6 +213,9 @@ class Functions(State):
         second = given[1] if len(given) > 1 else None
         if name in ("max", "min") and second is not None and second.kind == "tensor":
             text: str | None = f"mx.{name}imum({given[0].text}, {second.text})"
+        elif given and given[0].kind == "range" and "ensor" in name:
+            listed = Argument(given[0].keyword, f"list({given[0].text})")
+            text = written(forms("torch", name), [listed, *given[1:]], False)
         elif name == "where" and len(given) == 1:
             text = None
         else:

@@ -169,7 +169,7 @@ class Methods(State):
 
 def _alike(name: str, given: list[Argument]) -> bool:
     """Whether arrays of numpy, torch and MLX all take a method with these arguments."""
-    plain = all(a.keyword in ("", "axis") for a in given)
+    plain = all(a.keyword in ("", "axis", "keepdims") for a in given)
     if name in ("reshape", "sum", "mean", "squeeze"):
         return plain
     return name in ("max", "min", "flatten") and not given

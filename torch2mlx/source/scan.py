@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import libcst as cst
 
 from torch2mlx.source.names import dotted
+
+
+#: Methods that change the list, dict or set they are called on.
+_CHANGING = ("append", "extend", "insert", "add", "appendleft", "setdefault")
 
 
 class _Names(cst.CSTVisitor):
@@ -76,6 +80,8 @@ class _Names(cst.CSTVisitor):
 
     def visit_Call(self, node: cst.Call) -> None:
         self.calls.append(node)
+        if isinstance(node.func, cst.Attribute) and node.func.attr.value in _CHANGING:
+            self.stores.append(dotted(node.func.value))
 
 
 def _scanned(node: Any) -> _Names:
@@ -108,13 +114,32 @@ def calls(node: Any) -> list[cst.Call]:
 
 def exposed(statements: list[Any]) -> set[str]:
     """Plain names that a row of statements reads before it has surely written them."""
-    written: set[str] = set()
+    return _exposed(statements, set())
+
+
+def _exposed(statements: Sequence[Any], written: set[str]) -> set[str]:
     found: set[str] = set()
     for statement in statements:
-        found |= {n for n in loads(statement) if "." not in n} - written
-        if not isinstance(statement, (cst.If, cst.For, cst.While, cst.Try)):
+        if isinstance(statement, cst.With):
+            found |= set().union(*(_plain(i) for i in statement.items)) - written
+            found |= _exposed(statement.body.body, written)
+        elif isinstance(statement, (cst.For, cst.If, cst.While)):
+            head = statement.iter if isinstance(statement, cst.For) else statement.test
+            found |= _plain(head) - written
+            inner = set(written)
+            if isinstance(statement, cst.For):
+                inner |= set(stores(statement.target)) | _plain(statement.target)
+            found |= _exposed(statement.body.body, inner)
+            if statement.orelse is not None:
+                found |= _plain(statement.orelse) - written
+        else:
+            found |= _plain(statement) - written
             written |= set(stores(statement))
     return found
+
+
+def _plain(node: Any) -> set[str]:
+    return {n for n in loads(node) if "." not in n}
 
 
 def called_method(statement: Any, name: str) -> cst.Call | None:

@@ -125,13 +125,34 @@ class Training(cst.CSTTransformer):
         made: list[Any] = []
         moved = {i for s in steps for i in self._slice(s, old)} if steps else set()
         kept = {i for i in moved if self._outside(i, old, steps)}
+        late = {s.place: self._deferred(s, old, moved - kept, scope) for s in steps}
+        waiting = {i for places in late.values() for i in places}
         for i, statement in enumerate(new):
             step = next((s for s in steps if s.place == i), None)
             if step is not None:
                 made += self._emitted(step, old, new, scope)
+                for place in late[i]:
+                    made += self._other(old[place], new[place], scope)
+            elif i in waiting:
+                continue
             elif i not in moved or i in kept:
                 made += self._other(old[i], statement, scope)
         return made
+
+    def _deferred(self, step: Step, old: list[Any], moved: set[int], scope: Scope) -> list[int]:
+        """Statements before a backward that read what its function computes: they come after."""
+        places = self._slice(step, old)
+        known: set[str] = set()
+        found: list[int] = []
+        for i in range(step.place):
+            if i in places and i in moved:
+                known |= set(stores(old[i]))
+            elif i in moved or id(old[i]) in scope.steps:
+                continue
+            elif loads(old[i]) & known:
+                found.append(i)
+                known |= set(stores(old[i]))
+        return found
 
     # what belongs to a step
 
@@ -149,14 +170,17 @@ class Training(cst.CSTTransformer):
         modules = list(dict.fromkeys(modules))
         if any(a.keyword and a.keyword.value == "create_graph" for a in call.args):
             modules = []
-        if not modules or not optimizers:
+        made = Step(place, loss, optimizers, modules)
+        inside = [old[i] for i in self._slice(made, old)] if modules else []
+        reads = set().union(loads(loss), *(loads(s) for s in inside))
+        if not optimizers or not reads & set(modules):
             self._report.refuse(
                 old[place],
                 "no optimizer step was found for this backward: write a function that gives the "
                 "loss and call nn.value_and_grad(model, function)",
             )
             return None
-        return Step(place, loss, optimizers, modules)
+        return made
 
     def _stepping(self, statements: Sequence[Any]) -> list[str]:
         """Optimizers that step next: those before another backward."""
@@ -250,6 +274,18 @@ class Training(cst.CSTTransformer):
             if written & needed:
                 found.append(i)
                 needed |= loads(old[i])
+        return self._with_starts(sorted(found), old)
+
+    def _with_starts(self, found: list[int], old: list[Any]) -> list[int]:
+        """Those statements, and the plain ones (`total = 0`) that start what they go on with."""
+        if not found:
+            return found
+        statements = [old[i] for i in found]
+        written = {n for s in statements for n in stores(s)}
+        for name in exposed(statements) & written:
+            starts = [i for i in range(found[0]) if name in stores(old[i])]
+            if starts and _assigns(old[starts[-1]], name) and starts[-1] not in found:
+                found = [starts[-1], *found]
         return sorted(found)
 
     def _computes(self, statement: Any) -> bool:
@@ -410,6 +446,15 @@ def _bare(statement: Any, names: Names, name: str) -> cst.Call | None:
         if names.of(call.func) == f"torch.nn.utils.{name}":
             return call
     return None
+
+
+def _assigns(statement: Any, name: str) -> bool:
+    """Whether a statement is `name = ...` alone."""
+    if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
+        return False
+    inner = statement.body[0]
+    single = isinstance(inner, cst.Assign) and len(inner.targets) == 1
+    return single and dotted(inner.targets[0].target) == name and not calls(inner.value)  # type: ignore[union-attr]
 
 
 def _group(modules: list[str]) -> str:

@@ -63,7 +63,7 @@ def run(model):
     ids = torch.tensor([chars.index(c) for c in TEXT], dtype=torch.long)
     train_data = batchify(ids, 8)
     criterion = nn.NLLLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     model.train()
     hidden = model.init_hidden(8)
     history = []
