@@ -46,7 +46,7 @@ class Functions(State):
             (("torch.is_grad_enabled",), lambda *_: expression("True")),
             (_GONE, self._gone),
             (("torch.nn.functional.",), self._functional),
-            (("torch.nn.init.",), lambda full, given, original, updated: updated),
+            (("torch.nn.init.",), self._init),
             (("torch.nn.utils.parameters_to_vector", "torch.nn.utils.rnn."), self._utility),
             (("torch.nn.utils.",), lambda full, given, original, updated: updated),
             (("torch.nn.",), self._layer),
@@ -107,6 +107,11 @@ class Functions(State):
             return self._unknown(full, original, updated)
         self.change(original, full, "the same function in MLX")
         return expression(text)
+
+    def _init(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2].rstrip("_")
+        self.change(original, full, "answers a new array")
+        return expression(f"kit.init.{name}({joined(given)})")
 
     def _utility(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]

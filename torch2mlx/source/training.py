@@ -173,7 +173,7 @@ class Training(cst.CSTTransformer):
         made = Step(place, loss, optimizers, modules)
         inside = [old[i] for i in self._slice(made, old)] if modules else []
         reads = set().union(loads(loss), *(loads(s) for s in inside))
-        if not optimizers or not reads & set(modules):
+        if not optimizers or not reads & _with_owners(modules):
             self._report.refuse(
                 old[place],
                 "no optimizer step was found for this backward: write a function that gives the "
@@ -260,7 +260,7 @@ class Training(cst.CSTTransformer):
 
     def _slice(self, step: Step, old: list[Any]) -> list[int]:
         """Statements that lead from the step's modules to its loss."""
-        tainted = set(step.modules)
+        tainted = _with_owners(step.modules)
         marked = []
         for i in range(step.place):
             statement = old[i]
@@ -273,6 +273,8 @@ class Training(cst.CSTTransformer):
             written = set(stores(old[i]))
             if written & needed:
                 found.append(i)
+                if isinstance(old[i], cst.SimpleStatementLine):
+                    needed -= written  # what was in them before does not matter
                 needed |= loads(old[i])
         return self._with_starts(sorted(found), old)
 
@@ -433,6 +435,16 @@ class _Readers(cst.CSTVisitor):
         if isinstance(node, cst.For):
             self.found |= self._name in loads(node.iter)
         return not self.found
+
+
+def _with_owners(modules: list[str]) -> set[str]:
+    """Modules and those that hold them: a call of one may use the other."""
+    found = set(modules)
+    for name in modules:
+        parts = name.split(".")
+        owners = (".".join(parts[:i]) for i in range(1, len(parts)))
+        found |= {o for o in owners if o not in ("self", "cls")}
+    return found
 
 
 def _is_scaled(call: cst.Call) -> bool:
