@@ -8,7 +8,7 @@ from torch2mlx.converter import convert, load_converted, revert
 from torch2mlx.graph.empty import empty_weights
 from torch2mlx.graph.ops.registry import lowers
 from torch2mlx.inspector import inspect
-from torch2mlx.porter import PortResult, port
+from torch2mlx.porter import PortResult, port, port_folder
 from torch2mlx.state_dict import flatten, nest
 from torch2mlx.translator import Translation, load, translate
 from torch2mlx.types import ConversionReport
@@ -37,6 +37,7 @@ __all__ = [
     "lowers",
     "nest",
     "port",
+    "port_folder",
     "registry",
     "revert",
     "translate",

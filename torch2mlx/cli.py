@@ -1,4 +1,4 @@
-"""The command line: torch2mlx convert | revert | inspect | analyze | translate | verify.
+"""The command line: torch2mlx convert | revert | inspect | analyze | translate | verify | port.
 
 Exit codes: 0 done, 1 refused or failed (one message on standard error), 2 wrong usage,
 130 interrupted.
@@ -9,16 +9,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch2mlx import __version__, analyze, convert, inspect, load, revert, translate, verify
-from torch2mlx.errors import Torch2MLXError, VerificationError
+from torch2mlx.errors import PortError, Torch2MLXError, VerificationError
 from torch2mlx.graph.sources import find
+from torch2mlx.porter import port, port_folder, write
 from torch2mlx.progress import progress_bar
 from torch2mlx.report.html import as_html
+from torch2mlx.report.port import as_html as port_html
+from torch2mlx.report.port import as_json as port_json
+from torch2mlx.report.port import as_markdown
 from torch2mlx.report.sarif import as_sarif
 
 
@@ -85,6 +90,39 @@ def _verify(args: argparse.Namespace) -> Any:
     return {o.name or "output": f"{o.difference:.1e}" for o in checked.outputs}
 
 
+def _port(args: argparse.Namespace) -> Any:
+    source = Path(args.source)
+    if source.is_dir():
+        if not args.out and not args.check:
+            raise PortError(f"{source}: is a folder; give -o OUT")
+        with tempfile.TemporaryDirectory() as spare:
+            results = port_folder(source, args.out or Path(spare) / "out")
+    else:
+        results = [port(source)]
+        if args.out:
+            write(results[0], Path(args.out))
+    if args.diff:
+        print("".join(result.diff() for result in results), end="")
+    elif not args.out and not args.check and not args.report:
+        print(results[0].source, end="")
+    if args.report:
+        print({"md": as_markdown, "json": port_json, "html": port_html}[args.report](results))
+    left = [f"{r.path}:{u.line}: {u.reason}" for r in results for u in r.unsupported]
+    if args.check and left:
+        raise PortError("\n".join([f"{len(left)} places are left:", *left]))
+    print("".join(f"{line}\n" for line in left), end="", file=sys.stderr)
+    return None
+
+
+def _port_command(add: Callable[..., Any]) -> None:
+    sub = add("port", _port, "rewrite PyTorch source as MLX source")
+    sub.add_argument("source", help="a .py or .ipynb file, or a folder of them")
+    sub.add_argument("-o", "--out", help="where to write; a single file goes to the screen without")
+    sub.add_argument("--diff", action="store_true", help="show what changes")
+    sub.add_argument("--check", action="store_true", help="fail when something cannot be ported")
+    sub.add_argument("--report", choices=("html", "md", "json"), help="print what changed and why")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("torch2mlx", description="PyTorch checkpoints become MLX's.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -144,6 +182,7 @@ def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("source", help=model)
     sub.add_argument("folder", help="what translate wrote")
     sub.add_argument("--tolerance", type=float, help="largest difference, for all outputs")
+    _port_command(add)
 
 
 def _command(
@@ -159,6 +198,8 @@ def _command(
 
 
 def _show(result: Any, as_json: bool) -> None:
+    if result is None:
+        return
     data = result if isinstance(result, dict) else result.to_dict()
     text = json.dumps(data, indent=2) if as_json else result
     if isinstance(text, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,62 @@ class PortResult:
 
 
 def port(source: str | os.PathLike[str]) -> PortResult:
-    """Rewrites a PyTorch script or module as MLX source.
+    """Rewrites a PyTorch script, module or notebook as MLX source.
 
-    `source`: Python source as text, or the path of a file. Comments, formatting and structure stay;
-    a file that does not import torch comes back as it is.
+    `source`: Python source as text, or the path of a .py or .ipynb file. Comments, formatting and
+    structure stay; a file that does not import torch comes back as it is.
 
     Raises PortError for what is no Python (with line and column), and when libcst is missing.
     """
     text, path = _read(source)
+    if path.endswith(".ipynb"):
+        return _notebook(text, path)
+    return _source(text, path)
+
+
+def port_folder(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> list[PortResult]:
+    """Ports every .py and .ipynb file under a folder into another; other files are copied.
+
+    Raises PortError when a file is no Python, or the target is the source; nothing is written then.
+    """
+    root, target = Path(source), Path(out)
+    if not root.is_dir():
+        raise PortError(f"{root}: no such folder")
+    if target.resolve() == root.resolve() or root.resolve() in target.resolve().parents:
+        raise PortError(f"{target}: lies in the source; write somewhere else")
+    files = sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    results = {p: port(p) for p in files if p.suffix in (".py", ".ipynb")}
+    for path in files:
+        place = target / path.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path in results:
+            write(results[path], place)
+        else:
+            shutil.copy2(path, place)
+    return list(results.values())
+
+
+def write(result: PortResult, place: Path) -> None:
+    """Writes a ported file, byte for byte what it says."""
+    place.write_bytes(result.source.encode("utf-8", "surrogateescape"))
+
+
+def _notebook(text: str, path: str) -> PortResult:
+    if not installed("nbformat"):
+        raise PortError("notebooks need nbformat: pip install 'torch2mlx[port]'")
+    import nbformat
+
+    from torch2mlx.source.notebook import joined, placed
+
+    notebook = nbformat.reads(text, as_version=4)
+    made = _source(joined(notebook), path)
+    if not made.changes and not made.unsupported:
+        return PortResult(text, (), (), text, path)
+    placed(notebook, made.source)
+    return PortResult(nbformat.writes(notebook), made.changes, made.unsupported, text, path)
+
+
+def _source(text: str, path: str) -> PortResult:
     if not installed("libcst"):
         raise PortError("port needs libcst: pip install 'torch2mlx[port]'")
     import libcst as cst
@@ -69,11 +118,13 @@ def port(source: str | os.PathLike[str]) -> PortResult:
 
 def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
     """(text, path) of a path or of source itself."""
-    if isinstance(source, os.PathLike) or ("\n" not in source and source.endswith(".py")):
+    if isinstance(source, os.PathLike) or (
+        "\n" not in source and source.endswith((".py", ".ipynb"))
+    ):
         place = Path(source)
         if not place.is_file():
             raise PortError(f"{place}: no such file")
-        return place.read_bytes().decode("utf-8"), str(place)
+        return place.read_bytes().decode("utf-8", "surrogateescape"), str(place)
     return source, "<source>"
 
 
@@ -88,8 +139,7 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     from torch2mlx.source.rewrite import Rewriter
     from torch2mlx.source.training import KIT, MX, NN, PARAMETERS, Training
 
-    wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
-    names, report = collect(module), Report(wrapper.resolve(PositionProvider))
+    names, report = collect(module), Report(text=text)
     trained = trained_modules(module, names)
     stepped = module.visit(Training(names, Inference(module, names), trained, report))
     between = cst.parse_module(stepped.code)

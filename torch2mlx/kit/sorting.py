@@ -29,7 +29,7 @@ def _rank(x: mx.array, dim: int, descending: bool) -> mx.array:
 def sort(x: mx.array, dim: int = -1, descending: bool = False) -> tuple[mx.array, mx.array]:
     """torch.sort(stable=True): values and indices."""
     order = mx.stop_gradient(_rank(x, dim, descending))
-    return Picked(mx.take_along_axis(x, order, axis=dim), order)
+    return Picked(mx.take_along_axis(x, order, axis=dim), order.astype(mx.int64))
 
 
 def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> tuple[mx.array, mx.array]:
@@ -46,7 +46,7 @@ def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> tuple[mx.a
     first = mx.take(x, mx.array([0]), axis=dim)
     alike = mx.all(x == first, axis=dim, keepdims=True)
     order = mx.stop_gradient(mx.where(alike, equals, order[tuple(cut)]))
-    return Picked(mx.take_along_axis(x, order, axis=dim), order)
+    return Picked(mx.take_along_axis(x, order, axis=dim), order.astype(mx.int64))
 
 
 def kthvalue(x: mx.array, k: int, dim: int = -1, keepdim: bool = False):

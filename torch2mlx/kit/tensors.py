@@ -28,7 +28,7 @@ def _picked(x: mx.array, places: mx.array, dim: int, keepdim: bool) -> Picked:
     values = mx.take_along_axis(x, places, axis=dim)
     if not keepdim:
         values, places = values.squeeze(dim), places.squeeze(dim)
-    return Picked(values, places)
+    return Picked(values, places.astype(mx.int64))
 
 
 def argsort(x: mx.array, dim: int = -1, descending: bool = False) -> mx.array:

@@ -15,14 +15,22 @@ PLACEMENT = frozenset(
     + ["requires_grad", "out", "sparse", "copy", "async_", "is_coalesced", "stable", "driver"]
 )
 
-_REDUCED = "".join(
-    f"{name} | input dim keepdim dtype | mx.{name}({{input}}«, axis={{dim}}»"
-    "«, keepdims={keepdim}»)«.astype({dtype})»\n"
-    for name in ("sum", "mean", "prod", "all", "any", "logsumexp", "argmax", "argmin")
-) + "".join(
-    f"{name} | input dim unbiased keepdim correction | kit.tensors.{name}({{input}}«, {{dim}}»"
-    "«, unbiased={unbiased}»«, keepdim={keepdim}»«, correction={correction}»)\n"
-    for name in ("var", "std")
+_REDUCED = (
+    "".join(
+        f"{name} | input dim keepdim dtype | mx.{name}({{input}}«, axis={{dim}}»"
+        "«, keepdims={keepdim}»)«.astype({dtype})»\n"
+        for name in ("sum", "mean", "prod", "all", "any", "logsumexp")
+    )
+    + "".join(
+        f"{name} | input dim keepdim | mx.{name}({{input}}«, axis={{dim}}»«, keepdims={{keepdim}}»)"
+        ".astype(mx.int64)\n"
+        for name in ("argmax", "argmin")
+    )
+    + "".join(
+        f"{name} | input dim unbiased keepdim correction | kit.tensors.{name}({{input}}«, {{dim}}»"
+        "«, unbiased={unbiased}»«, keepdim={keepdim}»«, correction={correction}»)\n"
+        for name in ("var", "std")
+    )
 )
 _ALIKE = "".join(
     f"{name} | input | mx.{mlx or name}({{input}})\n"
@@ -126,7 +134,7 @@ max | input dim keepdim | kit.tensors.largest({input}, {dim}«, keepdim={keepdim
 min | input | mx.min({input})
 min | input dim keepdim | kit.tensors.smallest({input}, {dim}«, keepdim={keepdim}»)
 sort | input dim descending | kit.sorting.sort({input}«, {dim}»«, descending={descending}»)
-argsort | input dim | mx.argsort({input}, axis={dim|-1})
+argsort | input dim | mx.argsort({input}, axis={dim|-1}).astype(mx.int64)
 argsort | input dim descending | kit.tensors.argsort({input}«, {dim}»«, descending={descending}»)
 topk | input k dim largest sorted | kit.sorting.topk({input}, {k}«, {dim}»«, largest={largest}»)
 kthvalue | input k dim keepdim | kit.sorting.kthvalue({input}, {k}«, {dim}»«, keepdim={keepdim}»)

@@ -8,6 +8,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.source.names import dotted
+from torch2mlx.source.walk import walk
 
 _NEEDED = (
     (r"(?<![\w.])np\.", "import numpy as np"),
@@ -27,6 +28,12 @@ class _Imports(cst.CSTTransformer):
         self._needed = needed
         self._placed = False
 
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
+        return _imports(node)
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> bool:
+        return _imports(node)
+
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
         kept = [part for part in updated_node.body if not _of_torch(part)]
         if len(kept) == len(updated_node.body):
@@ -45,6 +52,10 @@ class _Imports(cst.CSTTransformer):
     def placed(self) -> bool:
         """Whether the new imports stand in the file."""
         return self._placed
+
+
+def _imports(node: Any) -> bool:
+    return any(isinstance(found, (cst.Import, cst.ImportFrom)) for found in walk(node))
 
 
 def _root(name: str) -> str:

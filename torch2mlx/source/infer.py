@@ -25,6 +25,7 @@ from torch2mlx.source.kinds import (
     join,
 )
 from torch2mlx.source.names import Names, dotted
+from torch2mlx.source.walk import calls, children
 
 Env = dict[str, Type]
 _ROUNDS = 3
@@ -41,6 +42,7 @@ class Inference:
         self.attributes: dict[str, Env] = {}  # of classes
         self.globals: Env = {}
         self.nodes: dict[str, Any] = {}  # functions by the same keys
+        self._told: dict[int, dict[str, Type]] = {}
         self._class = ""
         self._function = ""
         for _ in range(_ROUNDS):
@@ -75,10 +77,10 @@ class Inference:
         if rule is not None:
             rule(node, env)
             return
-        for child in node.children:
+        for child in children(node):
             if isinstance(child, cst.BaseExpression):
                 self.infer(child, env)
-            elif not isinstance(child, cst.BaseParenthesizableWhitespace):
+            else:
                 self._statement(child, env)
 
     def _do_FunctionDef(self, node: cst.FunctionDef, env: Env) -> None:
@@ -114,9 +116,9 @@ class Inference:
 
     def _evidence(self, node: cst.FunctionDef, env: Env) -> None:
         """Parameters on which something is called that only a tensor has, or a module."""
-        finder = _Evidence(self.names)
-        node.body.visit(finder)
-        for name, kind in finder.found.items():
+        if id(node) not in self._told:
+            self._told[id(node)] = evidence(node.body, self.names)
+        for name, kind in self._told[id(node)].items():
             if env.get(name, UNKNOWN).kind in ("unknown", "none"):
                 env[name] = kind
 
@@ -199,7 +201,7 @@ class Inference:
             found = rule(node, env)
         else:
             found = UNKNOWN
-            for child in getattr(node, "children", ()):
+            for child in children(node):
                 self.infer(child, env)
         self.types[id(node)] = found
         return found
@@ -281,16 +283,15 @@ class Inference:
 
     def _of_Lambda(self, node: Any, env: Env) -> Type:
         inner = {**env, **{p.name.value: UNKNOWN for p in node.params.params}}
-        finder = _Evidence(self.names)
-        node.body.visit(finder)
-        inner.update({n: t for n, t in finder.found.items() if n in inner})
+        known = evidence(node.body, self.names)
+        inner.update({n: t for n, t in known.items() if n in inner})
         return Type("lambda", (self.infer(node.body, inner),))
 
     def _of_Subscript(self, node: Any, env: Env) -> Type:
         owner = self.infer(node.value, env)
         places = [e.slice for e in node.slice]
         for place in places:
-            for child in place.children:
+            for child in children(place):
                 self.infer(child, env)
         return results.subscript(owner, places)
 
@@ -398,32 +399,27 @@ def viewed(node: cst.Call) -> bool:
     return name in ("view", "flatten") and any(isinstance(a.value, numbers) for a in node.args)
 
 
-class _Evidence(cst.CSTVisitor):
+def evidence(node: Any, names: Names) -> dict[str, Type]:
     """Plain names on which something is called that tells what they are."""
+    found: dict[str, Type] = {}
+    for call in calls(node):
+        func = call.func
+        owner = func.value if isinstance(func, cst.Attribute) else None
+        if isinstance(owner, cst.Name) and owner.value not in names.imports:
+            kind = _told(call, func.attr.value, owner.value)
+            if kind is not None:
+                found.setdefault(owner.value, kind)
+        elif call.args and isinstance(call.args[0].value, cst.Name):
+            full = names.of(func)
+            if full.startswith("torch.") and results.takes_tensor(full):
+                found.setdefault(call.args[0].value.value, TENSOR)
+    return found
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self.found: dict[str, Type] = {}
 
-    def visit_Call(self, node: cst.Call) -> None:
-        func = node.func
-        if isinstance(func, cst.Attribute) and isinstance(func.value, cst.Name):
-            name = func.value.value
-            if name in self._names.imports:
-                self._first(node)
-                return
-            if func.attr.value in TENSOR_ONLY or viewed(node):
-                self.found.setdefault(name, TENSOR)
-            elif func.attr.value in ("parameters", "named_parameters", "load_state_dict"):
-                self.found.setdefault(name, Type("module"))
-            elif func.attr.value in ("zero_grad", "step") and name != "scheduler":
-                self.found.setdefault(name, Type("optimizer" if "opt" in name else "unknown"))
-        else:
-            self._first(node)
-
-    def _first(self, node: cst.Call) -> None:
-        """The first argument of a layer, or of a function that takes a tensor there."""
-        full = self._names.of(node.func)
-        known = full.startswith("torch.") and results.takes_tensor(full)
-        if node.args and isinstance(node.args[0].value, cst.Name) and known:
-            self.found.setdefault(node.args[0].value.value, TENSOR)
+def _told(call: cst.Call, method: str, name: str) -> Type | None:
+    """What something is that a method is called on."""
+    if method in TENSOR_ONLY or viewed(call):
+        return TENSOR
+    if method in ("parameters", "named_parameters", "load_state_dict"):
+        return Type("module")
+    return Type("optimizer") if method in ("zero_grad", "step") and "opt" in name else None

@@ -13,7 +13,21 @@ from torch2mlx.source.state import State, code, dotted, expression, joined
 from torch2mlx.source.write import Argument, term, written
 
 _AMBIGUOUS = frozenset(
-    "view sum mean max min reshape transpose squeeze flatten repeat norm std var".split()
+    [
+        "view",
+        "sum",
+        "mean",
+        "max",
+        "min",
+        "reshape",
+        "transpose",
+        "squeeze",
+        "flatten",
+        "repeat",
+        "norm",
+        "std",
+        "var",
+    ]
 )
 _INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.source.walk import children
+
 #: Other names under which torch offers the same thing.
 _SAME = {
     "torch.functional": "torch.nn.functional",
@@ -55,48 +57,48 @@ def dotted(node: Any) -> str:
     return ""
 
 
-class _Collector(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.names = Names()
-        self._depth: list[str] = []
-
-    def visit_Import(self, node: cst.Import) -> None:
-        for alias in node.names:
-            full = dotted(alias.name)
-            if alias.asname is not None:
-                self.names.imports[dotted(alias.asname.name)] = canonical(full)
-            else:
-                root = full.partition(".")[0]
-                self.names.imports[root] = root
-
-    def visit_ImportFrom(self, node: cst.ImportFrom) -> None:
-        if node.module is None or node.relative or isinstance(node.names, cst.ImportStar):
-            return
-        for alias in node.names:
-            local = dotted(alias.asname.name) if alias.asname is not None else dotted(alias.name)
-            self.names.imports[local] = canonical(f"{dotted(node.module)}.{dotted(alias.name)}")
-
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
-        if not self._depth or self._depth[-1] == "function":
-            self.names.functions.setdefault(node.name.value, node)
-        self._depth.append("function")
-
-    def leave_FunctionDef(self, original_node: cst.FunctionDef) -> None:
-        self._depth.pop()
-
-    def visit_ClassDef(self, node: cst.ClassDef) -> None:
-        self.names.classes[node.name.value] = node
-        self._depth.append("class")
-
-    def leave_ClassDef(self, original_node: cst.ClassDef) -> None:
-        self._depth.pop()
-
-
 def collect(module: cst.Module) -> Names:
     """All imports, functions and classes of a file."""
-    collector = _Collector()
-    module.visit(collector)
-    return collector.names
+    names = Names()
+    for child in children(module):
+        _collect(child, names, "")
+    return names
+
+
+def _collect(node: Any, names: Names, inside: str) -> None:
+    if isinstance(node, cst.Import):
+        _import(node, names)
+    elif isinstance(node, cst.ImportFrom):
+        _import_from(node, names)
+    elif isinstance(node, cst.FunctionDef):
+        if inside != "class":
+            names.functions.setdefault(node.name.value, node)
+        inside = "function"
+    elif isinstance(node, cst.ClassDef):
+        names.classes[node.name.value] = node
+        inside = "class"
+    elif isinstance(node, (cst.BaseExpression, cst.Expr, cst.Assign, cst.Return)):
+        return
+    for child in children(node):
+        _collect(child, names, inside)
+
+
+def _import(node: cst.Import, names: Names) -> None:
+    for alias in node.names:
+        full = dotted(alias.name)
+        if alias.asname is not None:
+            names.imports[dotted(alias.asname.name)] = canonical(full)
+        else:
+            root = full.partition(".")[0]
+            names.imports[root] = root
+
+
+def _import_from(node: cst.ImportFrom, names: Names) -> None:
+    if node.module is None or node.relative or isinstance(node.names, cst.ImportStar):
+        return
+    for alias in node.names:
+        local = dotted(alias.asname.name) if alias.asname is not None else dotted(alias.name)
+        names.imports[local] = canonical(f"{dotted(node.module)}.{dotted(alias.name)}")
 
 
 def imports_torch(module: cst.Module) -> bool:

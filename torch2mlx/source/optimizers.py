@@ -7,48 +7,33 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.source.names import Names, dotted
-
-
-class _Finder(cst.CSTVisitor):
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self.trained: dict[str, list[str]] = {}
-
-    def visit_Assign(self, node: cst.Assign) -> None:
-        value = node.value
-        if not isinstance(value, cst.Call) or len(node.targets) != 1:
-            return
-        full = self._names.of(value.func)
-        if full.startswith("torch.optim.") and "lr_scheduler" not in full and value.args:
-            name = dotted(node.targets[0].target)
-            modules = parameters_of(value.args[0].value)
-            if name and modules:
-                self.trained.setdefault(name, modules)
-
-
-class _Parameters(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.modules: list[str] = []
-
-    def visit_Call(self, node: cst.Call) -> None:
-        if isinstance(node.func, cst.Attribute) and node.func.attr.value in (
-            "parameters",
-            "named_parameters",
-        ):
-            name = dotted(node.func.value)
-            if name and name not in self.modules:
-                self.modules.append(name)
+from torch2mlx.source.walk import calls, walk
 
 
 def parameters_of(node: Any) -> list[str]:
     """Modules whose `.parameters()` stand in an expression, in order."""
-    finder = _Parameters()
-    node.visit(finder)
-    return finder.modules
+    found: dict[str, None] = {}
+    for call in calls(node):
+        func = call.func
+        if isinstance(func, cst.Attribute) and func.attr.value in (
+            "parameters",
+            "named_parameters",
+        ):
+            found.setdefault(dotted(func.value), None)
+    return [name for name in found if name]
 
 
 def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
     """Optimizer -> modules, both as the source names them."""
-    finder = _Finder(names)
-    module.visit(finder)
-    return finder.trained
+    trained: dict[str, list[str]] = {}
+    for node in walk(module):
+        if not isinstance(node, cst.Assign) or len(node.targets) != 1:
+            continue
+        value = node.value
+        full = names.of(value.func) if isinstance(value, cst.Call) and value.args else ""
+        if full.startswith("torch.optim.") and "lr_scheduler" not in full:
+            name = dotted(node.targets[0].target)
+            modules = parameters_of(value.args[0].value)  # type: ignore[union-attr]
+            if name and modules:
+                trained.setdefault(name, modules)
+    return trained

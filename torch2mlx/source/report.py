@@ -32,12 +32,20 @@ class Report:
     lines: Mapping[Any, Any] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     unsupported: list[Unsupported] = field(default_factory=list)
-    marked: dict[int, list[str]] = field(default_factory=dict)  # by identity of the statement
+    text: str = ""  # of the file, where no lines are known: statements are looked for in it
 
     def line(self, node: Any) -> int:
         """The line of a node; 0 when it is not from the source."""
         found = self.lines.get(node)
-        return found.start.line if found is not None else 0
+        if found is not None:
+            return int(found.start.line)
+        if not self.text:
+            return 0
+        import libcst as cst
+
+        wanted = cst.Module([]).code_for_node(node).strip().partition("\n")[0].strip()
+        lines = self.text.splitlines()
+        return next((i + 1 for i, line in enumerate(lines) if line.strip() == wanted), 0)
 
     def change(self, node: Any, what: str, why: str, check: str = "") -> None:
         """Notes a rewrite, once for each line and name."""
@@ -50,4 +58,3 @@ class Report:
         made = Unsupported(self.line(node), reason)
         if made not in self.unsupported:
             self.unsupported.append(made)
-            self.marked.setdefault(made.line, []).append(reason)

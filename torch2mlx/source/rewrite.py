@@ -139,7 +139,7 @@ class Rewriter(Functions, Methods):
         """A function as a value: the head of the row that takes one argument."""
         for form in rows:
             head, bracket, rest = form.text.partition("({input}")
-            if bracket and rest.replace("«", "").startswith((")", ", ", "».")) or rest == ")":
+            if (bracket and rest.replace("«", "").startswith((")", ", ", "»."))) or rest == ")":
                 return expression(head)
         return None
 
@@ -261,10 +261,20 @@ class Rewriter(Functions, Methods):
 
     def _initialised(self, full: str, before: cst.Call, after: cst.Call) -> Any:
         name = full.rpartition(".")[2].rstrip("_")
-        known = (
-            "uniform normal trunc_normal constant zeros ones eye xavier_uniform xavier_normal "
-            "kaiming_uniform kaiming_normal orthogonal"
-        ).split()
+        known = [
+            "uniform",
+            "normal",
+            "trunc_normal",
+            "constant",
+            "zeros",
+            "ones",
+            "eye",
+            "xavier_uniform",
+            "xavier_normal",
+            "kaiming_uniform",
+            "kaiming_normal",
+            "orthogonal",
+        ]
         target = before.args[0].value
         while isinstance(target, cst.Attribute) and target.attr.value == "data":
             target = target.value

@@ -8,18 +8,31 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.source.names import dotted
-
+from torch2mlx.source.walk import children
 
 #: Methods that change the list, dict or set they are called on.
 _CHANGING = ("append", "extend", "insert", "add", "appendleft", "setdefault")
 
 
-class _Names(cst.CSTVisitor):
-    def __init__(self) -> None:
+class _Names:
+    """Names that a node loads and stores, and its calls, outermost first."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node  # kept alive: the cache knows nodes by identity
         self.loads: list[str] = []
         self.stores: list[str] = []
         self.calls: list[cst.Call] = []
-        self._bound: list[str] = []
+        self._visit(node)
+        self.loaded = frozenset(part for name in self.loads for part in _prefixes(name))
+        self.stored = list(dict.fromkeys(self.stores))
+
+    def _visit(self, node: Any) -> None:
+        rule = getattr(self, f"_of_{type(node).__name__}", None)
+        if rule is not None:
+            rule(node)
+            return
+        for child in children(node):
+            self._visit(child)
 
     def _store(self, target: Any) -> None:
         if isinstance(target, (cst.Tuple, cst.List)):
@@ -31,69 +44,109 @@ class _Names(cst.CSTVisitor):
                 self.loads.append(dotted(target.value))
         elif isinstance(target, cst.Subscript):  # x[i] = v changes x
             self.stores.append(dotted(target.value))
-            target.visit(self)
+            self._visit(target)
         elif isinstance(target, cst.StarredElement):
             self._store(target.value)
 
-    def visit_Assign(self, node: cst.Assign) -> bool:
-        node.value.visit(self)
+    def _of_Assign(self, node: cst.Assign) -> None:
+        self._visit(node.value)
         for target in node.targets:
             self._store(target.target)
-        return False
 
-    def visit_AugAssign(self, node: cst.AugAssign) -> bool:
-        node.value.visit(self)
-        node.target.visit(self)
+    def _of_AugAssign(self, node: cst.AugAssign) -> None:
+        self._visit(node.value)
+        self._visit(node.target)
         self._store(node.target)
-        return False
 
-    def visit_AnnAssign(self, node: cst.AnnAssign) -> bool:
+    def _of_AnnAssign(self, node: cst.AnnAssign) -> None:
         if node.value is not None:
-            node.value.visit(self)
+            self._visit(node.value)
             self._store(node.target)
-        return False
 
-    def visit_For(self, node: cst.For) -> bool:
-        node.iter.visit(self)
+    def _of_For(self, node: cst.For) -> None:
+        self._visit(node.iter)
         self._store(node.target)
-        node.body.visit(self)
-        return False
+        self._visit(node.body)
 
-    def visit_AsName(self, node: cst.AsName) -> bool:
+    def _of_AsName(self, node: cst.AsName) -> None:
         self._store(node.name)
-        return False
 
-    def visit_Attribute(self, node: cst.Attribute) -> bool:
+    def _of_Attribute(self, node: cst.Attribute) -> None:
         name = dotted(node)
         if name:
             self.loads.append(name)
-            return False
-        node.value.visit(self)
-        return False
+        else:
+            self._visit(node.value)
 
-    def visit_Name(self, node: cst.Name) -> None:
+    def _of_Name(self, node: cst.Name) -> None:
         self.loads.append(node.value)
 
-    def visit_Arg(self, node: cst.Arg) -> bool:
-        node.value.visit(self)
-        return False
+    def _of_Arg(self, node: cst.Arg) -> None:
+        self._visit(node.value)
 
-    def visit_Call(self, node: cst.Call) -> None:
+    def _of_Call(self, node: cst.Call) -> None:
         self.calls.append(node)
         if isinstance(node.func, cst.Attribute) and node.func.attr.value in _CHANGING:
             self.stores.append(dotted(node.func.value))
+        self._visit(node.func)
+        for argument in node.args:
+            self._visit(argument.value)
 
 
-def _scanned(node: Any) -> _Names:
-    found = _Names()
-    node.visit(found)
-    return found
+class Scanner:
+    """Remembers what it found: statements are asked about many times."""
 
+    def __init__(self) -> None:
+        self._known: dict[int, _Names] = {}
 
-def loads(node: Any) -> set[str]:
-    """Names and dotted names that a node reads; of `a.b` also `a`."""
-    names = _scanned(node).loads
-    return {part for name in names for part in _prefixes(name)}
+    def of(self, node: Any) -> _Names:
+        """What a node reads, writes and calls."""
+        found = self._known.get(id(node))
+        if found is None or found.node is not node:
+            found = self._known[id(node)] = _Names(node)
+        return found
+
+    def loads(self, node: Any) -> frozenset[str]:
+        """Names and dotted names that a node reads; of `a.b` also `a`."""
+        return self.of(node).loaded
+
+    def stores(self, node: Any) -> list[str]:
+        """Names that a node writes, in order."""
+        return self.of(node).stored
+
+    def calls(self, node: Any) -> list[cst.Call]:
+        """All calls in a node, outermost first."""
+        return self.of(node).calls
+
+    def exposed(self, statements: Sequence[Any]) -> set[str]:
+        """Plain names that a row of statements reads before it has surely written them."""
+        return self._exposed(statements, set())
+
+    def _exposed(self, statements: Sequence[Any], written: set[str]) -> set[str]:
+        found: set[str] = set()
+        for statement in statements:
+            if isinstance(statement, cst.With):
+                found |= set().union(*(self._plain(i) for i in statement.items)) - written
+                found |= self._exposed(statement.body.body, written)
+            elif isinstance(statement, (cst.For, cst.If, cst.While)):
+                found |= self._branching(statement, written)
+            else:
+                found |= self._plain(statement) - written
+                written |= set(self.stores(statement))
+        return found
+
+    def _branching(self, statement: Any, written: set[str]) -> set[str]:
+        head = statement.iter if isinstance(statement, cst.For) else statement.test
+        found, inner = self._plain(head) - written, set(written)
+        if isinstance(statement, cst.For):
+            inner |= self._plain(statement.target)
+        found |= self._exposed(statement.body.body, inner)
+        if statement.orelse is not None:
+            found |= self._plain(statement.orelse) - written
+        return found
+
+    def _plain(self, node: Any) -> set[str]:
+        return {n for n in self.loads(node) if "." not in n}
 
 
 def _prefixes(name: str) -> Iterator[str]:
@@ -104,42 +157,7 @@ def _prefixes(name: str) -> Iterator[str]:
 
 def stores(node: Any) -> list[str]:
     """Names that a node writes, in order."""
-    return list(dict.fromkeys(_scanned(node).stores))
-
-
-def calls(node: Any) -> list[cst.Call]:
-    """All calls in a node, outermost first."""
-    return _scanned(node).calls
-
-
-def exposed(statements: list[Any]) -> set[str]:
-    """Plain names that a row of statements reads before it has surely written them."""
-    return _exposed(statements, set())
-
-
-def _exposed(statements: Sequence[Any], written: set[str]) -> set[str]:
-    found: set[str] = set()
-    for statement in statements:
-        if isinstance(statement, cst.With):
-            found |= set().union(*(_plain(i) for i in statement.items)) - written
-            found |= _exposed(statement.body.body, written)
-        elif isinstance(statement, (cst.For, cst.If, cst.While)):
-            head = statement.iter if isinstance(statement, cst.For) else statement.test
-            found |= _plain(head) - written
-            inner = set(written)
-            if isinstance(statement, cst.For):
-                inner |= set(stores(statement.target)) | _plain(statement.target)
-            found |= _exposed(statement.body.body, inner)
-            if statement.orelse is not None:
-                found |= _plain(statement.orelse) - written
-        else:
-            found |= _plain(statement) - written
-            written |= set(stores(statement))
-    return found
-
-
-def _plain(node: Any) -> set[str]:
-    return {n for n in loads(node) if "." not in n}
+    return _Names(node).stored
 
 
 def called_method(statement: Any, name: str) -> cst.Call | None:

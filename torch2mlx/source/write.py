@@ -23,9 +23,47 @@ _SEGMENT = re.compile(r"«([^«»]*)»")
 _HOLE = re.compile(r"\{(\*?)(\(?)(\w+)\)?(!?)(?:\|([^{}]*))?\}")
 #: Functions of mlx.core that arrays have as methods too.
 METHODS = frozenset(
-    "abs all any argmax argmin cos cummax cummin cumprod cumsum diag diagonal exp flatten log log10 "
-    "log1p log2 logcumsumexp logsumexp max mean min moveaxis prod reciprocal reshape round rsqrt "
-    "sin split sqrt square squeeze std sum swapaxes transpose var".split()
+    [
+        "abs",
+        "all",
+        "any",
+        "argmax",
+        "argmin",
+        "cos",
+        "cummax",
+        "cummin",
+        "cumprod",
+        "cumsum",
+        "diag",
+        "diagonal",
+        "exp",
+        "flatten",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "logcumsumexp",
+        "logsumexp",
+        "max",
+        "mean",
+        "min",
+        "moveaxis",
+        "prod",
+        "reciprocal",
+        "reshape",
+        "round",
+        "rsqrt",
+        "sin",
+        "split",
+        "sqrt",
+        "square",
+        "squeeze",
+        "std",
+        "sum",
+        "swapaxes",
+        "transpose",
+        "var",
+    ]
 )
 
 

@@ -1,0 +1,43 @@
+"""Walking a tree of libcst quickly: its own visitors build every node anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+import libcst as cst
+
+_SKIPPED = ("whitespace", "leading_lines", "lines_after", "header", "footer", "comma", "semicolon")
+_SKIPPED += ("lpar", "rpar", "lbracket", "rbracket", "equal", "indent", "dot", "newline")
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    """Fields that may hold nodes with a meaning."""
+    return tuple(f.name for f in fields(kind) if not f.name.startswith(_SKIPPED))
+
+
+def children(node: Any) -> Iterator[Any]:
+    """Nodes right under a node, without punctuation, in the order of the source."""
+    for name in _names(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                if isinstance(item, cst.CSTNode):
+                    yield item
+
+
+def walk(node: Any) -> Iterator[Any]:
+    """A node and all under it."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def calls(node: Any) -> Iterator[cst.Call]:
+    """All calls under a node."""
+    return (found for found in walk(node) if isinstance(found, cst.Call))
