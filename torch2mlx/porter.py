@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,13 +110,27 @@ def _source(text: str, path: str) -> PortResult:
     from torch2mlx.source.names import imports_torch
 
     try:
-        module = cst.parse_module(text)
+        with _uncollected():
+            module = cst.parse_module(text)
     except cst.ParserSyntaxError as problem:
         where = f"{path}:{problem.raw_line}:{problem.raw_column + 1}"
         raise PortError(f"{where}: {problem.message.splitlines()[0]}") from problem
     if not imports_torch(module):
         return PortResult(text, (), (), text, path)
-    return _ported(module, text, path)
+    with _uncollected():
+        return _ported(module, text, path)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the cyclic collector: it would walk the trees again and again while they grow."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
@@ -129,31 +146,23 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _ported(module: Any, text: str, path: str) -> PortResult:
-    import libcst as cst
-    from libcst.metadata import MetadataWrapper, PositionProvider
 
     from torch2mlx.source.imports import with_imports
     from torch2mlx.source.infer import Inference
+    from torch2mlx.source.lines import lines_of
     from torch2mlx.source.names import collect
     from torch2mlx.source.optimizers import trained_modules
     from torch2mlx.source.rewrite import Rewriter
-    from torch2mlx.source.training import KIT, MX, NN, PARAMETERS, Training
+    from torch2mlx.source.training import Training
 
-    names, report = collect(module), Report(text=text)
+    names, report = collect(module), Report(lines_of(module, text))
     trained = trained_modules(module, names)
     stepped = module.visit(Training(names, Inference(module, names), trained, report))
-    between = cst.parse_module(stepped.code)
-    wrapper = MetadataWrapper(between, unsafe_skip_copy=True)
-    later = Report(wrapper.resolve(PositionProvider))
+    between = stepped
+    later = Report(lines_of(between, stepped.code))
     names = collect(between)
     made = between.visit(Rewriter(names, Inference(between, names), later))
-    final = (
-        made.code.replace(NN, "nn")
-        .replace(KIT, "kit")
-        .replace(MX, "mx")
-        .replace(PARAMETERS, "parameters")
-    )
-    final = with_imports(cst.parse_module(final)).code
+    final = _named(with_imports(made, _named(made.code)).code)
     lines = _line_map(text, stepped.code)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
     left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported)]
@@ -161,6 +170,15 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     return PortResult(
         final, tuple(sorted(changes, key=order)), tuple(sorted(left, key=order)), text, path
     )
+
+
+def _named(text: str) -> str:
+    """A text with the names that stand for MLX's modules while torch's are still imported."""
+    from torch2mlx.source.training import NAMES
+
+    for other, name in NAMES.items():
+        text = text.replace(other, name)
+    return text
 
 
 def _line_map(before: str, after: str) -> dict[int, int]:

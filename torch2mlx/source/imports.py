@@ -81,9 +81,8 @@ def _without(part: Any) -> Any:
     return part.with_changes(names=kept)
 
 
-def with_imports(module: cst.Module) -> cst.Module:
-    """The file with the imports that its text needs."""
-    text = module.code
+def with_imports(module: cst.Module, text: str) -> cst.Module:
+    """The file with the imports that its text (as it will be) needs."""
     needed = [line for pattern, line in _NEEDED if re.search(pattern, text)]
     needed = [line for line in needed if not re.search(rf"^\s*{re.escape(line)}\b", text, re.M)]
     changer = _Imports(needed)

@@ -76,7 +76,7 @@ class Methods(State):
             return expression(f"{term(receiver)}.astype({term(given[0].text)}.dtype)")
         plain = not given or given[0].kind in ("device", "str", "unknown", "int", "none")
         if name == "to" and plain and owner.kind == "unknown" and not _is_device(given):
-            self.report.refuse(original, ".to() of something unknown: left alone")
+            self.report.refuse(self.current or original, ".to() of something unknown: left alone")
             return updated
         self.change(original, f".{name}", "one memory: nothing to move")
         return expression(receiver)
@@ -121,7 +121,7 @@ class Methods(State):
             if name in ("retain_grad", "register_hook"):
                 self.refuse(original, f".{name}(): gradients come from mx.grad of a function")
             return expression(receiver) if name in ("requires_grad_", "share_memory_") else updated
-        if id(original) in getattr(self, "_again", {}):
+        if id(original) in self._again:
             return updated  # a statement: see in_place
         base = name[:-1] if name.endswith("_") and not name.endswith("__") else name
         full = [Argument("", receiver, "", "tensor"), *given]

@@ -27,34 +27,27 @@ class Unsupported:
 
 @dataclass
 class Report:
-    """Collects while a file is rewritten; `lines` gives the line of a node of the source."""
+    """Collects while a file is rewritten; `lines` has the lines of statements, by identity."""
 
-    lines: Mapping[Any, Any] = field(default_factory=dict)
+    lines: Mapping[int, int] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     unsupported: list[Unsupported] = field(default_factory=list)
-    text: str = ""  # of the file, where no lines are known: statements are looked for in it
+    _known: set[Any] = field(default_factory=set)
 
     def line(self, node: Any) -> int:
-        """The line of a node; 0 when it is not from the source."""
-        found = self.lines.get(node)
-        if found is not None:
-            return int(found.start.line)
-        if not self.text:
-            return 0
-        import libcst as cst
-
-        wanted = cst.Module([]).code_for_node(node).strip().partition("\n")[0].strip()
-        lines = self.text.splitlines()
-        return next((i + 1 for i, line in enumerate(lines) if line.strip() == wanted), 0)
+        """The line of a statement; 0 when it is not from the source."""
+        return int(self.lines.get(id(node), 0))
 
     def change(self, node: Any, what: str, why: str, check: str = "") -> None:
         """Notes a rewrite, once for each line and name."""
         made = Change(self.line(node), what, why, check)
-        if made not in self.changes:
+        if made not in self._known:
+            self._known.add(made)
             self.changes.append(made)
 
     def refuse(self, node: Any, reason: str) -> None:
         """Notes a place that stays as it is."""
         made = Unsupported(self.line(node), reason)
-        if made not in self.unsupported:
+        if made not in self._known:
+            self._known.add(made)
             self.unsupported.append(made)

@@ -41,6 +41,8 @@ _UNWRAPPED += (
 )
 _UNWRAPPED += ("torch.autograd.profiler.record_function", "torch.cuda.device", "torch.device")
 _STOPPING = ("torch.no_grad", "torch.inference_mode")
+_LAYOUT = {cst.SimpleWhitespace, cst.TrailingWhitespace, cst.EmptyLine, cst.Comma, cst.Newline}
+_LAYOUT |= {cst.ParenthesizedWhitespace, cst.LeftParen, cst.RightParen, cst.AssignEqual, cst.Dot}
 _STATEMENTS = (cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With, cst.Try)
 _STATEMENTS += (cst.FunctionDef, cst.ClassDef)
 
@@ -49,9 +51,22 @@ class Rewriter(Functions, Methods):
     """Rewrites one file."""
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, _STATEMENTS):
+        kind = type(node)
+        if kind in _LAYOUT:
+            return False
+        if kind in _STATEMENTS:
             self.current = node
+        elif kind is cst.Attribute:
+            self._fields.add(id(node.attr))  # type: ignore[attr-defined]
+        elif kind is cst.Arg or kind is cst.Param:
+            self._fields.add(id(getattr(node, "keyword", None) or getattr(node, "name", None)))
         return super().on_visit(node)
+
+    def on_visit_attribute(self, node: cst.CSTNode, attribute: str) -> None:
+        """Nothing is asked about single fields: this is called for every one of them."""
+
+    def on_leave_attribute(self, original_node: cst.CSTNode, attribute: str) -> None:
+        """Nothing, as before."""
 
     def on_leave(self, original_node: Any, updated_node: Any) -> Any:
         made = super().on_leave(original_node, updated_node)
@@ -61,6 +76,11 @@ class Rewriter(Functions, Methods):
             made = made.with_changes(leading_lines=[*made.leading_lines, *lines])
         return made
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._fields: set[int] = set()  # names that are fields or keywords
+        self._again: dict[int, Any] = {}  # calls in place, with their arguments rewritten
+
     # names and attributes
 
     def visit_Import(self, node: cst.Import) -> bool:
@@ -69,21 +89,8 @@ class Rewriter(Functions, Methods):
     def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
         return False
 
-    def visit_Attribute_attr(self, node: cst.Attribute) -> None:
-        self._fields = getattr(self, "_fields", set())
-        self._fields.add(id(node.attr))
-
-    def visit_Arg_keyword(self, node: cst.Arg) -> None:
-        self._fields = getattr(self, "_fields", set())
-        if node.keyword is not None:
-            self._fields.add(id(node.keyword))
-
-    def visit_Param(self, node: cst.Param) -> None:
-        self._fields = getattr(self, "_fields", set())
-        self._fields.add(id(node.name))
-
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
-        if id(original_node) in getattr(self, "_fields", ()):
+        if id(original_node) in self._fields:
             return updated_node
         full = self.names.imports.get(original_node.value, "")
         if not full.startswith("torch") or full.count(".") == 0:
@@ -250,7 +257,6 @@ class Rewriter(Functions, Methods):
 
     def visit_Expr(self, node: cst.Expr) -> None:
         """Arguments of a call in place are rewritten apart: the call itself is to stay."""
-        self._again = getattr(self, "_again", {})
         call = node.value
         if isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute):
             name = call.func.attr.value

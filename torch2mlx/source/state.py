@@ -46,11 +46,11 @@ class State(cst.CSTTransformer):
 
     def change(self, node: Any, what: str, why: str, check: str = "") -> None:
         """Notes a rewrite."""
-        self.report.change(node, what, why, check)
+        self.report.change(self.current or node, what, why, check)
 
     def refuse(self, node: Any, reason: str) -> None:
         """Notes what stays, beside its statement."""
-        self.report.refuse(node, reason)
+        self.report.refuse(self.current or node, reason)
         if self.current is not None:
             self.trouble.setdefault(id(self.current), []).append(reason)
 

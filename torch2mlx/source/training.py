@@ -22,6 +22,8 @@ from torch2mlx.source.walk import calls
 
 NN, KIT, MX = "_MLX_nn", "_MLX_kit", "_MLX_mx"
 PARAMETERS = "_MLX_parameters"
+#: What these stand for in the end.
+NAMES = {NN: "nn", KIT: "kit", MX: "mx", PARAMETERS: "parameters"}
 
 
 def parse(text: str) -> cst.BaseStatement:
