@@ -54,7 +54,8 @@ class Methods(State):
             return self._of_tensor(name, receiver, given, original, updated)
         if owner.kind == "unknown" and name in _AMBIGUOUS and not _alike(name, given):
             self.report.refuse(
-                original, f".{name}() of something that may be no tensor: left alone"
+                self.current or original,
+                f".{name}() of something that may be no tensor: left alone",
             )
         return updated
 

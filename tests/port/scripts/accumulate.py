@@ -42,7 +42,7 @@ class Trainer:
         self.model = model.to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=5e-3)
         self.criterion = nn.MSELoss()
-        self.scaler = torch.cuda.amp.GradScaler(enabled=False)
+        self.scaler = torch.amp.GradScaler(enabled=False)
         self.ema = EMA(model, 0.9)
         self.history = []
 
@@ -52,7 +52,7 @@ class Trainer:
             self.optimizer.zero_grad()
             for i, batch in enumerate(loader):
                 x, y = batch["x"].to(self.device), batch["y"].to(self.device)
-                with torch.cuda.amp.autocast(enabled=False):
+                with torch.autocast("cpu", enabled=False):
                     pred = self.model(x)
                     loss = self.criterion(pred, y)
                     loss = loss / accumulation_steps
@@ -85,7 +85,9 @@ class Trainer:
 
 
 def build():
-    return nn.Sequential(nn.Linear(1, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 1))
+    return nn.Sequential(
+        nn.Linear(1, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 1)
+    )
 
 
 def run(model):

@@ -12,7 +12,11 @@ class SpeechModel(nn.Module):
         self.conv = nn.Conv1d(n_feats, hidden, 3, stride=1, padding=1)
         self.layer_norm = nn.LayerNorm(hidden)
         self.birnn = nn.GRU(
-            input_size=hidden, hidden_size=hidden, num_layers=1, batch_first=True, bidirectional=True
+            input_size=hidden,
+            hidden_size=hidden,
+            num_layers=1,
+            batch_first=True,
+            bidirectional=True,
         )
         self.classifier = nn.Sequential(
             nn.Linear(hidden * 2, hidden), nn.GELU(), nn.Dropout(0.0), nn.Linear(hidden, n_class)
@@ -48,9 +52,7 @@ def run(model):
     for name, parameter in model.named_parameters():
         pass
     criterion = nn.CTCLoss(blank=0, zero_infinity=True)
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=1e-4
-    )
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     draw = np.random.RandomState(0)
     losses = []
     for batch_idx in range(30):

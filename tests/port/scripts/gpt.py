@@ -138,9 +138,7 @@ def build():
 
 
 def run(model):
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1)
     draw = np.random.RandomState(0)
     history = []
     model.train()

@@ -91,5 +91,9 @@ def run(net):
         correct += predicted.eq(targets).sum().item()
     net.eval()
     with torch.no_grad():
-        history.append(criterion(net(torch.from_numpy(inputs_all[:16])), torch.from_numpy(targets_all[:16])).item())
+        history.append(
+            criterion(
+                net(torch.from_numpy(inputs_all[:16])), torch.from_numpy(targets_all[:16])
+            ).item()
+        )
     return history

@@ -46,6 +46,7 @@ class Seq2SeqTransformer(nn.Module):
             num_decoder_layers=1,
             dim_feedforward=32,
             dropout=0.0,
+            batch_first=True,
         )
         self.generator = nn.Linear(emb_size, vocab)
         self.src_tok_emb = TokenEmbedding(vocab, emb_size)
@@ -55,8 +56,9 @@ class Seq2SeqTransformer(nn.Module):
     def forward(self, src: Tensor, trg: Tensor, src_mask: Tensor, tgt_mask: Tensor):
         src_emb = self.positional_encoding(self.src_tok_emb(src))
         tgt_emb = self.positional_encoding(self.tgt_tok_emb(trg))
+        src_emb, tgt_emb = src_emb.transpose(0, 1), tgt_emb.transpose(0, 1)
         outs = self.transformer(src_emb, tgt_emb, src_mask, tgt_mask, None)
-        return self.generator(outs)
+        return self.generator(outs.transpose(0, 1))
 
 
 def generate_square_subsequent_mask(sz):

@@ -67,7 +67,7 @@ def run(model):
         nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
         opt.step()
         schedule.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
         acc = (logits.argmax(dim=-1) == yb).float().mean()
         losses.append(1.0 + acc.item())
     return losses

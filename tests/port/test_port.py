@@ -1,0 +1,191 @@
+"""What a port keeps, reports and refuses; files, folders, notebooks, the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support import need
+
+need("libcst", "nbformat")
+
+import nbformat
+
+import torch2mlx
+from torch2mlx.cli import main
+from torch2mlx.errors import PortError
+
+PLAIN = "# no torch here: \u00e4\r\nimport  os\r\n\r\nx = 1 ;y=2\r\nprint( os.name )".encode()
+SCRIPT = """\
+# A header that stays.
+import torch  # the framework
+from torch import nn
+
+
+class Net(nn.Module):
+    '''A docstring.'''
+
+    def forward(self, x):
+        # a comment
+        return x.view(x.size(0), -1)  # another
+"""
+
+
+def test_a_file_without_torch_comes_back_byte_for_byte(tmp_path):
+    path = tmp_path / "plain.py"
+    path.write_bytes(PLAIN)
+    assert main(["port", str(path), "-o", str(tmp_path / "out.py")]) == 0
+    assert (tmp_path / "out.py").read_bytes() == path.read_bytes()
+    assert torch2mlx.port(path).changes == ()
+
+
+def test_comments_and_structure_stay():
+    made = torch2mlx.port(SCRIPT).source
+    assert made.startswith("# A header that stays.\nimport mlx.nn as nn\n")
+    for kept in ("'''A docstring.'''", "        # a comment\n", "# another\n"):
+        assert kept in made
+    assert "return x.reshape(x.shape[0], -1)  # another" in made
+    assert "def __call__(self, x):" in made
+
+
+def test_a_syntax_error_has_its_place():
+    with pytest.raises(PortError, match=r"<source>:3:\d+"):
+        torch2mlx.port("import torch\n\nx = = 2\n")
+    with pytest.raises(PortError, match=r"nothing\.py: no such file"):
+        torch2mlx.port("nothing.py")
+
+
+def test_what_may_be_no_tensor_is_left_alone_and_reported():
+    text = "import torch\n\n\ndef f(thing):\n    return thing.transpose(0, 1)\n"
+    result = torch2mlx.port(text)
+    assert "thing.transpose(0, 1)" in result.source
+    (left,) = result.unsupported
+    assert left.line == 5
+    assert "left alone" in left.reason
+
+
+def test_names_are_resolved_before_they_are_rewritten():
+    text = (
+        "import torch as T\nfrom torch.nn import Linear as L, functional as G\n\n"
+        "class cat:\n    pass\n\n"
+        "def f(a: T.Tensor):\n    return T.cat([G.relu(a), L(2, 2)(a)]), cat()\n"
+    )
+    made = torch2mlx.port(text).source
+    assert "mx.concatenate([nn.relu(a), nn.Linear(2, 2)(a)]), cat()" in made
+
+
+def test_what_cannot_be_ported_is_marked_with_its_reason():
+    text = "import torch\n\n\ndef f(p):\n    optimizer = torch.optim.LBFGS(p, lr=1)\n    return optimizer\n"
+    result = torch2mlx.port(text)
+    assert not result.ok
+    lines = result.source.splitlines()
+    at = next(i for i, line in enumerate(lines) if "torch.optim.LBFGS(p, lr=1)" in line)
+    assert lines[at - 1].strip().startswith("# torch2mlx: not ported: torch.optim.LBFGS")
+    assert result.unsupported[0].line == 5
+
+
+def test_a_backward_without_an_optimizer_is_refused():
+    text = (
+        "import torch\n\n\ndef f(model, x: torch.Tensor):\n    loss = model(x).sum()\n"
+        "    loss.backward()\n    return loss\n"
+    )
+    result = torch2mlx.port(text)
+    assert "value_and_grad" in result.unsupported[0].reason
+
+
+def test_every_change_says_why():
+    for change in torch2mlx.port(SCRIPT).changes:
+        assert change.line > 0
+        assert change.why
+
+
+def test_one_step_one_eval():
+    text = Path(__file__).with_name("scripts").joinpath("mnist_cnn.py").read_text()
+    made = torch2mlx.port(text).source
+    assert made.count("mx.eval(") == 1
+    assert "loss, grads = nn.value_and_grad(model, loss_fn)()" in made
+    assert "optimizer.update(model, grads)" in made
+    assert "zero_grad" not in made
+
+
+def test_two_optimizers_share_a_loss():
+    text = """\
+import torch
+from torch import nn
+
+
+def run(x: torch.Tensor):
+    a, b = nn.Linear(2, 2), nn.Linear(2, 1)
+    one = torch.optim.SGD(a.parameters(), lr=0.1)
+    two = torch.optim.Adam(b.parameters())
+    for _ in range(3):
+        loss = b(a(x)).pow(2).mean()
+        one.zero_grad()
+        two.zero_grad()
+        loss.backward()
+        one.step()
+        two.step()
+    return loss
+"""
+    made = torch2mlx.port(text).source
+    assert "nn.value_and_grad(kit.training.Group(a, b), loss_fn)()" in made
+    assert '.update(a, grads["modules_"][0])' in made
+    assert '.update(b, grads["modules_"][1])' in made
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    cells = [
+        nbformat.v4.new_markdown_cell("# Training"),
+        nbformat.v4.new_code_cell("%matplotlib inline\nimport torch\nimport torch.nn as nn"),
+        nbformat.v4.new_code_cell("net = nn.Linear(2, 3)\nx = torch.ones(1, 2)"),
+        nbformat.v4.new_code_cell("net(x).sum().item()"),
+    ]
+    path = tmp_path / "book.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_notebooks(notebook, tmp_path):
+    assert main(["port", str(notebook), "-o", str(tmp_path / "out.ipynb")]) == 0
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert cells[0].source == "# Training"
+    assert cells[1].source == "%matplotlib inline\nimport mlx.core as mx\nimport mlx.nn as nn"
+    assert cells[2].source == "net = nn.Linear(2, 3)\nx = mx.ones((1, 2))"
+    assert cells[3].source == "net(x).sum().item()"
+
+
+def test_folders(tmp_path, capsys):
+    source = tmp_path / "src"
+    (source / "inner").mkdir(parents=True)
+    (source / "net.py").write_text(SCRIPT)
+    (source / "inner" / "data.txt").write_text("kept")
+    assert main(["port", str(source), "-o", str(tmp_path / "out")]) == 0
+    assert "mlx.nn" in (tmp_path / "out" / "net.py").read_text()
+    assert (tmp_path / "out" / "inner" / "data.txt").read_text() == "kept"
+    assert main(["port", str(source), "-o", str(source / "x")]) == 1
+    assert "lies in the source" in capsys.readouterr().err
+
+
+def test_the_command_line(tmp_path, capsys):
+    path = tmp_path / "net.py"
+    path.write_text(SCRIPT)
+    assert main(["port", str(path)]) == 0
+    assert "def __call__" in capsys.readouterr().out
+    assert main(["port", str(path), "--diff"]) == 0
+    assert "-import torch" in capsys.readouterr().out
+    assert main(["port", str(path), "--check"]) == 0
+    path.write_text("import torch\nx = torch.optim.LBFGS([])\n")
+    assert main(["port", str(path), "--check"]) == 1
+    assert "net.py:2: torch.optim.LBFGS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["md", "html", "json"])
+def test_reports(kind, tmp_path, capsys):
+    path = tmp_path / "net.py"
+    path.write_text(SCRIPT)
+    assert main(["port", str(path), "--report", kind]) == 0
+    told = capsys.readouterr().out
+    assert "forward" in told
+    if kind == "json":
+        assert json.loads(told)["files"][0]["changes"]

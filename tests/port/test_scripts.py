@@ -1,0 +1,20 @@
+"""Whole scripts: ported as they are, run in MLX from torch's first weights, the same numbers."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tests.port.compare import curves, names
+from tests.support import need
+
+need("torch", "mlx.core", "libcst", "sklearn")
+
+
+@pytest.mark.parametrize("name", names())
+def test_losses_agree(name, tmp_path):
+    expected, found, result = curves(name, tmp_path)
+    assert result.ok, result.unsupported
+    assert not re.search(r"\btorch\b(?!2mlx)", re.sub(r'("""|#).*', "", result.source))
+    assert len(expected) >= 25
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
