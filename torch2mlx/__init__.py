@@ -21,8 +21,8 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 
 __all__ = [
     "ConversionReport",
-    "PortabilityReport",
     "PortResult",
+    "PortabilityReport",
     "Translation",
     "Verification",
     "__version__",

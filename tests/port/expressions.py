@@ -1,4 +1,4 @@
-"""Expressions of torch over x, y (3, 4), z (2, 3, 4), s (4, 4), v (4,), i, j (integers), m (bool)."""
+"""Expressions over x, y (3, 4), z (2, 3, 4), s (4, 4), v (4,), i, j (integers), m (bool)."""
 
 EXPRESSIONS = """\
 torch.sum(x)

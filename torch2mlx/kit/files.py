@@ -1,4 +1,4 @@
-"""torch.save and torch.load for MLX: nested containers of arrays and plain values, as safetensors."""
+"""torch.save and torch.load for MLX: nested containers of arrays and values, as safetensors."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ _TABLE: tuple[tuple[Any, ...], ...] = (
     (
         "CrossEntropyLoss",
         losses.cross_entropy,
-        f"weight size_average ignore_index reduce reduction label_smoothing",
+        "weight size_average ignore_index reduce reduction label_smoothing",
     ),
     ("NLLLoss", losses.nll_loss, "weight size_average ignore_index reduce reduction"),
     ("MSELoss", losses.mse_loss, _OLD),

@@ -1,4 +1,4 @@
-"""Learning rate schedules with torch's arguments and its `step()`: they set the optimizer's rate."""
+"""Learning rate schedules with torch's arguments and `step()`: they set the optimizer's rate."""
 
 from __future__ import annotations
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch2mlx.porter import PortResult
+PortResult = Any  # porter's, which uses this module
 
 ADVICE = (
     "Arrays are computed when they are needed: `mx.eval` once per step, as written, is enough; "

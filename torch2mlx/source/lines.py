@@ -1,4 +1,4 @@
-"""Lines of statements: found in order in the text, which is much quicker than libcst's positions."""
+"""Lines of statements: found in order in the text, much quicker than libcst's positions."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.ops.forms import forms
-from torch2mlx.source.infer import viewed
+from torch2mlx.source.evidence import viewed
 from torch2mlx.source.kinds import TENSOR_ONLY
 from torch2mlx.source.state import State, code, dotted, expression, joined
 from torch2mlx.source.write import Argument, term, written
@@ -30,6 +30,19 @@ _AMBIGUOUS = frozenset(
     ]
 )
 _INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
+
+
+#: Methods of modules, by name and number of arguments.
+_MODULE = {
+    ("state_dict", 0): "kit.files.state_dict({0})",
+    ("parameters", 0): "kit.training.parameters({0})",
+    ("named_parameters", 0): "kit.training.named_parameters({0})",
+    ("apply", 1): "{0}.apply_to_modules(lambda _, module: {1}(module))",
+    ("half", 0): "{0}.set_dtype(mx.float16)",
+    ("bfloat16", 0): "{0}.set_dtype(mx.bfloat16)",
+    ("double", 0): "{0}.set_dtype(mx.float64)",
+    ("float", 0): "{0}.set_dtype(mx.float32)",
+}
 
 
 class Methods(State):
@@ -85,26 +98,14 @@ class Methods(State):
     def _of_module(
         self, name: str, receiver: str, given: Any, original: Any, updated: Any, kind: str
     ) -> Any:
-        text = None
-        if name == "state_dict" and not given:
-            text = f"kit.files.state_dict({receiver})"
-        elif name == "load_state_dict" and given:
-            text = f"kit.files.load_state_dict({receiver}, {joined(given)})"
-        elif name == "parameters" and not given:
-            text = f"kit.training.parameters({receiver})"
-        elif name == "named_parameters" and not given:
-            text = f"kit.training.named_parameters({receiver})"
-        elif name == "requires_grad_":
-            frozen = bool(given) and given[0].text == "False"
-            text = f"{receiver}.{'freeze' if frozen else 'unfreeze'}()"
-        elif name == "apply" and len(given) == 1:
-            text = f"{receiver}.apply_to_modules(lambda _, module: {given[0].text}(module))"
+        first = given[0].text if given else ""
+        text = _MODULE.get((name, len(given)))
+        if name == "requires_grad_":
+            text = "{0}.freeze()" if first == "False" else "{0}.unfreeze()"
         elif name == "forward":
-            own = receiver == "super()"
-            text = f"super().__call__({joined(given)})" if own else f"{receiver}({joined(given)})"
-        elif name in ("half", "double", "bfloat16", "float"):
-            dtype = {"half": "float16", "double": "float64", "float": "float32"}.get(name, name)
-            text = f"{receiver}.set_dtype(mx.{dtype})"
+            text = "super().__call__({1})" if receiver == "super()" else "{0}({1})"
+        elif name == "load_state_dict" and given:
+            text = "kit.files.load_state_dict({0}, {1})"
         elif name in ("children", "named_children", "register_forward_hook", "register_hook"):
             self.refuse(
                 original, f".{name}(): modules of MLX are dicts; see .children() and .modules()"
@@ -112,7 +113,7 @@ class Methods(State):
         if text is None:
             return updated
         self.change(original, f".{name}", "the same for a module of MLX")
-        return expression(text)
+        return expression(text.format(receiver, joined(given)))
 
     def _of_tensor(self, name: str, receiver: str, given: Any, original: Any, updated: Any) -> Any:
         if name == "size":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-
-import libcst as cst
 
 from torch2mlx.source.kinds import (
     BOOL,
@@ -29,9 +28,9 @@ ANNOTATED = {
     "torch.utils.data.DataLoader": Type("loader"),
     "torch.utils.data.Dataset": Type("dataset"),
 }
-_PAIR = Type("tuple", (TENSOR, TENSOR))
-_LISTS = ("split", "chunk", "unbind", "meshgrid", "tensor_split", "broadcast_tensors")
-_PAIRS = ("topk", "sort", "kthvalue", "mode", "cummax", "cummin", "std_mean", "var_mean", "slogdet")
+PAIR = Type("tuple", (TENSOR, TENSOR))
+LISTS = ("split", "chunk", "unbind", "meshgrid", "tensor_split", "broadcast_tensors")
+PAIRS = ("topk", "sort", "kthvalue", "mode", "cummax", "cummin", "std_mean", "var_mean", "slogdet")
 _DTYPES = frozenset(
     [
         "float32",
@@ -54,8 +53,8 @@ _DTYPES = frozenset(
         "complex128",
     ]
 )
-_RECURRENT = {"LSTM": Type("tuple", (TENSOR, _PAIR)), "GRU": _PAIR, "RNN": _PAIR}
-_RECURRENT |= {"LSTMCell": _PAIR, "MultiheadAttention": _PAIR}
+_RECURRENT = {"LSTM": Type("tuple", (TENSOR, PAIR)), "GRU": PAIR, "RNN": PAIR}
+_RECURRENT |= {"LSTMCell": PAIR, "MultiheadAttention": PAIR}
 #: Functions under torch. whose first argument is no tensor.
 _PLAIN = ("zeros", "ones", "empty", "full", "arange", "linspace", "eye", "rand", "randn", "randint")
 _PLAIN += ("randperm", "tensor", "as_tensor", "from_numpy", "cat", "stack", "device", "manual_seed")
@@ -106,7 +105,7 @@ def constant(full: str) -> Type:
     return UNKNOWN
 
 
-def _given(node: Any, name: str, place: int) -> bool:
+def given_as(node: Any, name: str, place: int) -> bool:
     by_name = any(a.keyword is not None and a.keyword.value == name for a in node.args)
     return by_name or sum(a.keyword is None for a in node.args) > place
 
@@ -114,36 +113,42 @@ def _given(node: Any, name: str, place: int) -> bool:
 def called(full: str, node: Any, given: list[Type]) -> Type:
     """The result of a call by full name."""
     group, _, name = full.rpartition(".")
-    if full.startswith("torch.nn.functional."):
-        pair = name == "multi_head_attention_forward" or "with_indices" in name
-        return _PAIR if pair else TENSOR
-    if full.startswith("torch.nn.utils."):
-        return TENSOR if name in ("clip_grad_norm_", "clip_grad_value_") else _sequence(name)
-    if full in ("torch.nn.ModuleList", "torch.nn.Sequential"):
-        return _children(name, given)
-    if full.startswith("torch.nn.") and name[:1].isupper():
-        return TENSOR if name == "Parameter" else Type("module", name=full)
-    if full.startswith("torch.optim.lr_scheduler."):
-        return Type("scheduler")
-    if full.startswith("torch.optim."):
-        return Type("optimizer")
-    if full.startswith("torch.utils.data."):
-        return _data(name, given)
     if group == "torch":
         return _torch(name, node, given)
-    if group in ("torch.linalg", "torch.fft", "torch.special"):
-        return _PAIR if name in ("qr", "eigh", "eig", "slogdet") else TENSOR
-    if full.startswith("numpy."):
-        return NUMPY
-    if full.startswith("math."):
-        return INT if name in ("ceil", "floor", "prod", "comb", "factorial") else FLOAT
-    return {"torch.cuda.is_available": BOOL, "torch.amp.GradScaler": Type("scaler")}.get(
-        full, TENSOR if full == "torch.autograd.Variable" else UNKNOWN
-    )
+    for prefix, rule in _GROUPS.items():
+        if full.startswith(prefix):
+            return rule(name, given)
+    known = {"torch.cuda.is_available": BOOL, "torch.amp.GradScaler": Type("scaler")}
+    return known.get(full, TENSOR if full == "torch.autograd.Variable" else UNKNOWN)
+
+
+def _functional(name: str, given: list[Type]) -> Type:
+    pair = name == "multi_head_attention_forward" or "with_indices" in name
+    return PAIR if pair else TENSOR
+
+
+def _utility(name: str, given: list[Type]) -> Type:
+    return TENSOR if name in ("clip_grad_norm_", "clip_grad_value_") else _sequence(name)
+
+
+def _layer(name: str, given: list[Type]) -> Type:
+    if name in ("ModuleList", "Sequential"):
+        return _children(name, given)
+    if not name[:1].isupper():
+        return UNKNOWN
+    return TENSOR if name == "Parameter" else Type("module", name=f"torch.nn.{name}")
+
+
+def _algebra(name: str, given: list[Type]) -> Type:
+    return PAIR if name in ("qr", "eigh", "eig", "slogdet") else TENSOR
+
+
+def _math(name: str, given: list[Type]) -> Type:
+    return INT if name in ("ceil", "floor", "prod", "comb", "factorial") else FLOAT
 
 
 def _sequence(name: str) -> Type:
-    return _PAIR if name == "pad_packed_sequence" else TENSOR if "pad" in name else UNKNOWN
+    return PAIR if name == "pad_packed_sequence" else TENSOR if "pad" in name else UNKNOWN
 
 
 def _children(name: str, given: list[Type]) -> Type:
@@ -164,13 +169,28 @@ def _data(name: str, given: list[Type]) -> Type:
     return Type("dataset" if name in ("Subset", "ConcatDataset") else "unknown")
 
 
+_GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
+    "torch.nn.functional.": _functional,
+    "torch.nn.utils.": _utility,
+    "torch.nn.": _layer,
+    "torch.optim.lr_scheduler.": lambda name, given: Type("scheduler"),
+    "torch.optim.": lambda name, given: Type("optimizer"),
+    "torch.utils.data.": _data,
+    "torch.linalg.": _algebra,
+    "torch.fft.": _algebra,
+    "torch.special.": _algebra,
+    "numpy.": lambda name, given: NUMPY,
+    "math.": _math,
+}
+
+
 def _torch(name: str, node: Any, given: list[Type]) -> Type:
     if name in ("max", "min", "median", "nanmedian"):
-        several = _given(node, "dim", 1) and not (len(given) > 1 and given[1].tensor)
-        return _PAIR if several else TENSOR
-    if name in _PAIRS:
-        return _PAIR
-    if name in _LISTS:
+        several = given_as(node, "dim", 1) and not (len(given) > 1 and given[1].tensor)
+        return PAIR if several else TENSOR
+    if name in PAIRS:
+        return PAIR
+    if name in LISTS:
         return Type("list", (TENSOR,))
     if name in ("device",):
         return DEVICE
@@ -190,119 +210,3 @@ def _torch(name: str, node: Any, given: list[Type]) -> Type:
 def layer(full: str) -> Type:
     """What calling one of torch's layers gives."""
     return _RECURRENT.get(full.rpartition(".")[2], TENSOR if full else UNKNOWN)
-
-
-def attribute(owner: Type, name: str) -> Type:
-    """An attribute of a value of a known type."""
-    if owner.tensor:
-        known = {
-            "shape": SIZE,
-            "dtype": DTYPE,
-            "device": DEVICE,
-            "ndim": INT,
-            "requires_grad": BOOL,
-        }
-        return known.get(
-            name, TENSOR if name in ("T", "mT", "H", "data", "grad", "real", "imag") else UNKNOWN
-        )
-    if owner.kind == "module" and name in ("weight", "bias", "running_mean", "running_var"):
-        return TENSOR
-    if owner.kind == "tuple" and name in ("values", "indices"):
-        return TENSOR
-    if owner.kind == "numpy":
-        return SIZE if name == "shape" else NUMPY if name == "T" else UNKNOWN
-    return UNKNOWN
-
-
-def subscript(owner: Type, places: list[Any]) -> Type:
-    """x[...] of a value of a known type."""
-    if owner.kind in ("tensor", "numpy"):
-        return Type(owner.kind)
-    if owner.kind == "size":
-        return SIZE if isinstance(places[0], cst.Slice) else INT
-    if owner.kind in ("list", "modules"):
-        if isinstance(places[0], cst.Slice):
-            return owner
-        return owner.items[0] if owner.items else UNKNOWN
-    if owner.kind == "tuple" and isinstance(places[0], cst.Index):
-        at = places[0].value
-        if isinstance(at, cst.Integer) and int(at.value) < len(owner.items):
-            return owner.items[int(at.value)]
-    if owner.kind == "module" and owner.name == "torch.nn.Sequential":
-        return Type("module")
-    return UNKNOWN
-
-
-def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
-    """A method of a value of a known type."""
-    if owner.tensor:
-        return _tensor_method(name, node, given)
-    if owner.kind == "module":
-        if name in ("to", "cuda", "cpu", "train", "eval", "double", "float", "half", "apply"):
-            return owner
-        if name in ("requires_grad_", "type", "bfloat16"):
-            return owner
-        return Type("parameters") if name == "parameters" else UNKNOWN
-    if owner.kind == "numpy":
-        return NUMPY
-    if owner.kind == "str":
-        return STR
-    if owner.kind == "optimizer" or owner.kind == "scheduler":
-        return UNKNOWN
-    return UNKNOWN
-
-
-def _tensor_method(name: str, node: Any, given: list[Type]) -> Type:
-    if name in ("size",):
-        return INT if node.args else SIZE
-    if name in ("dim", "numel", "ndimension", "nelement", "element_size", "get_device"):
-        return INT
-    if name in ("item",):
-        return FLOAT
-    if name in ("tolist",):
-        return Type("list")
-    if name == "numpy":
-        return NUMPY
-    if name in ("max", "min", "median"):
-        several = _given(node, "dim", 0) and not (given and given[0].tensor)
-        return _PAIR if several else TENSOR
-    if name in _PAIRS:
-        return _PAIR
-    if name in _LISTS:
-        return Type("list", (TENSOR,))
-    if name in ("equal", "is_contiguous", "is_floating_point", "allclose"):
-        return BOOL
-    return NONE if name in ("backward", "requires_grad") else TENSOR
-
-
-def builtin(name: str, given: list[Type]) -> Type:
-    """Python's own functions."""
-    first = given[0] if given else UNKNOWN
-    simple = {"len": INT, "int": INT, "float": FLOAT, "str": STR, "bool": BOOL, "round": FLOAT}
-    if name in simple:
-        return simple[name]
-    if name == "range":
-        return Type("range")
-    if name in ("list", "tuple", "reversed", "sorted"):
-        return first if first.kind in ("list", "tuple", "modules") else Type("list")
-    if name == "enumerate":
-        from torch2mlx.source.kinds import element
-
-        return Type("list", (Type("tuple", (INT, element(first))),))
-    if name == "zip":
-        from torch2mlx.source.kinds import element
-
-        return Type("list", (Type("tuple", tuple(element(g) for g in given)),))
-    if name in ("sum", "max", "min", "abs"):
-        return (
-            first
-            if first.kind in ("tensor", "int", "float")
-            else (first.items[0] if first.items else UNKNOWN)
-        )
-    if name in ("iter",):
-        return first
-    if name == "next":
-        from torch2mlx.source.kinds import element
-
-        return element(first)
-    return UNKNOWN

@@ -141,7 +141,7 @@ def _shape(arguments: Sequence[Argument]) -> str:
 
 
 def _hole(match: re.Match[str], bound: dict[str, Any]) -> str:
-    star, shape, name, single, default = match.groups()
+    _, shape, name, single, default = match.groups()
     if name not in bound:
         if default is None:
             raise KeyError(name)

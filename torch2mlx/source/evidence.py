@@ -1,0 +1,47 @@
+"""What a name is by what is done with it: methods that only tensors have, layers' arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.source import results
+from torch2mlx.source.kinds import TENSOR, TENSOR_ONLY, Type
+from torch2mlx.source.names import Names
+from torch2mlx.source.walk import calls
+
+
+def viewed(node: cst.Call) -> bool:
+    """x.view(2, -1), x.size(0), x.flatten(1): arrays of numpy take no such arguments."""
+    name = node.func.attr.value  # type: ignore[union-attr]
+    if name == "size":
+        return True
+    numbers = (cst.Integer, cst.UnaryOperation)
+    return name in ("view", "flatten") and any(isinstance(a.value, numbers) for a in node.args)
+
+
+def evidence(node: Any, names: Names) -> dict[str, Type]:
+    """Plain names on which something is called that tells what they are."""
+    found: dict[str, Type] = {}
+    for call in calls(node):
+        func = call.func
+        owner = func.value if isinstance(func, cst.Attribute) else None
+        if isinstance(owner, cst.Name) and owner.value not in names.imports:
+            kind = _told(call, func.attr.value, owner.value)
+            if kind is not None:
+                found.setdefault(owner.value, kind)
+        elif call.args and isinstance(call.args[0].value, cst.Name):
+            full = names.of(func)
+            if full.startswith("torch.") and results.takes_tensor(full):
+                found.setdefault(call.args[0].value.value, TENSOR)
+    return found
+
+
+def _told(call: cst.Call, method: str, name: str) -> Type | None:
+    """What something is that a method is called on."""
+    if method in TENSOR_ONLY or viewed(call):
+        return TENSOR
+    if method in ("parameters", "named_parameters", "load_state_dict"):
+        return Type("module")
+    return Type("optimizer") if method in ("zero_grad", "step") and "opt" in name else None

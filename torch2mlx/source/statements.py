@@ -1,0 +1,223 @@
+"""Statements in MLX: assignments, calls in place, buffers, loops over parameters, no_grad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.source.functions import Functions
+from torch2mlx.source.methods import Methods
+from torch2mlx.source.names import dotted
+from torch2mlx.source.scan import stores
+from torch2mlx.source.state import bare, code, expression
+
+UNWRAPPED = ("torch.no_grad", "torch.inference_mode", "torch.enable_grad", "torch.autocast")
+UNWRAPPED += (
+    "torch.set_grad_enabled",
+    "torch.autograd.set_detect_anomaly",
+    "torch.cuda.amp.autocast",
+)
+UNWRAPPED += ("torch.autograd.profiler.record_function", "torch.cuda.device", "torch.device")
+_STOPPING = ("torch.no_grad", "torch.inference_mode")
+
+
+class Statements(Functions, Methods):
+    """Rewrites statements; calls and names are rewritten in them by then."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._again: dict[int, Any] = {}  # calls in place, with their arguments rewritten
+
+    def _is_target(self, node: Any) -> bool:
+        return code(node) in stores(self.current) if self.current is not None else False
+
+    def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> Any:
+        value = bare(updated_node.value, original_node.value)
+        targets = original_node.targets
+        if len(targets) == 1 and isinstance(targets[0].target, cst.Attribute):
+            last, owner = targets[0].target.attr.value, self.type_of(targets[0].target.value)
+            if last == "requires_grad" and (owner.tensor or owner.kind == "unknown"):
+                self.change(original_node, "requires_grad", "gradients are asked for by mx.grad")
+                return cst.RemoveFromParent()
+            if dotted(targets[0].target).startswith("torch."):
+                return cst.RemoveFromParent()
+        if len(targets) == 1 and code(updated_node.targets[0].target) == code(value):
+            return cst.RemoveFromParent()
+        return updated_node.with_changes(value=value)
+
+    def leave_AugAssign(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(value=bare(updated_node.value, original_node.value))
+
+    def leave_Return(self, original_node: cst.Return, updated_node: cst.Return) -> Any:
+        if updated_node.value is None:
+            return updated_node
+        return updated_node.with_changes(value=bare(updated_node.value, original_node.value))
+
+    def leave_Expr(self, original_node: cst.Expr, updated_node: cst.Expr) -> Any:
+        """A call alone on its line: an assignment where it was in place, nothing where idle."""
+        before = original_node.value
+        if not isinstance(before, cst.Call):
+            return updated_node
+        made = self._statement(before, updated_node.value)
+        if made is not None:
+            return made
+        after = updated_node.value
+        idle = isinstance(after, (cst.Name, cst.Attribute))
+        return cst.RemoveFromParent() if idle else updated_node
+
+    def _statement(self, before: cst.Call, after: Any) -> Any:
+        full = self.names.of(before.func)
+        if full.startswith("torch.nn.init.") and before.args and isinstance(after, cst.Call):
+            return self._initialised(full, before, after)
+        if isinstance(after, cst.Call) and isinstance(before.func, cst.Attribute):
+            name = before.func.attr.value
+            if name == "register_buffer":
+                return self._buffer(before, after)
+            if name == "register_parameter" and len(after.args) == 2:
+                key = _literal(before.args[0].value)
+                return _small(f"{code(before.func.value)}.{key} = {code(after.args[1].value)}")
+            if name == "load_state_dict" and self.type_of(before.func.value).kind == "optimizer":
+                return _small(f"{code(before.func.value)}.state = {code(after.args[0].value)}")
+        text = self._in_place_text(before)
+        return None if text is None else _small(text)
+
+    def _in_place_text(self, before: cst.Call) -> str | None:
+        if not isinstance(before.func, cst.Attribute):
+            return None
+        rewritten = self._again.get(id(before))
+        return None if rewritten is None else self.in_place(before, rewritten)
+
+    def visit_Expr(self, node: cst.Expr) -> None:
+        """Arguments of a call in place are rewritten apart: the call itself is to stay."""
+        call = node.value
+        if isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute):
+            name = call.func.attr.value
+            if name.endswith("_") and self.is_tensor(call.func.value, name):
+                args = [a.with_changes(value=a.value.visit(self)) for a in call.args]
+                func = call.func.with_changes(value=call.func.value.visit(self))
+                self._again[id(call)] = call.with_changes(args=args, func=func)
+
+    def _initialised(self, full: str, before: cst.Call, after: cst.Call) -> Any:
+        name = full.rpartition(".")[2].rstrip("_")
+        known = [
+            "uniform",
+            "normal",
+            "trunc_normal",
+            "constant",
+            "zeros",
+            "ones",
+            "eye",
+            "xavier_uniform",
+            "xavier_normal",
+            "kaiming_uniform",
+            "kaiming_normal",
+            "orthogonal",
+        ]
+        target = before.args[0].value
+        while isinstance(target, cst.Attribute) and target.attr.value == "data":
+            target = target.value
+        if name not in known or not isinstance(target, cst.Attribute):
+            self.refuse(before, f"{full}: set the array on its module: module.weight = ...")
+            return None
+        rest = [code(a.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for a in after.args[1:]]
+        place = code(target)
+        self.change(before, full, "arrays are values: the module gets a new one")
+        return _small(f"{place} = kit.init.{name}({', '.join([place, *rest])})")
+
+    def _buffer(self, before: cst.Call, after: cst.Call) -> Any:
+        key, owner = _literal(before.args[0].value), code(before.func.value)  # type: ignore
+        if not key or len(after.args) < 2:
+            self.refuse(before, "register_buffer with a name that is no literal")
+            return None
+        self.change(before, "register_buffer", "an array that is frozen: MLX would train it")
+        value = code(bare(after.args[1].value, before.args[1].value))
+        if value == "None":
+            return _small(f"{owner}.{key} = None")
+        return cst.FlattenSentinel(
+            [
+                _small(f"{owner}.{key} = {value}"),
+                _small(f'{owner}.freeze(keys=["{key}"], recurse=False)'),
+            ]
+        )
+
+    # statements
+
+    def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
+        if updated_node.body or not original_node.body:
+            return updated_node
+        return cst.RemoveFromParent()
+
+    def leave_For(self, original_node: cst.For, updated_node: cst.For) -> Any:
+        """`for p in model.parameters(): p.requires_grad = False` is a freeze; modules of a
+        Sequential are its layers."""
+        kind = self.type_of(original_node.iter)
+        if kind.name == "torch.nn.Sequential":
+            layers_of = expression(f"{code(updated_node.iter)}.layers")
+            return updated_node.with_changes(iter=layers_of)
+        body = original_node.body.body
+        call = original_node.iter
+        if len(body) == 1 and isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute):
+            text = code(body[0]).strip()
+            target = code(original_node.target)
+            if call.func.attr.value == "parameters" and text.startswith(
+                f"{target}.requires_grad ="
+            ):
+                verb = "freeze" if text.endswith("False") else "unfreeze"
+                self.change(original_node, "requires_grad", f"{verb}() of the module")
+                return cst.parse_statement(f"{code(call.func.value)}.{verb}()\n")
+            if code(call).endswith("param_groups") and "lr" in text:
+                return updated_node
+        if code(original_node.iter).endswith(".param_groups") and len(body) == 1:
+            value = code(updated_node.body.body[0]).strip()
+            if '["lr"] =' in value or "['lr'] =" in value:
+                owner = code(original_node.iter).removesuffix(".param_groups")
+                rate = value.partition("=")[2].strip()
+                self.change(original_node, "param_groups", "one learning rate")
+                return cst.parse_statement(f"{owner}.learning_rate = {rate}\n")
+        return updated_node
+
+    def leave_With(self, original_node: cst.With, updated_node: cst.With) -> Any:
+        """no_grad, autocast and the like go; in a module what no_grad held keeps no gradient."""
+        names = [self._manager(item.item) for item in original_node.items]
+        if not all(name in UNWRAPPED for name in names):
+            return updated_node
+        self.change(original_node, ", ".join(names), "gradients are asked for, not recorded")
+        body = list(updated_node.body.body)
+        if any(name in _STOPPING for name in names) and self._differentiated():
+            written = [n for s in original_node.body.body for n in stores(s)]
+            body += [
+                _line(f"{n} = mx.stop_gradient({n})")
+                for n in dict.fromkeys(written)
+                if "." not in n
+            ]
+        if body and hasattr(body[0], "leading_lines"):
+            lines = [*original_node.leading_lines, *body[0].leading_lines]
+            body[0] = body[0].with_changes(leading_lines=lines)
+        return cst.FlattenSentinel(body)
+
+    def _differentiated(self) -> bool:
+        """Whether the place is inside of what a gradient may be taken of."""
+        return self.in_module() and self.functions[-1:] != ["generate"]
+
+    def _manager(self, node: Any) -> str:
+        return self.names.of(node.func if isinstance(node, cst.Call) else node)
+
+    def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> Any:
+        node = original_node.decorator
+        name = self.names.of(node.func if isinstance(node, cst.Call) else node)
+        gone = name in UNWRAPPED or name.startswith(("torch.jit.", "torch.compile"))
+        return cst.RemoveFromParent() if gone else updated_node
+
+
+def _literal(node: Any) -> str:
+    return str(node.evaluated_value) if isinstance(node, cst.SimpleString) else ""
+
+
+def _small(text: str) -> Any:
+    """A small statement, for the place of another."""
+    return cst.parse_statement(text.rstrip("\n") + "\n").body[0]  # type: ignore[union-attr]
+
+
+def _line(text: str) -> Any:
+    return cst.parse_statement(text + "\n")
