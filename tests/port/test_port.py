@@ -75,7 +75,10 @@ def test_names_are_resolved_before_they_are_rewritten():
 
 
 def test_what_cannot_be_ported_is_marked_with_its_reason():
-    text = "import torch\n\n\ndef f(p):\n    optimizer = torch.optim.LBFGS(p, lr=1)\n    return optimizer\n"
+    text = (
+        "import torch\n\n\ndef f(p):\n"
+        "    optimizer = torch.optim.LBFGS(p, lr=1)\n    return optimizer\n"
+    )
     result = torch2mlx.port(text)
     assert not result.ok
     lines = result.source.splitlines()

@@ -31,6 +31,16 @@ def _picked(x: mx.array, places: mx.array, dim: int, keepdim: bool) -> Picked:
     return Picked(values, places.astype(mx.int64))
 
 
+def argmax(x: mx.array, dim: int | None = None, keepdim: bool = False) -> mx.array:
+    """torch.argmax: int64, without a gradient (MLX answers uint32, and asks indices for one)."""
+    return mx.stop_gradient(mx.argmax(x, axis=dim, keepdims=keepdim)).astype(mx.int64)
+
+
+def argmin(x: mx.array, dim: int | None = None, keepdim: bool = False) -> mx.array:
+    """torch.argmin: int64, without a gradient."""
+    return mx.stop_gradient(mx.argmin(x, axis=dim, keepdims=keepdim)).astype(mx.int64)
+
+
 def argsort(x: mx.array, dim: int = -1, descending: bool = False) -> mx.array:
     """torch.argsort."""
     return sorting.sort(x, dim, descending)[1]

@@ -9,8 +9,8 @@ _REDUCED = (
         for name in ("sum", "mean", "prod", "all", "any", "logsumexp")
     )
     + "".join(
-        f"{name} | input dim keepdim | mx.{name}({{input}}«, axis={{dim}}»«, keepdims={{keepdim}}»)"
-        ".astype(mx.int64)\n"
+        f"{name} | input dim keepdim | kit.tensors.{name}({{input}}«, {{dim}}»"
+        "«, keepdim={keepdim}»)\n"
         for name in ("argmax", "argmin")
     )
     + "".join(

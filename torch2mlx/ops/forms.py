@@ -60,7 +60,6 @@ max | input dim keepdim | kit.tensors.largest({input}, {dim}«, keepdim={keepdim
 min | input | mx.min({input})
 min | input dim keepdim | kit.tensors.smallest({input}, {dim}«, keepdim={keepdim}»)
 sort | input dim descending | kit.sorting.sort({input}«, {dim}»«, descending={descending}»)
-argsort | input dim | mx.argsort({input}, axis={dim|-1}).astype(mx.int64)
 argsort | input dim descending | kit.tensors.argsort({input}«, {dim}»«, descending={descending}»)
 topk | input k dim largest sorted | kit.sorting.topk({input}, {k}«, {dim}»«, largest={largest}»)
 kthvalue | input k dim keepdim | kit.sorting.kthvalue({input}, {k}«, {dim}»«, keepdim={keepdim}»)

@@ -221,6 +221,9 @@ class Finder:
     def _computes(self, statement: Any) -> bool:
         """Whether a statement computes something, and does not only set modes or gradients."""
         names = ("zero_grad", "train", "eval", "step", "backward", "requires_grad_", "item")
+        inner = (c.func.attr.value for c in self.scan.calls(statement) if _is_method(c))
+        if "backward" in inner:  # a whole step of its own
+            return False
         return bool(self.scan.stores(statement)) and not any(
             called_method(statement, n) for n in names
         )
@@ -265,6 +268,10 @@ def _with_owners(modules: list[str]) -> set[str]:
         owners = (".".join(parts[:i]) for i in range(1, len(parts)))
         found |= {o for o in owners if o not in ("self", "cls")}
     return found
+
+
+def _is_method(call: cst.Call) -> bool:
+    return isinstance(call.func, cst.Attribute)
 
 
 def _is_scaled(call: cst.Call) -> bool:
