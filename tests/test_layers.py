@@ -31,7 +31,7 @@ LAYERS = (
     ("__init__",),
     ("registry",),
     ("report.html", "report.sarif", "report.__init__"),
-    ("translator", "verifier", "porter"),
+    ("translator", "verifier", "porter", "optimizer_state"),
     ("converter", "inspector", "progress", "analyzer"),
     ("report.port",),
     ("source.rewrite", "source.training", "source.imports", "source.notebook", "source.__init__"),

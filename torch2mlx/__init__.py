@@ -8,6 +8,7 @@ from torch2mlx.converter import convert, load_converted, revert
 from torch2mlx.graph.empty import empty_weights
 from torch2mlx.graph.ops.registry import lowers
 from torch2mlx.inspector import inspect
+from torch2mlx.optimizer_state import convert_optimizer_state, revert_optimizer_state
 from torch2mlx.porter import PortResult, port, port_folder
 from torch2mlx.state_dict import flatten, nest
 from torch2mlx.translator import Translation, load, translate
@@ -28,6 +29,7 @@ __all__ = [
     "__version__",
     "analyze",
     "convert",
+    "convert_optimizer_state",
     "empty_weights",
     "errors",
     "flatten",
@@ -40,6 +42,7 @@ __all__ = [
     "port_folder",
     "registry",
     "revert",
+    "revert_optimizer_state",
     "translate",
     "verify",
 ]

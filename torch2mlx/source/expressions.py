@@ -51,6 +51,10 @@ class Expressions:
         """Whether a class of the file is an nn.Module."""
         return self._derives(name, ("torch.nn.Module", "torch.nn.Sequential"))
 
+    def is_function_class(self, name: str) -> bool:
+        """Whether a class of the file is an autograd.Function."""
+        return self._derives(name, ("torch.autograd.Function",))
+
     def _derives(self, name: str, bases: tuple[str, ...]) -> bool:
         node = self.names.classes.get(name)
         for base in node.bases if node is not None else ():

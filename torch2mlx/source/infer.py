@@ -60,7 +60,8 @@ class Inference(Calls):
             if i == 0 and self._class and name in ("self", "cls"):
                 given = Type(self._self_kind(), name=self._class)
             inner[name] = join(given, known.get(name))
-            if node.name.value == "forward" and self.is_module_class(self._class) and i:
+            own = self.is_module_class(self._class) or self.is_function_class(self._class)
+            if node.name.value in ("forward", "backward") and own and i:
                 taken = inner[name].kind in ("unknown", "none") and parameter.default is None
                 inner[name] = TENSOR if taken else inner[name]
         before, self._function = self._function, key

@@ -37,6 +37,8 @@ def attribute(owner: Type, name: str) -> Type:
         return known.get(
             name, TENSOR if name in ("T", "mT", "H", "data", "grad", "real", "imag") else UNKNOWN
         )
+    if name == "saved_tensors":
+        return Type("list", (TENSOR,))
     if owner.kind == "module" and name in ("weight", "bias", "running_mean", "running_var"):
         return TENSOR
     if owner.kind == "tuple" and name in ("values", "indices"):
@@ -67,6 +69,8 @@ def subscript(owner: Type, places: list[Any]) -> Type:
 
 def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
     """A method of a value of a known type."""
+    if owner.kind == "class" and name == "apply":
+        return TENSOR
     if owner.tensor:
         return _tensor_method(name, node, given)
     if owner.kind == "module":

@@ -29,6 +29,7 @@ _CLASSES = {
     **{f"torch.{n}": "mx.array" for n in ("Tensor", "FloatTensor", "LongTensor", "BoolTensor")},
     **{"torch.dtype": "mx.Dtype", "torch.device": "mx.Device", "torch.Size": "tuple"},
     "torch.optim.Optimizer": "optim.Optimizer",
+    "torch.autograd.Function": "kit.control.Function",
 }
 _LAYOUT = {cst.SimpleWhitespace, cst.TrailingWhitespace, cst.EmptyLine, cst.Comma, cst.Newline}
 _LAYOUT |= {cst.ParenthesizedWhitespace, cst.LeftParen, cst.RightParen, cst.AssignEqual, cst.Dot}
@@ -184,13 +185,6 @@ class Rewriter(Statements):
 
     def visit_ClassDef(self, node: cst.ClassDef) -> None:
         self.classes.append(node.name.value)
-        for base in node.bases:
-            if self.names.of(base.value) == "torch.autograd.Function":
-                self.refuse(
-                    node,
-                    "autograd.Function: decorate a function with mx.custom_function "
-                    "and give its gradient with .vjp",
-                )
 
     def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> Any:
         self.classes.pop()

@@ -12,7 +12,7 @@ from torch2mlx.source.infer import Inference
 from torch2mlx.source.names import dotted
 from torch2mlx.source.report import Report
 from torch2mlx.source.scan import Scanner, called_method
-from torch2mlx.source.walk import calls, children
+from torch2mlx.source.walk import blocks, calls, children
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Finder:
             scope.steps.update({id(block[s.place]): s for s in steps})
         for statement in block:
             if not isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
-                for inner in _blocks(statement):
+                for inner in blocks(statement):
                     self.prepare(inner, scope)
 
     def deferred(self, step: Step, old: list[Any], moved: set[int], scope: Scope) -> list[int]:
@@ -289,17 +289,3 @@ def _assigns(statement: Any, name: str) -> bool:
         and dotted(inner.targets[0].target) == name
         and not any(True for _ in calls(inner.value))
     )  # type: ignore[union-attr]
-
-
-def _blocks(statement: Any) -> Iterator[list[Any]]:
-    """Blocks right under a compound statement."""
-    while statement is not None:
-        body = getattr(statement, "body", None)
-        if isinstance(body, cst.IndentedBlock):
-            yield list(body.body)
-        for handler in getattr(statement, "handlers", ()):
-            yield from _blocks(handler)
-        final = getattr(statement, "finalbody", None)
-        if final is not None:
-            yield from _blocks(final)
-        statement = getattr(statement, "orelse", None)

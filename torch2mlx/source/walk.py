@@ -41,3 +41,17 @@ def walk(node: Any) -> Iterator[Any]:
 def calls(node: Any) -> Iterator[cst.Call]:
     """All calls under a node."""
     return (found for found in walk(node) if isinstance(found, cst.Call))
+
+
+def blocks(statement: Any) -> Iterator[list[Any]]:
+    """Blocks right under a compound statement."""
+    while statement is not None:
+        body = getattr(statement, "body", None)
+        if isinstance(body, cst.IndentedBlock):
+            yield list(body.body)
+        for handler in getattr(statement, "handlers", ()):
+            yield from blocks(handler)
+        final = getattr(statement, "finalbody", None)
+        if final is not None:
+            yield from blocks(final)
+        statement = getattr(statement, "orelse", None)
