@@ -39,6 +39,7 @@ LAYERS = (
     ("source.functions", "source.methods"),
     ("source.state", "source.optimizers"),
     ("source.report", "source.write", "source.scan", "source.layers", "source.infer"),
+    ("source.scope",),
     ("source.calling",),
     ("source.expressions",),
     ("source.members", "source.evidence"),

@@ -192,3 +192,26 @@ def test_reports(kind, tmp_path, capsys):
     assert "forward" in told
     if kind == "json":
         assert json.loads(told)["files"][0]["changes"]
+
+
+VISION = """\
+import torch
+from torchvision import datasets, transforms
+
+
+def loader(root, **kwargs):
+    transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    )
+    dataset = datasets.MNIST(root, train=True, download=True, transform=transform)
+    return torch.utils.data.DataLoader(dataset, batch_size=2, **kwargs)
+"""
+
+
+def test_torchvision_basics():
+    result = torch2mlx.port(VISION)
+    assert result.ok
+    assert "torchvision" not in result.source
+    assert "kit.vision.MNIST(root, train=True, transform=transform)" in result.source
+    left = torch2mlx.port("from torchvision import models\nm = models.resnet18()\n").unsupported
+    assert "torchvision.models.resnet18" in left[0].reason

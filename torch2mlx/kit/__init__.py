@@ -32,6 +32,7 @@ from torch2mlx.kit import (
     sorting,
     tensors,
     training,
+    vision,
 )
 from torch2mlx.kit.activations import PReLU
 from torch2mlx.kit.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
@@ -114,4 +115,5 @@ __all__ = [
     "sorting",
     "tensors",
     "training",
+    "vision",
 ]

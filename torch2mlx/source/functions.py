@@ -54,6 +54,7 @@ class Functions(State):
             (("torch.optim.",), self._optimizer),
             (("torch.utils.data.",), self._data),
             (("torch.save", "torch.load"), self._file),
+            (("torchvision.transforms.", "torchvision.datasets."), self._vision),
             (("torch.linalg.", "torch.fft."), self._group),
             (("torch.amp.GradScaler",), lambda *_: expression("None")),
             (("torch.",), self._function),
@@ -192,6 +193,14 @@ class Functions(State):
         gone = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "generator")
         self.change(original, full, "numpy and MLX arrays, one process")
         return expression(f"kit.data.{name}({joined(drop_keywords(given, gone))})")
+
+    def _vision(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in layers.VISION:
+            return self._unknown(full, original, updated)
+        check = "reads local files only" if ".datasets." in full else ""
+        self.change(original, full, "the same over numpy and MLX arrays", check)
+        return expression(f"kit.vision.{name}({joined(drop_keywords(given, ('download',)))})")
 
     def _file(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]

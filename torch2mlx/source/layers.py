@@ -117,6 +117,13 @@ SCHEDULERS = frozenset(
         "CosineAnnealingWarmRestarts",
     ]
 )
+#: Of torchvision.transforms and torchvision.datasets.
+VISION = frozenset(
+    [
+        *("Compose", "ToTensor", "Normalize", "Lambda", "RandomHorizontalFlip", "CenterCrop"),
+        *("RandomCrop", "Resize", "MNIST", "FashionMNIST", "KMNIST"),
+    ]
+)
 DATA = frozenset(
     [
         *("Dataset", "IterableDataset", "TensorDataset", "Subset", "ConcatDataset", "random_split"),

@@ -26,14 +26,44 @@ def parameters_of(node: Any) -> list[str]:
 def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
     """Optimizer -> modules, both as the source names them."""
     trained: dict[str, list[str]] = {}
+    makers = _makers(module, names)
     for node in walk(module):
         if not isinstance(node, cst.Assign) or len(node.targets) != 1:
             continue
-        value = node.value
-        full = names.of(value.func) if isinstance(value, cst.Call) and value.args else ""
-        if full.startswith("torch.optim.") and "lr_scheduler" not in full:
-            name = dotted(node.targets[0].target)
-            modules = parameters_of(value.args[0].value)  # type: ignore[union-attr]
-            if name and modules:
-                trained.setdefault(name, modules)
+        target = dotted(node.targets[0].target)
+        if target and isinstance(node.value, cst.Call):
+            modules = _constructed(node.value, names) or _made(node.value, makers)
+            if modules:
+                trained.setdefault(target, modules)
     return trained
+
+
+def _constructed(call: cst.Call, names: Names) -> list[str]:
+    """Modules of a call of torch.optim."""
+    full = names.of(call.func)
+    if not full.startswith("torch.optim.") or "lr_scheduler" in full or not call.args:
+        return []
+    return parameters_of(call.args[0].value)
+
+
+def _makers(module: cst.Module, names: Names) -> dict[str, tuple[list[str], list[str]]]:
+    """Functions that answer an optimizer: their arguments, and the modules that it trains."""
+    found = {}
+    for node in walk(module):
+        if isinstance(node, cst.FunctionDef):
+            for inner in walk(node):
+                if isinstance(inner, cst.Return) and isinstance(inner.value, cst.Call):
+                    modules = _constructed(inner.value, names)
+                    if modules:
+                        arguments = [p.name.value for p in node.params.params]
+                        found[node.name.value] = (arguments, modules)
+    return found
+
+
+def _made(call: cst.Call, makers: dict[str, tuple[list[str], list[str]]]) -> list[str]:
+    """Modules of an optimizer that a function of the file answers."""
+    name = dotted(call.func).rpartition(".")[2]
+    arguments, modules = makers.get(name, ([], []))
+    arguments = [a for a in arguments if a != "self"]
+    given = dict(zip(arguments, (dotted(a.value) for a in call.args), strict=False))
+    return [given.get(module) or module for module in modules]

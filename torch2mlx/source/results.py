@@ -176,6 +176,7 @@ _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
     "torch.optim.lr_scheduler.": lambda name, given: Type("scheduler"),
     "torch.optim.": lambda name, given: Type("optimizer"),
     "torch.utils.data.": _data,
+    "torchvision.datasets.": lambda name, given: Type("dataset"),
     "torch.linalg.": _algebra,
     "torch.fft.": _algebra,
     "torch.special.": _algebra,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import libcst as cst
@@ -12,41 +11,8 @@ from torch2mlx.source.infer import Inference
 from torch2mlx.source.names import dotted
 from torch2mlx.source.report import Report
 from torch2mlx.source.scan import Scanner, called_method
+from torch2mlx.source.scope import Scope, Step
 from torch2mlx.source.walk import blocks, calls, children
-
-
-@dataclass
-class Step:
-    """One `backward` in a block: its place, the loss, and who is trained with its gradient."""
-
-    place: int
-    loss: cst.BaseExpression
-    optimizers: list[str]
-    modules: list[str]
-    gradients: str = "grads"
-    adds: bool = False
-
-
-@dataclass
-class Scope:
-    """A function (or the file) being rewritten."""
-
-    node: Any
-    arguments: list[str] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
-    gradients: dict[str, str] = field(default_factory=dict)  # optimizer -> name
-    accumulated: set[str] = field(default_factory=set)  # names that start as None
-    modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
-    steps: dict[int, Step] = field(default_factory=dict)  # by identity of the statement
-
-    def fresh(self, name: str) -> str:
-        """A name that the function does not use."""
-        made, count = name, 1
-        while made in self.used:
-            count += 1
-            made = f"{name}_{count}"
-        self.used.add(made)
-        return made
 
 
 class Finder:
@@ -98,8 +64,8 @@ class Finder:
             modules = []
         made = Step(place, loss, optimizers, modules)
         inside = [old[i] for i in self.slice(made, old)] if modules else []
-        reads = set().union(self.scan.loads(loss), *(self.scan.loads(s) for s in inside))
-        if not optimizers or not reads & _with_owners(modules):
+        trained = _with_owners(modules)
+        if not optimizers or not any(self._reaches(s, trained) for s in (loss, *inside)):
             self.report.refuse(
                 old[place],
                 "no optimizer step was found for this backward: write a function that gives the "
@@ -123,10 +89,11 @@ class Finder:
                     found.append(owner)
             if called_method(statement, "backward") is not None and found:
                 return found
-        return found[:1] if len(statements) == 1 and not self._together(statements[0]) else found
-
-    def _together(self, node: Any) -> bool:
-        return not isinstance(node, (cst.FunctionDef, cst.Module))
+        return (
+            found[:1]
+            if len(statements) == 1 and isinstance(statements[0], (cst.FunctionDef, cst.Module))
+            else found
+        )
 
     def stepped(self, call: cst.Call) -> str:
         """The optimizer that a call steps: `optimizer.step()` or `scaler.step(optimizer)`."""
@@ -192,8 +159,7 @@ class Finder:
         marked = []
         for i in range(step.place):
             statement = old[i]
-            touched = bool(self.scan.loads(statement) & tainted) and self._computes(statement)
-            if touched:
+            if self._reaches(statement, tainted) and self._computes(statement):
                 marked.append(i)
                 tainted |= set(self.scan.stores(statement))
         needed, found = self.scan.loads(step.loss), []
@@ -217,6 +183,19 @@ class Finder:
             if starts and _assigns(old[starts[-1]], name) and starts[-1] not in found:
                 found = [starts[-1], *found]
         return sorted(found)
+
+    def _reaches(self, node: Any, names: set[str], depth: int = 3) -> bool:
+        """Whether a node reads some names, itself or in functions of the file that it calls."""
+        if self.scan.loads(node) & names:
+            return True
+        if not depth:
+            return False
+        shared = {n for n in names if n.startswith("self.")} | (names & set(self.types.globals))
+        called = (self.types.of(call.func) for call in self.scan.calls(node))
+        bodies = (self.types.nodes.get(kind.name) for kind in called if kind.kind == "function")
+        return bool(shared) and any(
+            body is not None and self._reaches(body.body, shared, depth - 1) for body in bodies
+        )
 
     def _computes(self, statement: Any) -> bool:
         """Whether a statement computes something, and does not only set modes or gradients."""

@@ -17,7 +17,8 @@ from torch2mlx.source.names import Names, dotted
 from torch2mlx.source.optimizers import parameters_of
 from torch2mlx.source.report import Report
 from torch2mlx.source.scan import called_method
-from torch2mlx.source.steps import Finder, Scope, Step
+from torch2mlx.source.scope import Scope, Step
+from torch2mlx.source.steps import Finder
 from torch2mlx.source.walk import calls
 
 NN, KIT, MX = "_MLX_nn", "_MLX_kit", "_MLX_mx"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import libcst as cst
 
 from torch2mlx.ops.forms import PLACEMENT, Form
 
@@ -113,14 +112,27 @@ def bind(form: Form, given: Sequence[Argument]) -> dict[str, Any] | None:
 
 def is_atom(text: str) -> bool:
     """Whether a text can stand before a dot or beside an operator as it is."""
-    try:
-        node = cst.parse_expression(text.strip())
-    except cst.ParserSyntaxError:
-        return False
-    single = (cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.Integer, cst.Float)
-    if isinstance(node, (cst.List, cst.Dict, cst.Set, cst.ListComp)):
+    plain = text.strip()
+    if re.fullmatch(r"[\w.]+", plain):
         return True
-    return isinstance(node, single) or bool(getattr(node, "lpar", ()))
+    try:
+        node = ast.parse(f"({plain}\n)", mode="eval").body
+    except SyntaxError:
+        return False
+    single = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.List, ast.Dict, ast.ListComp)
+    if isinstance(node, single):
+        return True
+    return plain.startswith("(") and _closes(plain) == len(plain) - 1
+
+
+def _closes(text: str) -> int:
+    """Where the first bracket of a text is closed; strings are not looked into."""
+    depth = 0
+    for i, sign in enumerate(text):
+        depth += (sign in "([{") - (sign in ")]}")
+        if not depth:
+            return i
+    return -1
 
 
 def term(text: str) -> str:

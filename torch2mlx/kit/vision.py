@@ -1,0 +1,199 @@
+"""torchvision's basic transforms and its MNIST-like datasets, over numpy and MLX arrays.
+
+Pictures are (C, H, W) arrays after `ToTensor`, as in torchvision; random ones draw from numpy.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from torch2mlx.kit.data import Dataset
+from torch2mlx.kit.resample import interpolate
+
+
+class Compose:
+    """Transforms one after the other."""
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
+        self.transforms = list(transforms)
+
+    def __call__(self, image: Any) -> Any:
+        for transform in self.transforms:
+            image = transform(image)
+        return image
+
+
+class ToTensor:
+    """A picture (H, W) or (H, W, C), uint8 from 0 to 255, as (C, H, W) float32 from 0 to 1."""
+
+    def __call__(self, image: Any) -> mx.array:
+        pixels = np.asarray(image)
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        scale = 255.0 if pixels.dtype == np.uint8 else 1.0
+        return mx.array(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / scale)
+
+
+class Normalize:
+    """(x - mean) / std, by channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> None:
+        self.mean, self.std = (mx.array(list(v)).reshape(-1, 1, 1) for v in (mean, std))
+
+    def __call__(self, image: mx.array) -> mx.array:
+        return (image - self.mean) / self.std
+
+
+class Lambda:
+    """A function of one's own."""
+
+    def __init__(self, lambd: Callable[[Any], Any]) -> None:
+        self.lambd = lambd
+
+    def __call__(self, image: Any) -> Any:
+        return self.lambd(image)
+
+
+class RandomHorizontalFlip:
+    """Turns a picture around, with probability p."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = p
+
+    def __call__(self, image: Any) -> Any:
+        turned = np.random.rand() < self.p
+        if isinstance(image, mx.array):
+            return image[..., ::-1] if turned else image
+        return np.asarray(image)[:, ::-1] if turned else image
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+
+
+def _cut(image: Any, top: int, left: int, height: int, width: int) -> Any:
+    if isinstance(image, mx.array):
+        return image[..., top : top + height, left : left + width]
+    return np.asarray(image)[top : top + height, left : left + width]
+
+
+def _lengths(image: Any) -> tuple[int, int]:
+    return tuple(image.shape[-2:]) if isinstance(image, mx.array) else np.asarray(image).shape[:2]
+
+
+class CenterCrop:
+    """The middle of a picture."""
+
+    def __init__(self, size: Any) -> None:
+        self.size = _pair(size)
+
+    def __call__(self, image: Any) -> Any:
+        (h, w), (height, width) = self.size, _lengths(image)
+        return _cut(image, round((height - h) / 2), round((width - w) / 2), h, w)
+
+
+class RandomCrop:
+    """A part of a picture; `padding` adds zeros around it first."""
+
+    def __init__(self, size: Any, padding: int = 0) -> None:
+        self.size, self.padding = _pair(size), padding
+
+    def __call__(self, image: Any) -> Any:
+        p = self.padding
+        if p and isinstance(image, mx.array):
+            image = mx.pad(image, [(0, 0)] * (image.ndim - 2) + [(p, p), (p, p)])
+        elif p:
+            pixels = np.asarray(image)
+            image = np.pad(pixels, [(p, p), (p, p)] + [(0, 0)] * (pixels.ndim - 2))
+        (h, w), (height, width) = self.size, _lengths(image)
+        top, left = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
+        return _cut(image, int(top), int(left), h, w)
+
+
+class Resize:
+    """A picture after `ToTensor` in another size, bilinear with antialiasing as torchvision's."""
+
+    def __init__(self, size: Any, antialias: bool = True) -> None:
+        self.size, self.antialias = size, antialias
+
+    def __call__(self, image: mx.array) -> mx.array:
+        height, width = image.shape[-2:]
+        if isinstance(self.size, int):  # the shorter side
+            scale = self.size / min(height, width)
+            size = (int(height * scale), int(width * scale))
+        else:
+            size = _pair(self.size)
+        last = mx.moveaxis(image, 0, -1)[None]
+        made = interpolate(last, size, mode="bilinear", antialias=self.antialias)
+        return mx.moveaxis(made[0], -1, 0)
+
+
+class MNIST(Dataset):
+    """Digits from the four idx files (gzipped or not) under `root` or `root/MNIST/raw`.
+
+    Raises FileNotFoundError: nothing is fetched.
+    """
+
+    folder = "MNIST"
+
+    def __init__(
+        self,
+        root: Any,
+        train: bool = True,
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        download: bool = False,
+    ) -> None:
+        part = "train" if train else "t10k"
+        self.data = self._read(Path(root), f"{part}-images-idx3-ubyte")
+        self.targets = self._read(Path(root), f"{part}-labels-idx1-ubyte").astype(np.int64)
+        self.transform, self.target_transform = transform, target_transform
+
+    def _read(self, root: Path, name: str) -> np.ndarray:
+        for place in (root / self.folder / "raw", root / self.folder, root):
+            for path in (place / name, place / f"{name}.gz"):
+                if path.exists():
+                    opened = gzip.open if path.suffix == ".gz" else open
+                    with opened(path, "rb") as file:
+                        return _idx(file.read(), path)
+        raise FileNotFoundError(
+            f"{root / self.folder / 'raw' / name}: missing; put the idx files there, "
+            "nothing is fetched"
+        )
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image, target = self.data[index], int(self.targets[index])
+        image = self.transform(image) if self.transform is not None else image
+        return image, self.target_transform(target) if self.target_transform else target
+
+
+class FashionMNIST(MNIST):
+    """Clothes in the format of MNIST."""
+
+    folder = "FashionMNIST"
+
+
+class KMNIST(MNIST):
+    """Kuzushiji in the format of MNIST."""
+
+    folder = "KMNIST"
+
+
+def _idx(data: bytes, path: Path) -> np.ndarray:
+    """An idx file of bytes: two zeros, 8, the number of axes, their lengths (big-endian), items."""
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise ValueError(f"{path}: is no idx file of unsigned bytes")
+    axes = data[3]
+    shape = np.frombuffer(data, ">u4", axes, 4).astype(int) if len(data) >= 4 + 4 * axes else ()
+    items = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
+    if not len(shape) or items.size != int(np.prod(shape)):
+        raise ValueError(f"{path}: has {items.size} items, its header says {tuple(shape)}")
+    return items.reshape(tuple(shape))

@@ -1,0 +1,42 @@
+"""A function whose training steps are rewritten, and one such step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import libcst as cst
+
+
+@dataclass
+class Step:
+    """One `backward` in a block: its place, the loss, and who is trained with its gradient."""
+
+    place: int
+    loss: cst.BaseExpression
+    optimizers: list[str]
+    modules: list[str]
+    gradients: str = "grads"
+    adds: bool = False
+
+
+@dataclass
+class Scope:
+    """A function (or the file) being rewritten."""
+
+    node: Any
+    arguments: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    gradients: dict[str, str] = field(default_factory=dict)  # optimizer -> name
+    accumulated: set[str] = field(default_factory=set)  # names that start as None
+    modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
+    steps: dict[int, Step] = field(default_factory=dict)  # by identity of the statement
+
+    def fresh(self, name: str) -> str:
+        """A name that the function does not use."""
+        made, count = name, 1
+        while made in self.used:
+            count += 1
+            made = f"{name}_{count}"
+        self.used.add(made)
+        return made
