@@ -162,7 +162,9 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     later = Report(lines_of(between, stepped.code))
     names = collect(between)
     made = between.visit(Rewriter(names, Inference(between, names), later))
-    final = _named(with_imports(made, _named(made.code)).code)
+    imported = with_imports(made, _named(made.code))
+    final = _named(imported.code)
+    _remaining(names, imported, later)
     lines = _line_map(text, stepped.code)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
     left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported)]
@@ -170,6 +172,23 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     return PortResult(
         final, tuple(sorted(changes, key=order)), tuple(sorted(left, key=order)), text, path
     )
+
+
+def _remaining(names: Any, module: Any, report: Report) -> None:
+    """Refuses what still names torch, and was not told: its import is gone."""
+    import libcst as cst
+
+    from torch2mlx.source.walk import walk
+
+    kept = {"nn", "optim", "np", "mx", "kit"}
+    gone = {n for n, full in names.imports.items() if full.startswith("torch")} - kept
+    told = " ".join(u.reason for u in report.unsupported)
+    for node in walk(module):
+        inner = node.value if isinstance(node, cst.Attribute) else None
+        if isinstance(inner, cst.Name) and inner.value in gone and inner.value == "torch":
+            name = f"torch.{node.attr.value}"
+            if name not in told:
+                report.refuse(node, f"{name} has no counterpart here")
 
 
 def _named(text: str) -> str:

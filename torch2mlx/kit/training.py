@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 
 class Group(nn.Module):
@@ -37,6 +38,16 @@ def clip_norm(gradients: Any, max_norm: float, norm_type: float = 2.0) -> tuple[
 def clip_value(gradients: Any, clip: float) -> Any:
     """torch's clip_grad_value_."""
     return tree_map(lambda g: mx.clip(g, -clip, clip), gradients)
+
+
+def assign(module: nn.Module, name: str, value: mx.array) -> None:
+    """Sets the parameter of a dotted name."""
+    module.update(tree_unflatten([(name, value)]))
+
+
+def context() -> Any:
+    """A `with` that does nothing, for torch's of devices, gradients and autocast."""
+    return nullcontext()
 
 
 def parameter_count(module: nn.Module, trainable: bool = False) -> int:

@@ -8,6 +8,7 @@ import libcst as cst
 
 from torch2mlx.ops.forms import forms
 from torch2mlx.source import layers
+from torch2mlx.source.names import dotted
 from torch2mlx.source.state import bare, code, expression
 from torch2mlx.source.statements import UNWRAPPED, Statements
 from torch2mlx.source.write import term
@@ -141,10 +142,13 @@ class Rewriter(Statements):
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
         full = self.names.of(original_node.func)
         if full in UNWRAPPED and full != "torch.device":
-            return updated_node
+            return expression("kit.training.context()")  # where it is no `with` of its own
         if full:
             made = self.named_call(full, original_node, updated_node)
             return updated_node if made is None else made
+        if isinstance(original_node.func, cst.Name) and original_node.func.value == "hasattr":
+            about = original_node.args[0].value
+            return expression("True") if self.names.of(about).startswith("torch") else updated_node
         if self._is_own_name(original_node, "len"):
             return self._length(original_node, updated_node)
         if isinstance(original_node.func, cst.Attribute):
@@ -158,6 +162,21 @@ class Rewriter(Statements):
         if self.type_of(original.args[0].value).name == "torch.nn.Sequential":
             return expression(f"len({code(updated.args[0].value)}.layers)")
         return updated
+
+    def leave_Comparison(self, original_node: Any, updated_node: cst.Comparison) -> Any:
+        """`layer.bias is not None`: MLX's layers lack the attribute where torch's is None."""
+        left = original_node.left
+        absent = len(original_node.comparisons) == 1 and isinstance(
+            original_node.comparisons[0].operator, (cst.Is, cst.IsNot)
+        )
+        if absent and isinstance(left, cst.Attribute) and left.attr.value in ("bias", "weight"):
+            owner = self.type_of(left.value).kind in ("module", "unknown")
+            own = dotted(left.value) == "self"
+            if owner and not own and isinstance(updated_node.left, cst.Attribute):
+                receiver = code(updated_node.left.value)
+                reading = expression(f'getattr({receiver}, "{left.attr.value}", None)')
+                return updated_node.with_changes(left=reading)
+        return updated_node
 
     def leave_Subscript(self, original_node: cst.Subscript, updated_node: cst.Subscript) -> Any:
         owner = self.type_of(original_node.value)

@@ -14,6 +14,11 @@ from torch2mlx.source.walk import children
 _CHANGING = ("append", "extend", "insert", "add", "appendleft", "setdefault")
 
 
+def _changes(name: str) -> bool:
+    """Whether a method changes what it is called on: torch's end in an underscore."""
+    return name in _CHANGING or (name.endswith("_") and not name.endswith("__"))
+
+
 class _Names:
     """Names that a node loads and stores, and its calls, outermost first."""
 
@@ -86,7 +91,7 @@ class _Names:
 
     def _of_Call(self, node: cst.Call) -> None:
         self.calls.append(node)
-        if isinstance(node.func, cst.Attribute) and node.func.attr.value in _CHANGING:
+        if isinstance(node.func, cst.Attribute) and _changes(node.func.attr.value):
             self.stores.append(dotted(node.func.value))
         self._visit(node.func)
         for argument in node.args:

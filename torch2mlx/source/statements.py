@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import libcst as cst
@@ -22,12 +23,36 @@ UNWRAPPED += ("torch.autograd.profiler.record_function", "torch.cuda.device", "t
 _STOPPING = ("torch.no_grad", "torch.inference_mode")
 
 
+@dataclass
+class Loop:
+    """A loop over the parameters of a module: names of both, and whether it sets one."""
+
+    parameter: str
+    name: str
+    module: str
+    sets: bool = False
+
+
+def _loop(node: cst.For) -> Loop | None:
+    """`for p in m.parameters()` and `for name, p in m.named_parameters()`."""
+    call, target = node.iter, node.target
+    if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Attribute):
+        return None
+    module, method = code(call.func.value), call.func.attr.value
+    if method == "parameters" and isinstance(target, cst.Name):
+        return Loop(target.value, f"{target.value}_name", module)
+    if method == "named_parameters" and isinstance(target, cst.Tuple):
+        return Loop(dotted(target.elements[1].value), dotted(target.elements[0].value), module)
+    return None
+
+
 class Statements(Functions, Methods):
     """Rewrites statements; calls and names are rewritten in them by then."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._again: dict[int, Any] = {}  # calls in place, with their arguments rewritten
+        self._loops: list[Loop] = []  # over parameters, outermost first
 
     def _is_target(self, node: Any) -> bool:
         return code(node) in stores(self.current) if self.current is not None else False
@@ -117,6 +142,11 @@ class Statements(Functions, Methods):
         target = before.args[0].value
         while isinstance(target, cst.Attribute) and target.attr.value == "data":
             target = target.value
+        rest = [code(a.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for a in after.args[1:]]
+        value = f"kit.init.{name}({', '.join([code(target), *rest])})"
+        made = self._set(target, value) if name in known else None
+        if made is not None:
+            return made
         if name not in known or not isinstance(target, cst.Attribute):
             self.refuse(before, f"{full}: set the array on its module: module.weight = ...")
             return None
@@ -148,10 +178,25 @@ class Statements(Functions, Methods):
             return updated_node
         return cst.RemoveFromParent()
 
+    def visit_For(self, node: cst.For) -> None:
+        self._loops.append(_loop(node) or Loop("", "", ""))
+
+    def _set(self, target: Any, value: str) -> Any:
+        """The parameter of a loop set on its module; None for other targets."""
+        loop = next((x for x in reversed(self._loops) if x.parameter == code(target)), None)
+        if loop is None:
+            return None
+        loop.sets = True
+        return _small(f"kit.training.assign({loop.module}, {loop.name}, {value})")
+
     def leave_For(self, original_node: cst.For, updated_node: cst.For) -> Any:
         """`for p in model.parameters(): p.requires_grad = False` is a freeze; modules of a
         Sequential are its layers."""
-        kind = self.type_of(original_node.iter)
+        kind, loop = self.type_of(original_node.iter), self._loops.pop()
+        if loop.sets and isinstance(original_node.target, cst.Name):
+            pairs = cst.parse_expression(f"kit.training.named_parameters({loop.module})")
+            names = cst.parse_statement(f"{loop.name}, {loop.parameter} = 0\n").body[0]  # type: ignore
+            return updated_node.with_changes(iter=pairs, target=names.targets[0].target)
         if kind.name == "torch.nn.Sequential":
             layers_of = expression(f"{code(updated_node.iter)}.layers")
             return updated_node.with_changes(iter=layers_of)

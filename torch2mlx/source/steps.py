@@ -37,13 +37,15 @@ class Finder:
         """Statements before a backward that read what its function computes: they come after."""
         places = self.slice(step, old)
         known: set[str] = set()
+        read: set[str] = set()  # by statements that run later than they stood
         found: list[int] = []
         for i in range(step.place):
             if i in places and i in moved:
                 known |= set(self.scan.stores(old[i]))
+                read |= self.scan.loads(old[i])
             elif i in moved or id(old[i]) in scope.steps:
                 continue
-            elif self.scan.loads(old[i]) & known:
+            elif self.scan.loads(old[i]) & known or set(self.scan.stores(old[i])) & read:
                 found.append(i)
                 known |= set(self.scan.stores(old[i]))
         return found

@@ -202,8 +202,8 @@ class Training(cst.CSTTransformer):
         self._report.change(old, kind, "clips the gradients that the step will use")
         if kind == "clip_grad_value_":
             return [parse(f"{name} = {KIT}.training.clip_value({', '.join([name, *given])})\n")]
-        written = self._find.scan.stores(old)
-        target = written[0] if written else "_"
+        assigned = isinstance(old.body[0], cst.Assign)
+        target = self._find.scan.stores(old)[0] if assigned else "_"
         return [
             parse(f"{name}, {target} = {KIT}.training.clip_norm({', '.join([name, *given])})\n")
         ]
