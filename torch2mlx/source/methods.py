@@ -151,13 +151,24 @@ class Methods(State):
         place, target = func.value, updated.func.value  # type: ignore[union-attr]
         while isinstance(place, cst.Attribute) and place.attr.value == "data":
             place = place.value
-            target = target.value if isinstance(target, cst.Attribute) else target.args[0].value
+            if isinstance(target, cst.Call):  # of stop_gradient
+                target = target.args[0].value
+            elif code(target).endswith(".data"):
+                target = target.value  # type: ignore[attr-defined]
         if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
             return None
-        if self.type_of(place).name == "parameter":
-            self.refuse(original, "changes a parameter of a loop: set it on its module instead")
-            return None
-        return self._assigned(name, code(target), self.arguments(original, updated), original)
+        text = self._assigned(name, code(target), self.arguments(original, updated), original)
+        if text is None or self.loop_of(code(place)) is None:
+            return text
+        return self.set_in_loop(code(place), text.partition("=")[2].strip())
+
+    def loop_of(self, name: str) -> Any:
+        """The loop over parameters that gives a name its values."""
+        raise NotImplementedError
+
+    def set_in_loop(self, name: str, value: str) -> str:
+        """The parameter of a loop set on its module."""
+        raise NotImplementedError
 
     def _assigned(self, name: str, target: str, given: Any, original: Any) -> str | None:
         receiver = Argument("", target, "", "tensor")

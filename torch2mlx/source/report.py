@@ -32,6 +32,7 @@ class Report:
     lines: Mapping[int, int] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     unsupported: list[Unsupported] = field(default_factory=list)
+    reasons: dict[int, list[str]] = field(default_factory=dict)  # by identity of the statement
     _known: set[Any] = field(default_factory=set)
 
     def line(self, node: Any) -> int:
@@ -51,3 +52,4 @@ class Report:
         if made not in self._known:
             self._known.add(made)
             self.unsupported.append(made)
+            self.reasons.setdefault(id(node), []).append(reason)

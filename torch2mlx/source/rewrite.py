@@ -60,7 +60,11 @@ class Rewriter(Statements):
         """Nothing, as before."""
 
     def on_leave(self, original_node: Any, updated_node: Any) -> Any:
-        made = super().on_leave(original_node, updated_node)
+        try:
+            made = super().on_leave(original_node, updated_node)
+        except (AttributeError, IndexError, ValueError, cst.ParserSyntaxError) as problem:
+            self.refuse(original_node, f"a form that is not known here ({problem})")
+            made = updated_node
         reasons = self.trouble.pop(id(original_node), None)
         if reasons and isinstance(made, _STATEMENTS):
             lines = [_comment(f"torch2mlx: not ported: {reason}") for reason in reasons]
@@ -93,6 +97,9 @@ class Rewriter(Statements):
             return self._value(full, original_node) or updated_node
         name, owner = original_node.attr.value, self.type_of(original_node.value)
         if not owner.tensor:
+            return updated_node
+        if name == "grad":
+            self.refuse(original_node, ".grad: gradients are what nn.value_and_grad answers")
             return updated_node
         receiver = code(updated_node.value)
         known = {

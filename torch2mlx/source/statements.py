@@ -144,9 +144,8 @@ class Statements(Functions, Methods):
             target = target.value
         rest = [code(a.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for a in after.args[1:]]
         value = f"kit.init.{name}({', '.join([code(target), *rest])})"
-        made = self._set(target, value) if name in known else None
-        if made is not None:
-            return made
+        if name in known and self.loop_of(code(target)) is not None:
+            return _small(self.set_in_loop(code(target), value))
         if name not in known or not isinstance(target, cst.Attribute):
             self.refuse(before, f"{full}: set the array on its module: module.weight = ...")
             return None
@@ -174,20 +173,29 @@ class Statements(Functions, Methods):
     # statements
 
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
-        if updated_node.body or not original_node.body:
-            return updated_node
-        return cst.RemoveFromParent()
+        body = updated_node.body
+        if not body and original_node.body:
+            return cst.RemoveFromParent()
+        if len(body) > 1 and len(original_node.body) == 1:  # one became several: a line for each
+            plain = [b.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for b in body]
+            lines = [updated_node.with_changes(body=[b], leading_lines=[]) for b in plain]
+            lines[0] = lines[0].with_changes(leading_lines=updated_node.leading_lines)
+            return cst.FlattenSentinel(lines)
+        return updated_node
 
     def visit_For(self, node: cst.For) -> None:
         self._loops.append(_loop(node) or Loop("", "", ""))
 
-    def _set(self, target: Any, value: str) -> Any:
-        """The parameter of a loop set on its module; None for other targets."""
-        loop = next((x for x in reversed(self._loops) if x.parameter == code(target)), None)
-        if loop is None:
-            return None
+    def loop_of(self, name: str) -> Loop | None:
+        """The loop over parameters that gives a name its values."""
+        return next((x for x in reversed(self._loops) if x.parameter == name and name), None)
+
+    def set_in_loop(self, name: str, value: str) -> str:
+        """The parameter of a loop set on its module."""
+        loop = self.loop_of(name)
+        assert loop is not None
         loop.sets = True
-        return _small(f"kit.training.assign({loop.module}, {loop.name}, {value})")
+        return f"kit.training.assign({loop.module}, {loop.name}, {value})"
 
     def leave_For(self, original_node: cst.For, updated_node: cst.For) -> Any:
         """`for p in model.parameters(): p.requires_grad = False` is a freeze; modules of a

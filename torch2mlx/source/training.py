@@ -8,6 +8,7 @@ last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import libcst as cst
@@ -111,7 +112,8 @@ class Training(cst.CSTTransformer):
             elif i in waiting:
                 continue
             elif i not in moved or i in kept:
-                made += self._other(old[i], statement, scope)
+                found = self._other(old[i], statement, scope)
+                made += [_told(x, self._report.reasons.get(id(old[i]), ())) for x in found]
         return made
 
     def _emitted(self, step: Step, old: list[Any], new: list[Any], scope: Scope) -> list[Any]:
@@ -203,7 +205,7 @@ class Training(cst.CSTTransformer):
         if kind == "clip_grad_value_":
             return [parse(f"{name} = {KIT}.training.clip_value({', '.join([name, *given])})\n")]
         assigned = isinstance(old.body[0], cst.Assign)
-        target = self._find.scan.stores(old)[0] if assigned else "_"
+        target = dotted(old.body[0].targets[0].target) if assigned else "_"
         return [
             parse(f"{name}, {target} = {KIT}.training.clip_norm({', '.join([name, *given])})\n")
         ]
@@ -224,6 +226,14 @@ def _bare(statement: Any, names: Names, name: str) -> cst.Call | None:
         if names.of(call.func) == f"torch.nn.utils.{name}":
             return call
     return None
+
+
+def _told(statement: Any, reasons: Sequence[str]) -> Any:
+    """A statement that stays, under comments that say why."""
+    if not reasons or not hasattr(statement, "leading_lines"):
+        return statement
+    lines = [cst.EmptyLine(comment=cst.Comment(f"# torch2mlx: not ported: {r}")) for r in reasons]
+    return statement.with_changes(leading_lines=[*statement.leading_lines, *lines])
 
 
 def _group(modules: list[str]) -> str:
