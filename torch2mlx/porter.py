@@ -157,11 +157,14 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
 
     names, report = collect(module), Report(lines_of(module, text))
     trained = trained_modules(module, names)
-    stepped = module.visit(Training(names, Inference(module, names), trained, report))
+    training = Training(names, Inference(module, names), trained, report)
+    stepped = module.visit(training)
     between = stepped
     later = Report(lines_of(between, stepped.code))
     names = collect(between)
-    made = between.visit(Rewriter(names, Inference(between, names), later))
+    rewriter = Rewriter(names, Inference(between, names), later)
+    rewriter.traced = _traced(between, training.made)
+    made = between.visit(rewriter)
     imported = with_imports(made, _named(made.code))
     final = _named(imported.code)
     _remaining(names, imported, later)
@@ -172,6 +175,26 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     return PortResult(
         final, tuple(sorted(changes, key=order)), tuple(sorted(left, key=order)), text, path
     )
+
+
+def _traced(module: Any, made: set[str]) -> set[str]:
+    """Names of functions that a gradient is taken of: those, and what they call."""
+    import libcst as cst
+
+    from torch2mlx.source.walk import calls, walk
+
+    bodies = {n.name.value: n for n in walk(module) if isinstance(n, cst.FunctionDef)}
+    found, waiting = set(), list(made)
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in bodies:
+            continue
+        found.add(name)
+        for call in calls(bodies[name]):
+            func = call.func
+            named = func.attr if isinstance(func, cst.Attribute) else func
+            waiting.append(getattr(named, "value", ""))
+    return found
 
 
 def _remaining(names: Any, module: Any, report: Report) -> None:

@@ -45,6 +45,11 @@ def assign(module: nn.Module, name: str, value: mx.array) -> None:
     module.update(tree_unflatten([(name, value)]))
 
 
+def detached(value: Any) -> Any:
+    """A value whose arrays have no gradient; what is no array stays as it is."""
+    return tree_map(lambda x: mx.stop_gradient(x) if isinstance(x, mx.array) else x, value)
+
+
 def context() -> Any:
     """A `with` that does nothing, for torch's of devices, gradients and autocast."""
     return nullcontext()

@@ -29,6 +29,7 @@ class State(cst.CSTTransformer):
         self.classes: list[str] = []  # that are being rewritten, outermost first
         self.functions: list[str] = []
         self.current: Any = None  # the statement that is being rewritten
+        self.traced: set[str] = set()  # functions that a gradient may be taken of
         self.trouble: dict[int, list[str]] = {}  # reasons by identity of the statement
 
     def type_of(self, node: Any) -> Type:

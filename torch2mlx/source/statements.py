@@ -20,7 +20,7 @@ UNWRAPPED += (
     "torch.cuda.amp.autocast",
 )
 UNWRAPPED += ("torch.autograd.profiler.record_function", "torch.cuda.device", "torch.device")
-_STOPPING = ("torch.no_grad", "torch.inference_mode")
+STOPPING = ("torch.no_grad", "torch.inference_mode")
 
 
 @dataclass
@@ -237,10 +237,10 @@ class Statements(Functions, Methods):
             return updated_node
         self.change(original_node, ", ".join(names), "gradients are asked for, not recorded")
         body = list(updated_node.body.body)
-        if any(name in _STOPPING for name in names) and self._differentiated():
+        if any(name in STOPPING for name in names) and self._differentiated():
             written = [n for s in original_node.body.body for n in stores(s)]
             body += [
-                _line(f"{n} = mx.stop_gradient({n})")
+                _line(f"{n} = kit.training.detached({n})")
                 for n in dict.fromkeys(written)
                 if "." not in n
             ]
@@ -251,7 +251,7 @@ class Statements(Functions, Methods):
 
     def _differentiated(self) -> bool:
         """Whether the place is inside of what a gradient may be taken of."""
-        return self.in_module() and self.functions[-1:] != ["generate"]
+        return self.in_module() or bool(self.traced & set(self.functions))
 
     def _manager(self, node: Any) -> str:
         return self.names.of(node.func if isinstance(node, cst.Call) else node)
@@ -259,6 +259,8 @@ class Statements(Functions, Methods):
     def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> Any:
         node = original_node.decorator
         name = self.names.of(node.func if isinstance(node, cst.Call) else node)
+        if name in STOPPING and self._differentiated():
+            self.refuse(original_node, f"@{name} on what a gradient is taken of: detach its result")
         gone = name in UNWRAPPED or name.startswith(("torch.jit.", "torch.compile"))
         return cst.RemoveFromParent() if gone else updated_node
 

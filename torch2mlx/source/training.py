@@ -42,6 +42,7 @@ class Training(cst.CSTTransformer):
         super().__init__()
         self._names, self._trained, self._report = names, trained, report
         self._find = Finder(inference, trained, report)
+        self.made: set[str] = set()  # names of the functions that were written
         self._scopes: list[Scope] = []
 
     def visit_Module(self, node: cst.Module) -> None:
@@ -125,6 +126,7 @@ class Training(cst.CSTTransformer):
         loss = dotted(step.loss)
         results = [n for n in written if n != loss and self._find.read_later(n, places, old, scope)]
         name = scope.fresh("loss_fn")
+        self.made.add(name)
         shown = cst.Module([]).code_for_node(step.loss)
         answer = ", ".join([shown, *results])
         self._report.change(
