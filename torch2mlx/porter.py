@@ -178,21 +178,23 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
 
 
 def _traced(module: Any, made: set[str]) -> set[str]:
-    """Names of functions that a gradient is taken of: those, and what they call."""
+    """Names of functions that a gradient is taken of: those, forwards, and what they call."""
     import libcst as cst
 
     from torch2mlx.source.walk import calls, walk
 
-    bodies = {n.name.value: n for n in walk(module) if isinstance(n, cst.FunctionDef)}
-    found, waiting = set(), list(made)
+    bodies: dict[str, list[Any]] = {}
+    for node in walk(module):
+        if isinstance(node, cst.FunctionDef):
+            bodies.setdefault(node.name.value, []).append(node)
+    found, waiting = set(), [*made, "forward"]
     while waiting:
         name = waiting.pop()
         if name in found or name not in bodies:
             continue
         found.add(name)
-        for call in calls(bodies[name]):
-            func = call.func
-            named = func.attr if isinstance(func, cst.Attribute) else func
+        for call in (c for body in bodies[name] for c in calls(body)):
+            named = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
             waiting.append(getattr(named, "value", ""))
     return found
 

@@ -259,7 +259,7 @@ class Statements(Functions, Methods):
     def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> Any:
         node = original_node.decorator
         name = self.names.of(node.func if isinstance(node, cst.Call) else node)
-        if name in STOPPING and self._differentiated():
+        if name in STOPPING and self.traced & set(self.functions[-1:]):
             self.refuse(original_node, f"@{name} on what a gradient is taken of: detach its result")
         gone = name in UNWRAPPED or name.startswith(("torch.jit.", "torch.compile"))
         return cst.RemoveFromParent() if gone else updated_node
