@@ -22,8 +22,9 @@ ctx = (
     if device_type == "cpu"
     else torch.amp.autocast(device_type=device_type, dtype=ptdtype)
 )
-torch.backends.cuda.matmul.allow_tf32 = True
-torch.backends.cudnn.allow_tf32 = True
+if torch.cuda.is_available():
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
 
 data = (np.arange(4000) * 7 + np.random.RandomState(1).randint(0, 3, 4000)) % vocab_size
 draw = np.random.RandomState(0)
