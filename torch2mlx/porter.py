@@ -153,9 +153,13 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     from torch2mlx.source.names import collect
     from torch2mlx.source.optimizers import trained_modules
     from torch2mlx.source.rewrite import Rewriter
+    from torch2mlx.source.scalers import WithoutScalers
     from torch2mlx.source.training import Training
 
     names, report = collect(module), Report(lines_of(module, text))
+    if ".scale(" in text:
+        module = module.visit(WithoutScalers(report))
+        report.lines = lines_of(module, text)
     trained = trained_modules(module, names)
     training = Training(names, Inference(module, names), trained, report)
     stepped = module.visit(training)

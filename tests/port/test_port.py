@@ -215,3 +215,32 @@ def test_torchvision_basics():
     assert "kit.vision.MNIST(root, train=True, transform=transform)" in result.source
     left = torch2mlx.port("from torchvision import models\nm = models.resnet18()\n").unsupported
     assert "torchvision.models.resnet18" in left[0].reason
+
+
+SCALED = """\
+import torch
+from torch import nn
+
+
+def fit(model: nn.Module, loader, optimizer, scaler=None):
+    criterion = nn.CrossEntropyLoss()
+    for images, labels in loader:
+        optimizer.zero_grad()
+        with torch.autocast("cuda"):
+            outputs = model(images)
+            loss = criterion(outputs, labels)
+        if scaler is not None:  # mixed precision
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            loss.backward()
+            optimizer.step()
+"""
+
+
+def test_of_branches_for_a_scaler_the_plain_one_stays():
+    result = torch2mlx.port(SCALED)
+    assert result.ok, result.unsupported
+    assert "loss, grads = nn.value_and_grad(model, loss_fn)()" in result.source
+    assert "scaler.scale" not in result.source
