@@ -43,7 +43,7 @@ LAYERS = (
         "source.__init__",
     ),
     ("source.statements", "source.steps", "source.lines"),
-    ("source.functions", "source.methods"),
+    ("source.functions", "source.methods", "source.freezing"),
     ("source.state", "source.optimizers"),
     ("source.report", "source.write", "source.scan", "source.layers", "source.infer"),
     ("source.scope",),

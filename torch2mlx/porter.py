@@ -146,12 +146,12 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _ported(module: Any, text: str, path: str) -> PortResult:
-
+    from torch2mlx.source.freezing import freezing
     from torch2mlx.source.imports import with_imports
     from torch2mlx.source.infer import Inference
     from torch2mlx.source.lines import lines_of
     from torch2mlx.source.names import collect
-    from torch2mlx.source.optimizers import trained_modules
+    from torch2mlx.source.optimizers import held_parameters, trained_modules, whole_names
     from torch2mlx.source.rewrite import Rewriter
     from torch2mlx.source.scalers import WithoutScalers
     from torch2mlx.source.training import Training
@@ -163,12 +163,13 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     trained = trained_modules(module, names)
     training = Training(names, Inference(module, names), trained, report)
     stepped = module.visit(training)
-    between = stepped
-    later = Report(lines_of(between, stepped.code))
-    names = collect(between)
-    rewriter = Rewriter(names, Inference(between, names), later)
-    rewriter.traced = _traced(between, training.made)
-    made = between.visit(rewriter)
+    later = Report(lines_of(stepped, stepped.code))
+    names = collect(stepped)
+    rewriter = Rewriter(names, Inference(stepped, names), later)
+    rewriter.traced = _traced(stepped, training.made)
+    rewriter.freezes = freezing(stepped)
+    rewriter.whole, rewriter.held = whole_names(stepped), held_parameters(stepped)
+    made = stepped.visit(rewriter)
     imported = with_imports(made, _named(made.code))
     final = _named(imported.code)
     _remaining(names, imported, later)
@@ -209,12 +210,11 @@ def _remaining(names: Any, module: Any, report: Report) -> None:
 
     from torch2mlx.source.walk import walk
 
-    kept = {"nn", "optim", "np", "mx", "kit"}
-    gone = {n for n, full in names.imports.items() if full.startswith("torch")} - kept
     told = " ".join(u.reason for u in report.unsupported)
     for node in walk(module):
         inner = node.value if isinstance(node, cst.Attribute) else None
-        if isinstance(inner, cst.Name) and inner.value in gone and inner.value == "torch":
+        torch = names.imports.get("torch", "") == "torch"
+        if torch and isinstance(inner, cst.Name) and inner.value == "torch":
             name = f"torch.{node.attr.value}"
             if name not in told:
                 report.refuse(node, f"{name} has no counterpart here")

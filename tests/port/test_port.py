@@ -244,3 +244,67 @@ def test_of_branches_for_a_scaler_the_plain_one_stays():
     assert result.ok, result.unsupported
     assert "loss, grads = nn.value_and_grad(model, loss_fn)()" in result.source
     assert "scaler.scale" not in result.source
+
+
+PIECES = """\
+import torch
+from torch import nn
+
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("head = nn.utils.weight_norm(nn.Linear(2, 3))", "torch.nn.utils.weight_norm"),
+        ("torch.compiler.reset()", "torch.compiler.reset"),
+        ("w = torch.zeros(3)\nw.requires_grad = False", "requires_grad of an array"),
+        ("o = torch.optim.Adam(p for p in somewhere())", "a module that is not seen here"),
+    ],
+)
+def test_what_would_change_a_result_is_refused(line, reason):
+    result = torch2mlx.port(PIECES.format(line))
+    assert any(reason in left.reason for left in result.unsupported), result.source
+
+
+def test_buffers_stay_frozen_when_parameters_are_trained_again():
+    import mlx.core as mx
+    import mlx.nn as mlx_nn
+
+    from torch2mlx import kit
+
+    class Scaled(mlx_nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = [mx.ones(2), mx.ones(3)]
+            self.norm = mlx_nn.BatchNorm(2)
+            self.table = mx.zeros(2)
+            self.freeze(keys=["table"], recurse=False)
+
+    model = Scaled()
+    names = [name for name, _ in kit.training.named_parameters(model)]
+    assert names == ["rows.0", "rows.1", "norm.weight", "norm.bias"]
+    kit.training.freeze(model)
+    assert not dict(mlx_nn.utils.tree_flatten(model.trainable_parameters()))
+    assert len(kit.training.named_parameters(model)) == 4
+    assert not list(kit.training.parameters(model, trainable=True))
+    kit.training.unfreeze(model, "rows.1")
+    assert kit.training.is_trainable(model, "rows.1")
+    assert not kit.training.is_trainable(model, "rows.0")
+    kit.training.unfreeze(model)
+    trained = [name for name, _ in mlx_nn.utils.tree_flatten(model.trainable_parameters())]
+    assert sorted(trained) == sorted(names)
+
+
+def test_groups_refuse_arrays_of_another_model():
+    import mlx.nn as mlx_nn
+
+    from torch2mlx import kit
+
+    model, other = mlx_nn.Linear(2, 2), mlx_nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="group 0"):
+        kit.ParameterGroups(model, kit.optimizers.SGD, list(kit.training.parameters(other)))
+    groups = kit.ParameterGroups(model, kit.optimizers.SGD, list(kit.training.parameters(model)))
+    with pytest.raises(ValueError, match="lacks parameters"):
+        groups.update(other, other.trainable_parameters())

@@ -22,6 +22,7 @@ from torch2mlx.kit import (
     moe,
     norm,
     optimizers,
+    packed,
     padding,
     pooling,
     resample,
@@ -49,6 +50,8 @@ from torch2mlx.kit.embedding import Embedding, EmbeddingBag
 from torch2mlx.kit.function import Function
 from torch2mlx.kit.linear_loss import LinearCrossEntropyLoss
 from torch2mlx.kit.norm import BatchNorm, InstanceNorm, LayerNorm, RMSNorm
+from torch2mlx.kit.packed import PackedSequence
+from torch2mlx.kit.parameter_groups import ParameterGroups
 from torch2mlx.kit.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from torch2mlx.kit.transformer import (
     Transformer,
@@ -80,6 +83,8 @@ __all__ = [
     "LinearCrossEntropyLoss",
     "MultiheadAttention",
     "PReLU",
+    "PackedSequence",
+    "ParameterGroups",
     "RMSNorm",
     "RNNCell",
     "Transformer",
@@ -105,6 +110,7 @@ __all__ = [
     "moe",
     "norm",
     "optimizers",
+    "packed",
     "padding",
     "pooling",
     "resample",

@@ -247,3 +247,13 @@ class Adadelta(_Torch):
         step = mx.sqrt(state["u"] + self.eps) / mx.sqrt(state["v"] + self.eps) * gradient
         state["u"] = self.rho * state["u"] + (1 - self.rho) * mx.square(step)
         return parameter - lr * step
+
+
+def set_momentum(optimizer: Any, value: float) -> None:
+    """Sets momentum, or the first beta. Raises ValueError, as torch does, where neither is."""
+    if hasattr(optimizer, "betas"):
+        optimizer.betas = (value, *optimizer.betas[1:])
+    elif hasattr(optimizer, "momentum"):
+        optimizer.momentum = value
+    else:
+        raise ValueError("OneCycleLR with cycle_momentum needs momentum or betas")

@@ -5,7 +5,8 @@ One layer in one direction keeps its weights under mlx.nn's names (`Wx`, `Wh`, `
 `layers.{k}`, of such parts, or of {"forward": ..., "backward": ...}.
 
 `lengths` (B,) says how much of each sequence counts, as torch's packed sequences do: outputs past
-it are 0, the last state is the one at it, and the backward direction begins there.
+it are 0, the last state is the one at it, and the backward direction begins there. A
+PackedSequence of kit.packed brings its own lengths, and comes back as one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+
+from torch2mlx.kit.packed import PackedSequence
 
 State = tuple[mx.array, ...]
 Weights = Mapping[str, Any]
@@ -119,13 +122,21 @@ class _Recurrent(nn.Module):
         first = mx.zeros((count, batch, self._projection or self._hidden), dtype)
         return (first, mx.zeros((count, batch, self._hidden), dtype))[: self._states]
 
-    def _forward(self, x: mx.array, initial: State | None, lengths: mx.array | None):
+    def _forward(self, x: Any, initial: State | None, lengths: mx.array | None):
+        if isinstance(x, PackedSequence):
+            y, final = self._stacked(x.padded, initial, x.lengths)
+            return PackedSequence(y, x.lengths), final
+        if x.ndim == 3 and self._batch_first:
+            y, final = self._stacked(x.swapaxes(0, 1), initial, lengths)
+            return y.swapaxes(0, 1), final
+        return self._stacked(x, initial, lengths)
+
+    def _stacked(self, x: mx.array, initial: State | None, lengths: mx.array | None):
+        """All layers over x (L, B, D) or (L, D)."""
         single = x.ndim == 2
         if single:
             x = x[:, None]
             initial = initial and tuple(s[:, None] for s in initial)
-        elif self._batch_first:
-            x = x.swapaxes(0, 1)
         initial = initial or self._zeros(x.shape[1], x.dtype)
         last: list[State] = []
         for depth, parts in enumerate(self._parts()):
@@ -142,7 +153,7 @@ class _Recurrent(nn.Module):
         final = tuple(mx.stack(list(states)) for states in zip(*last, strict=True))
         if single:
             return x[:, 0], tuple(s[:, 0] for s in final)
-        return (x.swapaxes(0, 1) if self._batch_first else x), final
+        return x, final
 
 
 class RNN(_Recurrent):

@@ -1,4 +1,7 @@
-"""Learning rate schedules with torch's arguments and `step()`: they set the optimizer's rate."""
+"""Learning rate schedules with torch's arguments and `step()`: they set the optimizer's rate.
+
+ParameterGroups have a rate per group: each is scheduled from its own start.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,30 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch2mlx.kit.optimizers import set_momentum
+
 
 class Scheduler:
     """Sets `optimizer.learning_rate` to `rate(n)` after the n-th step; `rate(0)` at once."""
 
     def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
         self.optimizer = optimizer
-        self.base = float(optimizer.learning_rate)
+        self.optimizers = getattr(optimizer, "optimizers", [optimizer])
+        self.bases = [float(each.learning_rate) for each in self.optimizers]
         self.last_epoch = last_epoch + 1
         self._apply()
 
-    def rate(self, n: int) -> float:
+    def rate(self, n: int, group: int = 0) -> float:
         """The learning rate after n steps."""
         raise NotImplementedError
 
     def _apply(self) -> None:
-        self.last = self.rate(self.last_epoch)
-        self.optimizer.learning_rate = self.last
+        self._set([self.rate(self.last_epoch, i) for i in range(len(self.bases))])
+
+    def _set(self, rates: list[float]) -> None:
+        self.last = rates
+        for optimizer, rate in zip(self.optimizers, rates, strict=True):
+            optimizer.learning_rate = rate
 
     def step(self, epoch: Any = None) -> None:
         """Goes one step on."""
@@ -30,17 +40,18 @@ class Scheduler:
         self._apply()
 
     def get_last_lr(self) -> list[float]:
-        """The rate that is set, in a list as in torch."""
-        return [self.last]
+        """The rates that are set, one per group."""
+        return list(self.last)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, enough to go on."""
-        return {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, bool))}
+        held = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, bool))}
+        return {**held, "last": list(self.last), "bases": list(self.bases)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where another stopped."""
         vars(self).update(state)
-        self.optimizer.learning_rate = self.last
+        self._set(self.last)
 
 
 class StepLR(Scheduler):
@@ -52,8 +63,8 @@ class StepLR(Scheduler):
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
-        return self.base * self.gamma ** (n // self.step_size)
+    def rate(self, n: int, group: int = 0) -> float:
+        return self.bases[group] * self.gamma ** (n // self.step_size)
 
 
 class MultiStepLR(Scheduler):
@@ -65,8 +76,8 @@ class MultiStepLR(Scheduler):
         self.milestones, self.gamma = list(milestones), gamma
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
-        return self.base * self.gamma ** sum(m <= n for m in self.milestones)
+    def rate(self, n: int, group: int = 0) -> float:
+        return self.bases[group] * self.gamma ** sum(m <= n for m in self.milestones)
 
 
 class ExponentialLR(Scheduler):
@@ -76,8 +87,8 @@ class ExponentialLR(Scheduler):
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
-        return self.base * self.gamma**n
+    def rate(self, n: int, group: int = 0) -> float:
+        return self.bases[group] * self.gamma**n
 
 
 class CosineAnnealingLR(Scheduler):
@@ -89,9 +100,9 @@ class CosineAnnealingLR(Scheduler):
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
+    def rate(self, n: int, group: int = 0) -> float:
         wave = (1 + math.cos(math.pi * n / self.T_max)) / 2
-        return self.eta_min + (self.base - self.eta_min) * wave
+        return self.eta_min + (self.bases[group] - self.eta_min) * wave
 
 
 class CosineAnnealingWarmRestarts(Scheduler):
@@ -103,12 +114,12 @@ class CosineAnnealingWarmRestarts(Scheduler):
         self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
+    def rate(self, n: int, group: int = 0) -> float:
         length = self.T_0
         while n >= length:
             n, length = n - length, length * self.T_mult
         wave = (1 + math.cos(math.pi * n / length)) / 2
-        return self.eta_min + (self.base - self.eta_min) * wave
+        return self.eta_min + (self.bases[group] - self.eta_min) * wave
 
 
 class LambdaLR(Scheduler):
@@ -117,11 +128,13 @@ class LambdaLR(Scheduler):
     def __init__(
         self, optimizer: Any, lr_lambda: Callable[[int], float], last_epoch: int = -1
     ) -> None:
-        self.lr_lambda = lr_lambda[0] if isinstance(lr_lambda, list) else lr_lambda
+        self.lr_lambda = lr_lambda
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
-        return self.base * self.lr_lambda(n)
+    def rate(self, n: int, group: int = 0) -> float:
+        several = isinstance(self.lr_lambda, (list, tuple))
+        factor = self.lr_lambda[group] if several else self.lr_lambda
+        return self.bases[group] * factor(n)
 
 
 class LinearLR(Scheduler):
@@ -138,9 +151,9 @@ class LinearLR(Scheduler):
         self.start, self.end, self.total = start_factor, end_factor, total_iters
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
+    def rate(self, n: int, group: int = 0) -> float:
         part = min(n, self.total) / self.total
-        return self.base * (self.start + (self.end - self.start) * part)
+        return self.bases[group] * (self.start + (self.end - self.start) * part)
 
 
 class ConstantLR(Scheduler):
@@ -152,8 +165,8 @@ class ConstantLR(Scheduler):
         self.factor, self.total = factor, total_iters
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
-        return self.base * (self.factor if n < self.total else 1.0)
+    def rate(self, n: int, group: int = 0) -> float:
+        return self.bases[group] * (self.factor if n < self.total else 1.0)
 
 
 class PolynomialLR(Scheduler):
@@ -165,41 +178,58 @@ class PolynomialLR(Scheduler):
         self.total, self.power = total_iters, power
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int) -> float:
-        return self.base * (1 - min(n, self.total) / self.total) ** self.power
+    def rate(self, n: int, group: int = 0) -> float:
+        return self.bases[group] * (1 - min(n, self.total) / self.total) ** self.power
 
 
 class OneCycleLR(Scheduler):
-    """torch's OneCycleLR: up to max_lr and down again; momentum stays as it is."""
+    """torch's OneCycleLR: up to max_lr and down again; momentum, or Adam's first beta, the other
+    way round unless `cycle_momentum` is False."""
 
     def __init__(
         self,
         optimizer: Any,
-        max_lr: float,
+        max_lr: Any,
         total_steps: int | None = None,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
         pct_start: float = 0.3,
         anneal_strategy: str = "cos",
-        cycle_momentum: bool = False,
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ) -> None:
         self.total = total_steps or (epochs or 0) * (steps_per_epoch or 0)
-        self.top, self.cosine = max_lr, anneal_strategy == "cos"
-        self.low, self.up = max_lr / div_factor, pct_start * self.total - 1
-        self.final = self.low / final_div_factor
+        self.tops = list(max_lr) if isinstance(max_lr, (list, tuple)) else [max_lr]
+        self.cosine, self.cycles = anneal_strategy == "cos", cycle_momentum
+        self.slow, self.fast = base_momentum, max_momentum
+        self.div_factor, self.final_div_factor = div_factor, final_div_factor
+        self.up = pct_start * self.total - 1
         super().__init__(optimizer)
 
     def _between(self, a: float, b: float, part: float) -> float:
-        return (
-            b + (a - b) / 2 * (1 + math.cos(math.pi * part)) if self.cosine else (b - a) * part + a
-        )
+        if self.cosine:
+            return b + (a - b) / 2 * (1 + math.cos(math.pi * part))
+        return (b - a) * part + a
 
-    def rate(self, n: int) -> float:
+    def _phase(self, n: int, start: float, middle: float, end: float) -> float:
         if n <= self.up:
-            return self._between(self.low, self.top, n / self.up)
-        return self._between(self.top, self.final, (n - self.up) / (self.total - 1 - self.up))
+            return self._between(start, middle, n / self.up)
+        return self._between(middle, end, (n - self.up) / (self.total - 1 - self.up))
+
+    def rate(self, n: int, group: int = 0) -> float:
+        top = self.tops[group % len(self.tops)]
+        low = top / self.div_factor
+        return self._phase(n, low, top, low / self.final_div_factor)
+
+    def _apply(self) -> None:
+        super()._apply()
+        if self.cycles:
+            momentum = self._phase(self.last_epoch, self.fast, self.slow, self.fast)
+            for optimizer in self.optimizers:
+                set_momentum(optimizer, momentum)
 
 
 class SequentialLR(Scheduler):
@@ -209,14 +239,16 @@ class SequentialLR(Scheduler):
         self, optimizer: Any, schedulers: Sequence[Scheduler], milestones: Sequence[int]
     ) -> None:
         self.schedulers, self.milestones = list(schedulers), list(milestones)
-        optimizer.learning_rate = self.schedulers[0].base
+        first = self.schedulers[0].bases
         for scheduler in self.schedulers:
-            scheduler.base = self.schedulers[0].base
+            scheduler.bases = first
+        for each, base in zip(self.schedulers[0].optimizers, first, strict=True):
+            each.learning_rate = base
         super().__init__(optimizer)
 
-    def rate(self, n: int) -> float:
+    def rate(self, n: int, group: int = 0) -> float:
         at = sum(m <= n for m in self.milestones)
-        return self.schedulers[at].rate(n - (self.milestones[at - 1] if at else 0))
+        return self.schedulers[at].rate(n - (self.milestones[at - 1] if at else 0), group)
 
 
 class ReduceLROnPlateau(Scheduler):
@@ -240,8 +272,8 @@ class ReduceLROnPlateau(Scheduler):
         self.eps, self.best, self.bad, self.resting = eps, math.inf * self.sign, 0, 0
         super().__init__(optimizer)
 
-    def rate(self, n: int) -> float:
-        return float(self.optimizer.learning_rate)
+    def rate(self, n: int, group: int = 0) -> float:
+        return self.bases[group]
 
     def _better(self, value: float) -> bool:
         if math.isinf(self.best):
@@ -259,7 +291,7 @@ class ReduceLROnPlateau(Scheduler):
         if self.resting > 0:
             self.resting, self.bad = self.resting - 1, 0
         if self.bad > self.patience:
-            lower = max(self.last * self.factor, self.min_lr)
-            if self.last - lower > self.eps:
-                self.optimizer.learning_rate = self.last = lower
+            lower = [max(rate * self.factor, self.min_lr) for rate in self.last]
+            pairs = zip(self.last, lower, strict=True)
+            self._set([new if old - new > self.eps else old for old, new in pairs])
             self.resting, self.bad = self.cooldown, 0

@@ -55,27 +55,101 @@ def context() -> Any:
     return nullcontext()
 
 
-def parameter_count(module: nn.Module, trainable: bool = False) -> int:
-    """Numbers in a module's parameters."""
-    held = module.trainable_parameters() if trainable else module.parameters()
-    return sum(int(p.size) for _, p in tree_flatten(held))
+def _arrays(value: Any, key: str) -> Iterator[tuple[str, mx.array]]:
+    """(key, array) of what a module itself holds, in lists and dicts too."""
+    if isinstance(value, mx.array):
+        yield key, value
+    elif isinstance(value, (dict, list, tuple)) and not isinstance(value, nn.Module):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for k, v in items:
+            yield from _arrays(v, f"{key}.{k}")
 
 
-def parameters(*modules: nn.Module) -> Iterator[mx.array]:
+def held(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, mx.array]]:
+    """(full name, module that holds it, its key there, array) of all parameters: those that are
+    trained, and those that `freeze` of this file has stopped; buffers are neither."""
+    seen: set[int] = set()
+    named = {id(m): path for path, m in module.named_modules()}
+    owners = {id(m): m for _, m in module.named_modules()}
+    for identity, owner in reversed(owners.items()):
+        stopped = getattr(owner, "_stopped", ())
+        for top, value in owner.items():
+            for key, array in _arrays(value, top):
+                hidden = top in owner._no_grad or key in owner._no_grad
+                private = top.startswith("_") or id(array) in seen
+                if not private and (not hidden or key in stopped):
+                    seen.add(id(array))
+                    path = named[identity]
+                    yield f"{path}.{key}" if path else key, owner, key, array
+
+
+def set_trainable(module: nn.Module, name: str, value: Any) -> None:
+    """torch's `parameter.requires_grad = value` for the parameter of a dotted name, or for all of
+    a module's where the name is empty. Buffers stay."""
+    for full, owner, key, _ in list(held(module)):
+        if name not in ("", full):
+            continue
+        stopped = owner.__dict__.setdefault("_stopped", set())
+        if value and key in stopped:
+            stopped.discard(key)
+            owner._no_grad.discard(key)
+        elif not value:
+            stopped.add(key)
+            owner._no_grad.add(key)
+
+
+def freeze(module: nn.Module, name: str = "") -> None:
+    """Parameters that get no gradient from now on: one, or all of a module."""
+    set_trainable(module, name, False)
+
+
+def unfreeze(module: nn.Module, name: str = "") -> None:
+    """Parameters that get gradients again; unlike `module.unfreeze()` it leaves buffers alone."""
+    set_trainable(module, name, True)
+
+
+def is_trainable(module: nn.Module, name: str) -> bool:
+    """torch's `parameter.requires_grad`."""
+    return any(full == name and key not in owner._no_grad for full, owner, key, _ in held(module))
+
+
+def named_parameters(module: nn.Module, trainable: bool = False) -> list[tuple[str, mx.array]]:
+    """(name, parameter) pairs, each once; `trainable`: without frozen ones."""
+    order = {name: i for i, (name, _) in enumerate(tree_flatten(module.parameters()))}
+    pairs = [
+        (name, array)
+        for name, owner, key, array in held(module)
+        if not trainable or key not in owner._no_grad
+    ]
+    return sorted(pairs, key=lambda pair: order.get(pair[0], -1))
+
+
+def parameters(*modules: nn.Module, trainable: bool = False) -> Iterator[mx.array]:
     """All parameters one by one, as `model.parameters()` gives them in torch."""
     for module in modules:
-        yield from (p for _, p in tree_flatten(module.trainable_parameters()))
+        yield from (p for _, p in named_parameters(module, trainable))
 
 
-def named_parameters(module: nn.Module) -> list[tuple[str, mx.array]]:
-    """(name, parameter) pairs."""
-    return tree_flatten(module.trainable_parameters())
+class _GroupOptions:
+    """One group's options under torch's names: `group["lr"]` reads and sets the learning rate."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def __getitem__(self, name: str) -> Any:
+        value = getattr(self._optimizer, _ATTRIBUTES.get(name, name))
+        return float(value) if name == "lr" else value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        attribute = _ATTRIBUTES.get(name, name)
+        getattr(self._optimizer, attribute)  # an option that it lacks is an error
+        setattr(self._optimizer, attribute, value)
 
 
-def average(module: nn.Module, other: nn.Module, decay: float) -> None:
-    """Moves a module's parameters towards another's: decay * own + (1 - decay) * other."""
-    mixed = tree_map(
-        lambda a, b: decay * a + (1 - decay) * b, module.parameters(), other.parameters()
-    )
-    module.update(mixed)
-    mx.eval(module.parameters())
+_ATTRIBUTES = {"lr": "learning_rate"}
+
+
+def param_groups(optimizer: Any) -> list[_GroupOptions]:
+    """torch's `optimizer.param_groups`, for their options: one for a plain optimizer. Raises
+    AttributeError for an option that the optimizer does not have."""
+    return [_GroupOptions(each) for each in getattr(optimizer, "optimizers", [optimizer])]

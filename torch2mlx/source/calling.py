@@ -30,6 +30,7 @@ class Calls(Expressions):
         if own is not None:
             return own
         if isinstance(node.func, cst.Attribute):
+            self._grows(node.func, given, env)
             return members.method(self.of(node.func.value), node.func.attr.value, node, given)
         return members.builtin(dotted(node.func), given)
 
@@ -51,6 +52,14 @@ class Calls(Expressions):
             self._takes_tensors(node, env)
             return results.layer(called.name) if called.name else self._any_module()
         return called.items[0] if called.kind == "lambda" and called.items else None
+
+    def _grows(self, func: cst.Attribute, given: list[Type], env: Env) -> None:
+        """`names.append(x)` tells what a local list holds."""
+        owner, name = self.of(func.value), dotted(func.value)
+        if owner.kind == "list" and func.attr.value == "append" and len(given) == 1:
+            held = owner.items[0] if owner.items else given[0]
+            if name in env:
+                env[name] = Type("list", (held,) if held == given[0] else ())
 
     def _takes_tensors(self, node: Any, env: Env) -> None:
         """Names that a module is called with are tensors, where nothing else is known."""

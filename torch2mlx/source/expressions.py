@@ -120,6 +120,25 @@ class Expressions:
         return Type("list", (found,))
 
     def _of_ListComp(self, node: Any, env: Env) -> Type:
+        return Type("list", (self.infer(node.elt, self._comprehended(node, env)),))
+
+    _of_GeneratorExp = _of_ListComp
+
+    def _of_DictComp(self, node: Any, env: Env) -> Type:
+        inner = self._comprehended(node, env)
+        return Type("dict", (self.infer(node.key, inner), self.infer(node.value, inner)))
+
+    def _of_Dict(self, node: Any, env: Env) -> Type:
+        """A dict holds a type of values only where all of its literal's are of that."""
+        pairs = [e for e in node.elements if isinstance(e, cst.DictElement)]
+        keys = {self.infer(e.key, env) for e in pairs}
+        values = {self.infer(e.value, env) for e in node.elements}
+        if len(pairs) != len(node.elements) or len(keys) != 1 or len(values) != 1:
+            return Type("dict")
+        return Type("dict", (keys.pop(), values.pop()))
+
+    def _comprehended(self, node: Any, env: Env) -> Env:
+        """The names inside of a comprehension."""
         inner = dict(env)
         part = node.for_in
         while part is not None:
@@ -127,9 +146,7 @@ class Expressions:
             for condition in part.ifs:
                 self.infer(condition.test, inner)
             part = part.inner_for_in
-        return Type("list", (self.infer(node.elt, inner),))
-
-    _of_GeneratorExp = _of_ListComp
+        return inner
 
     def _of_UnaryOperation(self, node: Any, env: Env) -> Type:
         found = self.infer(node.expression, env)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import libcst as cst
@@ -10,6 +12,7 @@ import libcst as cst
 from torch2mlx.op_mapping import lookup_op
 from torch2mlx.ops.forms import CHANNELS_FIRST, PLACEMENT, forms
 from torch2mlx.source import layers
+from torch2mlx.source.optimizers import held_in, takes_all
 from torch2mlx.source.state import State, drop_keywords, expression, joined
 from torch2mlx.source.write import Argument, written
 
@@ -20,17 +23,28 @@ _GONE = ("torch.cuda.", "torch.backends.", "torch.mps.", "torch.set_num_threads"
 _SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.random.manual_seed", "torch.seed")
 _SELF = ("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.jit.script")
 _SELF += ("torch.nn.parallel.DistributedDataParallel", "torch.compile", "torch.autograd.Variable")
-_SELF += ("torch.nn.utils.weight_norm", "torch.nn.SyncBatchNorm.convert_sync_batchnorm")
+_SELF += ("torch.nn.SyncBatchNorm.convert_sync_batchnorm",)
+#: Moved to the gradients with the step they belong to.
+_CLIPPING = ("torch.nn.utils.clip_grad_norm_", "torch.nn.utils.clip_grad_value_")
+_PACKED = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
+_PACKED += ("unpad_sequence", "PackedSequence")
+#: What mlx.nn's activations take no argument for: torch's `inplace` is dropped.
+_BARE = ("ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "SELU")
 
 
 class Functions(State):
     """Rewrites calls whose function is known by its full name."""
 
+    whole: Mapping[str, bool] = MappingProxyType(
+        {}
+    )  # names that hold all of some modules' parameters
+    grouped = False  # whether an optimizer of several groups was written
+
     def named_call(self, full: str, original: cst.Call, updated: cst.Call) -> Any:
         """A call of something that is imported; None when it stays as it is."""
         given = self.arguments(original, updated)
         for prefixes, rule in self._rules():
-            if full.startswith(prefixes):
+            if any(full.startswith(p) if p.endswith(".") else full == p for p in prefixes):
                 return rule(full, given, original, updated)
         if full.startswith(("torch.", "torchvision.")) and full != "torch.nn.Module":
             return self._unknown(full, original, updated)
@@ -47,8 +61,9 @@ class Functions(State):
             (_GONE, self._gone),
             (("torch.nn.functional.",), self._functional),
             (("torch.nn.init.",), self._init),
-            (("torch.nn.utils.parameters_to_vector", "torch.nn.utils.rnn."), self._utility),
-            (("torch.nn.utils.",), lambda full, given, original, updated: updated),
+            (("torch.nn.utils.rnn.",), self._sequence),
+            (_CLIPPING, lambda full, given, original, updated: updated),
+            (("torch.nn.utils.", "torch.nn.parallel."), self._unknown_call),
             (("torch.nn.",), self._layer),
             (("torch.optim.lr_scheduler.",), self._scheduler),
             (("torch.optim.",), self._optimizer),
@@ -92,18 +107,11 @@ class Functions(State):
             text = written(forms("torch", name), given, False)
         op = lookup_op(full)
         if text is None and op is not None and op.status == "kit" and "channels" not in op.note:
-            renamed = [
-                Argument(
-                    {"dim": "axis"}.get(a.keyword, a.keyword)
-                    if "activations" in op.mlx
-                    else a.keyword,
-                    a.text,
-                    a.star,
-                    a.kind,
-                )
-                for a in kept
-            ]
-            text = f"{op.mlx.removeprefix('torch2mlx.')}({joined(renamed)})"
+            if "activations" in op.mlx:
+                kept = [
+                    replace(a, keyword="axis" if a.keyword == "dim" else a.keyword) for a in kept
+                ]
+            text = f"{op.mlx.removeprefix('torch2mlx.')}({joined(kept)})"
         if text is None:
             return self._unknown(full, original, updated)
         self.change(original, full, "the same function in MLX")
@@ -114,21 +122,21 @@ class Functions(State):
         self.change(original, full, "answers a new array")
         return expression(f"kit.init.{name}({joined(given)})")
 
-    def _utility(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        known = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
-        if name in known:
-            self.change(original, full, "padded arrays with lengths")
-            return expression(f"kit.packed.{name}({joined(given)})")
+    def _unknown_call(self, full: str, given: Any, original: Any, updated: Any) -> Any:
         return self._unknown(full, original, updated)
+
+    def _sequence(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in _PACKED:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "padded arrays with their lengths")
+        return expression(f"kit.packed.{name}({joined(given)})")
 
     def _layer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
         kept = drop_keywords(given, layers.DROPPED)
         if name == "Parameter":
-            frozen = any(a.keyword == "requires_grad" and a.text == "False" for a in given)
-            note = "freeze it: self.freeze(keys=[...], recurse=False)" if frozen else ""
-            self.change(original, full, "arrays that a module holds are its parameters", note)
+            self.change(original, full, "arrays that a module holds are its parameters")
             return expression(given[0].text)
         if name in ("ModuleList", "ParameterList"):
             self.change(original, full, "a list of modules")
@@ -141,14 +149,7 @@ class Functions(State):
             self.refuse(original, f"{full}: {layers.REFUSED.get(name, 'no counterpart is known')}")
             return updated
         target, note = layers.LAYERS[name]
-        if target.startswith("nn.") and name in (
-            "ReLU",
-            "ReLU6",
-            "SiLU",
-            "Sigmoid",
-            "Tanh",
-            "SELU",
-        ):
+        if name in _BARE:
             kept = []
         if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
             kept = [Argument("", f"{kept[0].text}.values()", "*")]
@@ -167,24 +168,31 @@ class Functions(State):
     def _optimizer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
         if name not in layers.OPTIMIZER_ARGUMENTS:
-            why = (
-                "needs a closure; MLX's optimizers take gradients" if name == "LBFGS" else "unknown"
-            )
+            why = "unknown"
+            if name == "LBFGS":
+                why = "needs a closure; MLX's optimizers take gradients"
             self.refuse(original, f"{full}: {why}; Adam or SGD with a schedule come closest")
             return updated
-        if isinstance(original.args[0].value, cst.List) and "params" in given[0].text:
-            self.refuse(
-                original, "groups of parameters: mlx.optimizers.MultiOptimizer with filters"
-            )
-            return updated
         order = iter(layers.OPTIMIZER_ARGUMENTS[name])
-        options = {a.keyword or next(order): a.text for a in given[1:] if a.keyword != "params"}
+        named = [a for a in given[1:] if not a.star and a.keyword != "params"]
+        options = {a.keyword or next(order): a.text for a in named}
         for gone in ("foreach", "fused", "capturable", "differentiable"):
             options.pop(gone, None)
-        self.change(
-            original, full, "takes gradients, not parameters", "torch's formula and defaults"
-        )
-        return expression(_optimizer_text(name, options))
+        stars = [a for a in given[1:] if a.star]
+        why, check = "takes gradients, not parameters", "torch's formula and defaults"
+        if takes_all(original.args[0].value, self.whole) and not stars:
+            self.change(original, full, why, check)
+            return expression(_optimizer_text(name, options))
+        modules = held_in(original.args[0].value, self.held)
+        if not modules:
+            self.refuse(original, f"{full}: parameters of a module that is not seen here")
+            return updated
+        self.grouped = True
+        self.change(original, full, "parameters are told apart by their names", check)
+        more = joined([*(Argument(key, value) for key, value in options.items()), *stars])
+        owner = modules[0] if len(modules) == 1 else f"kit.training.Group({', '.join(modules)})"
+        parts = [owner, f"kit.optimizers.{name}", given[0].text, *filter(None, [more])]
+        return expression(f"kit.ParameterGroups({', '.join(parts)})")
 
     def _data(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
@@ -215,7 +223,7 @@ class Functions(State):
         group, name = full.split(".")[1:]
         op = lookup_op(full)
         if op is None or op.status != "direct" or not op.mlx.endswith(name):
-            if name in ("vector_norm",):
+            if name == "vector_norm":
                 return expression(f"kit.tensors.norm({_renamed(given)})")
             return self._unknown(full, original, updated)
         stream = ", stream=mx.cpu" if group == "linalg" and name in _CPU else ""

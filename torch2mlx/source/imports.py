@@ -48,11 +48,6 @@ class _Imports(cst.CSTTransformer):
                 lines = [*new, *(x.with_changes(leading_lines=[]) for x in lines)]
         return cst.FlattenSentinel(lines) if lines else cst.RemoveFromParent()
 
-    @property
-    def placed(self) -> bool:
-        """Whether the new imports stand in the file."""
-        return self._placed
-
 
 def _imports(node: Any) -> bool:
     return any(isinstance(found, (cst.Import, cst.ImportFrom)) for found in walk(node))

@@ -62,9 +62,16 @@ def subscript(owner: Type, places: list[Any]) -> Type:
         at = places[0].value
         if isinstance(at, cst.Integer) and int(at.value) < len(owner.items):
             return owner.items[int(at.value)]
+    if owner.kind == "dict" and owner.items:
+        return owner.items[1]
     if owner.kind == "module" and owner.name == "torch.nn.Sequential":
         return Type("module")
     return UNKNOWN
+
+
+#: Methods of modules that answer the module.
+_MODULE_ITSELF = ("to", "cuda", "cpu", "train", "eval", "double", "float", "half", "apply")
+_MODULE_ITSELF += ("requires_grad_", "type", "bfloat16")
 
 
 def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
@@ -74,18 +81,28 @@ def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
     if owner.tensor:
         return _tensor_method(name, node, given)
     if owner.kind == "module":
-        if name in ("to", "cuda", "cpu", "train", "eval", "double", "float", "half", "apply"):
-            return owner
-        if name in ("requires_grad_", "type", "bfloat16"):
-            return owner
-        return Type("parameters") if name == "parameters" else UNKNOWN
+        return _of_module(owner, name)
+    if owner.kind == "dict":
+        return _of_dict(owner, name)
     if owner.kind == "numpy":
         return NUMPY
-    if owner.kind == "str":
-        return STR
-    if owner.kind == "optimizer" or owner.kind == "scheduler":
-        return UNKNOWN
-    return UNKNOWN
+    return STR if owner.kind == "str" else UNKNOWN
+
+
+def _of_module(owner: Type, name: str) -> Type:
+    if name in _MODULE_ITSELF:
+        return owner
+    if name == "named_parameters":
+        return Type("list", (Type("tuple", (STR, TENSOR)),))
+    return Type("parameters") if name == "parameters" else UNKNOWN
+
+
+def _of_dict(owner: Type, name: str) -> Type:
+    key, value = owner.items or (UNKNOWN, UNKNOWN)
+    views = {"items": Type("tuple", (key, value)), "keys": key, "values": value}
+    if name in views:
+        return Type("list", (views[name],))
+    return value if name in ("get", "pop", "setdefault") and owner.items else UNKNOWN
 
 
 def _tensor_method(name: str, node: Any, given: list[Type]) -> Type:
@@ -120,7 +137,10 @@ def builtin(name: str, given: list[Type]) -> Type:
     if name == "range":
         return Type("range")
     if name in ("list", "tuple", "reversed", "sorted"):
-        return first if first.kind in ("list", "tuple", "modules") else Type("list")
+        if first.kind in ("list", "tuple", "modules"):
+            return first
+        held = element(first)
+        return Type("list", (held,) if held.kind != "unknown" else ())
     if name == "enumerate":
         return Type("list", (Type("tuple", (INT, element(first))),))
     if name == "zip":

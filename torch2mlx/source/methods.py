@@ -9,29 +9,20 @@ import libcst as cst
 from torch2mlx.ops.forms import forms
 from torch2mlx.source.evidence import viewed
 from torch2mlx.source.kinds import TENSOR_ONLY
-from torch2mlx.source.state import State, code, dotted, expression, joined
+from torch2mlx.source.state import State, code, expression, joined
 from torch2mlx.source.write import Argument, term, written
 
 _AMBIGUOUS = frozenset(
     [
-        "view",
-        "sum",
-        "mean",
-        "max",
-        "min",
-        "reshape",
-        "transpose",
-        "squeeze",
-        "flatten",
-        "repeat",
-        "norm",
-        "std",
-        "var",
+        *("view", "sum", "mean", "max", "min", "reshape", "transpose", "squeeze", "flatten"),
+        *("repeat", "norm", "std", "var"),
     ]
 )
 _INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
 
 
+#: Methods that say by themselves that they are of a module.
+_OF_MODULES_ONLY = ("state_dict", "load_state_dict", "parameters", "named_parameters")
 #: Methods of modules, by name and number of arguments.
 _MODULE = {
     ("state_dict", 0): "kit.files.state_dict({0})",
@@ -57,9 +48,7 @@ class Methods(State):
         given = self.arguments(original, updated)
         if name in ("to", "cuda", "cpu", "type") and owner.kind not in ("numpy", "str", "object"):
             return self._moved(owner, name, receiver, given, original, updated)
-        if owner.kind == "module" or (
-            owner.kind == "unknown" and name in ("state_dict", "load_state_dict")
-        ):
+        if owner.kind == "module" or (owner.kind == "unknown" and name in _OF_MODULES_ONLY):
             return self._of_module(name, receiver, given, original, updated, owner.kind)
         if owner.kind == "optimizer" and name in ("state_dict",):
             return expression(f"{receiver}.state")
@@ -101,7 +90,7 @@ class Methods(State):
         first = given[0].text if given else ""
         text = _MODULE.get((name, len(given)))
         if name == "requires_grad_":
-            text = "{0}.freeze()" if first == "False" else "{0}.unfreeze()"
+            text = f"kit.training.{'freeze' if first == 'False' else 'unfreeze'}({{0}})"
         elif name == "forward":
             text = "super().__call__({1})" if receiver == "super()" else "{0}({1})"
         elif name == "load_state_dict" and given:
@@ -210,6 +199,3 @@ def _is_device(given: list[Argument]) -> bool:
     return (
         first.keyword == "device" or first.kind == "device" or any(w in first.text for w in words)
     )
-
-
-__all__ = ["Methods", "dotted"]

@@ -33,24 +33,9 @@ LISTS = ("split", "chunk", "unbind", "meshgrid", "tensor_split", "broadcast_tens
 PAIRS = ("topk", "sort", "kthvalue", "mode", "cummax", "cummin", "std_mean", "var_mean", "slogdet")
 _DTYPES = frozenset(
     [
-        "float32",
-        "float64",
-        "float16",
-        "bfloat16",
-        "float",
-        "double",
-        "half",
-        "int",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "long",
-        "short",
-        "uint8",
-        "bool",
-        "complex64",
-        "complex128",
+        *("float32", "float64", "float16", "bfloat16", "float", "double", "half", "int"),
+        *("int8", "int16", "int32", "int64", "long", "short", "uint8", "bool", "complex64"),
+        *("complex128",),
     ]
 )
 _RECURRENT = {"LSTM": Type("tuple", (TENSOR, PAIR)), "GRU": PAIR, "RNN": PAIR}

@@ -38,6 +38,9 @@ _STATEMENTS = (cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With, cs
 _STATEMENTS += (cst.FunctionDef, cst.ClassDef)
 
 
+_FIRST_RATE = (".param_groups[0]['lr']", '.param_groups[0]["lr"]')
+
+
 class Rewriter(Statements):
     """Rewrites one file."""
 
@@ -89,13 +92,18 @@ class Rewriter(Statements):
         full = self.names.imports.get(original_node.value, "")
         if not full.startswith("torch") or full.count(".") == 0:
             return updated_node
-        return self._value(full, original_node) or updated_node
+        return self._value(full) or updated_node
 
     def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
         full = self.names.of(original_node)
         if full:
-            return self._value(full, original_node) or updated_node
+            return self._value(full) or updated_node
         name, owner = original_node.attr.value, self.type_of(original_node.value)
+        asked = name == "requires_grad" and not self._is_target(original_node)
+        if asked and owner.kind in ("tensor", "unknown"):
+            return self.is_trainable(original_node, updated_node)
+        if name == "param_groups" and owner.kind in ("optimizer", "unknown"):
+            return expression(f"kit.training.param_groups({code(updated_node.value)})")
         if not owner.tensor:
             return updated_node
         if name == "grad":
@@ -106,7 +114,6 @@ class Rewriter(Statements):
             "data": f"mx.stop_gradient({receiver})",
             "device": "mx.default_device()",
             "is_cuda": "False",
-            "requires_grad": "True",
             "mT": f"{term(receiver)}.swapaxes(-1, -2)",
             "real": f"mx.real({receiver})",
             "imag": f"mx.imag({receiver})",
@@ -115,11 +122,13 @@ class Rewriter(Statements):
             return updated_node.value
         return expression(known[name]) if name in known else updated_node
 
-    def _value(self, full: str, node: Any) -> Any:
+    def _value(self, full: str) -> Any:
         """What a full name stands for when it is not called."""
         short = full.rpartition(".")[2]
         if full in _CLASSES:
             return expression(_CLASSES[full])
+        if full.startswith("torch.optim.") and short in layers.OPTIMIZER_ARGUMENTS:
+            return expression(f"kit.optimizers.{short}")
         if full.startswith("torch.utils.data.") and short in layers.DATA:
             return expression(f"kit.data.{short}")
         if full.startswith("torch.nn.functional."):
@@ -156,6 +165,9 @@ class Rewriter(Statements):
         if isinstance(original_node.func, cst.Name) and original_node.func.value == "hasattr":
             about = original_node.args[0].value
             return expression("True") if self.names.of(about).startswith("torch") else updated_node
+        trainable = self.trainable_filter(original_node, updated_node)
+        if trainable is not None:
+            return trainable
         if self._is_own_name(original_node, "len"):
             return self._length(original_node, updated_node)
         if isinstance(original_node.func, cst.Attribute):
@@ -190,13 +202,9 @@ class Rewriter(Statements):
         if owner.name == "torch.nn.Sequential":
             value = expression(f"{code(updated_node.value)}.layers")
             return updated_node.with_changes(value=value)
-        if code(original_node.value).endswith(".param_groups[0]"):
-            text = code(updated_node)
-            return expression(
-                text.replace(".param_groups[0]['lr']", ".learning_rate").replace(
-                    '.param_groups[0]["lr"]', ".learning_rate"
-                )
-            )
+        if code(original_node).endswith(_FIRST_RATE) and not self.grouped:
+            options = updated_node.value.value.args[0].value  # of kit.training.param_groups
+            return expression(f"{code(options)}.learning_rate")
         if owner.tensor and len(original_node.slice) == 1:
             place = original_node.slice[0].slice
             mask = isinstance(place, cst.Index) and self.type_of(place.value).name == "bool"

@@ -25,7 +25,6 @@ class Scope:
     """A function (or the file) being rewritten."""
 
     node: Any
-    arguments: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     gradients: dict[str, str] = field(default_factory=dict)  # optimizer -> name
     accumulated: set[str] = field(default_factory=set)  # names that start as None

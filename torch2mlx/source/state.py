@@ -8,7 +8,7 @@ import libcst as cst
 
 from torch2mlx.source.infer import Inference
 from torch2mlx.source.kinds import TENSOR_ONLY, Type
-from torch2mlx.source.names import Names, dotted
+from torch2mlx.source.names import Names
 from torch2mlx.source.report import Report
 from torch2mlx.source.write import Argument
 
@@ -65,7 +65,7 @@ class State(cst.CSTTransformer):
         return made
 
 
-def expression(text: str, like: Any = None) -> cst.BaseExpression:
+def expression(text: str) -> cst.BaseExpression:
     """A text as an expression; in brackets where it is no single term."""
     made = cst.parse_expression(text)
     single = (cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.List, cst.Integer, cst.Float)
@@ -93,6 +93,3 @@ def drop_keywords(arguments: list[Argument], names: Any) -> list[Argument]:
 def joined(arguments: list[Argument]) -> str:
     """Arguments as text."""
     return ", ".join(f"{a.keyword}={a.text}" if a.keyword else a.star + a.text for a in arguments)
-
-
-__all__ = ["State", "bare", "code", "dotted", "drop_keywords", "expression", "joined"]

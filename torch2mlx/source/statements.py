@@ -7,12 +7,17 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.source.freezing import Freezing, is_frozen_parameter, set_for_all, setting, small
 from torch2mlx.source.functions import Functions
 from torch2mlx.source.methods import Methods
 from torch2mlx.source.names import dotted
 from torch2mlx.source.scan import stores
 from torch2mlx.source.state import bare, code, expression
 
+#: Functions of torch.nn.init that kit.init has.
+INITIALISERS = ("uniform", "normal", "trunc_normal", "constant", "zeros", "ones", "eye")
+INITIALISERS += ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal")
+INITIALISERS += ("orthogonal",)
 UNWRAPPED = ("torch.no_grad", "torch.inference_mode", "torch.enable_grad", "torch.autocast")
 UNWRAPPED += (
     "torch.set_grad_enabled",
@@ -46,7 +51,7 @@ def _loop(node: cst.For) -> Loop | None:
     return None
 
 
-class Statements(Functions, Methods):
+class Statements(Functions, Methods, Freezing):
     """Rewrites statements; calls and names are rewritten in them by then."""
 
     def __init__(self, *args: Any) -> None:
@@ -63,12 +68,15 @@ class Statements(Functions, Methods):
         if len(targets) == 1 and isinstance(targets[0].target, cst.Attribute):
             last, owner = targets[0].target.attr.value, self.type_of(targets[0].target.value)
             if last == "requires_grad" and (owner.tensor or owner.kind == "unknown"):
-                self.change(original_node, "requires_grad", "gradients are asked for by mx.grad")
-                return cst.RemoveFromParent()
+                made = self.set_trainable(original_node, targets[0].target.value, code(value))
+                return cst.RemoveFromParent() if made is None else made
             if dotted(targets[0].target).startswith("torch."):
                 return cst.RemoveFromParent()
         if len(targets) == 1 and code(updated_node.targets[0].target) == code(value):
             return cst.RemoveFromParent()
+        if is_frozen_parameter(self.names, original_node.value) and len(targets) == 1:
+            stop = self.frozen(original_node, targets[0].target, code(value))
+            return stop or updated_node.with_changes(value=value)
         return updated_node.with_changes(value=value)
 
     def leave_AugAssign(self, original_node: Any, updated_node: Any) -> Any:
@@ -101,11 +109,18 @@ class Statements(Functions, Methods):
                 return self._buffer(before, after)
             if name == "register_parameter" and len(after.args) == 2:
                 key = _literal(before.args[0].value)
-                return _small(f"{code(before.func.value)}.{key} = {code(after.args[1].value)}")
+                return small(f"{code(before.func.value)}.{key} = {code(after.args[1].value)}")
+            if name == "requires_grad_" and not self._is_module(before.func.value):
+                value = code(after.args[0].value) if after.args else "True"
+                made = self.set_trainable(before, before.func.value, value)
+                return cst.RemoveFromParent() if made is None else made
             if name == "load_state_dict" and self.type_of(before.func.value).kind == "optimizer":
-                return _small(f"{code(before.func.value)}.state = {code(after.args[0].value)}")
+                return small(f"{code(before.func.value)}.state = {code(after.args[0].value)}")
         text = self._in_place_text(before)
-        return None if text is None else _small(text)
+        return None if text is None else small(text)
+
+    def _is_module(self, node: Any) -> bool:
+        return self.type_of(node).kind in ("module", "modules")
 
     def _in_place_text(self, before: cst.Call) -> str | None:
         if not isinstance(before.func, cst.Attribute):
@@ -125,34 +140,18 @@ class Statements(Functions, Methods):
 
     def _initialised(self, full: str, before: cst.Call, after: cst.Call) -> Any:
         name = full.rpartition(".")[2].rstrip("_")
-        known = [
-            "uniform",
-            "normal",
-            "trunc_normal",
-            "constant",
-            "zeros",
-            "ones",
-            "eye",
-            "xavier_uniform",
-            "xavier_normal",
-            "kaiming_uniform",
-            "kaiming_normal",
-            "orthogonal",
-        ]
         target = before.args[0].value
         while isinstance(target, cst.Attribute) and target.attr.value == "data":
             target = target.value
         rest = [code(a.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for a in after.args[1:]]
         value = f"kit.init.{name}({', '.join([code(target), *rest])})"
-        if name in known and self.loop_of(code(target)) is not None:
-            return _small(self.set_in_loop(code(target), value))
-        if name not in known or not isinstance(target, cst.Attribute):
+        if name in INITIALISERS and self.loop_of(code(target)) is not None:
+            return small(self.set_in_loop(code(target), value))
+        if name not in INITIALISERS or not isinstance(target, cst.Attribute):
             self.refuse(before, f"{full}: set the array on its module: module.weight = ...")
             return None
-        rest = [code(a.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for a in after.args[1:]]
-        place = code(target)
         self.change(before, full, "arrays are values: the module gets a new one")
-        return _small(f"{place} = kit.init.{name}({', '.join([place, *rest])})")
+        return small(f"{code(target)} = {value}")
 
     def _buffer(self, before: cst.Call, after: cst.Call) -> Any:
         key, owner = _literal(before.args[0].value), code(before.func.value)  # type: ignore
@@ -162,11 +161,11 @@ class Statements(Functions, Methods):
         self.change(before, "register_buffer", "an array that is frozen: MLX would train it")
         value = code(bare(after.args[1].value, before.args[1].value))
         if value == "None":
-            return _small(f"{owner}.{key} = None")
+            return small(f"{owner}.{key} = None")
         return cst.FlattenSentinel(
             [
-                _small(f"{owner}.{key} = {value}"),
-                _small(f'{owner}.freeze(keys=["{key}"], recurse=False)'),
+                small(f"{owner}.{key} = {value}"),
+                small(f'{owner}.freeze(keys=["{key}"], recurse=False)'),
             ]
         )
 
@@ -211,14 +210,12 @@ class Statements(Functions, Methods):
         body = original_node.body.body
         call = original_node.iter
         if len(body) == 1 and isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute):
-            text = code(body[0]).strip()
-            target = code(original_node.target)
-            if call.func.attr.value == "parameters" and text.startswith(
-                f"{target}.requires_grad ="
-            ):
-                verb = "freeze" if text.endswith("False") else "unfreeze"
-                self.change(original_node, "requires_grad", f"{verb}() of the module")
-                return cst.parse_statement(f"{code(call.func.value)}.{verb}()\n")
+            text, target = code(body[0]).strip(), code(original_node.target)
+            value = set_for_all(text, target)
+            if call.func.attr.value == "parameters" and value:
+                self.change(original_node, "requires_grad", "all parameters of the module")
+                made = _line(setting(code(call.func.value), "", value))
+                return made.with_changes(leading_lines=updated_node.leading_lines)
             if code(call).endswith("param_groups") and "lr" in text:
                 return updated_node
         if code(original_node.iter).endswith(".param_groups") and len(body) == 1:
@@ -267,11 +264,6 @@ class Statements(Functions, Methods):
 
 def _literal(node: Any) -> str:
     return str(node.evaluated_value) if isinstance(node, cst.SimpleString) else ""
-
-
-def _small(text: str) -> Any:
-    """A small statement, for the place of another."""
-    return cst.parse_statement(text.rstrip("\n") + "\n").body[0]  # type: ignore[union-attr]
 
 
 def _line(text: str) -> Any:

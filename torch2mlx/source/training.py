@@ -46,7 +46,7 @@ class Training(cst.CSTTransformer):
         self._scopes: list[Scope] = []
 
     def visit_Module(self, node: cst.Module) -> None:
-        self._scopes.append(Scope(node, [], set(self._find.scan.loads(node))))
+        self._scopes.append(Scope(node, set(self._find.scan.loads(node))))
         self._find.prepare(list(node.body), self._scopes[-1])
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
@@ -61,7 +61,6 @@ class Training(cst.CSTTransformer):
         self._scopes.append(
             Scope(
                 node,
-                arguments,
                 set(self._find.scan.loads(node)) | set(self._find.scan.stores(node)) | {*arguments},
             )
         )

@@ -23,51 +23,13 @@ _HOLE = re.compile(r"\{(\*?)(\(?)(\w+)\)?(!?)(?:\|([^{}]*))?\}")
 #: Functions of mlx.core that arrays have as methods too.
 METHODS = frozenset(
     [
-        "abs",
-        "all",
-        "any",
-        "argmax",
-        "argmin",
-        "cos",
-        "cummax",
-        "cummin",
-        "cumprod",
-        "cumsum",
-        "diag",
-        "diagonal",
-        "exp",
-        "flatten",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "logcumsumexp",
-        "logsumexp",
-        "max",
-        "mean",
-        "min",
-        "moveaxis",
-        "prod",
-        "reciprocal",
-        "reshape",
-        "round",
-        "rsqrt",
-        "sin",
-        "split",
-        "sqrt",
-        "square",
-        "squeeze",
-        "std",
-        "sum",
-        "swapaxes",
-        "transpose",
-        "var",
+        *("abs", "all", "any", "argmax", "argmin", "cos", "cummax", "cummin", "cumprod"),
+        *("cumsum", "diag", "diagonal", "exp", "flatten", "log", "log10", "log1p", "log2"),
+        *("logcumsumexp", "logsumexp", "max", "mean", "min", "moveaxis", "prod"),
+        *("reciprocal", "reshape", "round", "rsqrt", "sin", "split", "sqrt", "square"),
+        *("squeeze", "std", "sum", "swapaxes", "transpose", "var"),
     ]
 )
-
-
-class Refused(Exception):
-    """A call that cannot be written in MLX, and why."""
 
 
 @dataclass(frozen=True)
