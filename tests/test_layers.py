@@ -78,7 +78,7 @@ LAYERS = (
     ("graph.layers", "graph.stored"),
     ("graph.tree", "graph.storage", "graph.names"),
     ("graph.trace", "graph.builder"),
-    ("graph.empty",),
+    ("graph.empty", "graph.vmapped"),
     ("graph.places", "graph.applied"),
     ("graph.ir",),
     ("builder",),

@@ -42,8 +42,10 @@ def _make(path: str, arguments: Mapping[str, Any]) -> Any:
 
 def _children(value: Any, path: str) -> Any:
     if isinstance(value, list):
-        return [_structure(item, f"{path}.{i}") for i, item in enumerate(value)]
-    return None if value is None else _structure(value, path)
+        return [_children(item, f"{path}.{i}") for i, item in enumerate(value)]
+    if value is None or hasattr(value, "dtype"):  # a parameter of a list or dict of them
+        return _mlx_value(value)
+    return _structure(value, path)
 
 
 def _structure(module: Any, path: str) -> Any:
@@ -89,17 +91,24 @@ def build(module: Any) -> Any:
     """The MLX module that computes what a torch layer computes, with its weights and its mode.
 
     Takes layers of torch.nn with any of their options, and Sequential, ModuleList and ModuleDict of
-    them. Layers of spatial data (convolutions, pooling, batch norms, ...; `layout` tells) take and
-    give channels-last data, as everything in MLX.
+    them; the last two, ParameterList and ParameterDict become lists and dicts. Layers of spatial
+    data (convolutions, pooling, batch norms, ...; `layout` tells) take and give channels-last data,
+    as everything in MLX.
 
     Raises UnmappedLayersError with the reason for what has no twin, UnsupportedTensorError for
     tensors without an MLX form.
     """
+    import mlx.nn
+
     made = _structure(module, "")
-    if not isinstance(made, (list, dict)) or hasattr(made, "load_weights"):
-        if module.state_dict():
-            made.load_weights(list(converted_arrays(module).items()), strict=True)
-        made.train(module.training)
+    holder, prefix = made, ""
+    if not isinstance(made, mlx.nn.Module):  # a list or dict: held while it is loaded
+        holder, prefix = mlx.nn.Module(), "held."
+        holder.held = made
+    if module.state_dict():
+        arrays = converted_arrays(module)
+        holder.load_weights([(prefix + name, a) for name, a in arrays.items()], strict=True)
+    holder.train(module.training)
     return made
 
 

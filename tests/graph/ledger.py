@@ -53,6 +53,10 @@ class Entry:
     expected: dict[str, str] = field(default_factory=dict)
     untraced: int = 0
     largest: float = 0.0
+    gradients: int = 0  # samples whose gradients were compared
+    steepest: float = 0.0  # the largest difference of those
+    gradient_wrong: str = ""
+    gradient_open: str = ""
 
     @property
     def status(self) -> str:
@@ -126,10 +130,13 @@ def _sample(entry: Entry, op: Any, dtype: str, sample: Any) -> None:
     except Exception as problem:
         entry.wrong.setdefault(dtype, f"translate: {type(problem).__name__}: {problem}"[:200])
         return
-    _compare(entry, dtype, translation, args, expected)
+    agrees = _compare(entry, dtype, translation, args, expected)
+    if agrees and dtype == "float32" and op.supports_autograd:
+        compare_gradients(entry, translation, model, args)
 
 
-def _compare(entry: Entry, dtype: str, translation: Any, args: Any, expected: Any) -> None:
+def _compare(entry: Entry, dtype: str, translation: Any, args: Any, expected: Any) -> bool:
+    """Notes whether outputs agree; True where they do and values are fixed."""
     from torch2mlx.verifier import arrays_of, difference, numpy_of, to_mlx
 
     drawn = entry.name in UNDEFINED or "random" in translation.source
@@ -145,15 +152,62 @@ def _compare(entry: Entry, dtype: str, translation: Any, args: Any, expected: An
             gaps.append((0.0 if drawn else difference(a, b), allowed))
     except Exception as problem:
         entry.wrong.setdefault(dtype, f"run: {type(problem).__name__}: {problem}"[:200])
-        return
+        return False
     if all(gap <= allowed for gap, allowed in gaps):
         entry.passed[dtype] = entry.passed.get(dtype, 0) + 1
         if dtype == "float32":
             entry.largest = max([entry.largest, *(gap for gap, _ in gaps)])
-    elif entry.name in OPEN:
+        return not drawn
+    if entry.name in OPEN:
         entry.expected[dtype] = OPEN[entry.name]
     else:
         entry.wrong.setdefault(dtype, f"differs by {max(gap for gap, _ in gaps):.1e}")
+    return False
+
+
+def compare_gradients(entry: Entry, translation: Any, model: Any, args: Any) -> None:
+    """Gradients of sum(output * number) in all inputs of floats."""
+    import mlx.core as mx
+    import torch
+
+    from torch2mlx.verifier import arrays_of, difference, numpy_of, to_mlx
+
+    smooth = lambda value: value.is_floating_point()
+    leaf = [a.detach().clone().requires_grad_() if smooth(a) else a for a in args]
+    places = [i for i, a in enumerate(args) if smooth(a)]
+    try:
+        outputs = [o for _, o in arrays_of(model(*leaf))]
+        kept = [i for i, o in enumerate(outputs) if smooth(o) and o.requires_grad]
+        torch.manual_seed(2)
+        scales = [torch.randn(outputs[i].shape).to(outputs[i].dtype) for i in kept]
+        sum((outputs[i] * w).sum() for i, w in zip(kept, scales, strict=True)).backward()
+    except Exception:  # torch has no gradient for this sample
+        return
+
+    def loss(*values: Any) -> Any:
+        given = [to_mlx(a) for a in args]
+        for place, value in zip(places, values, strict=True):
+            given[place] = value
+        made = [o for _, o in arrays_of(translation.module(*given))]
+        pairs = zip(kept, scales, strict=True)
+        return sum((made[i] * to_mlx(w)).astype(mx.float32).sum() for i, w in pairs)
+
+    try:
+        inputs = [to_mlx(args[i]) for i in places]
+        found = mx.grad(loss, argnums=list(range(len(places))))(*inputs)
+        mx.eval(found)
+    except Exception as problem:
+        entry.gradient_open = str(problem).strip().splitlines()[-1][:120]
+        return
+    entry.gradients += 1
+    for place, gradient in zip(places, found, strict=True):
+        given = leaf[place].grad
+        reference = torch.zeros_like(args[place]) if given is None else given
+        gap = difference(numpy_of(reference), numpy_of(gradient))
+        if gap <= 1e-4:
+            entry.steepest = max(entry.steepest, gap)
+        else:
+            entry.gradient_wrong = f"input {place} differs by {gap:.1e}"
 
 
 def wrapped(op: Any, sample: Any) -> tuple[Any, tuple[Any, ...]]:

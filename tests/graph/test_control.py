@@ -57,6 +57,27 @@ class Mapped(nn.Module):
         return map_items(lambda x, y: self.each(x) + y, x, x[0].clone())
 
 
+class Batched(nn.Module):
+    """vmap over items, nested, over stacked weights, and where no gradient is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.several = nn.Parameter(torch.randn(3, 4, 4))
+        self.register_buffer("scale", torch.rand(4) + 0.5)
+
+    def forward(self, x):
+        each = torch.vmap(lambda r, s: self.one(r).tanh() * s, in_dims=(0, None))(x, self.scale)
+        pairs = torch.vmap(torch.vmap(lambda a, b: (a * b).sum(), (None, 0)), (0, None))(each, x)
+        many = torch.vmap(lambda w: self.two(x @ w).relu())(self.several)
+        with torch.no_grad():
+            places = torch.arange(x.shape[0])
+            row = torch.vmap(lambda i, j: (i >= j) & (i - j < 3), in_dims=(None, 0))
+            mask = torch.vmap(row, in_dims=(0, None))(places, places)
+        scores = pairs.masked_fill(~mask, -1e4).softmax(-1)
+        return scores @ many.mean(0), mask
+
+
 class Rounded(torch.autograd.Function):
     """A straight-through estimator with a slope."""
 
@@ -100,7 +121,7 @@ class Own(nn.Module):
         return a.sin() + b
 
 
-MODELS = {kind.__name__: kind for kind in (Branches, Loop, Carried, Mapped, Own)}
+MODELS = {kind.__name__: kind for kind in (Branches, Loop, Carried, Mapped, Own, Batched)}
 
 
 def arrays(value):
@@ -121,7 +142,7 @@ def test_values_follow_the_data(name):
             np.testing.assert_allclose(f, e.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["Branches", "Carried", "Mapped", "Own"])
+@pytest.mark.parametrize("name", ["Branches", "Carried", "Mapped", "Own", "Batched"])
 def test_gradients_agree(name):
     torch.manual_seed(0)
     model, x = MODELS[name]().train(), torch.randn(5, 4)
@@ -132,9 +153,11 @@ def test_gradients_agree(name):
     _, gradients = mlx.nn.value_and_grad(module, loss)(module)
     compared = 0
     for name, parameter in model.named_parameters():
-        owner, leaf = name.split(".")
+        found = gradients
+        for part in name.split("."):
+            found = found[part]
         wanted = 0 if parameter.grad is None else parameter.grad.numpy()
-        np.testing.assert_allclose(np.array(gradients[owner][leaf]), wanted, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(np.array(found), wanted, atol=1e-4, rtol=1e-4)
         compared += parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
     assert compared >= 2
 
@@ -166,3 +189,15 @@ def test_autocast_computes_in_the_dtypes_of_torch():
     for e, f in zip(expected, found, strict=True):
         assert str(e.dtype).split(".")[1] == str(f.dtype).split(".")[-1]
         np.testing.assert_allclose(np.array(f.astype(mx.float32)), e.float().numpy(), atol=2e-2)
+
+
+@pytest.mark.parametrize("length", [1, 3, 8])
+def test_vmap_takes_any_number_of_items(length):
+    torch.manual_seed(0)
+    model = Batched().eval()
+    module = torch2mlx.translate(model, (torch.randn(5, 4),)).module
+    given = torch.randn(length, 4)
+    with torch.no_grad():
+        expected = model(given)
+    for e, f in zip(expected, module(to_mlx(given)), strict=True):
+        np.testing.assert_allclose(np.array(f), e.numpy(), atol=1e-5)

@@ -57,7 +57,7 @@ def moved(array, layer, lead, back=False):
 def expected_gradients(layer):
     """Gradients of the parameters under their MLX names, but for those that are merged."""
     grads = {
-        name: torch.zeros_like(p) if p.grad is None else p.grad
+        name: torch.zeros_like(p).float() if p.grad is None else p.grad.float()
         for name, p in layer.named_parameters()
     }
     if not grads:
@@ -92,34 +92,68 @@ def forward_difference(case, layer, outputs, found):
     return worst
 
 
+def summed_backward(outputs, weights):
+    """Gradients of sum(output * weight); in torch, in place."""
+    smooth = [o for o in outputs if o.is_floating_point()]
+    given = [torch.from_numpy(w).to(o.dtype) for o, w in zip(smooth, weights, strict=True)]
+    sum((o * w).sum() for o, w in zip(smooth, given, strict=True)).backward()
+
+
+def drawn_weights(outputs):
+    """Numbers in float32 for every output of floats."""
+    smooth = [o for o in outputs if o.is_floating_point()]
+    return [np.asarray(np.random.randn(*o.shape), np.float32) for o in smooth]
+
+
 def gradient_difference(case, layer, twin, inputs, outputs, arrays):
     floats = [i for i, t in enumerate(inputs) if t.requires_grad]
-    smooth = [o for o in outputs if o.is_floating_point()]
-    weights = [np.asarray(np.random.randn(*o.shape), np.float32) for o in smooth]
-    sum((o * torch.from_numpy(w)).sum() for o, w in zip(smooth, weights, strict=True)).backward()
+    weights = drawn_weights(outputs)
+    summed_backward(outputs, weights)
+    called = [mx.array(moved(a, layer, case.lead)) for a in arrays]
+    found = twin_gradients(case, layer, twin, called, floats, weights)
+    return largest_gap(torch_gradients(layer, inputs, floats), found, layer, case.lead)
+
+
+def torch_gradients(layer, inputs, floats):
+    """By place for inputs, by MLX name for parameters; in float32."""
+    made = {i: inputs[i].grad for i in floats}
+    wide = {
+        i: np.zeros(inputs[i].shape, np.float32) if g is None else g.float().numpy()
+        for i, g in made.items()
+    }
+    return {**wide, **expected_gradients(layer)}
+
+
+def largest_gap(expected, found, layer, lead):
+    """Over all of `expected`; inputs have torch's layout there."""
+    worst = 0.0
+    for key, reference in expected.items():
+        gradient = np.array(found[key].astype(mx.float32))
+        gradient = moved(gradient, layer, lead, True) if isinstance(key, int) else gradient
+        worst = max(worst, apart(gradient, reference))
+    return worst
+
+
+def twin_gradients(case, layer, twin, arrays, floats, weights):
+    """The twin's, with keys as torch_gradients has them."""
 
     def loss(parameters, *given):
         twin.update(parameters)
-        called = [mx.array(moved(a, layer, case.lead)) for a in arrays]
+        called = list(arrays)
         for i, value in zip(floats, given, strict=True):
             called[i] = value
         made = [o for o in leaves(case.call(twin, *called)) if mx.issubdtype(o.dtype, mx.floating)]
-        scales = [mx.array(moved(w, layer, case.lead)) for w in weights]
+        scales = [
+            mx.array(moved(w, layer, case.lead)).astype(o.dtype)
+            for o, w in zip(made, weights, strict=True)
+        ]
         return sum((o * scale).sum() for o, scale in zip(made, scales, strict=True))
 
-    given = [mx.array(moved(arrays[i], layer, case.lead)) for i in floats]
+    given = [arrays[i] for i in floats]
     parameters = twin.trainable_parameters()
     found = mx.grad(loss, argnums=list(range(1 + len(given))))(parameters, *given)
     of_weights, *of_inputs = found if given else (found,)
-    worst = 0.0
-    for i, gradient in zip(floats, of_inputs, strict=True):
-        reference = inputs[i].grad
-        reference = np.zeros_like(arrays[i]) if reference is None else reference.numpy()
-        worst = max(worst, apart(moved(np.array(gradient), layer, case.lead, True), reference))
-    flat = dict(tree_flatten(of_weights))
-    for name, reference in expected_gradients(layer).items():
-        worst = max(worst, apart(flat[name], reference))
-    return worst
+    return {**dict(zip(floats, of_inputs, strict=True)), **dict(tree_flatten(of_weights))}
 
 
 def statistics_difference(layer, twin):
@@ -176,3 +210,36 @@ def measure_half(case, dtype: str) -> float | None:
     theirs = max(apart(o.float().numpy(), t.numpy()) for o, t in zip(outputs, truth, strict=True))
     to_truth = forward_difference(case, layer, truth, found)
     return to_truth if to_truth <= theirs else ours
+
+
+def measure_half_gradient(case, dtype: str) -> float | None:
+    """Gradients in a half format, as `measure_half` compares outputs; None where torch has no
+    kernel for it on the CPU, or there is nothing to differentiate."""
+    layer = case.make().eval().to(getattr(torch, dtype))
+    twin = registry.build(layer)
+    rounded, given, wide = _half_inputs(case, layer, case.inputs(), dtype)
+    floats = [i for i, t in enumerate(rounded) if t.is_floating_point() and i not in case.fixed]
+    if not case.gradients:
+        return None
+    try:
+        theirs, weights = _half_gradients(case, layer, rounded, floats, None)
+    except (RuntimeError, NotImplementedError):
+        return None
+    found = twin_gradients(case, layer, twin, given, floats, weights)
+    gap = largest_gap(theirs, found, layer, case.lead)
+    if gap <= 1e-2:
+        return gap
+    layer.zero_grad()
+    truth, _ = _half_gradients(case, layer.float(), wide, floats, weights)
+    coarse = max(apart(theirs[key], truth[key]) for key in truth)
+    to_truth = largest_gap(truth, found, layer, case.lead)
+    return to_truth if to_truth <= coarse else gap
+
+
+def _half_gradients(case, layer, tensors, floats, weights):
+    """torch's gradients, and the weights of the outputs that were summed."""
+    leaf = [t.detach().requires_grad_() if i in floats else t for i, t in enumerate(tensors)]
+    outputs = leaves(case.call(layer, *leaf))
+    weights = drawn_weights(outputs) if weights is None else weights
+    summed_backward(outputs, weights)
+    return torch_gradients(layer, leaf, floats), weights

@@ -17,6 +17,7 @@ from typing import Any
 from torch2mlx.errors import ExportError
 from torch2mlx.graph.applied import recorded
 from torch2mlx.graph.empty import standing_in
+from torch2mlx.graph.vmapped import without_vmap
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ def trace(
         ):
             try:
                 program = _export(model, args, kwargs, free, strict)
+                without_vmap(program)
             except Exception as problem:  # torch.export raises what the model and it run into
                 said.append(f"{_way(free, strict)}: {type(problem).__name__}: {problem}"[:600])
                 continue

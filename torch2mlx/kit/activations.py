@@ -27,9 +27,10 @@ def celu(x: mx.array, alpha: float = 1.0) -> mx.array:
 
 def softplus(x: mx.array, beta: float = 1.0, threshold: float = 20.0) -> mx.array:
     """log(1 + exp(beta * x)) / beta, the identity where beta * x is above the threshold."""
-    scaled = beta * x
-    smooth = mx.logaddexp(mx.minimum(scaled, threshold), mx.array(0, x.dtype)) / beta
-    return mx.where(scaled > threshold, x, smooth)
+    scaled, zero = beta * x, mx.array(0, x.dtype)
+    above = scaled > threshold  # kept out of the exponential; at the threshold itself it counts
+    smooth = mx.logaddexp(mx.where(above, zero, scaled), zero) / beta
+    return mx.where(above, x, smooth)
 
 
 def hardtanh(x: mx.array, min_val: float = -1.0, max_val: float = 1.0) -> mx.array:

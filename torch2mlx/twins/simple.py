@@ -73,15 +73,15 @@ def sequential(module: Any) -> Twin:
     return Twin("mlx.nn.Sequential", children={"*": list(module)})
 
 
-@twin("ModuleList")
+@twin("ModuleList", "ParameterList")
 def module_list(module: Any) -> Twin:
-    """A list of the twins."""
+    """A list of the twins, or of arrays."""
     return Twin("builtins.list", children={"*list": list(module)})
 
 
-@twin("ModuleDict")
+@twin("ModuleDict", "ParameterDict")
 def module_dict(module: Any) -> Twin:
-    """A dict of the twins."""
+    """A dict of the twins, or of arrays."""
     return Twin("builtins.dict", children=dict(module.items()))
 
 
