@@ -14,7 +14,8 @@ HEAD = """# Operators
 
 Written by `./dev ledger`: the samples of torch's own operator database (OpInfo), each exported,
 translated and run in MLX, in the dtypes float32, float16, bfloat16, int64, bool and complex64 where
-torch has them. `difference` is the largest of the float32 samples, over max(1, largest value).
+torch has them. `difference` is the largest of the float32 samples, over max(1, largest value);
+`gradient` the same of the gradients in all inputs, of operators that have any.
 
 * **pass**: every sample that was translated agrees (2e-5 in float32, 1e-2 and 2e-2 in half formats,
   integers exactly); where some samples are refused, the reason stands beside. Of operators that
@@ -25,8 +26,8 @@ torch has them. `difference` is the largest of the float32 samples, over max(1, 
 
 {counts}
 
-| operator | status | samples | difference | what does not pass |
-| --- | --- | --- | --- | --- |
+| operator | status | samples | difference | gradient | what does not pass |
+| --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -40,6 +41,7 @@ def page(found: list[Entry]) -> str:
     counts: dict[str, int] = {}
     for entry in found:
         counts[entry.status] = counts.get(entry.status, 0) + 1
+    counts["with gradients compared"] = sum(bool(entry.gradients) for entry in found)
     told = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     lines = [HEAD.format(counts=f"{len(found)} operators: {told}.")]
     lines += [_row(entry) for entry in found]
@@ -51,9 +53,11 @@ def _row(entry: Entry) -> str:
     gap = f"{entry.largest:.0e}" if entry.passed.get("float32") else ""
     reasons: list[Any] = [f"{dtype}: {why}" for dtype, why in entry.wrong.items()]
     reasons += sorted(set(entry.expected.values()))
+    reasons += [f"gradient: {why}" for why in (entry.gradient_wrong, entry.gradient_open) if why]
+    slope = f"{entry.steepest:.0e}" if entry.gradients else ""
     reasons += sorted(entry.refused)
     text = "; ".join(dict.fromkeys(" ".join(r.replace("|", "/").split()) for r in reasons))
-    return f"| `{entry.name}` | {entry.status} | {samples} | {gap} | {text[:220]} |\n"
+    return f"| `{entry.name}` | {entry.status} | {samples} | {gap} | {slope} | {text[:220]} |\n"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import gc
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,6 +147,7 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _ported(module: Any, text: str, path: str) -> PortResult:
+    from torch2mlx.source.buffers import all_buffers
     from torch2mlx.source.freezing import freezing
     from torch2mlx.source.imports import with_imports
     from torch2mlx.source.infer import Inference
@@ -168,14 +170,15 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     rewriter = Rewriter(names, Inference(stepped, names), later)
     rewriter.traced = _traced(stepped, training.made)
     rewriter.freezes = freezing(stepped)
+    rewriter.buffers, rewriter.hidden = all_buffers(stepped, names)
     rewriter.whole, rewriter.held = whole_names(stepped), held_parameters(stepped)
     made = stepped.visit(rewriter)
     imported = with_imports(made, _named(made.code))
     final = _named(imported.code)
-    _remaining(names, imported, later)
+    leftover = _remaining(names, imported, text, later)
     lines = _line_map(text, stepped.code)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
-    left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported)]
+    left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported), *leftover]
     order = lambda item: item.line  # noqa: E731
     return PortResult(
         final, tuple(sorted(changes, key=order)), tuple(sorted(left, key=order)), text, path
@@ -204,20 +207,37 @@ def _traced(module: Any, made: set[str]) -> set[str]:
     return found
 
 
-def _remaining(names: Any, module: Any, report: Report) -> None:
-    """Refuses what still names torch, and was not told: its import is gone."""
+def _remaining(names: Any, module: Any, text: str, report: Report) -> list[Unsupported]:
+    """What still names something of torch, and was not told: its import is gone."""
     import libcst as cst
 
-    from torch2mlx.source.walk import walk
+    from torch2mlx.source.names import collect
+    from torch2mlx.source.walk import calls, walk
 
+    here = set(collect(module).imports) | {"nn"}
+    gone = {n: full for n, full in names.imports.items() if full.startswith("torch")}
+    gone = {n: full for n, full in gone.items() if n not in here}
     told = " ".join(u.reason for u in report.unsupported)
+    fields = {id(a.keyword) for call in calls(module) for a in call.args}
+    found: dict[str, Unsupported] = {}
     for node in walk(module):
-        inner = node.value if isinstance(node, cst.Attribute) else None
-        torch = names.imports.get("torch", "") == "torch"
-        if torch and isinstance(inner, cst.Name) and inner.value == "torch":
-            name = f"torch.{node.attr.value}"
-            if name not in told:
-                report.refuse(node, f"{name} has no counterpart here")
+        if isinstance(node, cst.Attribute):
+            fields.add(id(node.attr))
+        elif isinstance(node, cst.Name) and node.value in gone and id(node) not in fields:
+            full = gone[node.value]
+            if full not in told:
+                line = _first_line(text, node.value)
+                found[full] = Unsupported(line, f"{full} has no counterpart here")
+    return list(found.values())
+
+
+def _first_line(text: str, name: str) -> int:
+    """The first line that has a name, imports left out; 0 when there is none."""
+    word = re.compile(rf"\b{re.escape(name)}\b")
+    for number, line in enumerate(text.splitlines(), 1):
+        if word.search(line) and not line.lstrip().startswith(("import ", "from ", "#")):
+            return number
+    return 0
 
 
 def _named(text: str) -> str:

@@ -58,6 +58,8 @@ def test_nothing_in_the_ledger_is_wrong_and_most_passes():
     status = [entry.status for entry in entries()]
     assert "wrong" not in status
     assert status.count("pass") >= 350
+    assert not [(e.name, e.gradient_wrong) for e in entries() if e.gradient_wrong]
+    assert sum(bool(entry.gradients) for entry in entries()) >= 350
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -72,6 +74,7 @@ def test_a_sample_of_operators_is_no_worse():
             continue
         entry = run(name, found[name], 1)
         assert not entry.wrong, (name, entry.wrong)
+        assert not entry.gradient_wrong, (name, entry.gradient_wrong)
         for dtype in known[name]["passed"]:
             assert dtype in entry.passed or dtype in entry.expected, (name, dtype)
 

@@ -43,10 +43,11 @@ def several(value: Any) -> tuple[Any, ...]:
 def give_weights(model: Any, torch_model: Any, folder: Path) -> None:
     """The converted weights of a torch model, loaded strictly."""
     import torch2mlx
+    from torch2mlx import kit
 
     path = folder / "weights.safetensors"
     torch2mlx.convert(torch_model, path, on_unmapped="ignore")
-    model.load_weights(list(torch2mlx.load_converted(path).items()), strict=True)
+    kit.files.load_state_dict(model, torch2mlx.load_converted(path), strict=True)
 
 
 def curves(name: str, folder: Path) -> tuple[list[float], list[float], Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 
 from torch2mlx.kit.precision import in_float32
@@ -10,9 +12,15 @@ from torch2mlx.kit.precision import in_float32
 @in_float32
 def cosine_similarity(a: mx.array, b: mx.array, dim: int = 1, eps: float = 1e-8) -> mx.array:
     """torch's cosine_similarity: each vector over its norm, which is at least eps."""
-    norm = lambda x: mx.maximum(mx.sqrt(mx.sum(x * x, axis=dim, keepdims=True)), eps)  # noqa: E731
+    length = lambda x: mx.maximum(norm(x, dim, True), eps)  # noqa: E731
     a, b = mx.broadcast_arrays(a, b)
-    return mx.sum((a / norm(a)) * (b / norm(b)), axis=dim)
+    return mx.sum((a / length(a)) * (b / length(b)), axis=dim)
+
+
+def norm(x: mx.array, axis: Any = None, keepdims: bool = False) -> mx.array:
+    """The Euclidean norm over axes; its gradient at zero is zero, where mx.linalg.norm's is NaN."""
+    total = mx.sum(mx.square(x), axis=axis, keepdims=keepdims)
+    return mx.where(total > 0, mx.sqrt(mx.where(total > 0, total, 1)), total)
 
 
 def power_norm(x: mx.array, p: float, axis: int, keepdims: bool = False) -> mx.array:

@@ -13,14 +13,28 @@ from mlx.utils import tree_flatten, tree_unflatten
 _KEY = "torch2mlx.kit.files"
 
 
+def _unsaved(module: nn.Module) -> set[str]:
+    """Names of what `kit.training.transient` said is not saved."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, owner in module.named_modules()
+        for name in getattr(owner, "_transient", ())
+    }
+
+
 def state_dict(module: nn.Module) -> dict[str, mx.array]:
     """A module's parameters and buffers by dotted key."""
-    return dict(tree_flatten(module.parameters()))
+    unsaved = _unsaved(module)
+    return {k: v for k, v in tree_flatten(module.parameters()) if k not in unsaved}
 
 
 def load_state_dict(module: nn.Module, state: Any, strict: bool = True) -> nn.Module:
     """Sets a module's parameters from such a mapping."""
-    return module.load_weights(list(state.items()), strict=strict)
+    held, unsaved = dict(state), _unsaved(module)
+    if strict and unsaved:
+        own = dict(tree_flatten(module.parameters()))
+        held = {**{name: own[name] for name in unsaved}, **held}
+    return module.load_weights(list(held.items()), strict=strict)
 
 
 def _taken(value: Any, arrays: dict[str, mx.array]) -> Any:

@@ -16,6 +16,15 @@ def linear(x: mx.array, weight: mx.array, bias: mx.array | None = None) -> mx.ar
     return x @ weight.T if bias is None else mx.addmm(bias, x, weight.T)
 
 
+def embedding(indices: mx.array, weight: mx.array, padding_idx: int | None = None) -> mx.array:
+    """torch.nn.functional.embedding: rows of a table (V, D); the padding row gets no gradient."""
+    rows = weight[indices]
+    if padding_idx is None:
+        return rows
+    padding = (indices == padding_idx % weight.shape[0])[..., None]
+    return mx.where(padding, mx.stop_gradient(rows), rows)
+
+
 def layer_norm(
     x: mx.array,
     normalized_shape: Sequence[int],

@@ -167,6 +167,26 @@ def randint(*bounds: Any, dtype: Any = None) -> mx.array:
     return mx.random.randint(low, high, tuple(size)).astype(dtype or mx.int64)
 
 
+_DTYPES = {"float": "float32", "double": "float64", "half": "float16", "long": "int64"}
+_DTYPES |= {"int": "int32", "short": "int16", "bool": "bool_", "cfloat": "complex64"}
+
+
+def dtype(name: str) -> mx.Dtype:
+    """The dtype of torch's name for it. Raises ValueError for what MLX has no dtype of."""
+    found = getattr(mx, _DTYPES.get(name, name), None)
+    if not isinstance(found, mx.Dtype):
+        raise ValueError(f"torch.{name}: MLX has no such dtype")
+    return found
+
+
+def unique(x: mx.array, return_inverse: bool = False, return_counts: bool = False) -> Any:
+    """torch.unique, sorted: the values, or a tuple of them, the inverse and the counts."""
+    values, inverse, counts = sorting.unique(x)
+    asked = ((True, values), (return_inverse, inverse), (return_counts, counts))
+    found = tuple(part for wanted, part in asked if wanted)
+    return found if len(found) > 1 else values
+
+
 def normal(mean: Any, std: Any = 1.0, size: Any = None) -> mx.array:
     """torch.normal: of arrays, or of a size."""
     shape = size if size is not None else getattr(mean, "shape", None) or std.shape

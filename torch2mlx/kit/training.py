@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -46,8 +47,46 @@ def assign(module: nn.Module, name: str, value: mx.array) -> None:
 
 
 def detached(value: Any) -> Any:
-    """A value whose arrays have no gradient; what is no array stays as it is."""
-    return tree_map(lambda x: mx.stop_gradient(x) if isinstance(x, mx.array) else x, value)
+    """A value whose arrays have no gradient, in lists, tuples, dicts and dataclasses too; what is
+    no array stays as it is."""
+    if isinstance(value, mx.array):
+        return mx.stop_gradient(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(detached(item) for item in value))
+    if type(value) in (list, tuple):
+        return type(value)(detached(item) for item in value)
+    if type(value) is dict:
+        return {key: detached(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        held = {f.name: detached(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **held)
+    return value
+
+
+@mx.custom_function
+def _overwritten(leaf: mx.array, value: mx.array) -> mx.array:
+    return value
+
+
+@_overwritten.vjp
+def _overwritten_gradient(primals: Any, cotangent: Any, output: Any) -> Any:
+    leaf, value = primals
+    return cotangent.astype(leaf.dtype), mx.zeros_like(value)
+
+
+def overwritten(leaf: mx.array, value: mx.array) -> mx.array:
+    """`leaf.copy_(value)` under no_grad: the numbers of `value`, and the gradient of `leaf`."""
+    return _overwritten(leaf, mx.broadcast_to(value, leaf.shape).astype(leaf.dtype))
+
+
+def hide(module: nn.Module, name: str, value: Any) -> None:
+    """Sets an attribute that is no parameter: it is neither trained nor saved."""
+    object.__setattr__(module, name, value)
+
+
+def transient(module: nn.Module, name: str) -> None:
+    """Says of an array that it gets a gradient, and is not saved by kit.files."""
+    module.__dict__.setdefault("_transient", set()).add(name)
 
 
 def context() -> Any:
@@ -72,11 +111,11 @@ def held(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, mx.array]]:
     named = {id(m): path for path, m in module.named_modules()}
     owners = {id(m): m for _, m in module.named_modules()}
     for identity, owner in reversed(owners.items()):
-        stopped = getattr(owner, "_stopped", ())
+        stopped, unsaved = (getattr(owner, name, ()) for name in ("_stopped", "_transient"))
         for top, value in owner.items():
             for key, array in _arrays(value, top):
                 hidden = top in owner._no_grad or key in owner._no_grad
-                private = top.startswith("_") or id(array) in seen
+                private = top.startswith("_") or id(array) in seen or key in unsaved
                 if not private and (not hidden or key in stopped):
                     seen.add(id(array))
                     path = named[identity]

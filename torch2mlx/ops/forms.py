@@ -132,8 +132,12 @@ full_like | input fill_value dtype | mx.full({input!}.shape, {fill_value},\
  dtype={dtype|input.dtype})
 new_full | input size fill_value dtype | mx.full({size}, {fill_value}, dtype={dtype|input.dtype})
 new_tensor | input data dtype | mx.array({data}, dtype={dtype|input.dtype})
-rand_like | input dtype | mx.random.uniform(shape={input!}.shape)
-randn_like | input dtype | mx.random.normal({input!}.shape)
+rand_like | input dtype | mx.random.uniform(shape={input!}.shape, dtype={dtype|input.dtype})
+randn_like | input dtype | mx.random.normal({input!}.shape, dtype={dtype|input.dtype})
+randint_like | input low high dtype |\
+ kit.tensors.randint({low}, {high}, {input!}.shape, dtype={dtype|input.dtype})
+randint_like | input high dtype |\
+ kit.tensors.randint({high}, {input!}.shape, dtype={dtype|input.dtype})
 randint | *bounds dtype | kit.tensors.randint({*bounds}«, dtype={dtype}»)
 randperm | n dtype | mx.random.permutation({n})
 bernoulli | input p | mx.random.bernoulli({p|input}).astype({input!}.dtype)
@@ -170,6 +174,8 @@ nan_to_num | input nan posinf neginf | mx.nan_to_num({input}«, nan={nan}»«, p
 «, neginf={neginf}»)
 bucketize | input boundaries right | kit.sorting.bucketize({input}, {boundaries}«, right={right}»)
 unique | input | kit.sorting.unique({input})[0]
+unique | input sorted return_inverse return_counts | kit.tensors.unique({input}\
+«, return_inverse={return_inverse}»«, return_counts={return_counts}»)
 bincount | input minlength | kit.tensors.bincount({input}«, minlength={minlength}»)
 one_hot | input num_classes | kit.tensors.one_hot({input}, {num_classes})
 polar | abs angle | {abs!} * mx.exp(1j * {angle!})

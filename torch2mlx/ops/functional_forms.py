@@ -17,6 +17,7 @@ glu | input dim | kit.activations.glu({input}«, axis={dim}»)
 linear | input weight bias | kit.functional.linear({input}, {weight}«, {bias}»)
 dropout | input p training | kit.dropout.dropout({input}, {p|0.5}, {training|True})
 embedding | input weight | {weight!}[{input}]
+embedding | input weight padding_idx | kit.functional.embedding({input}, {weight}, {padding_idx})
 layer_norm | input normalized_shape weight bias eps | kit.functional.layer_norm({input},\
  {normalized_shape}«, {weight}»«, {bias}»«, eps={eps}»)
 pad | input pad mode value | kit.padding.pad({input}, {pad}«, mode={mode}»«, value={value}»)

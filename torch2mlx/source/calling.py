@@ -8,7 +8,7 @@ import libcst as cst
 
 from torch2mlx.source import members, results
 from torch2mlx.source.expressions import Env, Expressions
-from torch2mlx.source.kinds import TENSOR, UNKNOWN, Type, join
+from torch2mlx.source.kinds import DTYPE, TENSOR, UNKNOWN, Type, join
 from torch2mlx.source.names import dotted
 
 
@@ -25,6 +25,8 @@ class Calls(Expressions):
             made = self.infer(node.func.args[1].value, env)
             self._pass(made.name, node, given)
             return Type("tuple", (self.returns.get(made.name, UNKNOWN), UNKNOWN))
+        if dotted(node.func) == "getattr" and self.names.of(node.args[0].value) == "torch":
+            return DTYPE
         called = self.infer(node.func, env)
         own = self._of_own(node, called, given, env)
         if own is not None:

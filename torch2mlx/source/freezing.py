@@ -21,6 +21,7 @@ class Freezing(State):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._filtered: set[int] = set()  # tests that a comprehension over parameters drops
+        self._comprehensions = 0  # that the place is in
 
     def loop_of(self, name: str) -> Any:
         """The loop over parameters that gives a name its values."""
@@ -61,10 +62,20 @@ class Freezing(State):
         if isinstance(owner, cst.Attribute) and self.type_of(owner.value).kind == "module":
             name = f'"{owner.attr.value}"'
             return expression(f"kit.training.is_trainable({code(owner.value)}, {name})")
-        if not self.freezes:
+        if self._comprehensions and not self.freezes:
             return expression("True")
         self.refuse(original, "requires_grad of an array: kit.training.is_trainable(module, name)")
         return updated
+
+    def visit_ListComp(self, node: Any) -> None:
+        self._comprehensions += 1
+
+    def leave_ListComp(self, original_node: Any, updated_node: Any) -> Any:
+        self._comprehensions -= 1
+        return updated_node
+
+    visit_DictComp = visit_SetComp = visit_GeneratorExp = visit_ListComp
+    leave_DictComp = leave_SetComp = leave_GeneratorExp = leave_ListComp
 
     def visit_CompFor(self, node: cst.CompFor) -> None:
         for test in _tests(node):

@@ -135,8 +135,9 @@ class Functions(State):
     def _layer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
         kept = drop_keywords(given, layers.DROPPED)
-        if name == "Parameter":
-            self.change(original, full, "arrays that a module holds are its parameters")
+        if name in ("Parameter", "Buffer"):
+            if name == "Parameter":
+                self.change(original, full, "arrays that a module holds are its parameters")
             return expression(given[0].text)
         if name in ("ModuleList", "ParameterList"):
             self.change(original, full, "a list of modules")

@@ -93,7 +93,11 @@ class Inference(Calls):
     def _do_AnnAssign(self, node: cst.AnnAssign, env: Env) -> None:
         given = self._annotated(node.annotation)
         value = self.infer(node.value, env) if node.value is not None else UNKNOWN
-        self._bind(node.target, value if value.kind != "unknown" else given, env)
+        found = value if value.kind not in ("unknown", "none") else given
+        self._bind(node.target, found, env)
+        if self._class and not self._function and isinstance(node.target, cst.Name):
+            fields = self.attributes.setdefault(self._class, {})  # of a dataclass
+            fields[node.target.value] = join(fields.get(node.target.value), given)
 
     def _do_AugAssign(self, node: cst.AugAssign, env: Env) -> None:
         value = join(self.infer(node.target, env), self.infer(node.value, env))
@@ -133,20 +137,58 @@ class Inference(Calls):
                 return
         elif isinstance(target, cst.Subscript):
             self.infer(target, env)
+            self._store_item(target, value, env)
             return
         if name:
             env[name] = value if value.kind != "unknown" else env.get(name, UNKNOWN)
             self.types[id(target)] = env[name]
 
+    def _store_item(self, target: cst.Subscript, value: Type, env: Env) -> None:
+        """`held[key] = value` tells what a dict that started empty holds."""
+        owner, name = self.of(target.value), dotted(target.value)
+        place = target.slice[0].slice if len(target.slice) == 1 else None
+        if owner.kind != "dict" or not name or not isinstance(place, cst.Index):
+            return
+        pair = (self.of(place.value), value)
+        grown = Type("dict", pair if owner.items in ((), pair) else (UNKNOWN, UNKNOWN))
+        if isinstance(target.value, cst.Attribute):
+            held = self.attributes.get(self.of(target.value.value).name, {})
+            if target.value.attr.value in held:
+                held[target.value.attr.value] = grown
+        elif name in env:
+            env[name] = grown
+
     def _annotated(self, annotation: cst.Annotation | None) -> Type:
-        if annotation is None:
-            return UNKNOWN
-        node = annotation.annotation
+        return UNKNOWN if annotation is None else self._of_annotation(annotation.annotation)
+
+    def _of_annotation(self, node: Any) -> Type:
+        """The type that an annotation says: a class of the file, of torch, or of Python."""
+        if isinstance(node, cst.SimpleString):  # a forward reference
+            return self._class_type(str(node.evaluated_value))
         if isinstance(node, cst.Subscript):
-            node = node.value
+            return self._of_generic(node)
         name = self.names.of(node) or dotted(node)
-        if name in self.names.classes and self.is_module_class(name):
-            return Type("module", name=name)
+        known = self._class_type(name)
+        return known if known.kind != "unknown" else results.ANNOTATED.get(name, UNKNOWN)
+
+    def _class_type(self, name: str) -> Type:
+        if name not in self.names.classes:
+            return UNKNOWN
+        return Type("module" if self.is_module_class(name) else "object", name=name)
+
+    def _of_generic(self, node: cst.Subscript) -> Type:
+        """Dict[str, Tensor], Tuple[Tensor, Tensor], List[Tensor], Optional[Tensor]."""
+        name = (self.names.of(node.value) or dotted(node.value)).rpartition(".")[2].lower()
+        held = [e.slice.value for e in node.slice if isinstance(e.slice, cst.Index)]
+        items = tuple(self._of_annotation(item) for item in held)
+        if name == "optional" and items:
+            return items[0]
+        if name in ("dict", "mapping") and len(items) == 2:
+            return Type("dict", items)
+        if name == "tuple" and not any(isinstance(item, cst.Ellipsis) for item in held):
+            return Type("tuple", items)
+        if name in ("list", "sequence", "iterable") and len(items) == 1:
+            return Type("list", items if items[0].kind != "unknown" else ())
         return results.ANNOTATED.get(name, UNKNOWN)
 
 

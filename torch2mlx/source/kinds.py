@@ -66,6 +66,13 @@ def element(of: Type) -> Type:
 #: Methods that a tensor has and no number, string, container, array of numpy or module.
 TENSOR_ONLY = frozenset(
     [
+        *("clamp_min", "clamp_max", "clamp_min_", "clamp_max_", "clip_", "erfinv", "erfinv_"),
+        *("scatter_reduce", "scatter_reduce_", "scatter_add_", "index_put_", "masked_scatter_"),
+        *("sigmoid_", "softmax_", "relu", "relu_", "tril_", "triu_", "floor_", "ceil_", "round_"),
+        *("squeeze_", "pow_", "rsqrt_", "reciprocal_", "addmm_", "addcmul_", "addcdiv_"),
+        *("exponential_", "random_", "log_normal_", "cauchy_", "index_copy", "tensor_split"),
+        *("logaddexp", "broadcast_to", "expm1", "log1p", "log2", "bitwise_and", "new_empty"),
+        *("unflatten", "movedim", "swapdims", "cummax", "cummin", "logcumsumexp", "kthvalue"),
         *("norm", "unsqueeze", "permute", "contiguous", "masked_fill", "masked_fill_"),
         *("view_as", "expand_as", "unbind", "index_select", "scatter", "scatter_"),
         *("scatter_add", "scatter_add_", "index_add", "index_add_", "clamp", "clamp_"),

@@ -21,7 +21,7 @@ from torch2mlx.source.kinds import (
     Type,
     element,
 )
-from torch2mlx.source.results import LISTS, PAIR, PAIRS, given_as
+from torch2mlx.source.results import LISTS, PAIR, PAIRS, given_as, several_given
 
 
 def attribute(owner: Type, name: str) -> Type:
@@ -119,8 +119,9 @@ def _tensor_method(name: str, node: Any, given: list[Type]) -> Type:
     if name in ("max", "min", "median"):
         several = given_as(node, "dim", 0) and not (given and given[0].tensor)
         return PAIR if several else TENSOR
-    if name in PAIRS:
-        return PAIR
+    several = several_given(name, node)
+    if several is not None or name in PAIRS:
+        return several or PAIR
     if name in LISTS:
         return Type("list", (TENSOR,))
     if name in ("equal", "is_contiguous", "is_floating_point", "allclose"):

@@ -144,12 +144,17 @@ class Methods(State):
                 target = target.args[0].value
             elif code(target).endswith(".data"):
                 target = target.value  # type: ignore[attr-defined]
+        while _in_place_call(place):  # x.mul_(a).add_(b): the target is what x.mul_(a) gives
+            place = place.func.value  # type: ignore[attr-defined]
         if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
             return None
-        text = self._assigned(name, code(target), self.arguments(original, updated), original)
-        if text is None or self.loop_of(code(place)) is None:
-            return text
-        return self.set_in_loop(code(place), text.partition("=")[2].strip())
+        value = self._computed(name, code(target), self.arguments(original, updated), original)
+        if value is None:
+            return None
+        if self.loop_of(code(place)) is not None:
+            return self.set_in_loop(code(place), value)
+        chained = place is not func.value and _in_place_call(func.value)
+        return f"{code(place) if chained else code(target)} = {value}\n"
 
     def loop_of(self, name: str) -> Any:
         """The loop over parameters that gives a name its values."""
@@ -159,28 +164,34 @@ class Methods(State):
         """The parameter of a loop set on its module."""
         raise NotImplementedError
 
-    def _assigned(self, name: str, target: str, given: Any, original: Any) -> str | None:
+    def _computed(self, name: str, target: str, given: Any, original: Any) -> str | None:
+        """The value that a method in place gives its tensor."""
         receiver = Argument("", target, "", "tensor")
-        if name == "copy_":
-            value = given[0].text
-        elif name in _INPLACE_INIT:
-            value = (
-                f"kit.init.{_INPLACE_INIT[name]}({', '.join([target, *(a.text for a in given)])})"
-            )
-        elif name in ("requires_grad_", "detach_"):
+        if name in ("requires_grad_", "detach_"):
             return None
+        if name == "copy_":
+            value: str | None = given[0].text
+        elif name in _INPLACE_INIT:
+            more = ", ".join([target, *(a.text for a in given)])
+            value = f"kit.init.{_INPLACE_INIT[name]}({more})"
         else:
-            text = written(forms("torch", name[:-1]), [receiver, *given], True)
-            if text is None:
-                return None
-            value = text
+            value = written(forms("torch", name[:-1]), [receiver, *given], True)
+        if value is None:
+            return None
         self.change(
             original,
             name,
             "arrays are values: the name gets the new one",
             "other names for the same tensor keep the old value",
         )
-        return f"{target} = {value}\n"
+        return value
+
+
+def _in_place_call(node: Any) -> bool:
+    if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
+        return False
+    name = node.func.attr.value
+    return name.endswith("_") and not name.endswith("__")
 
 
 def _alike(name: str, given: list[Argument]) -> bool:

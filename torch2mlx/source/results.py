@@ -71,6 +71,15 @@ _PLAIN += (
 )
 
 
+def several_given(name: str, node: Any) -> Type | None:
+    """What `unique` gives with its flags; None for other functions, and without them."""
+    if name not in ("unique", "unique_consecutive"):
+        return None
+    flags = ("return_inverse", "return_counts")
+    asked = sum(a.keyword is not None and a.keyword.value in flags for a in node.args)
+    return Type("tuple", (TENSOR,) * (1 + asked)) if asked else None
+
+
 def takes_tensor(full: str) -> bool:
     """Whether a function's first argument is a tensor."""
     group, _, name = full.rpartition(".")
@@ -121,7 +130,8 @@ def _layer(name: str, given: list[Type]) -> Type:
         return _children(name, given)
     if not name[:1].isupper():
         return UNKNOWN
-    return TENSOR if name == "Parameter" else Type("module", name=f"torch.nn.{name}")
+    held = name in ("Parameter", "Buffer")
+    return TENSOR if held else Type("module", name=f"torch.nn.{name}")
 
 
 def _algebra(name: str, given: list[Type]) -> Type:
@@ -174,8 +184,9 @@ def _torch(name: str, node: Any, given: list[Type]) -> Type:
     if name in ("max", "min", "median", "nanmedian"):
         several = given_as(node, "dim", 1) and not (len(given) > 1 and given[1].tensor)
         return PAIR if several else TENSOR
-    if name in PAIRS:
-        return PAIR
+    several = several_given(name, node)
+    if several is not None or name in PAIRS:
+        return several or PAIR
     if name in LISTS:
         return Type("list", (TENSOR,))
     if name in ("device",):

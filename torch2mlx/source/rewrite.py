@@ -10,7 +10,8 @@ from torch2mlx.ops.forms import forms
 from torch2mlx.source import layers
 from torch2mlx.source.names import dotted
 from torch2mlx.source.state import bare, code, expression
-from torch2mlx.source.statements import UNWRAPPED, Statements
+from torch2mlx.source.statements import Statements
+from torch2mlx.source.stopping import UNWRAPPED
 from torch2mlx.source.write import term
 
 _DTYPES = {
@@ -31,6 +32,7 @@ _CLASSES = {
     **{"torch.dtype": "mx.Dtype", "torch.device": "mx.Device", "torch.Size": "tuple"},
     "torch.optim.Optimizer": "optim.Optimizer",
     "torch.autograd.Function": "kit.control.Function",
+    **{f"torch.nn.{n}": "()" for n in ("DataParallel", "parallel.DistributedDataParallel")},
 }
 _LAYOUT = {cst.SimpleWhitespace, cst.TrailingWhitespace, cst.EmptyLine, cst.Comma, cst.Newline}
 _LAYOUT |= {cst.ParenthesizedWhitespace, cst.LeftParen, cst.RightParen, cst.AssignEqual, cst.Dot}
@@ -39,6 +41,9 @@ _STATEMENTS += (cst.FunctionDef, cst.ClassDef)
 
 
 _FIRST_RATE = (".param_groups[0]['lr']", '.param_groups[0]["lr"]')
+
+
+_OPTIMIZER = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
 
 
 class Rewriter(Statements):
@@ -52,6 +57,8 @@ class Rewriter(Statements):
             self.current = node
         elif kind is cst.Attribute:
             self._fields.add(id(node.attr))  # type: ignore[attr-defined]
+        elif kind is cst.AssignTarget:
+            self._targets.add(id(node.target))  # type: ignore[attr-defined]
         elif kind is cst.Arg or kind is cst.Param:
             self._fields.add(id(getattr(node, "keyword", None) or getattr(node, "name", None)))
         return super().on_visit(node)
@@ -77,6 +84,7 @@ class Rewriter(Statements):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._fields: set[int] = set()  # names that are fields or keywords
+        self._targets: set[int] = set()  # places that are assigned
 
     # names and attributes
 
@@ -118,7 +126,7 @@ class Rewriter(Statements):
             "real": f"mx.real({receiver})",
             "imag": f"mx.imag({receiver})",
         }
-        if name == "data" and self._is_target(original_node):
+        if name == "data" and id(original_node) in self._targets:
             return updated_node.value
         return expression(known[name]) if name in known else updated_node
 
@@ -162,9 +170,12 @@ class Rewriter(Statements):
         if full:
             made = self.named_call(full, original_node, updated_node)
             return updated_node if made is None else made
-        if isinstance(original_node.func, cst.Name) and original_node.func.value == "hasattr":
-            about = original_node.args[0].value
-            return expression("True") if self.names.of(about).startswith("torch") else updated_node
+        if isinstance(original_node.func, cst.Name) and original_node.args:
+            about = self.names.of(original_node.args[0].value)
+            if original_node.func.value == "hasattr" and about.startswith("torch"):
+                return expression("True")
+            if original_node.func.value == "getattr" and about == "torch":
+                return self._dtype_by_name(original_node, updated_node)
         trainable = self.trainable_filter(original_node, updated_node)
         if trainable is not None:
             return trainable
@@ -173,6 +184,11 @@ class Rewriter(Statements):
         if isinstance(original_node.func, cst.Attribute):
             return self.method_call(original_node, updated_node)
         return updated_node
+
+    def _dtype_by_name(self, original: cst.Call, updated: cst.Call) -> Any:
+        """`getattr(torch, name)`: a dtype; other things of torch are an error there."""
+        self.change(original, "getattr(torch, ...)", "the dtype of that name", "dtypes only")
+        return expression(f"kit.tensors.dtype({code(updated.args[1].value)})")
 
     def _is_own_name(self, node: cst.Call, name: str) -> bool:
         return isinstance(node.func, cst.Name) and node.func.value == name and len(node.args) == 1
@@ -222,13 +238,14 @@ class Rewriter(Statements):
 
     def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> Any:
         self.classes.pop()
+        if any(self.names.of(b.value) in _OPTIMIZER for b in original_node.bases):
+            self.current = original_node
+            self.refuse(original_node, "your own optimizer: subclass mlx.optimizers.Optimizer")
         return updated_node
-
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
-        self.functions.append(node.name.value)
 
     def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: Any) -> Any:
         name = self.functions.pop()
+        self._bodies.pop()
         if name == "forward" and self.in_module() and not self.functions:
             self.change(original_node, "forward", "MLX's modules are called")
             return updated_node.with_changes(name=cst.Name("__call__"))

@@ -160,6 +160,11 @@ def _prefixes(name: str) -> Iterator[str]:
         yield ".".join(parts[:i])
 
 
+def loads(node: Any) -> frozenset[str]:
+    """Names and dotted names that a node reads; of `a.b` also `a`."""
+    return _Names(node).loaded
+
+
 def stores(node: Any) -> list[str]:
     """Names that a node writes, in order."""
     return _Names(node).stored

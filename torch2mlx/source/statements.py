@@ -7,25 +7,19 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.source.buffers import Buffers, hiding, literal
 from torch2mlx.source.freezing import Freezing, is_frozen_parameter, set_for_all, setting, small
 from torch2mlx.source.functions import Functions
 from torch2mlx.source.methods import Methods
 from torch2mlx.source.names import dotted
 from torch2mlx.source.scan import stores
 from torch2mlx.source.state import bare, code, expression
+from torch2mlx.source.stopping import Stopping
 
 #: Functions of torch.nn.init that kit.init has.
 INITIALISERS = ("uniform", "normal", "trunc_normal", "constant", "zeros", "ones", "eye")
 INITIALISERS += ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal")
 INITIALISERS += ("orthogonal",)
-UNWRAPPED = ("torch.no_grad", "torch.inference_mode", "torch.enable_grad", "torch.autocast")
-UNWRAPPED += (
-    "torch.set_grad_enabled",
-    "torch.autograd.set_detect_anomaly",
-    "torch.cuda.amp.autocast",
-)
-UNWRAPPED += ("torch.autograd.profiler.record_function", "torch.cuda.device", "torch.device")
-STOPPING = ("torch.no_grad", "torch.inference_mode")
 
 
 @dataclass
@@ -51,7 +45,7 @@ def _loop(node: cst.For) -> Loop | None:
     return None
 
 
-class Statements(Functions, Methods, Freezing):
+class Statements(Functions, Methods, Freezing, Buffers, Stopping):
     """Rewrites statements; calls and names are rewritten in them by then."""
 
     def __init__(self, *args: Any) -> None:
@@ -77,15 +71,32 @@ class Statements(Functions, Methods, Freezing):
         if is_frozen_parameter(self.names, original_node.value) and len(targets) == 1:
             stop = self.frozen(original_node, targets[0].target, code(value))
             return stop or updated_node.with_changes(value=value)
-        return updated_node.with_changes(value=value)
+        value = self.stopped(targets[0].target, original_node.value, value)
+        made = self.assigned_buffer(original_node, code(value))
+        return updated_node.with_changes(value=value) if made is None else made
 
     def leave_AugAssign(self, original_node: Any, updated_node: Any) -> Any:
-        return updated_node.with_changes(value=bare(updated_node.value, original_node.value))
+        value = bare(updated_node.value, original_node.value)
+        stopped = self.stopped(original_node.target, original_node.value, value)
+        return updated_node.with_changes(value=stopped)
 
     def leave_Return(self, original_node: cst.Return, updated_node: cst.Return) -> Any:
         if updated_node.value is None:
             return updated_node
-        return updated_node.with_changes(value=bare(updated_node.value, original_node.value))
+        value = bare(updated_node.value, original_node.value)
+        if self._stopped and original_node.value is not None:
+            value = self.detached(original_node.value, value)
+        return updated_node.with_changes(value=value)
+
+    def leave_Assert(self, original_node: cst.Assert, updated_node: cst.Assert) -> Any:
+        """What a program asserts about autograd means nothing for arrays."""
+        if ".requires_grad" not in code(original_node.test):
+            return updated_node
+        self.change(original_node, "requires_grad", "arrays do not record gradients")
+        return cst.RemoveFromParent()
+
+    def visit_Assert(self, node: cst.Assert) -> bool:
+        return ".requires_grad" not in code(node.test)
 
     def leave_Expr(self, original_node: cst.Expr, updated_node: cst.Expr) -> Any:
         """A call alone on its line: an assignment where it was in place, nothing where idle."""
@@ -106,9 +117,9 @@ class Statements(Functions, Methods, Freezing):
         if isinstance(after, cst.Call) and isinstance(before.func, cst.Attribute):
             name = before.func.attr.value
             if name == "register_buffer":
-                return self._buffer(before, after)
+                return self.registered(before, after)
             if name == "register_parameter" and len(after.args) == 2:
-                key = _literal(before.args[0].value)
+                key = literal(before.args[0].value)
                 return small(f"{code(before.func.value)}.{key} = {code(after.args[1].value)}")
             if name == "requires_grad_" and not self._is_module(before.func.value):
                 value = code(after.args[0].value) if after.args else "True"
@@ -117,7 +128,23 @@ class Statements(Functions, Methods, Freezing):
             if name == "load_state_dict" and self.type_of(before.func.value).kind == "optimizer":
                 return small(f"{code(before.func.value)}.state = {code(after.args[0].value)}")
         text = self._in_place_text(before)
-        return None if text is None else small(text)
+        return None if text is None else self._placed(before, text)
+
+    def _placed(self, before: cst.Call, text: str) -> Any:
+        """What `x.add_(y)` became, in the place of the call."""
+        made = small(text)
+        if not isinstance(made, cst.Assign):
+            return made
+        target, leaf = made.targets[0].target, before.func.value  # type: ignore[attr-defined]
+        if isinstance(target, cst.Attribute) and target.attr.value in self.hidden:
+            value = code(self.stopped(leaf, before, made.value))
+            return small(hiding(code(target.value), target.attr.value, value))
+        if isinstance(leaf, cst.Attribute) and leaf.attr.value in self.buffers:
+            return made.with_changes(value=self.stopped(leaf, before, made.value))
+        if self.leaves_stopped(leaf):
+            name = code(target)
+            return small(f"{name} = kit.training.overwritten({name}, {code(made.value)})")
+        return made
 
     def _is_module(self, node: Any) -> bool:
         return self.type_of(node).kind in ("module", "modules")
@@ -152,22 +179,6 @@ class Statements(Functions, Methods, Freezing):
             return None
         self.change(before, full, "arrays are values: the module gets a new one")
         return small(f"{code(target)} = {value}")
-
-    def _buffer(self, before: cst.Call, after: cst.Call) -> Any:
-        key, owner = _literal(before.args[0].value), code(before.func.value)  # type: ignore
-        if not key or len(after.args) < 2:
-            self.refuse(before, "register_buffer with a name that is no literal")
-            return None
-        self.change(before, "register_buffer", "an array that is frozen: MLX would train it")
-        value = code(bare(after.args[1].value, before.args[1].value))
-        if value == "None":
-            return small(f"{owner}.{key} = None")
-        return cst.FlattenSentinel(
-            [
-                small(f"{owner}.{key} = {value}"),
-                small(f'{owner}.freeze(keys=["{key}"], recurse=False)'),
-            ]
-        )
 
     # statements
 
@@ -226,44 +237,6 @@ class Statements(Functions, Methods, Freezing):
                 self.change(original_node, "param_groups", "one learning rate")
                 return cst.parse_statement(f"{owner}.learning_rate = {rate}\n")
         return updated_node
-
-    def leave_With(self, original_node: cst.With, updated_node: cst.With) -> Any:
-        """no_grad, autocast and the like go; in a module what no_grad held keeps no gradient."""
-        names = [self._manager(item.item) for item in original_node.items]
-        if not all(name in UNWRAPPED for name in names):
-            return updated_node
-        self.change(original_node, ", ".join(names), "gradients are asked for, not recorded")
-        body = list(updated_node.body.body)
-        if any(name in STOPPING for name in names) and self._differentiated():
-            written = [n for s in original_node.body.body for n in stores(s)]
-            body += [
-                _line(f"{n} = kit.training.detached({n})")
-                for n in dict.fromkeys(written)
-                if "." not in n
-            ]
-        if body and hasattr(body[0], "leading_lines"):
-            lines = [*original_node.leading_lines, *body[0].leading_lines]
-            body[0] = body[0].with_changes(leading_lines=lines)
-        return cst.FlattenSentinel(body)
-
-    def _differentiated(self) -> bool:
-        """Whether the place is inside of what a gradient may be taken of."""
-        return self.in_module() or bool(self.traced & set(self.functions))
-
-    def _manager(self, node: Any) -> str:
-        return self.names.of(node.func if isinstance(node, cst.Call) else node)
-
-    def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> Any:
-        node = original_node.decorator
-        name = self.names.of(node.func if isinstance(node, cst.Call) else node)
-        if name in STOPPING and self.traced & set(self.functions[-1:]):
-            self.refuse(original_node, f"@{name} on what a gradient is taken of: detach its result")
-        gone = name in UNWRAPPED or name.startswith(("torch.jit.", "torch.compile"))
-        return cst.RemoveFromParent() if gone else updated_node
-
-
-def _literal(node: Any) -> str:
-    return str(node.evaluated_value) if isinstance(node, cst.SimpleString) else ""
 
 
 def _line(text: str) -> Any:

@@ -135,7 +135,8 @@ def safe_softmax(b: Builder, self: Node, dim: int, **_: Any) -> Node:
     """softmax, 0 in rows that are all minus infinity."""
     barred = b.call("operator.eq", self, float("-inf"))
     empty = b.call("mx.all", barred, axis=dim, keepdims=True)
-    return b.call("mx.where", empty, 0.0, softmax(b, self, dim))
+    filled = b.call("mx.where", empty, 0.0, self)  # so that such rows have a gradient of 0, not NaN
+    return b.call("mx.where", empty, 0.0, softmax(b, filled, dim))
 
 
 @lowers("aten::softmax", "aten::_softmax", "aten::special_softmax")

@@ -47,6 +47,9 @@ def full(b: Builder, size: Sequence[Any], fill_value: Any, **_: Any) -> Node:
     """One number everywhere."""
     if not size and not isinstance(fill_value, Node):
         return b.array(fill_value, b.dtype)
+    if isinstance(fill_value, Node):  # mx.full doubles the gradient of its value
+        value = b.cast(fill_value, b.dtype) if b.dtype else fill_value
+        return b.call("mx.broadcast_to", value, tuple(size))
     return b.call("mx.full", tuple(size), fill_value, *_always(b, fill_value))
 
 
@@ -62,6 +65,8 @@ def full_like(b: Builder, self: Node, fill_value: Any = None, value: Any = None,
     filled = value if fill_value is None else fill_value
     if isinstance(filled, Node) and filled.is_array and filled.ndim:
         filled = b.reshape(filled, ())
+    if isinstance(filled, Node):
+        return full(b, b.dims(self), filled)
     return b.call("mx.full", b.dims(self), filled, *_always(b, filled))
 
 

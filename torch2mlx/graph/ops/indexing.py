@@ -11,8 +11,19 @@ from torch2mlx.graph.ops.registry import lowers
 
 
 @lowers("aten::embedding")
-def embedding(b: Builder, weight: Node, indices: Node, **_: Any) -> Node:
-    """Rows of a table."""
+def embedding(
+    b: Builder,
+    weight: Node,
+    indices: Node,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    **_: Any,
+) -> Node:
+    """Rows of a table; that of the padding gets no gradient."""
+    if scale_grad_by_freq:
+        raise Refuse("scale_grad_by_freq: gradients by how often a row is used")
+    if padding_idx >= 0:
+        return b.call("kit.functional.embedding", indices, weight, padding_idx)
     return b.index(weight, indices)
 
 
@@ -174,6 +185,8 @@ def index_copy(b: Builder, self: Node, dim: int, index: Node, source: Node) -> N
 def index_fill(b: Builder, self: Node, dim: int, index: Node, value: Any) -> Node:
     """Writes one number at positions of an axis."""
     if self.ndim == 0:
+        if isinstance(value, Node):  # mx.full doubles the gradient of its value
+            return b.cast(value, self.dtype)
         return b.call("mx.full", (), value, mx_dtype(self.dtype))
     axis = dim % self.ndim
     value = b.cast(value, self.dtype) if isinstance(value, Node) else value

@@ -7,7 +7,7 @@ from typing import Any
 from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.ir import Node
 from torch2mlx.graph.ops.functions import as_float
-from torch2mlx.graph.ops.reductions import axes_of, reduced
+from torch2mlx.graph.ops.reductions import reduced
 from torch2mlx.graph.ops.registry import lowers
 
 
@@ -21,11 +21,7 @@ def vector_norm(
     if x.dtype in ("float16", "bfloat16"):
         x = b.cast(x, "float32")  # squares of half numbers overflow
     if ord == 2:
-        if dim is not None and isinstance(axes_of(x, dim), int):
-            return b.call(
-                "mx.linalg.norm", x, axis=axes_of(x, dim), **({"keepdims": True} if keepdim else {})
-            )
-        return b.call("mx.sqrt", reduced(b, "mx.sum", b.call("mx.square", x), dim, keepdim))
+        return reduced(b, "kit.distance.norm", x, dim, keepdim)
     size = b.call("mx.abs", x)
     if ord == 1:
         return reduced(b, "mx.sum", size, dim, keepdim)
