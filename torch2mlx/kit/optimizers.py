@@ -13,6 +13,16 @@ import mlx.core as mx
 from mlx.optimizers import Optimizer
 
 
+class Unported:
+    """The base of what was an optimizer of torch: making one is a NotImplementedError."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError(
+            f"{type(self).__name__} steps parameters in place; write it as a subclass of "
+            "mlx.optimizers.Optimizer, whose apply_single answers the new parameter"
+        )
+
+
 class _Torch(Optimizer):
     """What they share: the learning rate, weight decay that is added to the gradient, maximize."""
 

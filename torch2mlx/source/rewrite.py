@@ -30,7 +30,8 @@ _CONSTANTS = {"pi": "mx.pi", "inf": "mx.inf", "nan": "mx.nan", "e": "mx.e", "new
 _CLASSES = {
     **{f"torch.{n}": "mx.array" for n in ("Tensor", "FloatTensor", "LongTensor", "BoolTensor")},
     **{"torch.dtype": "mx.Dtype", "torch.device": "mx.Device", "torch.Size": "tuple"},
-    "torch.optim.Optimizer": "optim.Optimizer",
+    **{f"torch.optim.{n}": "optim.Optimizer" for n in ("Optimizer", "optimizer.Optimizer")},
+    "torch.optim.optimizer.ParamsT": "object",
     "torch.autograd.Function": "kit.control.Function",
     **{f"torch.nn.{n}": "()" for n in ("DataParallel", "parallel.DistributedDataParallel")},
 }
@@ -241,6 +242,8 @@ class Rewriter(Statements):
         if any(self.names.of(b.value) in _OPTIMIZER for b in original_node.bases):
             self.current = original_node
             self.refuse(original_node, "your own optimizer: subclass mlx.optimizers.Optimizer")
+            base = cst.Arg(expression("kit.optimizers.Unported"))  # defined, and no more
+            return updated_node.with_changes(bases=[base])
         return updated_node
 
     def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: Any) -> Any:

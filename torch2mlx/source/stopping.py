@@ -83,6 +83,7 @@ class Stopping(State):
             return value
         call = "mx.stop_gradient" if kind.tensor else "kit.training.detached"
         text = code(value)
+        text = f"({text})" if isinstance(value, cst.Tuple) and not value.lpar else text
         if text.startswith((f"{call}(", "mx.stop_gradient(")) and isinstance(value, cst.Call):
             return value
         return expression(f"{call}({text})")
