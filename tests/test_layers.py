@@ -42,7 +42,7 @@ LAYERS = (
         "source.notebook",
         "source.__init__",
     ),
-    ("source.statements", "source.steps", "source.lines"),
+    ("source.statements", "source.steps", "source.lines", "source.siblings"),
     ("source.functions", "source.methods", "source.buffers", "source.stopping"),
     ("source.freezing",),
     ("source.state", "source.optimizers"),

@@ -156,6 +156,7 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     from torch2mlx.source.optimizers import held_parameters, trained_modules, whole_names
     from torch2mlx.source.rewrite import Rewriter
     from torch2mlx.source.scalers import WithoutScalers
+    from torch2mlx.source.siblings import foreign
     from torch2mlx.source.training import Training
 
     names, report = collect(module), Report(lines_of(module, text))
@@ -163,11 +164,12 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
         module = module.visit(WithoutScalers(report))
         report.lines = lines_of(module, text)
     trained = trained_modules(module, names)
-    training = Training(names, Inference(module, names), trained, report)
+    beside = foreign(module, path)
+    training = Training(names, Inference(module, names, beside), trained, report)
     stepped = module.visit(training)
     later = Report(lines_of(stepped, stepped.code))
     names = collect(stepped)
-    rewriter = Rewriter(names, Inference(stepped, names), later)
+    rewriter = Rewriter(names, Inference(stepped, names, beside), later)
     rewriter.traced = _traced(stepped, training.made)
     rewriter.freezes = freezing(stepped)
     rewriter.buffers, rewriter.hidden = all_buffers(stepped, names)

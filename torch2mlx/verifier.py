@@ -100,7 +100,9 @@ def verify(
 
 
 def to_mlx(value: Any) -> Any:
-    """Torch tensors and numpy arrays as MLX arrays, in any nesting; other values as they are."""
+    """Torch tensors and numpy arrays as MLX arrays, in any nesting; other values as they are.
+
+    Dataclasses become dicts of their fields, as translated models take and give them."""
     from torch2mlx.load import mlx_array
     from torch2mlx.read.tensors import borrow
 
@@ -114,6 +116,8 @@ def to_mlx(value: Any) -> Any:
         return {key: to_mlx(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(to_mlx(item) for item in value)
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        return {key: to_mlx(getattr(value, key)) for key in value.__dataclass_fields__}
     return value
 
 

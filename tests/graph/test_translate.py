@@ -183,3 +183,26 @@ def test_verify_names_the_module_with_a_fault(models):
     assert not found.ok and found.first == "blocks.1.norm1"
     again = torch2mlx.translate(Decoder().eval(), args).module
     assert not torch2mlx.verify(model, again, args).ok
+
+
+class Boxed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = torch.nn.Linear(3, 3)
+
+    def forward(self, batch, more, scale=2.0):
+        y = self.one(batch["x"]) * scale + batch["parts"][1]
+        return {"y": y, "z": (more[0] + batch["parts"][0], batch["x"])}
+
+
+def test_arguments_in_containers():
+    """Dicts, lists and tuples come in as they came into the torch model."""
+    torch.manual_seed(0)
+    draw = lambda: torch.randn(2, 3)
+    args = ({"x": draw(), "parts": [draw(), draw()]}, (draw(),))
+    model = Boxed().eval()
+    translation = torch2mlx.translate(model, args)
+    for given in (args, ({"x": draw(), "parts": [draw(), draw()]}, (draw(),))):
+        result = torch2mlx.verify(model, translation, given)
+        assert result.ok, str(result)
+        assert len(result.outputs) == 3

@@ -59,7 +59,8 @@ class Assembly:
         arguments_of = lambda inner: self._arguments[inner]  # noqa: E731
         turns = turns_of(region, arguments_of)
         names, reference = self._argument_names(region), lambda n: self._paths.of(n, region)
-        body = Body(region, Surroundings(names, reference, self._callee, turns))
+        ways = self._ways() if region is self.region else {}
+        body = Body(region, Surroundings(names, reference, self._callee, turns, ways))
         if region is self.region:
             result = lambda show: structure(self._program.outputs, show)  # noqa: E731
             region.inputs = [i.node for i in self._program.inputs if i.node is not None]
@@ -77,6 +78,11 @@ class Assembly:
         known.append((name, method))
         self._regions.setdefault(region.module, []).append(region)
         self._method_names[region] = name
+
+    def _ways(self) -> dict[Node, tuple[Any, ...]]:
+        """Of the model's arguments that come in lists, dicts and dataclasses: the ways to them."""
+        held = ((i.node, i.path) for i in self._program.inputs if i.node is not None)
+        return {node: path for node, path in held if len(path) > 1}
 
     def attribute(self, name: str) -> str:
         """What an assignment in a constructor writes to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.graph.ir import Node, operands
@@ -43,6 +43,8 @@ class Surroundings:
     reference: Callable[[Node], str]
     callee: Callable[[Region], str]
     turns: Turns
+    #: Of arguments in containers: the way to each, from the argument of the method.
+    ways: Mapping[Node, tuple[Any, ...]] = field(default_factory=dict)
 
 
 class Body:
@@ -79,10 +81,15 @@ class Body:
         """All statements; `result` prints the value to return with the printer it is given."""
         self._decide()
         arguments = []
+        for name in dict.fromkeys(str(way[0]) for way in self._around.ways.values()):
+            arguments.append(self._names.take(name))
         for node in self._region.inputs:
+            if node in self._around.ways:
+                continue
             name = self._names.take(self._around.arguments.get(node) or wanted(node))
             self._text[node] = (name, ATOM)
             arguments.append(name)
+        self._take_apart()
         dying: dict[int, list[Node]] = {}
         for node, i in self._last_reads().items():
             dying.setdefault(i, []).append(node)
@@ -90,6 +97,16 @@ class Body:
             self._item(item, [n for n in dying.get(i, ()) if n in self._text])
         answer = result(self._renderer.argument)
         return Method(tuple(arguments), tuple(_with_shapes(self._lines)), answer)
+
+    def _take_apart(self) -> None:
+        """Names for what came in containers: `inputs = batch["inputs"]`."""
+        for node, (name, *keys) in self._around.ways.items():
+            if self._reads.get(node, 0):
+                words = [key for key in keys if isinstance(key, str) and key.isidentifier()]
+                taken = self._names.take(words[-1] if words else wanted(node))
+                where = "".join(f"[{key!r}]".replace("'", '"') for key in keys)
+                self._lines.append(f"{taken} = {name}{where}")
+                self._text[node] = (taken, ATOM)
 
     def _item(self, item: Node | Region, ends: list[Node]) -> None:
         for node, name in self._around.turns.starts.get(item, ()):

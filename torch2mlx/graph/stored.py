@@ -175,7 +175,9 @@ class Stored:
     def update(self, b: Builder, key: str, value: Node) -> None:
         """A buffer that the model writes to."""
         recipe = self.recipes.get(key)
-        if recipe is None or recipe[0] != "t":
+        if recipe is None:
+            raise Refuse(f"the model writes to {key}, a buffer that is not saved with it")
+        if recipe[0] != "t":
             raise Refuse(f"the model writes to {key}, which has another layout in MLX")
         b.add(Node("update", (recipe[1], value), {}, None))
 

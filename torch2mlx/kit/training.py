@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
 import dataclasses
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -61,6 +63,12 @@ def detached(value: Any) -> Any:
         held = {f.name: detached(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return dataclasses.replace(value, **held)
     return value
+
+
+def deepcopy(value: Any) -> Any:
+    """copy.deepcopy, of modules that hold dtypes too: MLX's cannot be copied by themselves."""
+    copyreg.pickle(mx.Dtype, lambda dtype: str(dtype).rpartition(".")[2])
+    return copy.deepcopy(value)
 
 
 @mx.custom_function

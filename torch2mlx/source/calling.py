@@ -47,7 +47,7 @@ class Calls(Expressions):
             kind = self._self_kind()
             self._class = before
             return Type(kind, name=called.name)
-        if called.kind == "module" and called.name in self.names.classes:
+        if called.kind == "module" and self.is_class(called.name):
             self._pass(f"{called.name}.forward", node, given)
             return self.returns.get(f"{called.name}.forward", UNKNOWN)
         if called.kind == "module":

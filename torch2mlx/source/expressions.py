@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import libcst as cst
@@ -26,6 +27,15 @@ from torch2mlx.source.walk import children
 Env = dict[str, Type]
 
 
+@dataclass
+class Foreign:
+    """Of names that are imported: kinds of classes, their fields, what calls give."""
+
+    kinds: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, Env] = field(default_factory=dict)
+    returns: dict[str, Type] = field(default_factory=dict)
+
+
 class Expressions:
     """`types` has a Type for every expression that was reached, by identity of the node."""
 
@@ -37,6 +47,7 @@ class Expressions:
         self.attributes: dict[str, Env] = {}  # of classes
         self.globals: Env = {}
         self.nodes: dict[str, Any] = {}  # functions by the same keys
+        self.foreign = Foreign()  # of the names that are imported from files beside this one
         self._class = ""
         self._function = ""
 
@@ -55,7 +66,13 @@ class Expressions:
         """Whether a class of the file is an autograd.Function."""
         return self._derives(name, ("torch.autograd.Function",))
 
+    def is_class(self, name: str) -> bool:
+        """Whether a name is a class of the file, or of one beside it."""
+        return name in self.names.classes or name in self.foreign.kinds
+
     def _derives(self, name: str, bases: tuple[str, ...]) -> bool:
+        if name in self.foreign.kinds:
+            return bool(self.foreign.kinds[name] == "module" and "torch.nn.Module" in bases)
         node = self.names.classes.get(name)
         for base in node.bases if node is not None else ():
             full = self.names.of(base.value)
@@ -89,9 +106,10 @@ class Expressions:
         if node.value == "None":
             return NONE
         found = env.get(node.value) or self.globals.get(node.value)
-        if found is None and node.value in self.names.classes:
+        if found is None and self.is_class(node.value):
             return Type("class", name=node.value)
-        if found is None and node.value in self.names.functions:
+        known = node.value in self.names.functions or node.value in self.foreign.returns
+        if found is None and known:
             return Type("function", name=node.value)
         return found or UNKNOWN
 

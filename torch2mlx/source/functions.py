@@ -71,6 +71,7 @@ class Functions(State):
             (("torch.save", "torch.load"), self._file),
             (("torchvision.transforms.", "torchvision.datasets."), self._vision),
             (("torch.linalg.", "torch.fft."), self._group),
+            (("copy.deepcopy",), self._copied),
             (("torch.amp.GradScaler",), lambda *_: expression("None")),
             (("torch.",), self._function),
         ]
@@ -88,6 +89,10 @@ class Functions(State):
     def _itself(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "not needed: the object itself", "mx.compile for speed")
         return expression(given[0].text) if given else updated
+
+    def _copied(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "dtypes of MLX cannot be copied, where modules hold some")
+        return expression(f"kit.training.deepcopy({joined(given[:1])})")
 
     def _gone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "nothing to do: MLX has one memory and one device")

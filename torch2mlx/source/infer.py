@@ -13,7 +13,7 @@ import libcst as cst
 from torch2mlx.source import results
 from torch2mlx.source.calling import Calls
 from torch2mlx.source.evidence import evidence
-from torch2mlx.source.expressions import Env
+from torch2mlx.source.expressions import Env, Foreign
 from torch2mlx.source.kinds import NONE, TENSOR, UNKNOWN, Type, element, join
 from torch2mlx.source.names import Names, dotted
 from torch2mlx.source.walk import children
@@ -24,8 +24,11 @@ _ROUNDS = 3
 class Inference(Calls):
     """Runs over the statements of a file."""
 
-    def __init__(self, module: cst.Module, names: Names) -> None:
+    def __init__(self, module: cst.Module, names: Names, beside: Foreign | None = None) -> None:
         super().__init__(names)
+        self.foreign = beside or Foreign()
+        self.returns.update(self.foreign.returns)
+        self.attributes.update(self.foreign.attributes)
         self._told: dict[int, dict[str, Type]] = {}
         for _ in range(_ROUNDS):
             self._block(module.body, self.globals)
@@ -62,7 +65,8 @@ class Inference(Calls):
             inner[name] = join(given, known.get(name))
             own = self.is_module_class(self._class) or self.is_function_class(self._class)
             if node.name.value in ("forward", "backward") and own and i:
-                taken = inner[name].kind in ("unknown", "none") and parameter.default is None
+                plain = parameter.default is None and parameter.annotation is None
+                taken = inner[name].kind in ("unknown", "none") and plain
                 inner[name] = TENSOR if taken else inner[name]
         before, self._function = self._function, key
         outer_class = self._class
@@ -172,7 +176,7 @@ class Inference(Calls):
         return known if known.kind != "unknown" else results.ANNOTATED.get(name, UNKNOWN)
 
     def _class_type(self, name: str) -> Type:
-        if name not in self.names.classes:
+        if not self.is_class(name):
             return UNKNOWN
         return Type("module" if self.is_module_class(name) else "object", name=name)
 

@@ -1,0 +1,1 @@
+"""TinyRecursiveModels in PyTorch, written for reading."""

@@ -1,0 +1,47 @@
+"""A training run in a folder: trained, evaluated, checkpointed, resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+
+from examples.trm import checkpoints
+from examples.trm.config import Config
+from examples.trm.data import PuzzleSet
+from examples.trm.evaluation import evaluate
+from examples.trm.logs import Log
+from examples.trm.training import Trainer, batches, make_model
+
+
+def train(
+    data: Path, out: Path, config: Config, resume: bool = False, quiet: bool = False
+) -> dict[str, float]:
+    """Trains to the last step of the settings; the evaluation at the end.
+
+    Raises DataError and ConfigError for folders and settings that are not right.
+    """
+    shown, held = PuzzleSet(data, "train"), PuzzleSet(data, "test")
+    options = config.train
+    mx.random.seed(options.seed)
+    trainer = Trainer(config, make_model(config, shown.metadata))
+    if resume:
+        checkpoints.restore(trainer, out)
+    log = Log(out, quiet)
+    (out / "config.json").write_text(config.to_json())
+    results: dict[str, float] = {}
+    for batch in batches(shown, config, done=trainer.step):
+        if trainer.step >= options.steps:
+            break
+        trainer.head.train()
+        metrics = trainer.train_step(batch)
+        if trainer.step % options.log_every == 0 or trainer.step == 1:
+            count = max(metrics.pop("count"), 1)
+            log.record("train", trainer.step, **{k: v / count for k, v in metrics.items()})
+        last = trainer.step == options.steps
+        if trainer.step % options.evaluate_every == 0 or last:
+            results = evaluate(trainer.averaged(), held, options.batch_size)
+            log.record("test", trainer.step, **results)
+        if trainer.step % options.checkpoint_every == 0 or last:
+            checkpoints.save(trainer, out)
+    return results

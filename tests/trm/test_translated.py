@@ -1,0 +1,65 @@
+"""The public models through translate: one call of each variant, dataclasses in and out."""
+
+import numpy as np
+import pytest
+
+from tests.support import need
+from tests.trm import public
+
+need("torch", "mlx.core", "einops", "pydantic")
+
+import torch
+
+import torch2mlx
+from torch2mlx.errors import UnsupportedOperatorError
+from torch2mlx.graph.builder import Refuse
+from torch2mlx.verifier import to_mlx
+
+pytestmark = [
+    pytest.mark.skipif(
+        public.source() is None,
+        reason="the public TinyRecursiveModels source is not here: set TRM_SOURCE to a checkout",
+    ),
+    pytest.mark.filterwarnings("ignore"),  # torch.export's own
+]
+
+
+def head_of(variant, **more):
+    """A model with its loss, and what it is called with."""
+    found = public.imported(public.source(), variant)
+    torch.manual_seed(0)
+    model = found.whole({**public.TINY, **more})
+    head = found.losses.ACTLossHead(model, "stablemax_cross_entropy")
+    batch = public.in_torch(public.batch())
+    carry = head.initial_carry(batch)
+    for kind in (type(carry), type(carry.inner_carry)):
+        torch.export.register_dataclass(kind)
+    return head, {"return_keys": ["logits", "preds"], "carry": carry, "batch": batch}
+
+
+@pytest.mark.parametrize("variant", public.VARIANTS)
+def test_every_variant(variant):
+    head, given = head_of(variant)
+    with torch.no_grad():
+        head.model.inner.puzzle_emb.weights.normal_()
+        head.model.inner.q_head.weight.normal_(0, 0.5)
+    head.eval()
+    translation = torch2mlx.translate(head, (), given, dynamic=False)
+    result = torch2mlx.verify(head, translation, (), given)
+    assert result.ok, str(result)
+    names = " ".join(output.name for output in result.outputs)
+    assert "inner_carry.z_H" in names and "logits" in names and "lm_loss" in names
+    # a second call, from the carry that the first gave, which is a dict there
+    with torch.no_grad():
+        carry = head(**given)[0]
+        expected = head(**{**given, "carry": carry})[3]["logits"]
+    batch = to_mlx(given["batch"])
+    first = translation.module(carry=to_mlx(given["carry"]), batch=batch)[0]
+    found = translation.module(carry=first, batch=batch)[3]["logits"]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_leaf_that_is_overwritten_is_refused():
+    head, given = head_of("trm")
+    with pytest.raises((Refuse, UnsupportedOperatorError), match="local_weights"):
+        torch2mlx.translate(head.train(), (), given, dynamic=False)

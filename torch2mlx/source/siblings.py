@@ -1,0 +1,66 @@
+"""What other files of the same project tell: classes and functions that a file imports of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.source.expressions import Foreign
+from torch2mlx.source.infer import Inference
+from torch2mlx.source.names import collect, dotted
+from torch2mlx.source.walk import walk
+
+#: Folders above a file in which an absolute import may begin.
+_UP = 4
+
+
+def foreign(module: cst.Module, path: str, depth: int = 2) -> Foreign:
+    """What is known of the names that a file imports from files beside it; `path` is its own."""
+    found = Foreign()
+    place = Path(path)
+    if not depth or not place.is_file():
+        return found
+    for node in walk(module):
+        if not isinstance(node, cst.ImportFrom) or isinstance(node.names, cst.ImportStar):
+            continue
+        for other in _files(node, place):
+            _add(found, _inference(other, depth), [dotted(a.name) for a in node.names])
+    return found
+
+
+def _files(node: cst.ImportFrom, place: Path) -> Iterator[Path]:
+    """The file of an import, if it is one of the project."""
+    name = dotted(node.module) if node.module is not None else ""
+    if not name:
+        return
+    up = len(node.relative)
+    roots = [place.parents[up - 1]] if up else list(place.parents)[:_UP]
+    for root in roots:
+        other = root.joinpath(*name.split(".")).with_suffix(".py")
+        if other.is_file() and other != place:
+            yield other
+            return
+
+
+def _inference(other: Path, depth: int) -> Any:
+    """Types of another file; None when it is no Python."""
+    try:
+        module = cst.parse_module(other.read_text(encoding="utf-8"))
+    except (cst.ParserSyntaxError, UnicodeDecodeError):
+        return None
+    return Inference(module, collect(module), foreign(module, str(other), depth - 1))
+
+
+def _add(found: Foreign, known: Any, names: list[str]) -> None:
+    for name in names if known is not None else ():
+        if name in known.names.classes:
+            found.kinds[name] = "module" if known.is_module_class(name) else "object"
+            found.attributes[name] = known.attributes.get(name, {})
+            for key, given in known.returns.items():
+                if key.startswith(f"{name}."):
+                    found.returns[key] = given
+        elif name in known.names.functions and name in known.returns:
+            found.returns[name] = known.returns[name]
