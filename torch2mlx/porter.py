@@ -61,16 +61,23 @@ def port(source: str | os.PathLike[str]) -> PortResult:
     return _source(text, path)
 
 
+#: Names of libraries that ported code imports: a folder of such a name would be found first.
+_SHADOWING = ("mlx", "numpy", "torch2mlx", "torch", "transformers")
+
+
 def port_folder(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> list[PortResult]:
     """Ports every .py and .ipynb file under a folder into another; other files are copied.
 
-    Raises PortError when a file is no Python, or the target is the source; nothing is written then.
+    Raises PortError when a file is no Python, when the target is the source, or has the name of a
+    library that ported code imports; nothing is written then.
     """
     root, target = Path(source), Path(out)
     if not root.is_dir():
         raise PortError(f"{root}: no such folder")
     if target.resolve() == root.resolve() or root.resolve() in target.resolve().parents:
         raise PortError(f"{target}: lies in the source; write somewhere else")
+    if target.name in _SHADOWING:
+        raise PortError(f"{target}: a package of this name hides the library; choose another name")
     files = sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     results = {p: port(p) for p in files if p.suffix in (".py", ".ipynb")}
     for path in files:

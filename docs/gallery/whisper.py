@@ -124,7 +124,7 @@ class WhisperEncoder(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv1d(80, 32, 3, padding=1)
         self.conv2 = nn.Conv1d(32, 32, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(1500, 32)
+        self.embed_positions = nn.Embedding(1500, 32).freeze()
         self.layers = [WhisperEncoderLayer() for _ in range(2)]
         self.layer_norm = nn.LayerNorm(32)
 

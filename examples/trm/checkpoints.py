@@ -1,4 +1,7 @@
-"""Everything that a run needs to go on: weights, averages, optimizer, carry, random state."""
+"""Everything that a run needs to go on: weights, averages, optimizer, carry.
+
+Draws need no state: each step seeds its own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,6 @@ def save(trainer: Trainer, folder: Path) -> None:
         "average": dict(tree_flatten(trainer.average)),
         "optimizer": dict(tree_flatten(trainer.optimizer.state)),
         "carry": dict(trainer.carry or {}),
-        "random": dict(enumerate_random()),
     }
     flat = {
         f"{part}/{name}": value for part, values in held.items() for name, value in values.items()
@@ -30,11 +32,6 @@ def save(trainer: Trainer, folder: Path) -> None:
     part = folder / "checkpoint.part.safetensors"
     mx.save_safetensors(str(part), flat, told)
     part.replace(folder / "checkpoint.safetensors")
-
-
-def enumerate_random() -> list[tuple[str, mx.array]]:
-    """MLX's random state by place."""
-    return [(str(i), value) for i, value in enumerate(mx.random.state)]
 
 
 def read(folder: Path) -> tuple[dict[str, dict[str, mx.array]], int, Config]:
@@ -62,5 +59,3 @@ def restore(trainer: Trainer, folder: Path) -> None:
     trainer.optimizer.state = tree_unflatten(list(parts["optimizer"].items()))
     trainer.carry = parts.get("carry") or None
     trainer.step = step
-    for i, value in parts["random"].items():
-        mx.random.state[int(i)] = value

@@ -19,16 +19,26 @@ from examples.trm.config import Config, from_mapping
 from examples.trm.data import PuzzleSet
 from examples.trm.evaluation import evaluate
 from examples.trm.logs import Log
-from examples.trm.training import Trainer, batches, in_mlx
+from examples.trm.training import Trainer, batches, in_mlx, means
 
 #: Sets of the demonstration: side, holes, puzzles, settings.
 SETS = {
-    "sudoku 4x4": (4, 10, 2000, {"model": {}, "train": {"steps": 1200, "evaluate_every": 100}}),
+    "sudoku 4x4": (
+        *(4, 10, 2000),
+        {
+            "model": {"hidden_size": 32, "mlp_t": True, "L_layers": 1},
+            "train": {
+                **{"steps": 400, "batch_size": 32, "lr": 4e-3, "ema": 0.98},
+                **{"evaluate_every": 100, "log_every": 20},
+            },
+        },
+    ),
     "sudoku 9x9": (
-        9,
-        30,
-        600,
-        {"model": {"mlp_t": True}, "train": {"steps": 120, "evaluate_every": 40, "batch_size": 32}},
+        *(9, 30, 600),
+        {
+            "model": {"hidden_size": 32, "mlp_t": True, "L_layers": 1},
+            "train": {"steps": 60, "batch_size": 16, "evaluate_every": 20, "log_every": 5},
+        },
     ),
 }
 
@@ -74,8 +84,7 @@ def _loop(trainer: Trainer | TorchTrainer, shown: PuzzleSet, held: PuzzleSet, lo
         trainer.head.train()
         metrics = trainer.train_step(given)
         if trainer.step % options.log_every == 0 or trainer.step == 1:
-            count = max(metrics.pop("count"), 1)
-            log.record("train", trainer.step, **{k: v / count for k, v in metrics.items()})
+            log.record("train", trainer.step, **means(metrics, options.batch_size))
         if trainer.step % options.evaluate_every == 0 or trainer.step == options.steps:
             log.record("test", trainer.step, **_scored(trainer, held))
         if trainer.step == options.steps:

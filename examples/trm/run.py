@@ -11,7 +11,7 @@ from examples.trm.config import Config
 from examples.trm.data import PuzzleSet
 from examples.trm.evaluation import evaluate
 from examples.trm.logs import Log
-from examples.trm.training import Trainer, batches, make_model
+from examples.trm.training import Trainer, batches, make_model, means
 
 
 def train(
@@ -36,8 +36,7 @@ def train(
         trainer.head.train()
         metrics = trainer.train_step(batch)
         if trainer.step % options.log_every == 0 or trainer.step == 1:
-            count = max(metrics.pop("count"), 1)
-            log.record("train", trainer.step, **{k: v / count for k, v in metrics.items()})
+            log.record("train", trainer.step, **means(metrics, options.batch_size))
         last = trainer.step == options.steps
         if trainer.step % options.evaluate_every == 0 or last:
             results = evaluate(trainer.averaged(), held, options.batch_size)

@@ -68,6 +68,16 @@ def in_mlx(batch: Batch) -> Arrays:
     return {name: mx.array(value) for name, value in batch.items()}
 
 
+def means(metrics: dict[str, Any], batch_size: int) -> dict[str, float]:
+    """Sums of a call as means: losses over the batch, the rest over the puzzles that halted."""
+    count = max(metrics["count"], 1)
+    return {
+        name: value / (batch_size if name.endswith("loss") else count)
+        for name, value in metrics.items()
+        if name != "count"
+    }
+
+
 class Trainer:
     """A run: the model, its optimizers, the carry between batches, the averaged weights."""
 
@@ -89,6 +99,7 @@ class Trainer:
         """One call of the model and one step of the optimizers: sums over what halted."""
         options = self.config.train
         self.step += 1
+        mx.random.seed(options.seed * 1_000_003 + self.step)  # so that a resumed run draws the same
         carry = self.carry or arrays_of(self.head.model.initial_carry(batch))
         rates = [
             mx.array(learning_rate(self.step, base, self.config))

@@ -1,5 +1,7 @@
 """`verify` finds a planted fault, by the path of the module that has it."""
 
+import re
+
 import pytest
 
 from tests.support import need
@@ -12,6 +14,8 @@ import torch2mlx
 from tests.zoo.build import working
 
 ARCHITECTURES = ("bert", "gpt_neox", "vit", "opt", "roberta", "electra", "distilbert", "deit")
+ARCHITECTURES += ("albert", "llama", "qwen3", "mistral", "gemma2", "phi3", "olmo2", "nystromformer")
+ARCHITECTURES += ("mpnet", "xglm", "biogpt", "camembert", "stablelm", "granite")
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -32,8 +36,13 @@ def stock(model, module, kind):
 
 def fresh(translation):
     """A module of its own, to be broken."""
+    return built(translation.source, translation)
+
+
+def built(source, translation):
+    """The module of some source, with the translation's weights."""
     namespace = {}
-    exec(compile(translation.source, "<model>", "exec"), namespace)
+    exec(compile(source, "<model>", "exec"), namespace)
     module = namespace[translation.name]()
     module.load_weights(list(translation.weights.items()))
     from torch2mlx.translator import place_constants
@@ -54,31 +63,47 @@ def test_a_permuted_weight(pair):
     path = stock(model, module, torch.nn.Linear)[2]
     layer = dict(module.named_modules())[path]
     layer.weight = layer.weight[::-1]
-    found = torch2mlx.verify(model, module, (), given)
+    found = torch2mlx.verify(model, module, (), given, tolerance=1e-5)
     assert not found.ok and found.first == path
 
 
 def test_a_changed_eps(pair):
     model, given, translation = pair
     module = fresh(translation)
-    path = stock(model, module, torch.nn.LayerNorm)[1]
-    dict(module.named_modules())[path].eps = 0.5
-    found = torch2mlx.verify(model, module, (), given)
-    assert not found.ok and found.first == path
+    paths = set(dict(model.named_modules()))
+    held = [p for p, layer in module.named_modules() if hasattr(layer, "eps") and p in paths]
+    if held:
+        dict(module.named_modules())[held[-1]].eps = 0.5
+        found = torch2mlx.verify(model, module, (), given)
+        assert not found.ok and found.first == held[-1]
+    else:  # norms with classes of their own
+        norm = r"(mx\.fast\.rms_norm\(\s*\S+, \S+(?: \+ \S+)?, (?:eps=)?)[\de.-]+"
+        broken, count = re.subn(norm, r"\g<1>0.5", translation.source)
+        assert count
+        found = torch2mlx.verify(model, built(broken, translation), (), given)
+        assert not found.ok and found.first is not None and "norm" in found.first.lower()
+
+
+#: What is in the emitted source -> what is put there instead.
+SWAPS = {
+    "nn.gelu(": "nn.relu(",
+    "nn.gelu_approx(": "nn.relu(",
+    "nn.silu(": "nn.relu(",
+    "nn.relu(": "mx.tanh(",
+    "nn.ReLU()": "nn.Tanh()",
+    "mx.tanh(": "mx.sin(",
+}
 
 
 def test_a_swapped_op(pair):
+    """Found is a module whose own statements have the other operator, or that it is."""
     model, given, translation = pair
-    swapped = translation.source.replace("nn.gelu(", "nn.relu(")
-    if swapped == translation.source:
-        swapped = translation.source.replace("nn.ReLU()", "nn.Tanh()")
-    namespace = {}
-    exec(compile(swapped, "<model>", "exec"), namespace)
-    module = namespace[translation.name]()
-    module.load_weights(list(translation.weights.items()))
-    from torch2mlx.translator import place_constants
-
-    place_constants(module, translation.constants)
-    module.train(False)
-    found = torch2mlx.verify(model, module, (), given)
-    assert not found.ok and found.first is not None and "act" in found.first
+    old = next(text for text in SWAPS if text in translation.source)
+    swapped = translation.source.replace(old, SWAPS[old])
+    module = built(swapped, translation)
+    found = torch2mlx.verify(model, module, (), given, tolerance=1e-5)
+    assert not found.ok and found.first is not None
+    place = dict(module.named_modules()).get(found.first)
+    own = re.findall(rf"^class {type(place).__name__}\(.*?(?=^class |\Z)", swapped, re.M | re.S)
+    text = own[0] if own else f"{type(place).__name__}()"
+    assert "act" in found.first or SWAPS[old] in text or f"nn.{text}" == SWAPS[old]

@@ -123,3 +123,32 @@ def test_gradients_of_every_parameter_agree(name):
         assert np.abs(gradient - expected).max() <= 1e-3 * scale + 1e-8, key
         compared += 1
     assert compared >= len(found) // 2
+
+
+class Partly(torch.nn.Module):
+    """Frozen layers, half frozen ones, a frozen parameter, and tensors that are no buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(5, 4).requires_grad_(False)
+        self.one, self.two = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+        self.two.weight.requires_grad_(False)
+        self.scale = torch.nn.Parameter(torch.rand(4) + 0.5, requires_grad=False)
+        self.plain = torch.randn(50, 4)
+
+    def forward(self, ids):
+        x = self.one(self.table(ids)) * self.scale + self.plain[: ids.shape[0]]
+        return self.two(x)
+
+
+def test_what_is_frozen_in_torch_is_frozen_here():
+    torch.manual_seed(0)
+    model, ids = Partly(), torch.tensor([0, 3, 2])
+    translation = torch2mlx.translate(model, (ids,))
+    assert torch2mlx.verify(model, translation, (ids,)).ok
+    assert "nn.Embedding(5, 4).freeze()" in translation.source
+    trained = {n for n, _ in mlx.utils.tree_flatten(translation.module.trainable_parameters())}
+    assert trained == {n for n, p in model.named_parameters() if p.requires_grad}
+    # of a model that is frozen whole (for inference), nothing is said
+    whole = torch2mlx.translate(model.requires_grad_(False), (ids,))
+    assert "freeze(" not in whole.source

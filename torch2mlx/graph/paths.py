@@ -36,6 +36,7 @@ class Paths:
         self.large = [k for k, value in stored.constants.items() if not inline(value)]
         self._lists, self._dicts = self._list_owners(), self._dict_owners()
         self._dicts |= {prefix for owner in self._written for prefix in self._loose(owner)}
+        self._trains = any(p.requires_grad for p in tree.model.parameters())
         self._buffers = {name for name, _ in tree.model.named_buffers()}
 
     def lengths(self, owner: str) -> dict[str, int]:
@@ -131,11 +132,22 @@ class Paths:
         return found
 
     def buffers(self, path: str) -> tuple[str, ...]:
-        """Names of a module's own buffers that are stored."""
+        """Names of a module's own buffers that are stored, and of parameters that are frozen."""
         module = self._tree.modules[path]
         owner = self._tree.owner(path)
         kept = {key.rpartition(".")[2] for key in self.keys if key.rpartition(".")[0] == owner}
-        return tuple(name for name in module._buffers if name in kept)
+        fixed = [n for n, p in module._parameters.items() if p is not None and not p.requires_grad]
+        frozen = fixed if self._trains else []  # of a model that is frozen whole, nothing is
+        return tuple(name for name in (*module._buffers, *frozen) if name in kept)
+
+    def freezing(self, path: str) -> str:
+        """What follows the constructor of a stock layer whose parameters are frozen, or some."""
+        held = dict(self._tree.modules[path].named_parameters())
+        fixed = [name for name, parameter in held.items() if not parameter.requires_grad]
+        if not fixed or not self._trains:
+            return ""
+        names = ", ".join(f'"{name}"' for name in fixed)
+        return ".freeze()" if len(fixed) == len(held) else f".freeze(keys=[{names}])"
 
     def value(self, value: Any) -> Any:
         """A constructor's argument: tensors as a literal."""

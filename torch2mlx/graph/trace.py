@@ -244,6 +244,12 @@ def _keys(path: Any) -> tuple[Any, ...]:
 
 
 def placeholder_names(traced: Traced) -> dict[str, str]:
-    """What the recorder called an argument of the program -> the program's own name for it."""
+    """What the recorder called an argument of the program -> the program's own name for it.
+
+    Tensors that are no parameters or buffers of the model become arguments after the tracing only.
+    """
+    specs = traced.program.graph_signature.input_specs
     names = [n.name for n in traced.program.graph.nodes if n.op == "placeholder"]
-    return {f"arg{i}_1": name for i, name in enumerate(names)}
+    pairs = zip(names, specs, strict=True)
+    known = [name for name, spec in pairs if spec.kind.name != "CONSTANT_TENSOR"]
+    return {f"arg{i}_1": name for i, name in enumerate(known)}
