@@ -30,6 +30,15 @@ class Embedding(nn.Module):
         return mx.where(padding, mx.stop_gradient(rows), rows)
 
 
+class ModuleDict(nn.Module):
+    """torch.nn.ModuleDict and ParameterDict: members by key, and as attributes."""
+
+    def __init__(self, members: Any = ()) -> None:
+        super().__init__()
+        for name, member in dict(members).items():
+            self[name] = member
+
+
 class LayerNorm(nn.Module):
     """torch.nn.LayerNorm over one or several last axes."""
 

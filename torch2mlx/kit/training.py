@@ -43,6 +43,13 @@ def clip_value(gradients: Any, clip: float) -> Any:
     return tree_map(lambda g: mx.clip(g, -clip, clip), gradients)
 
 
+def gradient(gradients: Any, name: str) -> mx.array:
+    """The gradient of the parameter of a dotted name."""
+    for part in name.split("."):
+        gradients = gradients[int(part)] if isinstance(gradients, list) else gradients[part]
+    return gradients
+
+
 def assign(module: nn.Module, name: str, value: mx.array) -> None:
     """Sets the parameter of a dotted name."""
     module.update(tree_unflatten([(name, value)]))
@@ -115,6 +122,12 @@ def _arrays(value: Any, key: str) -> Iterator[tuple[str, mx.array]]:
 def held(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, mx.array]]:
     """(full name, module that holds it, its key there, array) of all parameters: those that are
     trained, and those that `freeze` of this file has stopped; buffers are neither."""
+    if not isinstance(module, nn.Module):  # a list or dict of modules
+        holder = nn.Module()
+        holder.held = module
+        for name, *rest in held(holder):
+            yield (name.removeprefix("held."), *rest)
+        return
     seen: set[int] = set()
     named = {id(m): path for path, m in module.named_modules()}
     owners = {id(m): m for _, m in module.named_modules()}
@@ -160,9 +173,14 @@ def is_trainable(module: nn.Module, name: str) -> bool:
     return any(full == name and key not in owner._no_grad for full, owner, key, _ in held(module))
 
 
+def _own(module: Any) -> Any:
+    return module.parameters() if isinstance(module, nn.Module) else module
+
+
 def named_parameters(module: nn.Module, trainable: bool = False) -> list[tuple[str, mx.array]]:
     """(name, parameter) pairs, each once; `trainable`: without frozen ones."""
-    order = {name: i for i, (name, _) in enumerate(tree_flatten(module.parameters()))}
+    whole = module.parameters() if isinstance(module, nn.Module) else tree_map(_own, module)
+    order = {name: i for i, (name, _) in enumerate(tree_flatten(whole))}
     pairs = [
         (name, array)
         for name, owner, key, array in held(module)

@@ -68,6 +68,7 @@ class Functions(State):
             (("torch.optim.lr_scheduler.",), self._scheduler),
             (("torch.optim.",), self._optimizer),
             (("torch.utils.data.",), self._data),
+            (("torch.distributions.",), self._distribution),
             (("torch.save", "torch.load"), self._file),
             (("torchvision.transforms.", "torchvision.datasets."), self._vision),
             (("torch.linalg.", "torch.fft."), self._group),
@@ -149,8 +150,8 @@ class Functions(State):
             text = given[0].text if given else "[]"
             return expression(text if text.startswith("[") else f"list({text})")
         if name in ("ModuleDict", "ParameterDict"):
-            self.change(original, full, "a dict of modules")
-            return expression(given[0].text if given else "{}")
+            self.change(original, full, "a module whose members have keys")
+            return expression(f"kit.layers.ModuleDict({joined(given)})")
         if name not in layers.LAYERS:
             self.refuse(original, f"{full}: {layers.REFUSED.get(name, 'no counterpart is known')}")
             return updated
@@ -207,6 +208,13 @@ class Functions(State):
         gone = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "generator")
         self.change(original, full, "numpy and MLX arrays, one process")
         return expression(f"kit.data.{name}({joined(drop_keywords(given, gone))})")
+
+    def _distribution(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in layers.DISTRIBUTIONS:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "torch's formulas", "other numbers are drawn from a seed")
+        return expression(f"kit.distributions.{name}({joined(given)})")
 
     def _vision(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]

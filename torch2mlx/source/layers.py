@@ -131,3 +131,5 @@ DATA = frozenset(
         *("DataLoader", "default_collate"),
     ]
 )
+#: Of torch.distributions.
+DISTRIBUTIONS = ("Bernoulli", "Categorical", "Independent", "Normal", "Uniform", "kl_divergence")

@@ -43,6 +43,8 @@ def attribute(owner: Type, name: str) -> Type:
         return TENSOR
     if owner.kind == "tuple" and name in ("values", "indices"):
         return TENSOR
+    if owner.kind == "distribution":
+        return SIZE if name.endswith("_shape") else TENSOR
     if owner.kind == "numpy":
         return SIZE if name == "shape" else NUMPY if name == "T" else UNKNOWN
     return UNKNOWN
@@ -84,6 +86,8 @@ def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
         return _of_module(owner, name)
     if owner.kind == "dict":
         return _of_dict(owner, name)
+    if owner.kind == "distribution":
+        return TENSOR
     if owner.kind == "numpy":
         return NUMPY
     return STR if owner.kind == "str" else UNKNOWN

@@ -164,6 +164,10 @@ def _data(name: str, given: list[Type]) -> Type:
     return Type("dataset" if name in ("Subset", "ConcatDataset") else "unknown")
 
 
+def _distribution(name: str, given: list[Type]) -> Type:
+    return TENSOR if name == "kl_divergence" else Type("distribution")
+
+
 _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
     "torch.nn.functional.": _functional,
     "torch.nn.utils.": _utility,
@@ -172,6 +176,7 @@ _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
     "torch.optim.": lambda name, given: Type("optimizer"),
     "torch.utils.data.": _data,
     "torchvision.datasets.": lambda name, given: Type("dataset"),
+    "torch.distributions.": _distribution,
     "torch.linalg.": _algebra,
     "torch.fft.": _algebra,
     "torch.special.": _algebra,

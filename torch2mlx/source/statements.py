@@ -68,6 +68,9 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
                 return cst.RemoveFromParent()
         if len(targets) == 1 and code(updated_node.targets[0].target) == code(value):
             return cst.RemoveFromParent()
+        place = _without_data(targets[0].target)
+        if place is not targets[0].target and self.loop_of(code(place)) is not None:
+            return small(self.set_in_loop(code(place), code(value)))
         if is_frozen_parameter(self.names, original_node.value) and len(targets) == 1:
             stop = self.frozen(original_node, targets[0].target, code(value))
             return stop or updated_node.with_changes(value=value)
@@ -77,6 +80,12 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
 
     def leave_AugAssign(self, original_node: Any, updated_node: Any) -> Any:
         value = bare(updated_node.value, original_node.value)
+        target = _without_data(original_node.target)
+        if self.loop_of(code(target)) is not None:  # `p -= ...`: the module gets a new one
+            operator = code(original_node.operator).strip().removesuffix("=")
+            return small(
+                self.set_in_loop(code(target), f"{code(target)} {operator} ({code(value)})")
+            )
         stopped = self.stopped(original_node.target, original_node.value, value)
         return updated_node.with_changes(value=stopped)
 
@@ -237,6 +246,13 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
                 self.change(original_node, "param_groups", "one learning rate")
                 return cst.parse_statement(f"{owner}.learning_rate = {rate}\n")
         return updated_node
+
+
+def _without_data(node: Any) -> Any:
+    """`p` of `p.data`; other expressions as they are."""
+    while isinstance(node, cst.Attribute) and node.attr.value == "data":
+        node = node.value
+    return node
 
 
 def _line(text: str) -> Any:

@@ -8,11 +8,15 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.source.infer import Inference
+from torch2mlx.source.manual import updated_modules, zeroes
 from torch2mlx.source.names import dotted
 from torch2mlx.source.report import Report
 from torch2mlx.source.scan import Scanner, called_method
 from torch2mlx.source.scope import Scope, Step
 from torch2mlx.source.walk import blocks, calls, children
+
+#: Expressions that `backward` may be called on, where their type is not known.
+_LOSSES = (cst.Name, cst.Attribute, cst.BinaryOperation)
 
 
 class Finder:
@@ -57,9 +61,10 @@ class Finder:
         loss = call.func.value  # type: ignore[union-attr]
         if isinstance(loss, cst.Call) and _is_scaled(loss):
             loss = loss.args[0].value
-        if not (self.types.of(loss).tensor or isinstance(loss, (cst.Name, cst.BinaryOperation))):
+        if not (self.types.of(loss).tensor or isinstance(loss, _LOSSES)):
             return None
         optimizers = self._stepping(old[place + 1 :]) or self._stepping([scope.node])
+        optimizers = optimizers or self._by_hand(old[place + 1 :], scope)
         modules = [m for o in optimizers for m in self._modules(o, old, place, scope)]
         modules = list(dict.fromkeys(modules))
         if any(a.keyword and a.keyword.value == "create_graph" for a in call.args):
@@ -75,6 +80,12 @@ class Finder:
             )
             return None
         return made
+
+    def _by_hand(self, statements: Sequence[Any], scope: Scope) -> list[str]:
+        """Modules that loops over parameters step, in the place of optimizers."""
+        found = updated_modules(statements, self.scan)
+        scope.modules.update({module: [module] for module in found})
+        return found
 
     def _stepping(self, statements: Sequence[Any]) -> list[str]:
         """Optimizers that step next: those before another backward."""
@@ -151,7 +162,11 @@ class Finder:
         """Whether the block of a backward also sets its gradients to zero, and steps, each time."""
         plain = [s for s in old if isinstance(s, cst.SimpleStatementLine)]
         stepped = {self.stepped(c) for s in plain for c in self.scan.calls(s)}
+        by_hand = [s for s in old if updated_modules([s], self.scan)]
+        stepped |= set(updated_modules(by_hand, self.scan))
         zeroed = {dotted(c.func.value) for s in plain if (c := called_method(s, "zero_grad"))}  # type: ignore[union-attr]
+        if any(zeroes(s, self.scan) for s in by_hand):
+            zeroed |= set(updated_modules(by_hand, self.scan))
         held = all(o in stepped for o in step.optimizers)
         return held and (set(step.optimizers) <= zeroed or set(step.modules) <= zeroed)
 

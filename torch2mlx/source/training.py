@@ -14,6 +14,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.source.infer import Inference
+from torch2mlx.source.manual import rewritten, updated_module
 from torch2mlx.source.names import Names, dotted
 from torch2mlx.source.optimizers import parameters_of
 from torch2mlx.source.report import Report
@@ -143,12 +144,19 @@ class Training(cst.CSTTransformer):
         owner = _group(step.modules)
         call = f"{left}, {more} = {NN}.value_and_grad({owner}, {name})({', '.join(given)})\n"
         made = [function, parse(call)]
+        if "." in loss:  # an attribute: it was set to what the function saw
+            made.append(parse(f"{loss} = {target}\n"))
         if step.adds:
             made.append(parse(f"{step.gradients} = {KIT}.training.add({step.gradients}, {more})\n"))
         return made
 
     def _other(self, old: Any, new: Any, scope: Scope) -> list[Any]:
         """Statements beside the steps: zero_grad, step, clipping, scalers."""
+        module = updated_module(old, self._find.scan)
+        if module and module in scope.gradients:
+            self._report.change(old, "p.grad", "gradients are what the function's call answers")
+            loop = rewritten(new, scope.gradients[module], KIT)
+            return [loop, parse(f"{MX}.eval({module}.{PARAMETERS}())\n")]
         zero = called_method(old, "zero_grad")
         if zero is not None and isinstance(zero.func, cst.Attribute):
             return self._zeroed(old, new, dotted(zero.func.value), scope)
@@ -268,7 +276,16 @@ def _share(name: str, modules: list[str], scope: Scope) -> str:
     return parts[0] if len(parts) == 1 else f'{{"modules_": [{", ".join(parts)}]}}'
 
 
-_TRAINING = ("backward", "step", "zero_grad", "clip_grad_norm_", "clip_grad_value_", "unscale_")
+_TRAINING = (
+    "backward",
+    "parameters",
+    "named_parameters",
+    "step",
+    "zero_grad",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "unscale_",
+)
 
 
 def _trains(node: Any) -> bool:
