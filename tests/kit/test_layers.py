@@ -116,3 +116,45 @@ def test_interpolate_with_antialias(mode, size, align_corners):
     expected = nn.functional.interpolate(image, size, **options).permute(0, 2, 3, 1).numpy()
     pic = mx.array(np.ascontiguousarray(image.permute(0, 2, 3, 1).numpy()))
     close(resample.interpolate(pic, size, **options), expected)
+
+
+def test_tied_parameters_are_one():
+    """Read, set, counted, trained and copied as one; its gradient is the sum of both."""
+    import mlx.nn as nn
+    from mlx.utils import tree_flatten
+
+    from torch2mlx import kit
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3)
+            kit.tying.tie(self, "second.weight", "first.weight")
+
+        def __call__(self, x):
+            return self.second(self.first(x))
+
+    model = kit.training.deepcopy(Tied())
+    assert [name for name, _ in tree_flatten(model.parameters())] == ["first.weight", "second.bias"]
+    weight = mx.random.normal((3, 3))
+    model.second.weight = weight  # through either name
+    assert model.first.weight is weight and "weight" in model.second
+    state = {**kit.files.state_dict(model), "second.weight": weight}
+    kit.files.load_state_dict(model, state, strict=True)
+    x = mx.random.normal((2, 3))
+    _, gradients = nn.value_and_grad(model, lambda x: model(x).sum())(x)
+    y = torch.from_numpy(np.array(x))
+    both = torch.from_numpy(np.array(weight)).requires_grad_()
+    (y @ both.T @ both.T).sum().backward()
+    close(gradients["first"]["weight"], both.grad)
+
+
+def test_members_of_a_module_dict_are_attributes_too():
+    import mlx.nn as nn
+    from mlx.utils import tree_flatten
+
+    from torch2mlx import kit
+
+    members = kit.layers.ModuleDict({"a": nn.Linear(2, 2), "b": [nn.ReLU()]})
+    assert members.a is members["a"] and "b" in members
+    assert [name for name, _ in tree_flatten(members.parameters())] == ["a.weight", "a.bias"]

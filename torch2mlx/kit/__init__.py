@@ -35,6 +35,7 @@ from torch2mlx.kit import (
     sorting,
     tensors,
     training,
+    tying,
     vision,
 )
 from torch2mlx.kit.activations import PReLU
@@ -125,5 +126,6 @@ __all__ = [
     "sorting",
     "tensors",
     "training",
+    "tying",
     "vision",
 ]

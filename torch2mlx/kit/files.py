@@ -10,6 +10,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from torch2mlx.kit.tying import aliases
+
 _KEY = "torch2mlx.kit.files"
 
 
@@ -30,7 +32,8 @@ def state_dict(module: nn.Module) -> dict[str, mx.array]:
 
 def load_state_dict(module: nn.Module, state: Any, strict: bool = True) -> nn.Module:
     """Sets a module's parameters from such a mapping."""
-    held, unsaved = dict(state), _unsaved(module)
+    tied, unsaved = aliases(module), _unsaved(module)
+    held = {name: value for name, value in dict(state).items() if name not in tied}
     if strict and unsaved:
         own = dict(tree_flatten(module.parameters()))
         held = {**{name: own[name] for name in unsaved}, **held}

@@ -11,6 +11,9 @@ from torch2mlx.source.kinds import TENSOR, TENSOR_ONLY, Type
 from torch2mlx.source.names import Names
 from torch2mlx.source.walk import calls
 
+#: Methods that only modules have.
+_OF_MODULES = ("parameters", "named_parameters", "load_state_dict", "named_modules")
+
 
 def viewed(node: cst.Call) -> bool:
     """x.view(2, -1), x.size(0), x.flatten(1): arrays of numpy take no such arguments."""
@@ -29,8 +32,8 @@ def evidence(node: Any, names: Names) -> dict[str, Type]:
         owner = func.value if isinstance(func, cst.Attribute) else None
         if isinstance(owner, cst.Name) and owner.value not in names.imports:
             kind = _told(call, func.attr.value, owner.value)
-            if kind is not None:
-                found.setdefault(owner.value, kind)
+            if kind is not None and (kind.kind == "module" or owner.value not in found):
+                found[owner.value] = kind  # a module may have any other method too
         elif call.args and isinstance(call.args[0].value, cst.Name):
             full = names.of(func)
             if full.startswith("torch.") and results.takes_tensor(full):
@@ -40,8 +43,8 @@ def evidence(node: Any, names: Names) -> dict[str, Type]:
 
 def _told(call: cst.Call, method: str, name: str) -> Type | None:
     """What something is that a method is called on."""
+    if method in _OF_MODULES:
+        return Type("module")
     if method in TENSOR_ONLY or viewed(call):
         return TENSOR
-    if method in ("parameters", "named_parameters", "load_state_dict"):
-        return Type("module")
     return Type("optimizer") if method in ("zero_grad", "step") and "opt" in name else None

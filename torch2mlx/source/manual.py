@@ -92,5 +92,7 @@ class _Gradients(cst.CSTTransformer):
         self._wanted, self._text = f"{name}.grad", text
 
     def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
-        found = dotted(original_node) == self._wanted
-        return cst.parse_expression(self._text) if found else updated_node
+        name = dotted(original_node)
+        if name == f"{self._wanted}.data":
+            return updated_node.value
+        return cst.parse_expression(self._text) if name == self._wanted else updated_node

@@ -68,6 +68,8 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
                 return cst.RemoveFromParent()
         if len(targets) == 1 and code(updated_node.targets[0].target) == code(value):
             return cst.RemoveFromParent()
+        if len(targets) == 1 and _ties(targets[0].target, original_node.value):
+            return self._tied(original_node, updated_node)
         place = _without_data(targets[0].target)
         if place is not targets[0].target and self.loop_of(code(place)) is not None:
             return small(self.set_in_loop(code(place), code(value)))
@@ -77,6 +79,17 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
         value = self.stopped(targets[0].target, original_node.value, value)
         made = self.assigned_buffer(original_node, code(value))
         return updated_node.with_changes(value=value) if made is None else made
+
+    def _tied(self, original: cst.Assign, updated: cst.Assign) -> Any:
+        """`self.decoder.weight = self.encoder.weight`: one parameter under two names."""
+        alias, name = dotted(original.targets[0].target), dotted(original.value)
+        root, _, rest = alias.partition(".")
+        other, _, kept = name.partition(".")
+        if not rest or root != other or not kept:
+            self.refuse(original, "a parameter under two names: kit.tying.tie(root, alias, name)")
+            return updated
+        self.change(original, "weight", "one parameter under two names: its gradients are added")
+        return small(f'kit.tying.tie({root}, "{rest}", "{kept}")')
 
     def leave_AugAssign(self, original_node: Any, updated_node: Any) -> Any:
         value = bare(updated_node.value, original_node.value)
@@ -246,6 +259,13 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
                 self.change(original_node, "param_groups", "one learning rate")
                 return cst.parse_statement(f"{owner}.learning_rate = {rate}\n")
         return updated_node
+
+
+def _ties(target: Any, value: Any) -> bool:
+    """Whether an assignment gives one module the weight or bias of another."""
+    names = ("weight", "bias")
+    both = isinstance(target, cst.Attribute) and isinstance(value, cst.Attribute)
+    return both and target.attr.value in names and value.attr.value in names
 
 
 def _without_data(node: Any) -> Any:
