@@ -154,7 +154,7 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _ported(module: Any, text: str, path: str) -> PortResult:
-    from torch2mlx.source.buffers import all_buffers
+    from torch2mlx.source.buffers import all_buffers, parameter_names
     from torch2mlx.source.freezing import freezing
     from torch2mlx.source.imports import with_imports
     from torch2mlx.source.infer import Inference
@@ -180,6 +180,7 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     rewriter.traced = _traced(stepped, training.made)
     rewriter.freezes = freezing(stepped)
     rewriter.buffers, rewriter.hidden = all_buffers(stepped, names)
+    rewriter.trained_names = parameter_names(stepped, names)
     rewriter.whole, rewriter.held = whole_names(stepped), held_parameters(stepped)
     made = stepped.visit(rewriter)
     imported = with_imports(made, _named(made.code))

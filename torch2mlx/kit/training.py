@@ -158,14 +158,17 @@ def set_trainable(module: nn.Module, name: str, value: Any) -> None:
             owner._no_grad.add(key)
 
 
-def freeze(module: nn.Module, name: str = "") -> None:
-    """Parameters that get no gradient from now on: one, or all of a module."""
+def freeze(module: nn.Module, name: str = "") -> nn.Module:
+    """Parameters that get no gradient from now on: one, or all of a module. Answers the module."""
     set_trainable(module, name, False)
+    return module
 
 
-def unfreeze(module: nn.Module, name: str = "") -> None:
-    """Parameters that get gradients again; unlike `module.unfreeze()` it leaves buffers alone."""
+def unfreeze(module: nn.Module, name: str = "") -> nn.Module:
+    """Parameters that get gradients again; unlike `module.unfreeze()` it leaves buffers alone.
+    Answers the module."""
     set_trainable(module, name, True)
+    return module
 
 
 def is_trainable(module: nn.Module, name: str) -> bool:

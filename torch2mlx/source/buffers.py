@@ -7,9 +7,10 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.source.freezing import small
+from torch2mlx.source.kinds import Type
 from torch2mlx.source.names import Names
 from torch2mlx.source.state import State, bare, code
-from torch2mlx.source.walk import walk
+from torch2mlx.source.walk import calls, walk
 
 
 class Buffers(State):
@@ -17,6 +18,7 @@ class Buffers(State):
 
     hidden: frozenset[str] = frozenset()  # names of buffers that are not saved
     buffers: frozenset[str] = frozenset()  # names of all that have no gradient
+    trained_names: frozenset[str] = frozenset()  # of what is an nn.Parameter somewhere
 
     def registered(self, before: cst.Call, after: cst.Call) -> Any:
         """`self.register_buffer("name", value)` as statements; None when it stays."""
@@ -26,6 +28,32 @@ class Buffers(State):
             return None
         self.change(before, "register_buffer", "an array that is frozen: MLX would train it")
         return self.buffer(owner, key, code(bare(after.args[1].value, before.args[1].value)))
+
+    def plain_array(self, original: cst.Assign, value: str) -> Any:
+        """`self.name = tensor` in a module: torch does not train it, so MLX must not; None for what
+        may be a parameter, or holds no arrays."""
+        target = original.targets[0].target
+        own = isinstance(target, cst.Attribute) and code(target.value) == "self"
+        if len(original.targets) != 1 or not own or not self.in_module():
+            return None
+        key = target.attr.value  # type: ignore[attr-defined]
+        known = key in self.buffers or key in self.trained_names
+        if (
+            known
+            or not _holds_arrays(self.type_of(original.value))
+            or self._may_be_trained(original)
+        ):
+            return None
+        self.change(original, f"self.{key}", "no parameter: hidden from training and saving")
+        return small(hiding("self", key, value))
+
+    def _may_be_trained(self, original: cst.Assign) -> bool:
+        """Whether the value is a parameter, or came in as an argument and might be one."""
+        made = (self.names.of(node.func) for node in calls(original.value))
+        if any(name in ("torch.nn.Parameter", "torch.nn.Buffer") for name in made):
+            return True
+        outside = self.functions[-1:] != ["forward"]
+        return outside and isinstance(original.value, (cst.Name, cst.Attribute))
 
     def assigned_buffer(self, original: cst.Assign, value: str) -> Any:
         """`self.name = nn.Buffer(value)`, or a new value for a buffer that is not saved; None for
@@ -51,6 +79,26 @@ class Buffers(State):
             return small(hiding(owner, key, value))
         lines = (f"{owner}.{key} = {value}", f'{owner}.freeze(keys=["{key}"], recurse=False)')
         return cst.FlattenSentinel([small(line) for line in lines])
+
+
+def _holds_arrays(kind: Type) -> bool:
+    if kind.kind in ("tuple", "list"):
+        return bool(kind.items) and all(item.tensor for item in kind.items)
+    return kind.tensor
+
+
+def parameter_names(module: cst.Module, names: Names) -> frozenset[str]:
+    """Names of attributes that are an nn.Parameter, or registered as one, anywhere in a file."""
+    found = set()
+    for node in walk(module):
+        if isinstance(node, cst.Assign):
+            made = any(names.of(c.func) == "torch.nn.Parameter" for c in calls(node.value))
+            for target in node.targets if made else ():
+                if isinstance(target.target, cst.Attribute):
+                    found.add(target.target.attr.value)
+        elif isinstance(node, cst.Call) and _registers(node, "register_parameter"):
+            found.add(literal(node.args[0].value))
+    return frozenset(found)
 
 
 def hiding(owner: str, key: str, value: str) -> str:
@@ -98,8 +146,8 @@ def all_buffers(module: cst.Module, names: Names) -> tuple[frozenset[str], froze
     return frozenset(every), frozenset(hidden)
 
 
-def _registers(node: cst.Call) -> bool:
-    named = isinstance(node.func, cst.Attribute) and node.func.attr.value == "register_buffer"
+def _registers(node: cst.Call, method: str = "register_buffer") -> bool:
+    named = isinstance(node.func, cst.Attribute) and node.func.attr.value == method
     return named and bool(node.args)
 
 

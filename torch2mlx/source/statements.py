@@ -78,6 +78,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
             return stop or updated_node.with_changes(value=value)
         value = self.stopped(targets[0].target, original_node.value, value)
         made = self.assigned_buffer(original_node, code(value))
+        made = self.plain_array(original_node, code(value)) if made is None else made
         return updated_node.with_changes(value=value) if made is None else made
 
     def _tied(self, original: cst.Assign, updated: cst.Assign) -> Any:
@@ -140,6 +141,8 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
             name = before.func.attr.value
             if name == "register_buffer":
                 return self.registered(before, after)
+            if name == "add_module" and len(after.args) == 2:
+                return self._added(before, after)
             if name == "register_parameter" and len(after.args) == 2:
                 key = literal(before.args[0].value)
                 return small(f"{code(before.func.value)}.{key} = {code(after.args[1].value)}")
@@ -167,6 +170,18 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
             name = code(target)
             return small(f"{name} = kit.training.overwritten({name}, {code(made.value)})")
         return made
+
+    def _added(self, before: cst.Call, after: cst.Call) -> Any:
+        """`x.add_module(name, layer)`: an attribute, or one more layer of a Sequential."""
+        owner, layer = before.func.value, code(after.args[1].value)  # type: ignore[attr-defined]
+        key = literal(before.args[0].value)
+        if self.type_of(owner).name == "torch.nn.Sequential":
+            self.change(before, "add_module", "layers of a Sequential are a list")
+            return small(f"{code(owner)}.layers.append({layer})")
+        self.change(before, "add_module", "an attribute")
+        if key.isidentifier():
+            return small(f"{code(owner)}.{key} = {layer}")
+        return small(f"setattr({code(owner)}, {code(after.args[0].value)}, {layer})")
 
     def _is_module(self, node: Any) -> bool:
         return self.type_of(node).kind in ("module", "modules")

@@ -10,6 +10,7 @@ import libcst as cst
 from torch2mlx.source.infer import Inference
 from torch2mlx.source.manual import updated_modules, zeroes
 from torch2mlx.source.names import dotted
+from torch2mlx.source.order import late, needed
 from torch2mlx.source.report import Report
 from torch2mlx.source.scan import Scanner, called_method
 from torch2mlx.source.scope import Scope, Step
@@ -187,7 +188,16 @@ class Finder:
                 if isinstance(old[i], cst.SimpleStatementLine):
                     needed -= written  # what was in them before does not matter
                 needed |= self.scan.loads(old[i])
-        return self._with_starts(sorted(found), old)
+        return self._with_late(self._with_starts(sorted(found), old), step, old)
+
+    def _with_late(self, found: list[int], step: Step, old: list[Any]) -> list[int]:
+        """Those, and statements that can stand neither before the function (they change what it
+        reads) nor after it (it reads what they give)."""
+        while True:
+            waiting = late(self.scan, found, step.place, old)
+            if not needed(self.scan, waiting, found, step.loss, old):
+                return found
+            found = sorted({*found, *waiting})
 
     def _with_starts(self, found: list[int], old: list[Any]) -> list[int]:
         """Those statements, and the plain ones (`total = 0`) that start what they go on with."""
