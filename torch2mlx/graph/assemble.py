@@ -111,7 +111,10 @@ class Assembly:
                         else f"{name} != {value!r}"
                     )
                     checks += [f"if {test}:", f"    {told}"]
-        ordered = sorted(arguments.values(), key=lambda text: "=" in text)
+        ordered, optional = [], False
+        for text in arguments.values():  # in torch's order: what follows an optional one is too
+            optional = optional or "=" in text
+            ordered.append(text if "=" in text or not optional else f"{text}=None")
         return ordered, checks
 
     def _argument_names(self, region: Region) -> dict[Node, str]:

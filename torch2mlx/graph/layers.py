@@ -200,6 +200,7 @@ class Layers:
             args, kwargs = tuple(given.values()), {}
         else:
             args, kwargs = tuple(given.values())[:1], dict(list(given.items())[1:])
+        kwargs = _by_their_names(kwargs, self._modules[stock.path], module)
         kwargs = {**kwargs, **_options(module, stock.call.options)}
         plain = {name: replace(x, lambda n: n.value) for name, x in kwargs.items()}
         value = module(*(x.value for x in args), **plain)
@@ -233,6 +234,14 @@ class Layers:
 
 def _is_array(node: Any) -> bool:
     return hasattr(node.meta.get("val"), "dtype")
+
+
+def _by_their_names(given: dict[str, Any], layer: Any, module: Any) -> dict[str, Any]:
+    """Arguments under the names of the MLX layer, where torch has another for the same place."""
+    theirs = list(inspect.signature(layer.forward).parameters)
+    ours = list(inspect.signature(type(module).__call__).parameters)[1:]
+    same = dict(zip(theirs, ours, strict=False))
+    return {name if name in ours else same.get(name, name): x for name, x in given.items()}
 
 
 def _options(module: Any, given: Mapping[str, Any]) -> dict[str, Any]:
