@@ -45,6 +45,7 @@ LAYERS = (
     ("source.statements", "source.steps", "source.lines", "source.siblings"),
     ("source.functions", "source.methods", "source.buffers", "source.stopping"),
     ("source.freezing",),
+    ("source.loops",),
     ("source.state", "source.optimizers"),
     (
         "source.report",

@@ -16,9 +16,12 @@ _OF_MODULES = ("parameters", "named_parameters", "load_state_dict", "named_modul
 
 
 def viewed(node: cst.Call) -> bool:
-    """x.view(2, -1), x.size(0), x.flatten(1): arrays of numpy take no such arguments."""
+    """x.view(2, -1), x.size(0), x.flatten(1), x.sum(dim=0): arrays of numpy take no such
+    arguments."""
     name = node.func.attr.value  # type: ignore[union-attr]
     if name == "size":
+        return True
+    if results.says_dim(node):
         return True
     numbers = (cst.Integer, cst.UnaryOperation)
     return name in ("view", "flatten") and any(isinstance(a.value, numbers) for a in node.args)

@@ -6,14 +6,15 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.source.loops import Loops
 from torch2mlx.source.names import Names
-from torch2mlx.source.state import State, code, expression
+from torch2mlx.source.state import code, expression
 from torch2mlx.source.walk import calls
 
 _ITERATING = ("parameters", "named_parameters")
 
 
-class Freezing(State):
+class Freezing(Loops):
     """Rewrites where `requires_grad` is set or read."""
 
     freezes = True  # whether anything in the file stops a gradient at all
@@ -22,10 +23,6 @@ class Freezing(State):
         super().__init__(*args)
         self._filtered: set[int] = set()  # tests that a comprehension over parameters drops
         self._comprehensions = 0  # that the place is in
-
-    def loop_of(self, name: str) -> Any:
-        """The loop over parameters that gives a name its values."""
-        raise NotImplementedError
 
     def frozen(self, original: cst.Assign, target: Any, value: str) -> Any:
         """`self.x = nn.Parameter(..., requires_grad=False)`: set, and frozen."""

@@ -66,7 +66,16 @@ def element(of: Type) -> Type:
 #: Methods that a tensor has and no number, string, container, array of numpy or module.
 TENSOR_ONLY = frozenset(
     [
-        *("clamp_min", "clamp_max", "clamp_min_", "clamp_max_", "clip_", "erfinv", "erfinv_"),
+        *(
+            "numpy",
+            "clamp_min",
+            "clamp_max",
+            "clamp_min_",
+            "clamp_max_",
+            "clip_",
+            "erfinv",
+            "erfinv_",
+        ),
         *("scatter_reduce", "scatter_reduce_", "scatter_add_", "index_put_", "masked_scatter_"),
         *("sigmoid_", "softmax_", "relu", "relu_", "tril_", "triu_", "floor_", "ceil_", "round_"),
         *("squeeze_", "pow_", "rsqrt_", "reciprocal_", "addmm_", "addcmul_", "addcdiv_"),

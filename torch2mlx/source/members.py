@@ -21,7 +21,7 @@ from torch2mlx.source.kinds import (
     Type,
     element,
 )
-from torch2mlx.source.results import LISTS, PAIR, PAIRS, given_as, several_given
+from torch2mlx.source.results import LISTS, PAIR, PAIRS, given_as, says_dim, several_given
 
 
 def attribute(owner: Type, name: str) -> Type:
@@ -80,9 +80,10 @@ def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
     """A method of a value of a known type."""
     if owner.kind == "class" and name == "apply":
         return TENSOR
-    if owner.tensor:
+    if owner.tensor or (owner.kind == "unknown" and says_dim(node)):
         return _tensor_method(name, node, given)
-    if owner.kind == "module":
+    said = name in ("parameters", "named_parameters")  # that it is a module
+    if owner.kind == "module" or (said and owner.kind == "unknown"):
         return _of_module(owner, name)
     if owner.kind == "dict":
         return _of_dict(owner, name)

@@ -9,7 +9,9 @@ import libcst as cst
 from torch2mlx.ops.forms import forms
 from torch2mlx.source.evidence import viewed
 from torch2mlx.source.kinds import TENSOR_ONLY
-from torch2mlx.source.state import State, code, expression, joined
+from torch2mlx.source.loops import Loops
+from torch2mlx.source.names import dotted
+from torch2mlx.source.state import code, expression, joined
 from torch2mlx.source.write import Argument, term, written
 
 _AMBIGUOUS = frozenset(
@@ -36,7 +38,7 @@ _MODULE = {
 }
 
 
-class Methods(State):
+class Methods(Loops):
     """Rewrites calls of methods."""
 
     def method_call(self, original: cst.Call, updated: cst.Call) -> Any:
@@ -137,15 +139,7 @@ class Methods(State):
         name = func.attr.value
         if not name.endswith("_") or name.endswith("__") or not self.is_tensor(func.value, name):
             return None
-        place, target = func.value, updated.func.value  # type: ignore[union-attr]
-        while isinstance(place, cst.Attribute) and place.attr.value == "data":
-            place = place.value
-            if isinstance(target, cst.Call):  # of stop_gradient
-                target = target.args[0].value
-            elif code(target).endswith(".data"):
-                target = target.value  # type: ignore[attr-defined]
-        while _in_place_call(place):  # x.mul_(a).add_(b): the target is what x.mul_(a) gives
-            place = place.func.value  # type: ignore[attr-defined]
+        place, target = _root(func.value, updated.func.value)  # type: ignore[union-attr]
         if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
             return None
         value = self._computed(name, code(target), self.arguments(original, updated), original)
@@ -153,16 +147,10 @@ class Methods(State):
             return None
         if self.loop_of(code(place)) is not None:
             return self.set_in_loop(code(place), value)
-        chained = place is not func.value and _in_place_call(func.value)
-        return f"{code(place) if chained else code(target)} = {value}\n"
-
-    def loop_of(self, name: str) -> Any:
-        """The loop over parameters that gives a name its values."""
-        raise NotImplementedError
-
-    def set_in_loop(self, name: str, value: str) -> str:
-        """The parameter of a loop set on its module."""
-        raise NotImplementedError
+        if self.is_element(code(place)):
+            self.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
+            return None
+        return f"{code(place) if _in_place_call(func.value) else code(target)} = {value}\n"
 
     def _computed(self, name: str, target: str, given: Any, original: Any) -> str | None:
         """The value that a method in place gives its tensor."""
@@ -185,6 +173,22 @@ class Methods(State):
             "other names for the same tensor keep the old value",
         )
         return value
+
+
+def _root(place: Any, target: Any) -> tuple[Any, Any]:
+    """What a method in place changes, in the source, and the value it starts from, rewritten:
+    of `x.data.mul_(a).add_(b)` x, and what x.mul_(a) gives."""
+    while True:
+        if isinstance(place, cst.Attribute) and place.attr.value == "data":
+            place = place.value
+            if isinstance(target, cst.Call) and dotted(target.func) == "mx.stop_gradient":
+                target = target.args[0].value
+            elif code(target).endswith(".data"):
+                target = target.value
+        elif _in_place_call(place):
+            place = place.func.value
+        else:
+            return place, target
 
 
 def _in_place_call(node: Any) -> bool:

@@ -71,6 +71,11 @@ _PLAIN += (
 )
 
 
+def says_dim(node: Any) -> bool:
+    """Whether a call has an argument `dim` or `keepdim`: numpy says axis."""
+    return any(a.keyword is not None and a.keyword.value in ("dim", "keepdim") for a in node.args)
+
+
 def several_given(name: str, node: Any) -> Type | None:
     """What `unique` gives with its flags; None for other functions, and without them."""
     if name not in ("unique", "unique_consecutive"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import libcst as cst
@@ -10,6 +9,7 @@ import libcst as cst
 from torch2mlx.source.buffers import Buffers, hiding, literal
 from torch2mlx.source.freezing import Freezing, is_frozen_parameter, set_for_all, setting, small
 from torch2mlx.source.functions import Functions
+from torch2mlx.source.loops import Loops
 from torch2mlx.source.methods import Methods
 from torch2mlx.source.names import dotted
 from torch2mlx.source.scan import stores
@@ -22,36 +22,12 @@ INITIALISERS += ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_
 INITIALISERS += ("orthogonal",)
 
 
-@dataclass
-class Loop:
-    """A loop over the parameters of a module: names of both, and whether it sets one."""
-
-    parameter: str
-    name: str
-    module: str
-    sets: bool = False
-
-
-def _loop(node: cst.For) -> Loop | None:
-    """`for p in m.parameters()` and `for name, p in m.named_parameters()`."""
-    call, target = node.iter, node.target
-    if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Attribute):
-        return None
-    module, method = code(call.func.value), call.func.attr.value
-    if method == "parameters" and isinstance(target, cst.Name):
-        return Loop(target.value, f"{target.value}_name", module)
-    if method == "named_parameters" and isinstance(target, cst.Tuple):
-        return Loop(dotted(target.elements[1].value), dotted(target.elements[0].value), module)
-    return None
-
-
-class Statements(Functions, Methods, Freezing, Buffers, Stopping):
+class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
     """Rewrites statements; calls and names are rewritten in them by then."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._again: dict[int, Any] = {}  # calls in place, with their arguments rewritten
-        self._loops: list[Loop] = []  # over parameters, outermost first
 
     def _is_target(self, node: Any) -> bool:
         return code(node) in stores(self.current) if self.current is not None else False
@@ -230,28 +206,12 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping):
             return cst.FlattenSentinel(lines)
         return updated_node
 
-    def visit_For(self, node: cst.For) -> None:
-        self._loops.append(_loop(node) or Loop("", "", ""))
-
-    def loop_of(self, name: str) -> Loop | None:
-        """The loop over parameters that gives a name its values."""
-        return next((x for x in reversed(self._loops) if x.parameter == name and name), None)
-
-    def set_in_loop(self, name: str, value: str) -> str:
-        """The parameter of a loop set on its module."""
-        loop = self.loop_of(name)
-        assert loop is not None
-        loop.sets = True
-        return f"kit.training.assign({loop.module}, {loop.name}, {value})"
-
     def leave_For(self, original_node: cst.For, updated_node: cst.For) -> Any:
         """`for p in model.parameters(): p.requires_grad = False` is a freeze; modules of a
         Sequential are its layers."""
-        kind, loop = self.type_of(original_node.iter), self._loops.pop()
-        if loop.sets and isinstance(original_node.target, cst.Name):
-            pairs = cst.parse_expression(f"kit.training.named_parameters({loop.module})")
-            names = cst.parse_statement(f"{loop.name}, {loop.parameter} = 0\n").body[0]  # type: ignore
-            return updated_node.with_changes(iter=pairs, target=names.targets[0].target)
+        kind, level = self.type_of(original_node.iter), self._levels.pop()
+        if any(loop.sets for loop in level.loops):
+            return self.with_names(original_node, updated_node, level)
         if kind.name == "torch.nn.Sequential":
             layers_of = expression(f"{code(updated_node.iter)}.layers")
             return updated_node.with_changes(iter=layers_of)
