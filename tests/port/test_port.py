@@ -261,6 +261,14 @@ from torch import nn
         ("torch.compiler.reset()", "torch.compiler.reset"),
         ("w = torch.zeros(3)\nw.requires_grad = False", "requires_grad of an array"),
         ("o = torch.optim.Adam(p for p in somewhere())", "a module that is not seen here"),
+        ("def f(model, x):\n    return x + x.grad.sign()", ".grad: gradients"),
+        ("def f(model):\n    model.fc.register_forward_hook(print)", "MLX has no hooks"),
+        (
+            "def f(m):\n    for i, p in enumerate(m.parameters()):\n        p.mul_(2)",
+            "changed in place",
+        ),
+        ("class Mine(torch.optim.Optimizer):\n    pass", "your own optimizer"),
+        ("a.weight = b.weight", "a parameter under two names"),
     ],
 )
 def test_what_would_change_a_result_is_refused(line, reason):
@@ -308,3 +316,34 @@ def test_groups_refuse_arrays_of_another_model():
     groups = kit.ParameterGroups(model, kit.optimizers.SGD, list(kit.training.parameters(model)))
     with pytest.raises(ValueError, match="lacks parameters"):
         groups.update(other, other.trainable_parameters())
+
+
+def test_plain_lists_of_modules_are_not_trained_as_in_torch():
+    source = """\
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.held = nn.ModuleList([nn.Linear(2, 2)])
+        self.plain = [nn.Linear(2, 2) for _ in range(2)]
+"""
+    result = torch2mlx.port(PIECES.format(source))
+    assert result.ok
+    assert 'kit.training.hide(self, "plain", [nn.Linear(2, 2) for _ in range(2)])' in result.source
+    assert "self.held = [nn.Linear(2, 2)]" in result.source
+
+
+def test_names_from_files_beside_are_known(tmp_path):
+    (tmp_path / "parts.py").write_text(
+        "import torch\nfrom dataclasses import dataclass\n\n@dataclass\nclass State:\n"
+        "    h: torch.Tensor\n    data: dict[str, torch.Tensor]\n\n"
+        "def normed(x: torch.Tensor):\n    return x / x.norm()\n"
+    )
+    (tmp_path / "main.py").write_text(
+        "import torch\nfrom parts import State, normed\n\ndef f(s: State, key):\n"
+        "    a = s.h.view(2, -1)\n    b = s.data[key].to(torch.float16)\n"
+        "    return normed(a).transpose(0, 1), b\n"
+    )
+    result = torch2mlx.port(tmp_path / "main.py")
+    assert result.ok, result.unsupported
+    for text in ("s.h.reshape(2, -1)", "s.data[key].astype(mx.float16)", ".swapaxes(0, 1)"):
+        assert text in result.source

@@ -82,8 +82,9 @@ class Buffers(State):
 
 
 def _holds_arrays(kind: Type) -> bool:
+    """Tensors, and plain lists of tensors or of modules: torch registers none of them."""
     if kind.kind in ("tuple", "list"):
-        return bool(kind.items) and all(item.tensor for item in kind.items)
+        return bool(kind.items) and all(i.tensor or i.kind == "module" for i in kind.items)
     return kind.tensor
 
 

@@ -17,7 +17,7 @@ class Calls(Expressions):
 
     def _of_Call(self, node: Any, env: Env) -> Type:
         given = [self.infer(a.value, env) for a in node.args]
-        full = self.names.of(node.func)
+        full = self.full(node.func)
         if full:
             return results.called(full, node, given)
         if isinstance(node.func, cst.Call) and dotted(node.func.func).endswith(".value_and_grad"):

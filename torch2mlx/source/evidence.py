@@ -15,6 +15,10 @@ from torch2mlx.source.walk import calls
 _OF_MODULES = ("parameters", "named_parameters", "load_state_dict", "named_modules")
 
 
+#: Methods of what is called an optimizer.
+_OF_OPTIMIZERS = ("zero_grad", "step", "update", "state_dict")
+
+
 def viewed(node: cst.Call) -> bool:
     """x.view(2, -1), x.size(0), x.flatten(1), x.sum(dim=0): arrays of numpy take no such
     arguments."""
@@ -50,4 +54,4 @@ def _told(call: cst.Call, method: str, name: str) -> Type | None:
         return Type("module")
     if method in TENSOR_ONLY or viewed(call):
         return TENSOR
-    return Type("optimizer") if method in ("zero_grad", "step") and "opt" in name else None
+    return Type("optimizer") if method in _OF_OPTIMIZERS and "opt" in name else None

@@ -66,6 +66,13 @@ class Expressions:
         """Whether a class of the file is an autograd.Function."""
         return self._derives(name, ("torch.autograd.Function",))
 
+    def full(self, node: Any) -> str:
+        """The full name of an import; empty for what is known of files beside this one."""
+        beside = isinstance(node, cst.Name) and (
+            node.value in self.foreign.kinds or node.value in self.foreign.returns
+        )
+        return "" if beside else self.names.of(node)
+
     def is_class(self, name: str) -> bool:
         """Whether a name is a class of the file, or of one beside it."""
         return name in self.names.classes or name in self.foreign.kinds

@@ -73,6 +73,7 @@ class Functions(State):
             (("torchvision.transforms.", "torchvision.datasets."), self._vision),
             (("torch.linalg.", "torch.fft."), self._group),
             (("copy.deepcopy",), self._copied),
+            (("torch.utils.checkpoint.checkpoint",), self._checkpointed),
             (("torch.amp.GradScaler",), lambda *_: expression("None")),
             (("torch.",), self._function),
         ]
@@ -90,6 +91,12 @@ class Functions(State):
     def _itself(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "not needed: the object itself", "mx.compile for speed")
         return expression(given[0].text) if given else updated
+
+    def _checkpointed(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        plain = drop_keywords(given[1:], ("use_reentrant", "preserve_rng_state"))
+        check = "mlx.nn.utils.checkpoint(module) saves the memory"
+        self.change(original, full, "called as it is", check)
+        return expression(f"{given[0].text}({joined(plain)})")
 
     def _copied(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "dtypes of MLX cannot be copied, where modules hold some")

@@ -171,7 +171,7 @@ class Inference(Calls):
             return self._class_type(str(node.evaluated_value))
         if isinstance(node, cst.Subscript):
             return self._of_generic(node)
-        name = self.names.of(node) or dotted(node)
+        name = self.full(node) or dotted(node)
         known = self._class_type(name)
         return known if known.kind != "unknown" else results.ANNOTATED.get(name, UNKNOWN)
 

@@ -25,6 +25,8 @@ _INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant"
 
 #: Methods that say by themselves that they are of a module.
 _OF_MODULES_ONLY = ("state_dict", "load_state_dict", "parameters", "named_parameters")
+_HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook")
+_OF_MODULES_ONLY += _HOOKS
 #: Methods of modules, by name and number of arguments.
 _MODULE = {
     ("state_dict", 0): "kit.files.state_dict({0})",
@@ -97,7 +99,9 @@ class Methods(Loops):
             text = "super().__call__({1})" if receiver == "super()" else "{0}({1})"
         elif name == "load_state_dict" and given:
             text = "kit.files.load_state_dict({0}, {1})"
-        elif name in ("children", "named_children", "register_forward_hook", "register_hook"):
+        elif name in _HOOKS:
+            self.refuse(original, f".{name}(): MLX has no hooks; call what is to run yourself")
+        elif name in ("children", "named_children"):
             self.refuse(
                 original, f".{name}(): modules of MLX are dicts; see .children() and .modules()"
             )
