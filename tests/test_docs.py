@@ -73,11 +73,13 @@ def test_the_support_matrix_is_that_of_the_grid():
     """Layers, twins, layouts and numbers of cases; the grid's tests measure the figures anew."""
     need("torch", "mlx.core")
     from tests.twins.test_grid import FAMILIES
-    from tools.make_matrix import MATRIX, refusals
+    from tools.make_matrix import MATRIX, functions, refusals
     from torch2mlx.twins import find_twin
 
+    layers, heading, rest = MATRIX.read_text().partition("\n## Functions\n")
+    assert heading + rest == functions(), "run: python -m tools.make_matrix"
     told = {}
-    for line in MATRIX.read_text().splitlines():
+    for line in layers.splitlines():
         if line.startswith("| `"):
             name, twins, layout, cases = (cell.strip() for cell in line.split("|")[1:5])
             told[name.strip("`")] = (set(twins.replace("`", "").split(", ")), layout, int(cases))

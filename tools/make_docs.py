@@ -106,7 +106,7 @@ def analyzer_page() -> str:
     return ANALYZER_HEAD + "\n".join(rows) + "\n"
 
 
-def _evidence(op: Op) -> str:
+def evidence(op: Op) -> str:
     """What a test has run of a row: the guide, the grid of layers, the kit's own tests."""
     call = re.compile(rf"\b{re.escape(op.torch.rsplit('.', 1)[1])}\(")
     guide = (line.split("|")[1] for line in GUIDE.read_text().splitlines() if line[:2] == "| ")
@@ -125,7 +125,7 @@ def _evidence(op: Op) -> str:
 
 def _measured(op: Op) -> str:
     """All that was run of a row."""
-    return ", ".join(part for part in (_evidence(op), _ledger(op)) if part) or "-"
+    return ", ".join(part for part in (evidence(op), _ledger(op)) if part) or "-"
 
 
 def _ledger(op: Op) -> str:

@@ -13,6 +13,9 @@ import torch
 from tests.twins.grid import Case
 from tests.twins.measure import measure, measure_half
 from tests.twins.test_grid import FAMILIES
+from tools.make_docs import evidence
+from tools.make_operators import entries as ledger
+from torch2mlx.op_mapping import known_ops
 from torch2mlx.twins import Refused, Twin, find_twin, twin_names
 
 MATRIX = Path(__file__).parent.parent / "docs" / "support-matrix.md"
@@ -22,7 +25,7 @@ Written by `python -m tools.make_matrix` from the grid in `tests/twins`, which r
 torch.nn with combinations of its options in both frameworks. Differences are largest over all
 cases and both modes, over max(1, largest value); float32 on the CPU. `half`: float16 and bfloat16
 outputs; a dash where torch has no kernel. `channels_last`: the twin takes (N, *spatial, C).
-Functions and operators, with their own figures: [operators.md](operators.md).
+Functions are below; all operators with what does not pass: [operators.md](operators.md).
 
 | torch.nn | MLX | layout | cases | forward | gradient | half |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -106,7 +109,37 @@ def page(found: dict[str, Row]) -> str:
     return HEAD + "\n".join(lines) + "\n" + told + refused
 
 
+FUNCTIONS = """
+## Functions
+
+Functions and methods of `torch2mlx.op_mapping`, by their full torch names. `samples`: how many of
+torch's own of that operator agree through translate, in how many dtypes; `forward` and `gradient`
+are the largest float32 differences. Without samples: what else compares values (`guide`: a row of
+[mapping-guide.md](mapping-guide.md); `calls`; the tests of the kit or of layers).
+
+| torch | MLX | samples | dtypes | forward | gradient | else |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def functions() -> str:
+    """The rows of functions, from the ledger of operators and the evidence of the mapping."""
+    entries = {entry.name: entry for entry in ledger()}
+    lines = []
+    for op in known_ops():
+        entry = entries.get(op.torch.removeprefix("torch."))
+        figures = ["", "", "", ""]
+        if entry is not None and entry.passed:
+            slope = f"{entry.steepest:.0e}" if entry.gradients else ""
+            gap = f"{entry.largest:.0e}" if entry.passed.get("float32") else ""
+            figures = [str(sum(entry.passed.values())), str(len(entry.passed)), gap, slope]
+        other = "missing" if op.status == "none" else evidence(op)
+        target = f"`{op.mlx.replace('torch2mlx.kit', 'kit')}`" if op.mlx else ""
+        lines.append(f"| `{op.torch}` | {target} | {' | '.join(figures)} | {other} |")
+    return FUNCTIONS + "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        MATRIX.write_text(page(rows()))
+        MATRIX.write_text(page(rows()) + functions())
