@@ -347,3 +347,53 @@ def test_names_from_files_beside_are_known(tmp_path):
     assert result.ok, result.unsupported
     for text in ("s.h.reshape(2, -1)", "s.data[key].astype(mx.float16)", ".swapaxes(0, 1)"):
         assert text in result.source
+
+
+DATA = """\
+import torch
+import torch.nn as nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(3, 3)
+        self.register_buffer("mean", torch.ones(3))
+        self.one.weight.data[:, 0] = 1.0
+        self.one.weight.data[:, 2] *= 0
+        self.one.bias.data += 1 - self.one.bias.data
+
+    def forward(self, x):
+        if torch.jit.is_scripting():
+            return x
+        self.mean.copy_(
+            x.detach().mean(0) * 0.5
+            + self.mean * 2
+        )
+        return self.one(x).clamp(min=torch.finfo(x.dtype).min)
+"""
+
+
+def test_data_is_written_through():
+    """`.data` as a target is the array itself, also under an index; values may span lines."""
+    import mlx.core as mx
+
+    result = torch2mlx.port(DATA)
+    assert result.ok, result.unsupported
+    names = {}
+    exec(compile(result.source, "<data>", "exec"), names)
+    net = names["Net"]()
+    assert net.one.weight[:, 0].tolist() == [1.0] * 3
+    assert net.one.weight[:, 2].tolist() == [0.0] * 3
+    assert mx.allclose(net.one.bias, mx.ones(3)).item()
+    net(mx.full((2, 3), 4.0))
+    assert net.mean.tolist() == [4.0] * 3
+
+
+def test_a_reason_of_several_lines_is_one_comment():
+    """Whatever a rewriting stumbles over is told in a comment that Python takes."""
+    import ast
+
+    result = torch2mlx.port("import torch\n\nx = torch.fft.fht(\n    1,\n    2,\n)\n")
+    assert not result.ok
+    ast.parse(result.source)

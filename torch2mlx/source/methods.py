@@ -170,6 +170,7 @@ class Methods(Loops):
             value = written(forms("torch", name[:-1]), [receiver, *given], True)
         if value is None:
             return None
+        value = f"({value})" if "\n" in value else value
         self.change(
             original,
             name,

@@ -44,6 +44,9 @@ _STATEMENTS += (cst.FunctionDef, cst.ClassDef)
 _FIRST_RATE = (".param_groups[0]['lr']", '.param_groups[0]["lr"]')
 
 
+#: Questions that are answered with no, always.
+_NEVER = ("torch.jit.is_scripting", "torch.jit.is_tracing", "torch.is_autocast_enabled")
+_NEVER += ("torch.compiler.is_compiling", "torch.onnx.is_in_onnx_export")
 _OPTIMIZER = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
 
 
@@ -58,8 +61,11 @@ class Rewriter(Statements):
             self.current = node
         elif kind is cst.Attribute:
             self._fields.add(id(node.attr))  # type: ignore[attr-defined]
-        elif kind is cst.AssignTarget:
-            self._targets.add(id(node.target))  # type: ignore[attr-defined]
+        elif kind is cst.AssignTarget or kind is cst.AugAssign:
+            target = node.target  # type: ignore[attr-defined]
+            while isinstance(target, cst.Subscript):  # x.data[0] = y changes x
+                target = target.value
+            self._targets.add(id(target))
         elif kind is cst.Arg or kind is cst.Param:
             self._fields.add(id(getattr(node, "keyword", None) or getattr(node, "name", None)))
         return super().on_visit(node)
@@ -166,6 +172,8 @@ class Rewriter(Statements):
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
         full = self.names.of(original_node.func)
+        if full in _NEVER:
+            return expression("False")
         if full in UNWRAPPED and full != "torch.device":
             return expression("kit.training.context()")  # where it is no `with` of its own
         if full:
@@ -256,4 +264,4 @@ class Rewriter(Statements):
 
 
 def _comment(text: str) -> cst.EmptyLine:
-    return cst.EmptyLine(comment=cst.Comment(f"# {text}"))
+    return cst.EmptyLine(comment=cst.Comment(f"# {' '.join(text.split())}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,18 @@ from torch2mlx.source.walk import walk
 _UP = 4
 
 
-def foreign(module: cst.Module, path: str, depth: int = 2) -> Foreign:
+def foreign(module: cst.Module, path: str) -> Foreign:
     """What is known of the names that a file imports from files beside it; `path` is its own."""
     found = Foreign()
     place = Path(path)
-    if not depth or not place.is_file():
+    if not place.is_file():
         return found
     for node in walk(module):
         if not isinstance(node, cst.ImportFrom) or isinstance(node.names, cst.ImportStar):
             continue
         for other in _files(node, place):
-            _add(found, _inference(other, depth), [dotted(a.name) for a in node.names])
+            known = _inference(other, other.stat().st_mtime_ns)
+            _add(found, known, [dotted(a.name) for a in node.names])
     return found
 
 
@@ -45,13 +47,15 @@ def _files(node: cst.ImportFrom, place: Path) -> Iterator[Path]:
             return
 
 
-def _inference(other: Path, depth: int) -> Any:
-    """Types of another file; None when it is no Python."""
+@lru_cache(maxsize=256)
+def _inference(other: Path, changed: int) -> Any:
+    """Types of another file as it was last changed; None when it is no Python. Its own imports are
+    not followed."""
     try:
         module = cst.parse_module(other.read_text(encoding="utf-8"))
     except (cst.ParserSyntaxError, UnicodeDecodeError):
         return None
-    return Inference(module, collect(module), foreign(module, str(other), depth - 1))
+    return Inference(module, collect(module))
 
 
 def _add(found: Foreign, known: Any, names: list[str]) -> None:
