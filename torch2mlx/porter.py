@@ -199,10 +199,10 @@ def _traced(module: Any, made: set[str]) -> set[str]:
     """Names of functions that a gradient is taken of: those, forwards, and what they call."""
     import libcst as cst
 
-    from torch2mlx.source.walk import calls, walk
+    from torch2mlx.source.walk import calls, everything
 
     bodies: dict[str, list[Any]] = {}
-    for node in walk(module):
+    for node in everything(module):
         if isinstance(node, cst.FunctionDef):
             bodies.setdefault(node.name.value, []).append(node)
     found, waiting = set(), [*made, "forward"]
@@ -222,7 +222,7 @@ def _remaining(names: Any, module: Any, text: str, report: Report) -> list[Unsup
     import libcst as cst
 
     from torch2mlx.source.names import collect
-    from torch2mlx.source.walk import calls, walk
+    from torch2mlx.source.walk import calls, everything
 
     here = set(collect(module).imports) | {"nn"}
     gone = {n: full for n, full in names.imports.items() if full.startswith("torch")}
@@ -230,7 +230,7 @@ def _remaining(names: Any, module: Any, text: str, report: Report) -> list[Unsup
     told = " ".join(u.reason for u in report.unsupported)
     fields = {id(a.keyword) for call in calls(module) for a in call.args}
     found: dict[str, Unsupported] = {}
-    for node in walk(module):
+    for node in everything(module):
         if isinstance(node, cst.Attribute):
             fields.add(id(node.attr))
         elif isinstance(node, cst.Name) and node.value in gone and id(node) not in fields:

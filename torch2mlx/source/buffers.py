@@ -10,7 +10,7 @@ from torch2mlx.source.freezing import small
 from torch2mlx.source.kinds import Type
 from torch2mlx.source.names import Names
 from torch2mlx.source.state import State, bare, code
-from torch2mlx.source.walk import calls, walk
+from torch2mlx.source.walk import calls, everything
 
 
 class Buffers(State):
@@ -91,7 +91,7 @@ def _holds_arrays(kind: Type) -> bool:
 def parameter_names(module: cst.Module, names: Names) -> frozenset[str]:
     """Names of attributes that are an nn.Parameter, or registered as one, anywhere in a file."""
     found = set()
-    for node in walk(module):
+    for node in everything(module):
         if isinstance(node, cst.Assign):
             made = any(names.of(c.func) == "torch.nn.Parameter" for c in calls(node.value))
             for target in node.targets if made else ():
@@ -134,7 +134,7 @@ def _trained(call: Any) -> bool:
 def all_buffers(module: cst.Module, names: Names) -> tuple[frozenset[str], frozenset[str]]:
     """Names of a file's buffers without a gradient: all, and those that are not saved."""
     every, hidden = set(), set()
-    for node in walk(module):
+    for node in everything(module):
         if isinstance(node, cst.Assign) and is_buffer(names, node.value):
             target = node.targets[0].target
             if isinstance(target, cst.Attribute) and not _trained(node.value):

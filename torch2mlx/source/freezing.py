@@ -146,9 +146,9 @@ def is_frozen_parameter(names: Names, node: Any) -> bool:
 
 def freezing(module: cst.Module) -> bool:
     """Whether a file stops the gradient of any parameter."""
-    if "requires_grad" not in module.code:
-        return False
     text = module.code.replace(" ", "")
+    if "requires_grad" not in text:
+        return False
     set_otherwise = text.count("requires_grad=") - text.count("requires_grad=True")
     set_otherwise -= text.count("requires_grad==")
     return bool(set_otherwise) or any(

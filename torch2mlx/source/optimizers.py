@@ -8,7 +8,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.source.names import Names, dotted
-from torch2mlx.source.walk import calls, walk
+from torch2mlx.source.walk import calls, everything, walk
 
 
 def parameters_of(node: Any) -> list[str]:
@@ -38,7 +38,7 @@ def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
 
 
 def _assignments(module: Any) -> Iterator[tuple[str, Any]]:
-    for node in walk(module):
+    for node in everything(module):
         if isinstance(node, cst.Assign) and len(node.targets) == 1:
             target = dotted(node.targets[0].target)
             if target:
@@ -48,7 +48,7 @@ def _assignments(module: Any) -> Iterator[tuple[str, Any]]:
 def held_parameters(module: cst.Module) -> dict[str, list[str]]:
     """Names that hold parameters, in lists, dicts or groups -> the modules that these are of."""
     held: dict[str, list[str]] = {}
-    for node in walk(module):
+    for node in everything(module):
         if isinstance(node, cst.Assign) and len(node.targets) == 1:
             target, value = dotted(node.targets[0].target), node.value
             if target and not _is_value(value):
@@ -123,7 +123,7 @@ def _comprehends_all(node: Any, whole: Mapping[str, bool]) -> bool:
 def whole_names(module: cst.Module) -> dict[str, bool]:
     """Names that hold all parameters of their modules, wherever they are set."""
     found: dict[str, bool] = {}
-    for node in walk(module):
+    for node in everything(module):
         if isinstance(node, cst.Assign) and len(node.targets) == 1:
             target = dotted(node.targets[0].target)
             if target and not _is_value(node.value):
@@ -158,7 +158,7 @@ def _makers(
 ) -> dict[str, tuple[list[str], list[str]]]:
     """Functions that answer an optimizer: their arguments, and the modules that it trains."""
     found = {}
-    for node in walk(module):
+    for node in everything(module):
         if not isinstance(node, cst.FunctionDef):
             continue
         local = dict(_assignments(node))

@@ -12,7 +12,7 @@ import libcst as cst
 from torch2mlx.source.expressions import Foreign
 from torch2mlx.source.infer import Inference
 from torch2mlx.source.names import collect, dotted
-from torch2mlx.source.walk import walk
+from torch2mlx.source.walk import everything
 
 #: Folders above a file in which an absolute import may begin.
 _UP = 4
@@ -24,7 +24,7 @@ def foreign(module: cst.Module, path: str) -> Foreign:
     place = Path(path)
     if not place.is_file():
         return found
-    for node in walk(module):
+    for node in everything(module):
         if not isinstance(node, cst.ImportFrom) or isinstance(node.names, cst.ImportStar):
             continue
         for other in _files(node, place):

@@ -53,8 +53,11 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
             stop = self.frozen(original_node, targets[0].target, code(value))
             return stop or updated_node.with_changes(value=value)
         value = self.stopped(targets[0].target, original_node.value, value)
-        made = self.assigned_buffer(original_node, code(value))
-        made = self.plain_array(original_node, code(value)) if made is None else made
+        made = None
+        if isinstance(targets[0].target, cst.Attribute):
+            text = code(value)
+            made = self.assigned_buffer(original_node, text)
+            made = self.plain_array(original_node, text) if made is None else made
         return updated_node.with_changes(value=value) if made is None else made
 
     def _tied(self, original: cst.Assign, updated: cst.Assign) -> Any:

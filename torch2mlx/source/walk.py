@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import libcst as cst
@@ -55,3 +55,9 @@ def blocks(statement: Any) -> Iterator[list[Any]]:
         if final is not None:
             yield from blocks(final)
         statement = getattr(statement, "orelse", None)
+
+
+@lru_cache(maxsize=4)
+def everything(module: cst.Module) -> tuple[Any, ...]:
+    """All nodes of a file, from the outside in: several passes ask for them."""
+    return tuple(walk(module))
