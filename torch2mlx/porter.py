@@ -174,11 +174,12 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     beside = foreign(module, path)
     training = Training(names, Inference(module, names, beside), trained, report)
     stepped = module.visit(training)
-    later = Report(lines_of(stepped, stepped.code))
+    between = stepped.code
+    later = Report(lines_of(stepped, between))
     names = collect(stepped)
     rewriter = Rewriter(names, Inference(stepped, names, beside), later)
     rewriter.traced = _traced(stepped, training.made)
-    rewriter.freezes = freezing(stepped)
+    rewriter.freezes = freezing(stepped, between)
     rewriter.buffers, rewriter.hidden = all_buffers(stepped, names)
     rewriter.trained_names = parameter_names(stepped, names)
     rewriter.whole, rewriter.held = whole_names(stepped), held_parameters(stepped)
@@ -186,7 +187,7 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     imported = with_imports(made, _named(made.code))
     final = _named(imported.code)
     leftover = _remaining(names, imported, text, later)
-    lines = _line_map(text, stepped.code)
+    lines = _line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
     left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported), *leftover]
     order = lambda item: item.line  # noqa: E731
@@ -222,16 +223,18 @@ def _remaining(names: Any, module: Any, text: str, report: Report) -> list[Unsup
     import libcst as cst
 
     from torch2mlx.source.names import collect
-    from torch2mlx.source.walk import calls, everything
+    from torch2mlx.source.walk import everything
 
     here = set(collect(module).imports) | {"nn"}
     gone = {n: full for n, full in names.imports.items() if full.startswith("torch")}
     gone = {n: full for n, full in gone.items() if n not in here}
     told = " ".join(u.reason for u in report.unsupported)
-    fields = {id(a.keyword) for call in calls(module) for a in call.args}
+    fields: set[int] = set()
     found: dict[str, Unsupported] = {}
-    for node in everything(module):
-        if isinstance(node, cst.Attribute):
+    for node in everything(module):  # what holds a name comes before it
+        if isinstance(node, cst.Arg):
+            fields.add(id(node.keyword))
+        elif isinstance(node, cst.Attribute):
             fields.add(id(node.attr))
         elif isinstance(node, cst.Name) and node.value in gone and id(node) not in fields:
             full = gone[node.value]

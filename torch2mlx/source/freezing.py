@@ -144,9 +144,9 @@ def is_frozen_parameter(names: Names, node: Any) -> bool:
     return isinstance(stopped, cst.Name) and stopped.value == "False"
 
 
-def freezing(module: cst.Module) -> bool:
-    """Whether a file stops the gradient of any parameter."""
-    text = module.code.replace(" ", "")
+def freezing(module: cst.Module, source: str) -> bool:
+    """Whether a file stops the gradient of any parameter; `source` is its text."""
+    text = source.replace(" ", "")
     if "requires_grad" not in text:
         return False
     set_otherwise = text.count("requires_grad=") - text.count("requires_grad=True")

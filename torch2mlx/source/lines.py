@@ -35,8 +35,8 @@ def lines_of(module: cst.Module, text: str) -> dict[int, int]:
     for statement in _statements(module):
         heads = _HEADS.get(type(statement))
         if heads is None:
-            plain = statement.with_changes(leading_lines=[])
-            heads = (module.code_for_node(plain).strip().partition("\n")[0].strip(),)
+            first = statement.body[0].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
+            heads = (module.code_for_node(first).strip().partition("\n")[0].strip(),)
         place = at
         while place < len(lines) and not lines[place].startswith(heads):
             place += 1

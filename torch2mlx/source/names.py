@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import libcst as cst
@@ -39,6 +40,7 @@ class Names:
         return ""
 
 
+@lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
     """One name for what torch offers under several."""
     for other, usual in _SAME.items():

@@ -19,28 +19,37 @@ def _names(kind: type) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if not f.name.startswith(_SKIPPED))
 
 
-def children(node: Any) -> Iterator[Any]:
+@cache
+def _is_node(kind: type) -> bool:
+    """Remembered by type: libcst's classes are abstract ones, which isinstance asks slowly."""
+    return issubclass(kind, cst.CSTNode)
+
+
+def children(node: Any) -> list[Any]:
     """Nodes right under a node, without punctuation, in the order of the source."""
+    found = []
     for name in _names(type(node)):
         value = getattr(node, name)
-        if isinstance(value, cst.CSTNode):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                if isinstance(item, cst.CSTNode):
-                    yield item
+        kind = type(value)
+        if kind is list or kind is tuple:
+            found += [item for item in value if _is_node(type(item))]
+        elif _is_node(kind):
+            found.append(value)
+    return found
 
 
 def walk(node: Any) -> Iterator[Any]:
     """A node and all under it."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        waiting += reversed(children(current))
 
 
 def calls(node: Any) -> Iterator[cst.Call]:
     """All calls under a node."""
-    return (found for found in walk(node) if isinstance(found, cst.Call))
+    return (found for found in walk(node) if type(found) is cst.Call)
 
 
 def blocks(statement: Any) -> Iterator[list[Any]]:
