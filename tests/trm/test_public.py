@@ -149,7 +149,7 @@ def test_every_gradient(ported, variant, more):
         assert apart(found[name], gradient) <= 2e-4, name
 
 
-@pytest.mark.parametrize("variant", ["trm", "hrm"])
+@pytest.mark.parametrize("variant", ["trm", "trm_singlez", "trm_hier6", "hrm"])
 def test_without_stop_gradient_the_gradients_are_wrong(ported, variant, monkeypatch):
     """The negative control: what the test above compares depends on no_grad being kept."""
     monkeypatch.setattr(mx, "stop_gradient", lambda x: x)

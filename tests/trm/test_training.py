@@ -191,7 +191,7 @@ def errors(values, truth):
     return float(np.sqrt((gap**2).mean() / (truth**2).mean()))
 
 
-@pytest.mark.parametrize("variant", ["trm", "hrm"])
+@pytest.mark.parametrize("variant", public.VARIANTS)
 def test_bfloat16_is_as_near_to_float32_as_torch(ported, variant):
     """Element by element halves of recursions cannot agree; their errors can be of one size."""
     ours, theirs = [], []
@@ -250,8 +250,10 @@ def trainer_of_the_source():
                 sys.modules[name] = before[name]
 
 
-@pytest.mark.parametrize("kind", ["sudoku", "maze"])
-def test_whole_runs_log_the_same_numbers(ported, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "variant"), [*(("sudoku", v) for v in public.VARIANTS), ("maze", "trm")]
+)
+def test_whole_runs_log_the_same_numbers(ported, tmp_path, kind, variant):
     """The public train_batch and evaluate, and ours, on sets made here: 12 steps, then a test."""
     from examples.trm.build import build_maze, build_sudoku
     from examples.trm.data import PuzzleSet
@@ -261,7 +263,7 @@ def test_whole_runs_log_the_same_numbers(ported, tmp_path, kind):
     told = make(tmp_path, side=side, train=48, test=12)
     shown, held = PuzzleSet(tmp_path, "train"), PuzzleSet(tmp_path, "test")
     sizes = {"seq_len": told.seq_len, "vocab_size": told.vocab_size, "batch_size": 8}
-    pair = public.pair(ported, "trm", random=False, num_puzzle_identifiers=1, **sizes)
+    pair = public.pair(ported, variant, random=False, num_puzzle_identifiers=1, **sizes)
     pretrain = trainer_of_the_source()
     config = types.SimpleNamespace(
         lr_warmup_steps=3, lr_min_ratio=0.1, eval_save_outputs=[], checkpoint_path=None
