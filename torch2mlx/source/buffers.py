@@ -38,11 +38,11 @@ class Buffers(State):
             return None
         key = target.attr.value  # type: ignore[attr-defined]
         known = key in self.buffers or key in self.trained_names
-        if (
-            known
-            or not _holds_arrays(self.type_of(original.value))
-            or self._may_be_trained(original)
-        ):
+        if known or not _holds_arrays(self.type_of(original.value)):
+            return None
+        if self._may_be_trained(original):
+            hide = f'kit.training.hide(self, "{key}", ...) if it is no parameter'
+            self.change(original, f"self.{key}", "MLX trains the arrays that a module holds", hide)
             return None
         self.change(original, f"self.{key}", "no parameter: hidden from training and saving")
         return small(hiding("self", key, value))
