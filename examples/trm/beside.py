@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import torch
 
 from examples.trm.config import Config
 from examples.trm.data import Batch, Metadata, PuzzleSet
+from examples.trm.evaluation import scored
 from examples.trm.in_torch.losses import LossHead
 from examples.trm.in_torch.model import Carry, ModelConfig, RecursiveModel
-from examples.trm.training import learning_rate, model_options
+from examples.trm.training import Trainer, learning_rate, make_model, model_options
+from torch2mlx import convert, kit, load_converted
 
 
 def torch_model(config: Config, told: Metadata) -> LossHead:
@@ -79,24 +84,28 @@ class TorchTrainer:
     def evaluate(self, data: PuzzleSet) -> dict[str, float]:
         """As evaluation.evaluate, with the averaged weights."""
         kept = {n: p.detach().clone() for n, p in self.head.named_parameters()}
-        sums: dict[str, float] = {}
         with torch.inference_mode(False), torch.no_grad():
             self._put(self.average)
             self.head.eval()
-            for batch, _ in data.testing(self.config.train.batch_size):
-                given = tensors(batch)
-                carry = self.head.model.initial_carry(given)
-                while True:
-                    carry, _, metrics, _ = self.head(carry, given)
-                    if carry.halted.all():
-                        break
-                for name, value in metrics.items():
-                    sums[name] = sums.get(name, 0.0) + value.item()
+            held = data.testing(self.config.train.batch_size)
+            means = scored(self.head, (tensors(batch) for batch, _ in held))
             self._put(kept)
             self.head.train()
-        count = max(sums.pop("count"), 1)
-        return {name: value / count for name, value in sums.items()}
+        return means
 
     def _put(self, values: dict[str, torch.Tensor]) -> None:
         for name, p in self.head.named_parameters():
             p.copy_(values[name])
+
+
+def with_weights_of(config: Config, data: PuzzleSet) -> tuple[Trainer, TorchTrainer]:
+    """Both trainers with torch's first weights, carried over by `convert`."""
+    theirs = torch_model(config, data.metadata)
+    ours = make_model(config, data.metadata)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        convert(theirs, path, on_unmapped="ignore")
+        kit.files.load_state_dict(ours, load_converted(path), strict=True)
+        mx.eval(ours.parameters())
+    ours.train(), theirs.train()
+    return Trainer(config, ours), TorchTrainer(config, theirs)

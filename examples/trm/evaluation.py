@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from examples.trm.data import PuzzleSet
 from examples.trm.in_mlx.losses import LossHead
 from examples.trm.training import in_mlx
@@ -13,9 +16,13 @@ def evaluate(head: LossHead, data: PuzzleSet, batch_size: int) -> dict[str, floa
     In evaluation nobody halts early, so a batch ends as one.
     """
     head.eval()
+    return scored(head, (in_mlx(batch) for batch, _ in data.testing(batch_size)))
+
+
+def scored(head: Any, batches: Iterable[Any]) -> dict[str, float]:
+    """Those means, of a model in either framework."""
     sums: dict[str, float] = {}
-    for batch, _ in data.testing(batch_size):
-        given = in_mlx(batch)
+    for given in batches:
         carry = head.model.initial_carry(given)
         while True:
             carry, _, metrics, _ = head(carry, given)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,14 +11,15 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from examples.trm import checkpoints, report
-from examples.trm.bench import seconds, with_weights_of
-from examples.trm.beside import TorchTrainer, tensors
+from examples.trm.bench import seconds
+from examples.trm.beside import tensors, with_weights_of
 from examples.trm.build import build_sudoku
 from examples.trm.config import Config, from_mapping
 from examples.trm.data import PuzzleSet
 from examples.trm.evaluation import evaluate
 from examples.trm.logs import Log
-from examples.trm.training import Trainer, batches, in_mlx, means
+from examples.trm.run import loop
+from examples.trm.training import batches, in_mlx
 
 #: Sets of the demonstration: side, holes, puzzles, settings.
 SETS = {
@@ -69,32 +69,12 @@ def train_both(root: Path, out: Path, config: Config) -> dict[str, Path]:
     shown, held = PuzzleSet(root, "train"), PuzzleSet(root, "test")
     mx.random.seed(config.train.seed)
     ours, theirs = with_weights_of(config, shown)
-    _loop(ours, shown, held, Log(out / "mlx"))
-    checkpoints.save(ours, out / "mlx")
-    _loop(theirs, shown, held, Log(out / "torch"))
+    score = lambda: evaluate(ours.averaged(), held, config.train.batch_size)  # noqa: E731
+    save = lambda: checkpoints.save(ours, out / "mlx")  # noqa: E731
+    loop(ours, batches(shown, config), score, Log(out / "mlx"), save)
+    same = (tensors({n: np.array(v) for n, v in b.items()}) for b in batches(shown, config))
+    loop(theirs, same, lambda: theirs.evaluate(held), Log(out / "torch"), lambda: None)
     return {"MLX": out / "mlx", "torch": out / "torch"}
-
-
-def _loop(trainer: Trainer | TorchTrainer, shown: PuzzleSet, held: PuzzleSet, log: Log) -> None:
-    options = trainer.config.train
-    for batch in batches(shown, trainer.config):
-        given: Any = batch
-        if isinstance(trainer, TorchTrainer):
-            given = tensors({name: np.array(value) for name, value in batch.items()})
-        trainer.head.train()
-        metrics = trainer.train_step(given)
-        if trainer.step % options.log_every == 0 or trainer.step == 1:
-            log.record("train", trainer.step, **means(metrics, options.batch_size))
-        if trainer.step % options.evaluate_every == 0 or trainer.step == options.steps:
-            log.record("test", trainer.step, **_scored(trainer, held))
-        if trainer.step == options.steps:
-            return
-
-
-def _scored(trainer: Trainer | TorchTrainer, held: PuzzleSet) -> dict[str, float]:
-    if isinstance(trainer, TorchTrainer):
-        return trainer.evaluate(held)
-    return evaluate(trainer.averaged(), held, trainer.config.train.batch_size)
 
 
 def demo(out: Path) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -29,18 +31,31 @@ def train(
         checkpoints.restore(trainer, out)
     log = Log(out, quiet)
     (out / "config.json").write_text(config.to_json())
-    results: dict[str, float] = {}
-    for batch in batches(shown, config, done=trainer.step):
-        if trainer.step >= options.steps:
-            break
+    score = lambda: evaluate(trainer.averaged(), held, options.batch_size)  # noqa: E731
+    given = batches(shown, config, done=trainer.step)
+    return loop(trainer, given, score, log, save=lambda: checkpoints.save(trainer, out))
+
+
+def loop(
+    trainer: Any,
+    given: Iterable[Any],
+    score: Callable[[], dict[str, float]],
+    log: Log,
+    save: Callable[[], None],
+) -> dict[str, float]:
+    """Steps of a trainer in either framework, to the last of its settings; the last scores."""
+    options, results = trainer.config.train, None
+    for batch in given if trainer.step < options.steps else ():
         trainer.head.train()
         metrics = trainer.train_step(batch)
         if trainer.step % options.log_every == 0 or trainer.step == 1:
             log.record("train", trainer.step, **means(metrics, options.batch_size))
         last = trainer.step == options.steps
         if trainer.step % options.evaluate_every == 0 or last:
-            results = evaluate(trainer.averaged(), held, options.batch_size)
+            results = score()
             log.record("test", trainer.step, **results)
         if trainer.step % options.checkpoint_every == 0 or last:
-            checkpoints.save(trainer, out)
-    return results
+            save()
+        if last:
+            break
+    return score() if results is None else results

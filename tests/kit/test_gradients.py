@@ -8,9 +8,11 @@ from tests.support import close, need
 need("torch", "mlx.core")
 
 import mlx.core as mx
+import mlx.nn as nn
 import torch
 import torch.nn.functional as F
 
+from torch2mlx import kit
 from torch2mlx.kit import distance, indexing, padding, pooling, resample, shuffle, signal, sorting
 
 INDEX = np.random.default_rng(0).integers(0, 4, (4, 3))
@@ -121,3 +123,16 @@ def test_values_and_gradients(name, compiled):
     close(function(mx.array(array)), expected.detach().numpy())
     gradient = mx.grad(lambda given: (function(given) * mx.array(weight)).sum())
     close(gradient(mx.array(array)), x.grad.numpy())
+
+
+@pytest.mark.parametrize("make", [kit.embedding.Embedding, kit.layers.Embedding])
+@pytest.mark.parametrize("padding_idx", [0, 3, -1])
+def test_the_padding_row_gets_no_gradient(make, padding_idx):
+    """A negative row is counted from the end, as torch counts it."""
+    layer, theirs = make(5, 3, padding_idx), torch.nn.Embedding(5, 3, padding_idx)
+    layer.weight = mx.array(theirs.weight.detach().numpy())
+    rows = np.array([[0, 3, 4], [1, 4, 3]])
+    theirs(t(rows)).pow(2).sum().backward()
+    grads = nn.value_and_grad(layer, lambda: mx.square(layer(mx.array(rows))).sum())()[1]
+    close(theirs.weight.grad, grads["weight"])
+    assert not mx.any(grads["weight"][padding_idx]).item()

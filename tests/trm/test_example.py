@@ -239,6 +239,13 @@ class Stopped:
             run.Trainer.train_step = kept
 
 
+def test_a_finished_run_resumed_has_the_same_results(data, tmp_path):
+    config = from_mapping({"model": SMALL, "train": {**SHORT, "steps": 4}})
+    results = train(data, tmp_path, config, quiet=True)
+    assert results["exact_accuracy"] <= results["accuracy"]
+    assert train(data, tmp_path, config, resume=True, quiet=True) == results
+
+
 def test_compiled_steps_are_the_plain_ones(data, tmp_path):
     results = []
     for compiled in (False, True):

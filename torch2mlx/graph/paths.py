@@ -37,7 +37,6 @@ class Paths:
         self._lists, self._dicts = self._list_owners(), self._dict_owners()
         self._dicts |= {prefix for owner in self._written for prefix in self._loose(owner)}
         self._trains = any(p.requires_grad for p in tree.model.parameters())
-        self._buffers = {name for name, _ in tree.model.named_buffers()}
 
     def lengths(self, owner: str) -> dict[str, int]:
         """Lists under a module, as its methods name them -> how many items they have."""

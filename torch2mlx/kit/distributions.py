@@ -17,6 +17,21 @@ def _array(value: Any) -> mx.array:
     return value if isinstance(value, mx.array) else mx.array(value, mx.float32)
 
 
+def _inside(probs: mx.array) -> mx.array:
+    """Probabilities as far from 0 and 1 as torch keeps them: the eps of float32."""
+    tiny = 1.1920928955078125e-07
+    return mx.clip(probs, tiny, 1 - tiny)
+
+
+def _check_one(probs: Any, logits: Any) -> None:
+    if (probs is None) == (logits is None):
+        raise ValueError("either probs or logits must be given, not both")
+
+
+def _softplus(x: mx.array) -> mx.array:
+    return mx.logaddexp(x, mx.array(0.0))
+
+
 class Distribution:
     """`batch_shape` is that of the parameters, `event_shape` that of one draw of one of them."""
 
@@ -119,12 +134,10 @@ class Categorical(Distribution):
     int64."""
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: Any = None) -> None:
-        if (probs is None) == (logits is None):
-            raise ValueError("either probs or logits must be given, not both")
+        _check_one(probs, logits)
         if probs is not None:
             self.probs = probs / mx.sum(probs, axis=-1, keepdims=True)
-            tiny = 1.1920928955078125e-07  # torch keeps probabilities this far from 0 and 1
-            self.logits = mx.log(mx.clip(self.probs, tiny, 1 - tiny))
+            self.logits = mx.log(_inside(self.probs))
         else:
             self.logits = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
             self.probs = mx.softmax(self.logits, axis=-1)
@@ -150,12 +163,10 @@ class Bernoulli(Distribution):
     """torch.distributions.Bernoulli, from `probs` or `logits`; draws are 0.0 and 1.0."""
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: Any = None) -> None:
-        if (probs is None) == (logits is None):
-            raise ValueError("either probs or logits must be given, not both")
+        _check_one(probs, logits)
         if probs is not None:
             self.probs = _array(probs)
-            tiny = 1.1920928955078125e-07
-            inside = mx.clip(self.probs, tiny, 1 - tiny)
+            inside = _inside(self.probs)
             self.logits = mx.log(inside) - mx.log1p(-inside)
         else:
             self.logits = _array(logits)
@@ -177,10 +188,10 @@ class Bernoulli(Distribution):
         return mx.stop_gradient(drawn.astype(self.probs.dtype))
 
     def log_prob(self, value: mx.array) -> mx.array:
-        return value * self.logits - mx.logaddexp(self.logits, mx.array(0.0))
+        return value * self.logits - _softplus(self.logits)
 
     def entropy(self) -> mx.array:
-        return mx.logaddexp(self.logits, mx.array(0.0)) - self.probs * self.logits
+        return _softplus(self.logits) - self.probs * self.logits
 
 
 class Independent(Distribution):
@@ -229,7 +240,7 @@ def kl_divergence(p: Distribution, q: Distribution) -> mx.array:
         terms = p.probs * (p.logits - q.logits)
         return mx.sum(mx.where(p.probs == 0, 0, terms), axis=-1)
     if isinstance(p, Bernoulli) and isinstance(q, Bernoulli):
-        other = mx.logaddexp(q.logits, mx.array(0.0)) - mx.logaddexp(p.logits, mx.array(0.0))
+        other = _softplus(q.logits) - _softplus(p.logits)
         return p.probs * (p.logits - q.logits) + other
     raise NotImplementedError(f"no formula for {type(p).__name__} and {type(q).__name__}")
 

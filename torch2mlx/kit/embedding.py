@@ -5,6 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
+from torch2mlx.kit.functional import embedding
+
 
 class Embedding(nn.Module):
     """torch.nn.Embedding whose `padding_idx` row gets no gradient. weight: (V, D)."""
@@ -15,9 +17,7 @@ class Embedding(nn.Module):
         self._padding = padding_idx
 
     def __call__(self, indices: mx.array) -> mx.array:
-        rows = self.weight[indices]
-        padding = (indices == self._padding)[..., None]
-        return mx.where(padding, mx.stop_gradient(rows), rows)
+        return embedding(indices, self.weight, self._padding)
 
 
 class EmbeddingBag(nn.Module):

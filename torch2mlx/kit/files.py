@@ -10,18 +10,14 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from torch2mlx.kit.tying import aliases
+from torch2mlx.kit.tying import aliases, noted
 
 _KEY = "torch2mlx.kit.files"
 
 
 def _unsaved(module: nn.Module) -> set[str]:
     """Names of what `kit.training.transient` said is not saved."""
-    return {
-        f"{path}.{name}" if path else name
-        for path, owner in module.named_modules()
-        for name in getattr(owner, "_transient", ())
-    }
+    return noted(module, "_transient")
 
 
 def state_dict(module: nn.Module) -> dict[str, mx.array]:

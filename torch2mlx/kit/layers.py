@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from torch2mlx.kit import activations, ctc, distance, dropout, losses, transformer
+from torch2mlx.kit.functional import embedding
 
 
 class Embedding(nn.Module):
@@ -23,11 +24,7 @@ class Embedding(nn.Module):
             self.weight[padding_idx] = 0.0
 
     def __call__(self, indices: mx.array) -> mx.array:
-        rows = self.weight[indices]
-        if self._padding is None:
-            return rows
-        padding = (indices == self._padding)[..., None]
-        return mx.where(padding, mx.stop_gradient(rows), rows)
+        return embedding(indices, self.weight, self._padding)
 
 
 class ModuleDict(nn.Module):

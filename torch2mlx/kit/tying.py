@@ -71,10 +71,15 @@ def tie(root: nn.Module, alias: str, name: str) -> None:
     dict.pop(other, hidden)
 
 
-def aliases(module: nn.Module) -> set[str]:
-    """Dotted names of parameters that are others'."""
+def noted(module: nn.Module, note: str) -> set[str]:
+    """Dotted names of what a module and those below it list in an attribute of their own."""
     return {
         f"{path}.{key}" if path else key
         for path, owner in module.named_modules()
-        for key in owner.__dict__.get("_ties", ())
+        for key in owner.__dict__.get(note, ())
     }
+
+
+def aliases(module: nn.Module) -> set[str]:
+    """Dotted names of parameters that are others'."""
+    return noted(module, "_ties")

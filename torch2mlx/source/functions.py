@@ -35,9 +35,9 @@ _BARE = ("ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "SELU")
 class Functions(State):
     """Rewrites calls whose function is known by its full name."""
 
-    whole: Mapping[str, bool] = MappingProxyType(
-        {}
-    )  # names that hold all of some modules' parameters
+    #: Names that hold all parameters of some modules, and the modules whose parameters names hold.
+    whole: Mapping[str, bool] = MappingProxyType({})
+    held: Mapping[str, list[str]] = MappingProxyType({})
     grouped = False  # whether an optimizer of several groups was written
 
     def named_call(self, full: str, original: cst.Call, updated: cst.Call) -> Any:

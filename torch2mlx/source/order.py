@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from torch2mlx.source.scan import Scanner, called_method
+from torch2mlx.source.scan import Scanner
 
 
-def late(scan: Scanner, moved: Collection[int], place: int, block: list[Any]) -> list[int]:
-    """Of the statements before `place`, beside those that move into the function called there: the
-    ones that read what it gives, or change what it reads."""
+def late(
+    scan: Scanner, moved: Collection[int], place: int, block: list[Any], passed: Collection[int]
+) -> list[int]:
+    """Of the statements before `place`, beside those that move into the function called there and
+    those to be passed over: the ones that read what it gives, or change what it reads."""
     known: set[str] = set()
-    read: set[str] = set()
+    read: set[str] = set()  # by statements that run later than they stood
     found = []
     for i in range(place):
         if i in moved:
             known |= set(scan.stores(block[i]))
             read |= scan.loads(block[i])
-        elif called_method(block[i], "backward") is not None:
+        elif i in passed:
             continue
         elif scan.loads(block[i]) & known or set(scan.stores(block[i])) & read:
             found.append(i)

@@ -183,9 +183,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
 
     def _initialised(self, full: str, before: cst.Call, after: cst.Call) -> Any:
         name = full.rpartition(".")[2].rstrip("_")
-        target = before.args[0].value
-        while isinstance(target, cst.Attribute) and target.attr.value == "data":
-            target = target.value
+        target = _without_data(before.args[0].value)
         rest = [code(a.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for a in after.args[1:]]
         value = f"kit.init.{name}({', '.join([code(target), *rest])})"
         if name in INITIALISERS and self.loop_of(code(target)) is not None:
@@ -225,10 +223,8 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
             value = set_for_all(text, target)
             if call.func.attr.value == "parameters" and value:
                 self.change(original_node, "requires_grad", "all parameters of the module")
-                made = _line(setting(code(call.func.value), "", value))
+                made: Any = cst.parse_statement(setting(code(call.func.value), "", value) + "\n")
                 return made.with_changes(leading_lines=updated_node.leading_lines)
-            if code(call).endswith("param_groups") and "lr" in text:
-                return updated_node
         if code(original_node.iter).endswith(".param_groups") and len(body) == 1:
             value = code(updated_node.body.body[0]).strip()
             if '["lr"] =' in value or "['lr'] =" in value:
@@ -251,7 +247,3 @@ def _without_data(node: Any) -> Any:
     while isinstance(node, cst.Attribute) and node.attr.value == "data":
         node = node.value
     return node
-
-
-def _line(text: str) -> Any:
-    return cst.parse_statement(text + "\n")

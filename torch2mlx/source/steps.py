@@ -40,20 +40,9 @@ class Finder:
 
     def deferred(self, step: Step, old: list[Any], moved: set[int], scope: Scope) -> list[int]:
         """Statements before a backward that read what its function computes: they come after."""
-        places = self.slice(step, old)
-        known: set[str] = set()
-        read: set[str] = set()  # by statements that run later than they stood
-        found: list[int] = []
-        for i in range(step.place):
-            if i in places and i in moved:
-                known |= set(self.scan.stores(old[i]))
-                read |= self.scan.loads(old[i])
-            elif i in moved or id(old[i]) in scope.steps:
-                continue
-            elif self.scan.loads(old[i]) & known or set(self.scan.stores(old[i])) & read:
-                found.append(i)
-                known |= set(self.scan.stores(old[i]))
-        return found
+        moving = moved & set(self.slice(step, old))
+        others = {i for i in range(step.place) if id(old[i]) in scope.steps}
+        return late(self.scan, moving, step.place, old, others | moved)
 
     def step(self, place: int, old: list[Any], scope: Scope) -> Step | None:
         call = called_method(old[place], "backward")
@@ -193,8 +182,9 @@ class Finder:
     def _with_late(self, found: list[int], step: Step, old: list[Any]) -> list[int]:
         """Those, and statements that can stand neither before the function (they change what it
         reads) nor after it (it reads what they give)."""
+        steps = {i for i in range(step.place) if called_method(old[i], "backward") is not None}
         while True:
-            waiting = late(self.scan, found, step.place, old)
+            waiting = late(self.scan, found, step.place, old, steps)
             if not needed(self.scan, waiting, found, step.loss, old):
                 return found
             found = sorted({*found, *waiting})
