@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch2mlx import __version__, analyze, convert, inspect, load, revert, translate, verify
+from torch2mlx import __version__, analyze, convert, inspect, revert, translate, verify
 from torch2mlx.errors import PortError, Torch2MLXError, VerificationError
 from torch2mlx.graph.sources import find
 from torch2mlx.porter import port, port_folder, write
@@ -69,12 +69,19 @@ def _analyze(args: argparse.Namespace) -> Any:
 
 def _translate(args: argparse.Namespace) -> Any:
     model, given, named = find(args.source, args.stream)
-    made = translate(model, given, named, dynamic=not args.fixed)
+    made = translate(
+        model,
+        given,
+        named,
+        dynamic=not args.fixed,
+        io_layout=args.io_layout,
+        standalone=args.standalone,
+    )
     result = {"class": made.name, "lines": made.source.count("\n"), "dynamic": made.dynamic}
     if args.stream:
         with progress_bar("converting", not args.quiet) as progress:
             folder = made.save(args.out, weights=args.source, progress=progress)
-        return {"written": str(folder), **result, "difference": "not compared"}
+        return {"written": str(folder), **result, "difference": "not compared: verify --stream"}
     folder = made.save(args.out)
     checked = verify(model, made, given, named)
     if not checked.ok:
@@ -83,8 +90,9 @@ def _translate(args: argparse.Namespace) -> Any:
 
 
 def _verify(args: argparse.Namespace) -> Any:
-    model, given, named = find(args.source)
-    checked = verify(model, load(args.folder), given, named, args.tolerance)
+    model, given, named = find(args.source, args.stream)
+    weights = args.source if args.stream else None
+    checked = verify(model, args.folder, given, named, args.tolerance, weights=weights)
     if not checked.ok:
         raise VerificationError(str(checked))
     return {o.name or "output": f"{o.difference:.1e}" for o in checked.outputs}
@@ -171,17 +179,29 @@ def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("source", help=model)
     sub.add_argument("out", help="a folder: model.py, weights.safetensors, config.json")
     sub.add_argument("--fixed", action="store_true", help="fix all shapes to the examples'")
+    sub.add_argument("--standalone", action="store_true", help="the file needs MLX alone")
+    sub.add_argument(
+        "--io-layout",
+        choices=("torch", "mlx"),
+        default="torch",
+        help="mlx: images come and go with channels last",
+    )
     sub.add_argument(
         "--stream",
         action="store_true",
-        help="for models larger than memory: source from shapes, weights tensor by tensor; the "
-        "result is not compared",
+        help="for models larger than memory: source from shapes, weights tensor by tensor; "
+        "compared by verify --stream",
     )
 
     sub = add("verify", _verify, "compare a translated folder with the PyTorch model")
     sub.add_argument("source", help=model)
     sub.add_argument("folder", help="what translate wrote")
     sub.add_argument("--tolerance", type=float, help="largest difference, for all outputs")
+    sub.add_argument(
+        "--stream",
+        action="store_true",
+        help="for models larger than memory: weights are read when their module is called",
+    )
     _port_command(add)
 
 

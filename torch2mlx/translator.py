@@ -8,17 +8,19 @@ import json
 import sys
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch2mlx import load as loading
 from torch2mlx.converter import convert
 from torch2mlx.errors import TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.emit import emit
+from torch2mlx.graph.ends import Ends, ends
 from torch2mlx.graph.lower import lower
+from torch2mlx.graph.standalone import standalone as inlined
 from torch2mlx.graph.stored import Stored, inline
 from torch2mlx.graph.tidy import tidy
 from torch2mlx.graph.trace import trace
@@ -40,6 +42,7 @@ class Translation:
     training: bool
     dynamic: bool
     notes: tuple[str, ...] = ()
+    ends: Ends = field(default_factory=Ends)
     _stored: Any = field(default=None, repr=False)
 
     @cached_property
@@ -90,14 +93,17 @@ class Translation:
         if weights is None:
             mx.save_safetensors(str(target), self.weights)
         else:
-            convert(weights, target, module=self._stored.model, progress=progress)
+            model = self._stored.model
+            convert(weights, target, module=model, on_unmapped="ignore", progress=progress)
         if self.constants:
             mx.save_safetensors(str(place / "constants.safetensors"), self.constants)
-        config = {
+        config: dict[str, Any] = {
             "class": self.name,
             "training": self.training,
             "format": "torch2mlx translation 1",
         }
+        if self.ends != Ends():
+            config["channels_last"] = asdict(self.ends)
         (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         return place
 
@@ -124,25 +130,35 @@ def translate(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic: bool = True,
+    io_layout: Literal["torch", "mlx"] = "torch",
+    standalone: bool = False,
 ) -> Translation:
     """Writes a PyTorch model as MLX source, with its weights.
 
     `args` and `kwargs` are example inputs, as the model's forward takes them: torch tensors and
     nested containers of them. `dynamic=False` fixes all shapes to those of the examples.
+    `io_layout="mlx"`: images, sounds and volumes come and go with channels last, (N, H, W, C),
+    where the model has them so within; `ends` of the result says which. `standalone`: the file
+    defines what it uses of torch2mlx.kit, and so needs nothing but MLX.
 
     Raises ExportError where torch.export cannot trace the model, UnsupportedOperatorError with all
-    operators that have no translation.
+    operators that have no translation, ValueError for another layout.
     """
+    if io_layout not in ("torch", "mlx"):
+        raise ValueError(f'io_layout is "torch" or "mlx", not {io_layout!r}')
     traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs or {}), dynamic)
-    program = tidy(lowered, stored.constants)
+    program = tidy(lowered, stored.constants, last_ends=io_layout == "mlx")
     stored.keep_used(program)
     assembly = Assembly(program, traced, stored, stored.tree)
     kind = type(model)
-    heading = f"{kind.__name__} in MLX, translated from {kind.__module__}."
+    turned = ends(program)
+    heading = f"{kind.__name__} in MLX, translated from {kind.__module__}.\n\n{turned}".rstrip()
     large = any(not inline(value) for value in stored.constants.values())
     source = emit(assembly, program, heading, model.training, large)
+    if standalone:
+        source = inlined(source)
     return Translation(
-        source, assembly.root.name, model.training, traced.dynamic, traced.notes, stored
+        source, assembly.root.name, model.training, traced.dynamic, traced.notes, turned, stored
     )
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from torch2mlx.errors import VerificationError
+from torch2mlx.graph.builder import common_dtype
+from torch2mlx.graph.ends import Ends, ends_of
+from torch2mlx.graph.streaming import Unread, values_from
+from torch2mlx.structures import arrays_of, difference, numpy_of
+from torch2mlx.translator import load
 
 #: max|a - b| <= tolerance * max(1, max|a|), by the dtype of torch's output.
 TOLERANCES = {
@@ -69,86 +75,68 @@ def verify(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     tolerance: float | None = None,
+    *,
+    weights: Any = None,
 ) -> Verification:
     """Runs a torch model and its MLX twin on the same inputs, on the CPU, and compares all outputs.
 
-    `translated` is what `translate` gave, or a module. The difference of an output is max|a - b| /
-    max(1, max|a|); allowed is 1e-4 for float32, 1e-2 for half formats, none for integers, unless
-    `tolerance` says otherwise. When one is off, the modules are walked to the first that differs.
+    `translated` is what `translate` gave, a module, or the folder of a saved one. The difference
+    of an output is max|a - b| / max(1, max|a|); allowed is 1e-4 for float32, 1e-2 for half formats,
+    none for integers, unless `tolerance` says otherwise. When one is off, the modules are walked
+    to the first that differs.
 
-    Raises VerificationError when the structures of the outputs differ.
+    `weights`: the checkpoint of a model made under `empty_weights`, `translated` being the folder:
+    each side then reads a module's weights when that module is called and forgets them again, so
+    that models larger than memory are compared, in the dtype of the torch model's parameters.
+
+    Raises VerificationError when the structures of the outputs differ, StateDictMismatchError when
+    the checkpoint is not the model's.
     """
     import mlx.core as mx
     import torch
 
     kwargs = dict(kwargs or {})
-    module = getattr(translated, "module", translated)
-    with torch.no_grad(), _torch_calls(model) as theirs:
+    twin, unread = _opened(model, translated, streamed=weights is not None)
+    filled = nullcontext() if weights is None else values_from(model, weights)
+    with torch.no_grad(), _torch_calls(model) as theirs, filled:
         expected = model(*args, **kwargs)
-    with mx.stream(mx.cpu), _mlx_calls(module) as ours:
-        found = module(*(to_mlx(a) for a in args), **{k: to_mlx(v) for k, v in kwargs.items()})
+    with mx.stream(mx.cpu), _mlx_calls(twin.module, unread) as ours:
+        given, named = twin.ends.given(model, args, kwargs)
+        found = twin.module(*given, **named)
         mx.eval([leaf for _, leaf in arrays_of(found)])
-    wanted, given = list(arrays_of(expected)), list(arrays_of(found))
-    if len(wanted) != len(given):
-        raise VerificationError(f"torch gives {len(wanted)} outputs, MLX {len(given)}")
-    pairs = zip(wanted, given, strict=True)
-    outputs = tuple(_compared(name, a, b, tolerance) for (name, a), (_, b) in pairs)
+    wanted, got = list(arrays_of(expected)), list(arrays_of(found))
+    if len(wanted) != len(got):
+        raise VerificationError(f"torch gives {len(wanted)} outputs, MLX {len(got)}")
+    outputs = tuple(
+        _compared(name, a, twin.ends.result(place, b), tolerance)
+        for place, ((name, a), (_, b)) in enumerate(zip(wanted, got, strict=True))
+    )
     first = None
     if not all(o.ok for o in outputs):
         first = _first(theirs, ours, tolerance)
     return Verification(outputs, first)
 
 
-def to_mlx(value: Any) -> Any:
-    """Torch tensors and numpy arrays as MLX arrays, in any nesting; other values as they are.
-
-    Dataclasses become dicts of their fields, as translated models take and give them."""
-    from torch2mlx.load import mlx_array
-    from torch2mlx.read.tensors import borrow
-
-    if hasattr(value, "detach"):
-        return mlx_array(borrow("input", value.detach()).load().dense()).reshape(tuple(value.shape))
-    if isinstance(value, np.ndarray):
-        import mlx.core as mx
-
-        return mx.array(value)
-    if isinstance(value, dict):
-        return {key: to_mlx(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(to_mlx(item) for item in value)
-    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        return {key: to_mlx(getattr(value, key)) for key in value.__dataclass_fields__}
-    return value
+def _opened(model: Any, translated: Any, streamed: bool) -> tuple[_Twin, Unread | None]:
+    """The MLX module; and, for a folder that is to stay on the disk, what reads its arrays."""
+    if isinstance(translated, (str, Path)):
+        folder = Path(translated)
+        twin = _Twin(load(folder), ends_of(folder))
+        return twin, Unread(twin.module, folder, common_dtype(model)) if streamed else None
+    if streamed:
+        raise VerificationError("weights are streamed from a saved translation: give its folder")
+    module = getattr(translated, "module", translated)
+    return _Twin(module, getattr(translated, "ends", Ends())), None
 
 
-def arrays_of(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Arrays of a structure with their place in it."""
-    if hasattr(value, "dtype"):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from arrays_of(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from arrays_of(item, f"{name}[{i}]")
-    elif hasattr(value, "__dataclass_fields__"):
-        for key in value.__dataclass_fields__:
-            yield from arrays_of(getattr(value, key), f"{name}.{key}" if name else key)
-
-
-def numpy_of(value: Any) -> Any:
-    """A tensor or an array as a numpy array; bfloat16 as float32."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().resolve_conj().resolve_neg()
-        return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    import mlx.core as mx
-
-    return np.array(value.astype(mx.float32) if value.dtype == mx.bfloat16 else value)
+@dataclass(frozen=True)
+class _Twin:
+    module: Any
+    ends: Ends
 
 
 def _compared(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:
-    dtype = str(a.dtype).rsplit(".", 1)[-1]
-    allowed = TOLERANCES.get(dtype, 0.0) if tolerance is None else tolerance
+    allowed = _allowed(a, tolerance)
     if tuple(a.shape) != tuple(b.shape):
         raise VerificationError(
             f"{name or 'output'}: torch gives {tuple(a.shape)}, MLX {tuple(b.shape)}"
@@ -156,16 +144,9 @@ def _compared(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:
     return Compared(name, difference(numpy_of(a), numpy_of(b)), allowed)
 
 
-def difference(a: Any, b: Any) -> float:
-    """max|a - b| / max(1, max|a|); equal infinities and NaNs do not count, others are NaN."""
-    if a.size == 0:
-        return 0.0
-    a, b = (np.asarray(v, np.complex128 if np.iscomplexobj(v) else np.float64) for v in (a, b))
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(all="ignore"):
-        gap = np.where(same, 0, np.abs(a - b)).max()
-    finite = np.abs(a[np.isfinite(a)])
-    return float(gap / max(1.0, finite.max(initial=0)))
+def _allowed(a: Any, tolerance: float | None) -> float:
+    dtype = str(a.dtype).rsplit(".", 1)[-1]
+    return TOLERANCES.get(dtype, 0.0) if tolerance is None else tolerance
 
 
 @contextmanager
@@ -175,7 +156,7 @@ def _torch_calls(model: Any) -> Iterator[list[tuple[str, list[Any]]]]:
     def hook(path: str) -> Any:
         def note(module: Any, args: Any, result: Any) -> None:
             plain = [leaf for _, leaf in arrays_of(result) if not leaf.is_nested]
-            calls.append((path, [numpy_of(leaf).copy() for leaf in plain]))
+            calls.append((path, [(numpy_of(leaf).copy(), _allowed(leaf, None)) for leaf in plain]))
 
         return note
 
@@ -188,15 +169,22 @@ def _torch_calls(model: Any) -> Iterator[list[tuple[str, list[Any]]]]:
 
 
 @contextmanager
-def _mlx_calls(module: Any) -> Iterator[dict[str, list[list[Any]]]]:
+def _mlx_calls(module: Any, unread: Unread | None) -> Iterator[dict[str, list[list[Any]]]]:
     """Results of every module by its path; classes are changed for the time of the call."""
+    import mlx.core as mx
+
     paths = {id(m): path for path, m in module.named_modules() if path}
     calls: dict[str, list[list[Any]]] = {}
     originals: dict[type, Any] = {}
 
     def noting(original: Any) -> Any:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if unread is not None:
+                unread.take(self)
             result = original(self, *args, **kwargs)
+            if unread is not None:
+                mx.eval([leaf for _, leaf in arrays_of(result)])
+                unread.drop(self)
             if id(self) in paths:
                 calls.setdefault(paths[id(self)], []).append(
                     [leaf for _, leaf in arrays_of(result)]
@@ -227,8 +215,13 @@ def _first(theirs: Any, ours: Mapping[str, list[list[Any]]], tolerance: float | 
         if found is None or number >= len(found):
             continue
         for result in found[number]:
-            gaps = [difference(a, b) for a in expected for b in _turned(numpy_of(result), a.shape)]
-            if gaps and not min(gaps) <= (1e-4 if tolerance is None else tolerance):
+            given = numpy_of(result)
+            near = [
+                difference(a, b) <= (allowed if tolerance is None else tolerance)
+                for a, allowed in expected
+                for b in _turned(given, a.shape)
+            ]
+            if near and not any(near):
                 return str(path)
     return None
 

@@ -147,7 +147,7 @@ def _sample(entry: Entry, op: Any, dtype: str, sample: Any) -> None:
 
 def _compare(entry: Entry, dtype: str, translation: Any, args: Any, expected: Any) -> bool:
     """Notes whether outputs agree; True where they do and values are fixed."""
-    from torch2mlx.verifier import arrays_of, difference, numpy_of, to_mlx
+    from torch2mlx.structures import arrays_of, difference, numpy_of, to_mlx
 
     drawn = entry.name in UNDEFINED or "random" in translation.source
     drawn |= any(word in translation.source for word in ("dropout(", "rrelu("))
@@ -180,7 +180,7 @@ def compare_gradients(entry: Entry, translation: Any, model: Any, args: Any) -> 
     import mlx.core as mx
     import torch
 
-    from torch2mlx.verifier import arrays_of, difference, numpy_of, to_mlx
+    from torch2mlx.structures import arrays_of, difference, numpy_of, to_mlx
 
     smooth = lambda value: value.is_floating_point()
     leaf = [a.detach().clone().requires_grad_() if smooth(a) else a for a in args]

@@ -15,7 +15,7 @@ from torch._higher_order_ops import scan, while_loop
 from torch._higher_order_ops.map import map as map_items
 
 import torch2mlx
-from torch2mlx.verifier import to_mlx
+from torch2mlx.structures import to_mlx
 
 
 class Branches(nn.Module):

@@ -7,13 +7,20 @@ from tests.support import need
 
 need("torch", "mlx.core", "mlx.nn", "safetensors")
 
+import mlx.core as mx
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 import torch2mlx
-from torch2mlx.errors import StateDictMismatchError, TranslationError, UnsupportedTensorError
-from torch2mlx.verifier import arrays_of, numpy_of, to_mlx
+from torch2mlx.errors import (
+    StateDictMismatchError,
+    TranslationError,
+    UnsupportedTensorError,
+    VerificationError,
+)
+from torch2mlx.graph.streaming import Unread
+from torch2mlx.structures import arrays_of, numpy_of, to_mlx
 
 
 class Net(nn.Module):
@@ -93,3 +100,62 @@ def test_buffers_that_only_the_model_knows_need_values(nets):
         model = Net().eval()
     with pytest.raises(TranslationError, match=r"'scale'.*empty_weights"):
         torch2mlx.translate(model, (nets[2],))
+
+
+@pytest.fixture
+def streamed(nets, tmp_path):
+    """A model without values, its inputs, its checkpoint, and the folder made of them."""
+    real, empty, ids = nets
+    path = checkpoint(real, tmp_path / "net.safetensors")
+    return empty, ids, path, torch2mlx.translate(empty, (ids,)).save(tmp_path / "net", path)
+
+
+def test_models_are_compared_while_their_weights_stay_on_the_disk(streamed):
+    empty, ids, path, folder = streamed
+    checked = torch2mlx.verify(empty, folder, (ids,), weights=path)
+    assert checked.ok and checked.difference < 1e-5
+    assert [o.name for o in checked.outputs] == ["logits", "states"]
+    assert all(p.is_meta for p in empty.parameters())
+
+
+def test_a_fault_in_the_files_is_found_by_its_module(streamed):
+    empty, ids, path, folder = streamed
+    weights = mx.load(str(folder / "weights.safetensors"))
+    weights["conv.weight"] = mx.contiguous(weights["conv.weight"][::-1])
+    mx.save_safetensors(str(folder / "weights.safetensors"), weights)
+    checked = torch2mlx.verify(empty, folder, (ids,), weights=path)
+    assert not checked.ok and checked.first == "conv"
+
+
+def test_weights_are_read_one_module_at_a_time(streamed):
+    """No array of the module has been read after the call, and one file is open."""
+    folder = streamed[3]
+    module = torch2mlx.load(folder)
+    unread = Unread(module, folder)
+    conv = module.conv
+    unread.take(conv)
+    mx.eval(conv.weight)
+    kept = conv.weight
+    unread.drop(conv)
+    assert conv.weight is not kept and mx.array_equal(conv.weight, kept).item()
+
+
+def test_half_precision_checkpoints_are_compared_in_the_models_dtype(nets, tmp_path):
+    real, empty, ids = nets
+    path = checkpoint(real.bfloat16(), tmp_path / "net.safetensors")
+    folder = torch2mlx.translate(empty, (ids,)).save(tmp_path / "net", path)
+    logits, states = torch2mlx.verify(empty, folder, (ids,), weights=path).outputs
+    assert states.difference < 1e-5
+    assert logits.difference < 1e-3  # the GRU's two biases are one in MLX, rounded as the file is
+
+
+def test_streams_say_what_they_lack(streamed, tmp_path):
+    empty, ids, path, folder = streamed
+    save_file({"words.weight": torch.zeros(20, 8)}, tmp_path / "part.safetensors")
+    with pytest.raises(StateDictMismatchError, match=r"no 'conv\.weight'"):
+        torch2mlx.verify(empty, folder, (ids,), weights=tmp_path / "part.safetensors")
+    save_file({"words.weight": torch.zeros(20, 9)}, tmp_path / "other.safetensors")
+    with pytest.raises(StateDictMismatchError, match=r"\(20, 9\).*\(20, 8\)"):
+        torch2mlx.verify(empty, folder, (ids,), weights=tmp_path / "other.safetensors")
+    with pytest.raises(VerificationError, match="give its folder"):
+        torch2mlx.verify(empty, torch2mlx.load(folder), (ids,), weights=path)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import torch2mlx
-from torch2mlx.verifier import arrays_of, to_mlx
+from torch2mlx.structures import arrays_of, to_mlx
 
 Pair = collections.namedtuple("Pair", "a b")
 

@@ -15,7 +15,7 @@ import torch
 
 import torch2mlx
 from tests.graph.models import small_models
-from torch2mlx.verifier import arrays_of, to_mlx
+from torch2mlx.structures import arrays_of, to_mlx
 
 STEPS = 100
 OPTIMIZERS = {

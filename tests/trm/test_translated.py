@@ -13,7 +13,7 @@ import torch
 import torch2mlx
 from torch2mlx.errors import UnsupportedOperatorError
 from torch2mlx.graph.builder import Refuse
-from torch2mlx.verifier import to_mlx
+from torch2mlx.structures import to_mlx
 
 pytestmark = [
     pytest.mark.skipif(

@@ -26,7 +26,7 @@ def compare(model: Any, given: dict[str, Any]) -> tuple[int, float, str]:
     import torch2mlx
     from torch2mlx.graph.stored import Stored
     from torch2mlx.load import mlx_array
-    from torch2mlx.verifier import arrays_of, to_mlx
+    from torch2mlx.structures import arrays_of, to_mlx
 
     place, weights, wanted = _in_torch(model, given)
     translation = torch2mlx.translate(model, (), given)
@@ -60,7 +60,7 @@ def _in_torch(model: Any, given: dict[str, Any]) -> tuple[int, Any, Any]:
     """Which output, its weights, and a copy of the model that holds gradients for parameters."""
     import torch
 
-    from torch2mlx.verifier import arrays_of
+    from torch2mlx.structures import arrays_of
 
     model.zero_grad()
     with torch.enable_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch2mlx.graph.ir import Frame, Node, Symbol, abstract, dtype_name
+from torch2mlx.graph.ir import Frame, Node, Symbol, abstract, dtype_name, learn
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -81,7 +81,12 @@ class Builder:
     def transpose(self, x: Node, axes: Sequence[int]) -> Node:
         """x.transpose(axes); itself when nothing moves."""
         axes = tuple(a % x.ndim for a in axes)
-        return x if axes == tuple(range(x.ndim)) else self.call("method.transpose", x, *axes)
+        if axes == tuple(range(x.ndim)):
+            return x
+        made = self.call("method.transpose", x, *axes)
+        if x.dims is not None:
+            learn(made, dims=tuple(x.dims[axis] for axis in axes))
+        return made
 
     def swap(self, x: Node, a: int, b: int) -> Node:
         """x with two axes exchanged."""
@@ -117,6 +122,15 @@ class Builder:
 def mx_dtype(name: str) -> Symbol:
     """The symbol of a dtype."""
     return Symbol(f"mx.{'bool_' if name == 'bool' else name}")
+
+
+def common_dtype(model: Any) -> Any:
+    """The MLX dtype of all floating-point parameters of a torch module; None when they differ."""
+    import mlx.core as mx
+
+    floating = (p.dtype for p in model.parameters() if p.is_floating_point())
+    kinds = {str(dtype).removeprefix("torch.") for dtype in floating}
+    return getattr(mx, kinds.pop()) if len(kinds) == 1 else None
 
 
 def is_float(x: Any) -> bool:

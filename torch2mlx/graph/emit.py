@@ -44,6 +44,7 @@ def emit(assembly: Assembly, program: Program, heading: str, training: bool, sto
     imports.append("import mlx.nn as nn")
     if "kit." in body:
         imports.append("from torch2mlx import kit")
+    heading += "\n" if "\n" in heading else ""
     return f'"""{heading}"""\n\n' + "\n".join(imports) + "\n\n\n" + body
 
 

@@ -93,16 +93,22 @@ class Input:
     path: tuple[Any, ...]
     node: Node | None
     value: Any = None
+    channels_last: bool = False  # where torch has it with channels first
 
 
 @dataclass(frozen=True)
 class Program:
-    """A whole model: nodes in an order that can be run, arguments, and the structure of results."""
+    """A whole model: nodes in an order that can be run, arguments, and the structure of results.
+
+    `last_outputs`: places of the arrays among the results that have channels last, where torch's
+    have them first.
+    """
 
     nodes: tuple[Node, ...]
     inputs: tuple[Input, ...]
     outputs: Any
     functions: tuple[Any, ...] = ()
+    last_outputs: tuple[int, ...] = ()
 
 
 def dtype_name(value: Any) -> str:

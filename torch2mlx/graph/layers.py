@@ -9,6 +9,7 @@ from typing import Any
 
 from torch2mlx.builder import layer_of
 from torch2mlx.errors import Torch2MLXError
+from torch2mlx.graph.builder import common_dtype
 from torch2mlx.graph.ir import Frame, Node, learn, replace
 from torch2mlx.graph.places import hints, scope_of, where_of
 from torch2mlx.graph.trace import Call, Traced
@@ -227,8 +228,12 @@ class Layers:
 
     def _module(self, path: str) -> Any:
         if path not in self._made:
-            self._made[path] = layer_of(self._modules[path], path)
-            self._made[path].train(self._modules[path].training)
+            module = self._modules[path]
+            self._made[path] = layer_of(module, path)
+            self._made[path].train(module.training)
+            dtype = common_dtype(module)
+            if dtype is not None:
+                self._made[path].set_dtype(dtype)
         return self._made[path]
 
 

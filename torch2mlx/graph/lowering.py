@@ -76,9 +76,13 @@ class Lowering:
         self.storage.set_view(name, self.storage.get(other), view)
 
     def learn(self, node: Node, dims: Any) -> None:
-        """Tells a node its symbolic shape."""
-        if dims is not None and node.dims is None:
-            learn(node, dims=dims)
+        """Tells a node its symbolic shape; and one that it turns, its own."""
+        if dims is None or node.dims is not None:
+            return
+        learn(node, dims=dims)
+        if node.op == "method.transpose":
+            inner, *axes = node.args
+            self.learn(inner, tuple(dims[axes.index(i)] for i in range(len(axes))))
 
     def run(self, graph: Any, module: Any) -> tuple[Any, ...]:
         """Lowers all nodes of a graph; gives the values of its output node."""

@@ -63,8 +63,7 @@ def from_folder(folder: Path, empty: bool = False) -> Source:
         config = transformers.AutoConfig.from_pretrained(folder)
         make = kind.from_config if kind is transformers.AutoModel else kind._from_config
         with empty_weights() if empty else nullcontext():
-            model = make(config)
-        model = model if empty else model.float()
+            model = make(config).float()
     return model.eval(), (), example_inputs(model)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-_FEW, _SHORT = 3, 16
+_FEW = 3
+_SHORT = 16
 
 
 def _partition(row: list[int], first: int, last: int) -> int:

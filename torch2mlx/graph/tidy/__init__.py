@@ -9,6 +9,7 @@ from typing import Any
 from torch2mlx.graph.ir import Program
 from torch2mlx.graph.tidy.causal import with_causal_masks
 from torch2mlx.graph.tidy.dead import without_dead
+from torch2mlx.graph.tidy.ends import with_last_ends
 from torch2mlx.graph.tidy.fast import with_fast
 from torch2mlx.graph.tidy.gradients import with_index_stops, without_idle_stops
 from torch2mlx.graph.tidy.layout import channels_last
@@ -18,16 +19,21 @@ from torch2mlx.graph.tidy.rotary import with_rope
 from torch2mlx.graph.tidy.sink import with_sunk
 
 BEFORE = (without_dead, without_noops, without_idle_stops, without_noops)
-AFTER = (channels_last, without_noops, without_noops, with_fast, with_causal_masks, without_dead)
+AFTER = (without_noops, without_noops, with_fast, with_causal_masks, without_dead)
 AFTER += (with_index_stops, without_idle_moves, without_noops, with_sunk)
 
 
-def tidy(program: Program, constants: Mapping[str, Any]) -> Program:
-    """The program after all passes; `constants` has torch's tensors of constant nodes."""
+def tidy(program: Program, constants: Mapping[str, Any], last_ends: bool = False) -> Program:
+    """The program after all passes; `constants` has torch's tensors of constant nodes.
+
+    `last_ends`: arguments and results have channels last where the model has them so within.
+    """
     functions = tuple(replace(f, program=tidy(f.program, constants)) for f in program.functions)
     for one in BEFORE:
         program = one(program)
-    program = with_rope(program, constants)
+    program = channels_last(with_rope(program, constants))
+    if last_ends:
+        program = with_last_ends(program)
     for one in AFTER:
         program = one(program)
     return replace(program, functions=functions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch2mlx.graph.ir import Node, Program, leaves, operands
 
 
@@ -14,7 +16,7 @@ def without_dead(program: Program) -> Program:
         if node in wanted or node.op == "update":
             wanted.update(operands(node))
             kept.append(node)
-    return Program(tuple(reversed(kept)), program.inputs, program.outputs)
+    return replace(program, nodes=tuple(reversed(kept)))
 
 
 def tuple_of(outputs: object) -> object:

@@ -55,7 +55,7 @@ def _rule(r: Rewriter, node: Node) -> Any:
     return None
 
 
-def _axes(value: Any) -> tuple[int, ...] | None:
+def channels_first(value: Any) -> tuple[int, ...] | None:
     """The order of a transpose from channels last to channels first, None of anything else."""
     if isinstance(value, Node) and value.op == "method.transpose":
         order = tuple(value.args[1:])
@@ -76,7 +76,7 @@ def _merged(r: Rewriter, node: Node) -> Any:
 
 
 def _alike(r: Rewriter, node: Node) -> Any:
-    order = next((axes for axes in map(_axes, node.args) if axes is not None), None)
+    order = next((axes for axes in map(channels_first, node.args) if axes is not None), None)
     if order is None or any(isinstance(v, Node) for v in node.kwargs.values()):
         return None
     sunk = [_sunk(r, value, order) for value in node.args]
@@ -92,7 +92,7 @@ def _sunk(r: Rewriter, value: Any, order: tuple[int, ...]) -> Any:
     """An operand as it is before the transpose, when that costs nothing."""
     if not isinstance(value, Node) or not value.is_array or value.ndim == 0:
         return value
-    if _axes(value) == order:
+    if channels_first(value) == order:
         return value.args[0]
     grown = _grown(r, value, order)
     if grown is not None:
@@ -130,7 +130,7 @@ def _spread(value: Node) -> int:
 
 def _reducing(r: Rewriter, node: Node) -> Any:
     x = node.args[0]
-    order, axis = _axes(x), node.kwargs.get("axis")
+    order, axis = channels_first(x), node.kwargs.get("axis")
     if order is None:
         return None
     if axis is None:
@@ -152,7 +152,7 @@ def _reducing(r: Rewriter, node: Node) -> Any:
 
 
 def _concatenate(r: Rewriter, node: Node) -> Any:
-    orders = {_axes(x) for x in node.args[0]}
+    orders = {channels_first(x) for x in node.args[0]}
     order = next(iter(orders))
     if len(orders) != 1 or order is None:
         return None
@@ -166,7 +166,7 @@ def _concatenate(r: Rewriter, node: Node) -> Any:
 def _index(r: Rewriter, node: Node) -> Any:
     """Slices of a transpose: the same slices of what it turns."""
     x, where = node.args
-    order = _axes(x)
+    order = channels_first(x)
     if order is None or any(not isinstance(w, slice) for w in where):
         return None
     moved: list[Any] = [slice(None)] * x.ndim
@@ -178,7 +178,7 @@ def _index(r: Rewriter, node: Node) -> Any:
 
 
 def _softmax(r: Rewriter, node: Node) -> Any:
-    order = _axes(node.args[0])
+    order = channels_first(node.args[0])
     if order is None or not isinstance(node.kwargs.get("axis"), int):
         return None
     axis = order[node.kwargs["axis"] % len(order)]
@@ -186,7 +186,7 @@ def _softmax(r: Rewriter, node: Node) -> Any:
 
 
 def _pad(r: Rewriter, node: Node) -> Any:
-    order = _axes(node.args[0])
+    order = channels_first(node.args[0])
     if order is None:
         return None
     widths: list[Any] = [None] * len(order)
@@ -208,7 +208,7 @@ def _same_layout(r: Rewriter, node: Node) -> bool:
 
 def _through_layer(r: Rewriter, node: Node) -> Any:
     callee, x = node.args
-    order = _axes(x)
+    order = channels_first(x)
     if order is None:
         return None
     made = Node("layer", (callee, x.args[0]), {}, x.args[0].value)
@@ -218,7 +218,7 @@ def _through_layer(r: Rewriter, node: Node) -> Any:
 def _squeeze(r: Rewriter, node: Node) -> Any:
     """Axes of one that go: those that are left keep their order, or turn."""
     x = node.args[0]
-    order = _axes(x)
+    order = channels_first(x)
     if order is None:
         return None
     gone = node.args[1]
@@ -233,7 +233,7 @@ def _squeeze(r: Rewriter, node: Node) -> Any:
 def _flatten(r: Rewriter, node: Node) -> Any:
     """Flattening where only one axis is longer than one: no order to keep."""
     x = node.args[0]
-    order = _axes(x)
+    order = channels_first(x)
     if order is None:
         return None
     start = node.args[1] if len(node.args) > 1 else 0

@@ -17,7 +17,9 @@ def _rule(r: Rewriter, node: Node) -> Any:
     if node.op != "method.transpose":
         return None
     x, axes = node.args[0], node.args[1:]
-    dims = x.dims if x.dims is not None else x.shape
+    dims = x.dims
+    if dims is None:
+        return None  # a length of the examples may be another one next time
     long = [axis for axis in axes if dims[axis] != 1]
     shape = [dims[axis] for axis in axes]
     unknown = [i for i, size in enumerate(shape) if not isinstance(size, int)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -45,8 +46,8 @@ class Rewriter:
             elif isinstance(found, Node) and found is not now:
                 _inherit(found, node)
             self._new[node] = found
-        inputs = self._program.inputs
-        return Program(tuple(b.nodes), inputs, _changed(self._program.outputs, self.new))
+        outputs = with_outputs(self._program.outputs, self.new)
+        return dataclasses.replace(self._program, nodes=tuple(b.nodes), outputs=outputs)
 
     def new(self, node: Node) -> Any:
         """What stands for a node of the old program."""
@@ -75,11 +76,12 @@ def _outputs(value: Any) -> list[Node]:
     return [n for v in value for n in _outputs(v)] if isinstance(value, (list, tuple)) else []
 
 
-def _changed(value: Any, change: Callable[[Node], Any]) -> Any:
+def with_outputs(value: Any, change: Callable[[Node], Any]) -> Any:
+    """The structure of results with its nodes changed."""
     if isinstance(value, Node):
         return change(value)
     if isinstance(value, dict):
-        return {key: _changed(item, change) for key, item in value.items()}
+        return {key: with_outputs(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_changed(item, change) for item in value)
+        return type(value)(with_outputs(item, change) for item in value)
     return value

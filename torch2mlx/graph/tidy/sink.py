@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch2mlx.graph.ir import Frame, Node, Program, learn, leaves, operands
 
 _STORED = ("param", "constant")
@@ -23,7 +25,7 @@ def with_sunk(program: Program) -> Program:
     sunk = [n for n in reversed(program.nodes) if n in fixed and _sink(n, users.get(n, []))]
     if not sunk:
         return program
-    return Program(tuple(_ordered(program.nodes, set(sunk))), program.inputs, program.outputs)
+    return replace(program, nodes=tuple(_ordered(program.nodes, set(sunk))))
 
 
 def _plain(outputs: object) -> object:
