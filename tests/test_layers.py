@@ -87,6 +87,7 @@ LAYERS = (
     tuple(f"graph.ops.{n}" for n in OPS),
     ("graph.ops.functions",),
     ("graph.ops.registry",),
+    ("graph.trainable",),
     ("graph.layers", "graph.stored"),
     ("graph.tree", "graph.storage", "graph.names"),
     ("graph.streaming",),

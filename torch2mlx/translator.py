@@ -21,10 +21,11 @@ from torch2mlx.graph.emit import emit
 from torch2mlx.graph.ends import Ends, ends
 from torch2mlx.graph.lower import lower
 from torch2mlx.graph.standalone import standalone as inlined
-from torch2mlx.graph.stored import Stored, inline
+from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
 from torch2mlx.graph.trace import trace
 from torch2mlx.read.tensors import borrow
+from torch2mlx.structures import to_mlx
 from torch2mlx.types import Progress
 
 _SERIAL = iter(range(1 << 62))
@@ -60,12 +61,13 @@ class Translation:
         """Converted weights as MLX arrays, under the keys of the emitted tree."""
         plan = self._stored.plan
         made = {p.target: loading.mlx_array(p.load().dense()).reshape(p.shape) for p in plan.pieces}
-        return {key: value for key, value in made.items() if key not in plan.ties}
+        own = {key: to_mlx(value) for key, value in self._stored.leaves.items()}
+        return {**{key: value for key, value in made.items() if key not in plan.ties}, **own}
 
     @cached_property
     def constants(self) -> dict[str, Any]:
         """Arrays that are no weights and too large to print, by path."""
-        kept = {k: v for k, v in self._stored.constants.items() if not inline(v)}
+        kept = {k: v for k, v in self._stored.constants.items() if not self._stored.printed(k)}
         return {k: loading.mlx_array(borrow(k, v).load().dense()) for k, v in kept.items()}
 
     def save(
@@ -87,6 +89,8 @@ class Translation:
             raise TranslationError(
                 f"a folder named {place.name!r} would hide that package: rename it"
             )
+        if weights is not None and self._stored.leaves:
+            raise TranslationError(f"no checkpoint has {', '.join(self._stored.leaves)}")
         place.mkdir(parents=True, exist_ok=True)
         (place / "model.py").write_text(self.source)
         target = place / "weights.safetensors"
@@ -153,7 +157,7 @@ def translate(
     kind = type(model)
     turned = ends(program)
     heading = f"{kind.__name__} in MLX, translated from {kind.__module__}.\n\n{turned}".rstrip()
-    large = any(not inline(value) for value in stored.constants.values())
+    large = any(not stored.printed(name) for name in stored.constants)
     source = emit(assembly, program, heading, model.training, large)
     if standalone:
         source = inlined(source)

@@ -9,7 +9,6 @@ from typing import Any
 from torch2mlx.graph.builder import Refuse
 from torch2mlx.graph.ir import Frame, Input, Node, Program, Symbol, learn
 from torch2mlx.graph.places import hints
-from torch2mlx.graph.stored import inline
 
 _ROOT = (Frame("", "Function"),)
 
@@ -91,7 +90,7 @@ def _stored(lowering: Any, nodes: list[Node]) -> tuple[list[Input], list[Node]]:
     more, stored = [], []
     for node in nodes:
         if node.op == "param" or (
-            node.op == "constant" and not inline(lowering.stored.constants[node.args[0]])
+            node.op == "constant" and not lowering.stored.printed(node.args[0])
         ):
             stored.append(lowering.builder.add(Node(node.op, node.args, {}, node.value, node.dims)))
             name = str(node.args[0]).rsplit(".", 1)[-1].lstrip("_")

@@ -3,6 +3,7 @@ control flow."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch2mlx.graph import functions
 from torch2mlx.graph.builder import Refuse
 from torch2mlx.graph.functions import Function
 from torch2mlx.graph.ir import Node, Program, operands
+from torch2mlx.graph.schemas import flat, name_of
 
 
 def lower(lowering: Any, node: Any, name: str) -> None:
@@ -35,11 +37,54 @@ def _inline(lowering: Any, node: Any, graph_module: Any, operands: Any) -> tuple
 
 def _no_grad(lowering: Any, node: Any) -> None:
     enabled, submodule, *operands = node.args
-    graph_module = lowering.value(submodule)
-    results = _inline(lowering, node, graph_module, operands)
+    graph, storage = lowering.value(submodule).graph, lowering.storage
+    before, storage.recording = storage.recording, bool(enabled)
+    try:
+        results = _inline(lowering, node, graph.owning_module, operands)
+    finally:
+        storage.recording = before
     if not enabled:
-        results = tuple(_stopped(lowering, r) for r in results)
-    lowering.storage.set(node, results)
+        outputs = _outputs(graph)
+        results = tuple(
+            r if _from_outside(storage, output) is not None else _stopped(lowering, r)
+            for r, output in zip(results, outputs, strict=True)
+        )
+    storage.set(node, results)
+
+
+def _outputs(graph: Any) -> list[Any]:
+    return flat(next(n.args[0] for n in graph.nodes if n.op == "output"))
+
+
+#: What gives its very argument back where it has nothing to do, and not a view of it.
+_GIVES_BACK = {f"aten::{n}" for n in ("to", "contiguous", "dropout", "feature_dropout", "conj")}
+_GIVES_BACK |= {f"aten::{n}" for n in ("alpha_dropout", "flatten", "real", "positive")}
+_GIVES_BACK |= {f"aten::{n}" for n in ("type_as", "resolve_conj", "resolve_neg")}
+
+
+def _from_outside(storage: Any, node: Any) -> Any:
+    """The placeholder that a graph node is, the tensor itself: it keeps its gradient, whatever the
+    region records. None of what was made inside."""
+    while getattr(node, "op", "") == "call_function":
+        back = storage.given_back(node)
+        if back is None and hasattr(node.target, "_schema"):
+            first = node.args[0] if node.args else None
+            known = name_of(node.target) in _GIVES_BACK and first in storage
+            back = first if known and storage.get(node) is storage.get(first) else None
+        elif back is None and node.target is operator.getitem:
+            back = _through_region(storage, *node.args)
+        node = back
+    return node if getattr(node, "op", "") == "placeholder" else None
+
+
+def _through_region(storage: Any, call: Any, place: int) -> Any:
+    """The operand of a region within that its result is."""
+    if str(getattr(call.target, "_name", "")) != "wrap_with_set_grad_enabled":
+        return None
+    graph = getattr(call.graph.owning_module, call.args[1].target).graph
+    found = _from_outside(storage, _outputs(graph)[place])
+    places = [n for n in graph.nodes if n.op == "placeholder"]
+    return call.args[2:][places.index(found)] if found in places else None
 
 
 def _stopped(lowering: Any, value: Any) -> Any:

@@ -69,7 +69,10 @@ class Layers:
         self._by_node: dict[Any, Stock] = {}
         self._twins: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
-        self.mutating = False
+        parts = (getattr(m, "graph", None) for m in traced.program.graph_module.modules())
+        calls = (n for g in parts for n in getattr(g, "nodes", ()) if n.op == "call_function")
+        #: whether the program, or a graph inside it, writes to tensors
+        self.mutating = any(_writes_to(node) is not None for node in calls)
         #: path -> twin of every stock layer that the file declares
         self.used: dict[str, Twin] = {}
 
@@ -79,7 +82,6 @@ class Layers:
         for node in graph.nodes:
             if node.op != "call_function":
                 continue
-            self.mutating |= _writes_to(node) is not None
             for i, frame in enumerate(scope_of(node)):
                 twin = self._twin(frame.path)
                 if twin is None:

@@ -25,6 +25,7 @@ from torch2mlx.graph.schemas import (
 from torch2mlx.graph.storage import Storage, View
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.trace import Traced, placeholder_names
+from torch2mlx.graph.trainable import Trainable
 from torch2mlx.graph.tree import Tree
 
 #: Arguments of operators that say where memory lies, which MLX decides for itself.
@@ -47,7 +48,7 @@ class Lowering:
         self.traced, self.stored = traced, stored
         self.tree = stored.tree = Tree(traced.model, stored.plan.ties)
         self.builder = Builder()
-        self.storage = Storage(self.builder)
+        self.storage = Storage(self.builder, Trainable(stored))
         self.layers = Layers(traced, self)
         self.names = Names()
         #: graph nodes by name; of nested graphs with one name, the one lowered last
@@ -72,7 +73,7 @@ class Lowering:
 
     def same(self, name: Any, other: Any) -> None:
         """Makes one graph node show the memory of another."""
-        view = View(other, lambda value: value, "aten::alias")
+        view = View(other, lambda value: value, "same")
         self.storage.set_view(name, self.storage.get(other), view)
 
     def learn(self, node: Node, dims: Any) -> None:
@@ -242,8 +243,7 @@ class Lowering:
             if isinstance(current, Node) and result.shape != current.shape:
                 result = b.call("mx.broadcast_to", result, b.dims(current))
             self.storage.write(written, result)
-            same = View(written, lambda value: value, "aten::alias")
-            self.storage.set_view(node, result, same)
+            self.same(node, written)
         elif self.layers.mutating and isinstance(result, Node) and shows(node, target):
             self._view(node, target, function, arguments, result)
 

@@ -11,7 +11,7 @@ from torch2mlx.graph.classes import Construct
 from torch2mlx.graph.ir import Node, Symbol
 from torch2mlx.graph.regions import Region
 from torch2mlx.graph.stocked import dictionary
-from torch2mlx.graph.stored import Stored, inline
+from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tree import Tree
 
 #: Attributes of mlx.nn.Module, a dict: members of these names need an index.
@@ -33,7 +33,7 @@ class Paths:
         self._reserved = _own_names()
         ties = stored.plan.ties
         self.keys = {key: v for key, v in stored.shapes.items() if key not in ties}
-        self.large = [k for k, value in stored.constants.items() if not inline(value)]
+        self.large = [k for k in stored.constants if not stored.printed(k)]
         self._lists, self._dicts = self._list_owners(), self._dict_owners()
         self._dicts |= {prefix for owner in self._written for prefix in self._loose(owner)}
         self._trains = any(p.requires_grad for p in tree.model.parameters())
@@ -87,7 +87,7 @@ class Paths:
     def of(self, node: Node, region: Region) -> str:
         """A stored tensor, a constant or a module, as text in a region's method."""
         name = node.args[0]
-        if node.op == "constant" and inline(self._stored.constants[name]):
+        if node.op == "constant" and self._stored.printed(name):
             return self.value(self._stored.constants[name]).text
         return self.relative(node.args[-1], region)
 
@@ -125,7 +125,7 @@ class Paths:
                 found.append((name, _zeros(shape, dtype)))
         for key, value in self._stored.constants.items():
             above, _, name = key.rpartition(".")
-            if above == owner and not inline(value):
+            if above == owner and not self._stored.printed(key):
                 dtype = str(value.dtype).rsplit(".", 1)[-1]
                 found.append((name, _zeros(tuple(value.shape), dtype)))
         return found
@@ -137,7 +137,8 @@ class Paths:
         kept = {key.rpartition(".")[2] for key in self.keys if key.rpartition(".")[0] == owner}
         fixed = [n for n, p in module._parameters.items() if p is not None and not p.requires_grad]
         frozen = fixed if self._trains else []  # of a model that is frozen whole, nothing is
-        return tuple(name for name in (*module._buffers, *frozen) if name in kept)
+        fixed = [n for n, v in module._buffers.items() if v is None or not v.requires_grad]
+        return tuple(name for name in (*fixed, *frozen) if name in kept)
 
     def freezing(self, path: str) -> str:
         """What follows the constructor of a stock layer whose parameters are frozen, or some."""

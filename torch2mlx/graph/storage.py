@@ -3,6 +3,8 @@
 torch lets a slice be changed and every other view of the memory see it; MLX arrays are values. Each
 tensor of the program is either a root or a view of another, by the operator that made it. A write
 to a view makes a new value of its root; other views of that root are made again when they are read.
+What is written where torch records nothing (under no_grad, or by way of a detached view) changes
+the numbers of a tensor and leaves its gradient as it was.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ class View:
 class Storage:
     """Current values of the program's tensors by their graph nodes."""
 
-    def __init__(self, builder: Builder) -> None:
-        self._builder = builder
+    def __init__(self, builder: Builder, trainable: Callable[[object], bool]) -> None:
+        self._builder, self._trainable = builder, trainable
+        self.recording = True  # gradients; not under no_grad
         self._values: dict[Any, Any] = {}
         self._views: dict[Any, View] = {}
         self._versions: dict[Any, int] = {}
@@ -74,14 +77,28 @@ class Storage:
         chain = [node]
         while chain[-1] in self._views:
             chain.append(self._views[chain[-1]].base)
-        bases = [self.get(base) for base in chain]
+        before = [self.get(base) for base in chain]
         root = chain[-1]
         self._versions[root] = self._versions.get(root, 0) + 1
+        recorded = self.recording
         for i, step in enumerate(chain):
-            self._values[step] = value
-            if step in self._views:
-                self._views[step].version = self._versions[root]
-                value = _into(self._builder, bases[i + 1], self._views[step], value)
+            view = self._views.get(step)
+            recorded = recorded and (view is None or view.kind != "aten::detach")
+            self._values[step] = value if recorded else self._unrecorded(before[i], value)
+            if view is not None:
+                view.version = self._versions[root]
+                value = _into(self._builder, before[i + 1], view, value)
+
+    def _unrecorded(self, old: Node, value: Any) -> Any:
+        """The new numbers with the old gradient."""
+        if self._trainable(old):
+            return self._builder.call("kit.training.overwritten", old, value)
+        return self._builder.call("mx.stop_gradient", value) if self._trainable(value) else value
+
+    def given_back(self, node: Any) -> Any:
+        """The graph node that an operator in place wrote to and gave again; None of others."""
+        view = self._views.get(node)
+        return view.base if view is not None and view.kind == "same" else None
 
 
 def _into(b: Builder, base: Node, view: View, value: Node) -> Node:
@@ -129,7 +146,10 @@ def _permuted(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -
 
 
 _WRITES: dict[str, Callable[[Builder, Node, Node, Mapping[str, Any]], Node]] = {
-    **{name: _same for name in ("aten::alias", "aten::detach", "aten::contiguous", "aten::to")},
+    **{
+        name: _same
+        for name in ("same", "aten::alias", "aten::detach", "aten::contiguous", "aten::to")
+    },
     **{name: _shaped for name in ("aten::view", "aten::reshape", "aten::unsqueeze")},
     **{name: _shaped for name in ("aten::squeeze", "aten::flatten", "aten::unflatten")},
     **{"aten::select": _select, "aten::slice": _slice},

@@ -31,6 +31,10 @@ class Stored:
     tree: Any = None
     real: bool = False  # nodes hold the tensors' values, for programs whose shapes depend on data
     constants: dict[str, Any] = field(default_factory=dict)
+    #: Buffers that torch does not save and that have a gradient: weights here, by key in the tree.
+    leaves: dict[str, Any] = field(default_factory=dict)
+    #: Constants that the model writes to, by their path in the tree.
+    written: set[str] = field(default_factory=set)
     _nodes: dict[str, Node] = field(default_factory=dict)
 
     @cached_property
@@ -48,9 +52,29 @@ class Stored:
         return {trace.key: trace.recipe for trace in self.plan.traces}
 
     @cached_property
+    def _planned(self) -> Mapping[str, tuple[tuple[int, ...], str]]:
+        return {piece.target: (piece.shape, piece.dtype) for piece in self.plan.pieces}
+
+    @property
     def shapes(self) -> Mapping[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of each converted tensor."""
-        return {piece.target: (piece.shape, piece.dtype) for piece in self.plan.pieces}
+        if not self.leaves:
+            return self._planned
+        return {**self._planned, **{k: _kind_of(v) for k, v in self.leaves.items()}}
+
+    @cached_property
+    def _trained(self) -> frozenset[str]:
+        grown = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        return frozenset(p.target for p in self.plan.pieces if grown & set(p.sources))
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """Converted tensors that a gradient goes to."""
+        return self._trained | self.leaves.keys()
+
+    def printed(self, name: str) -> bool:
+        """Whether a constant stands in the file as a literal."""
+        return name not in self.written and int(self.constants[name].numel()) <= LITERAL_ITEMS
 
     def placeholder(self, b: Builder, spec: Any, program: Any) -> Any:
         """The value of a parameter, a buffer or a constant of the program."""
@@ -60,8 +84,17 @@ class Stored:
         if kind in ("BUFFER", "CONSTANT_TENSOR"):
             tensors = program.constants if spec.target in program.constants else None
             value = tensors[spec.target] if tensors else self.model.get_buffer(spec.target)
+            if kind == "BUFFER" and self.model.get_buffer(spec.target).requires_grad:
+                return self._leaf(b, spec.target, value)
             return self.constant(b, spec.target, value)
         raise Refuse(f"an input of kind {kind}")
+
+    def _leaf(self, b: Builder, key: str, value: Any) -> Node:
+        above, _, name = key.rpartition(".")
+        target = ".".join(part for part in (self.tree.owner(above), name) if part)
+        self.leaves[target] = value.detach()
+        self._nodes[key] = self.param(b, target)
+        return self._nodes[key]
 
     def constant(self, b: Builder, name: str, value: Any) -> Any:
         """An array that is no weight: a number, a literal, or stored beside the weights."""
@@ -140,7 +173,10 @@ class Stored:
         """Forgets constants that nothing reads any more."""
         programs = [program, *(function.program for function in program.functions)]
         used = {n.args[0] for p in programs for n in p.nodes if n.op == "constant"}
+        used |= {n.args[0] for n in program.nodes if n.op == "update"}
         self.constants = {k: v for k, v in self.constants.items() if k in used}
+        used |= {n.args[0] for p in programs for n in p.nodes if n.op == "param"}
+        self.leaves = {k: v for k, v in self.leaves.items() if k in used}
 
     def param(self, b: Builder, target: str) -> Node:
         """A converted tensor; of tied ones the one that is stored."""
@@ -175,16 +211,18 @@ class Stored:
     def update(self, b: Builder, key: str, value: Node) -> None:
         """A buffer that the model writes to."""
         recipe = self.recipes.get(key)
-        if recipe is None:
-            raise Refuse(f"the model writes to {key}, a buffer that is not saved with it")
-        if recipe[0] != "t":
+        if recipe is not None and recipe[0] != "t":
             raise Refuse(f"the model writes to {key}, which has another layout in MLX")
-        b.add(Node("update", (recipe[1], value), {}, None))
+        if recipe is not None:
+            target = recipe[1]
+        else:  # a buffer that is not saved with the model
+            target = self._nodes[key].args[0]
+            self.written.add(target)
+        b.add(Node("update", (target, value), {}, None))
 
 
-def inline(value: Any) -> bool:
-    """Whether a constant is small enough to be printed."""
-    return int(value.numel()) <= LITERAL_ITEMS
+def _kind_of(value: Any) -> tuple[tuple[int, ...], str]:
+    return tuple(value.shape), _name(value.dtype)
 
 
 def _name(dtype: Any) -> str:
