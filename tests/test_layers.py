@@ -45,7 +45,7 @@ LAYERS = (
     ),
     ("source.statements", "source.steps", "source.lines", "source.siblings"),
     ("source.functions", "source.methods", "source.buffers", "source.stopping"),
-    ("source.freezing",),
+    ("source.freezing", "source.constructors"),
     ("source.loops",),
     ("source.state", "source.optimizers"),
     (

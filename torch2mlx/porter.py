@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +159,15 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     from torch2mlx.source.imports import with_imports
     from torch2mlx.source.infer import Inference
     from torch2mlx.source.lines import lines_of
-    from torch2mlx.source.names import collect
+    from torch2mlx.source.names import collect, unshadowed
     from torch2mlx.source.optimizers import held_parameters, trained_modules, whole_names
     from torch2mlx.source.rewrite import Rewriter
     from torch2mlx.source.scalers import WithoutScalers
     from torch2mlx.source.siblings import foreign
     from torch2mlx.source.training import Training
 
-    names, report = collect(module), Report(lines_of(module, text))
+    module, names = unshadowed(module, collect(module))
+    imports, report = names.imports, Report(lines_of(module, text))
     if ".scale(" in text:
         module = module.visit(WithoutScalers(report))
         report.lines = lines_of(module, text)
@@ -176,7 +177,7 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     stepped = module.visit(training)
     between = stepped.code
     later = Report(lines_of(stepped, between))
-    names = collect(stepped)
+    names = replace(collect(stepped), imports=imports)
     rewriter = Rewriter(names, Inference(stepped, names, beside), later)
     rewriter.traced = _traced(stepped, training.made)
     rewriter.freezes = freezing(stepped, between)
@@ -190,10 +191,11 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     lines = _line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
     left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported), *leftover]
-    order = lambda item: item.line  # noqa: E731
-    return PortResult(
-        final, tuple(sorted(changes, key=order)), tuple(sorted(left, key=order)), text, path
-    )
+    return PortResult(final, _in_order(changes), _in_order(left), text, path)
+
+
+def _in_order(items: list[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(items, key=lambda item: item.line))
 
 
 def _traced(module: Any, made: set[str]) -> set[str]:
@@ -222,24 +224,28 @@ def _remaining(names: Any, module: Any, text: str, report: Report) -> list[Unsup
     """What still names something of torch, and was not told: its import is gone."""
     import libcst as cst
 
-    from torch2mlx.source.names import collect
+    from torch2mlx.source.imports import WITH_TORCH
+    from torch2mlx.source.names import collect, dotted
     from torch2mlx.source.walk import everything
 
     here = set(collect(module).imports) | {"nn"}
-    gone = {n: full for n, full in names.imports.items() if full.startswith("torch")}
+    gone = {n: full for n, full in names.imports.items() if full.startswith(WITH_TORCH)}
     gone = {n: full for n, full in gone.items() if n not in here}
     told = " ".join(u.reason for u in report.unsupported)
     fields: set[int] = set()
+    whole: dict[int, str] = {}  # the dotted name that a name is the start of
     found: dict[str, Unsupported] = {}
     for node in everything(module):  # what holds a name comes before it
         if isinstance(node, cst.Arg):
             fields.add(id(node.keyword))
         elif isinstance(node, cst.Attribute):
             fields.add(id(node.attr))
+            whole[id(node.value)] = whole.get(id(node), dotted(node))
         elif isinstance(node, cst.Name) and node.value in gone and id(node) not in fields:
-            full = gone[node.value]
+            said = whole.get(id(node)) or node.value
+            full = gone[node.value] + said[len(node.value) :]
             if full not in told:
-                line = _first_line(text, node.value)
+                line = _first_line(text, said)
                 found[full] = Unsupported(line, f"{full} has no counterpart here")
     return list(found.values())
 

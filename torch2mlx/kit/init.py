@@ -39,6 +39,25 @@ def normal(x: mx.array, mean: float = 0.0, std: float = 1.0) -> mx.array:
     return (mx.random.normal(x.shape) * std + mean).astype(x.dtype)
 
 
+def bernoulli(x: mx.array, p: float | mx.array = 0.5) -> mx.array:
+    """torch.Tensor.bernoulli_: ones with probability p, else zeros."""
+    return mx.random.bernoulli(p, x.shape).astype(x.dtype)
+
+
+def exponential(x: mx.array, lambd: float = 1.0) -> mx.array:
+    """torch.Tensor.exponential_: of rate `lambd`, never zero."""
+    return (-mx.log1p(-mx.random.uniform(1e-7, 1.0, x.shape)) / lambd).astype(x.dtype)
+
+
+def random(x: mx.array, low: int = 0, high: int | None = None) -> mx.array:
+    """torch.Tensor.random_: integers from `low` (0 when one number is given) up to `high`."""
+    if high is None:
+        low, high = (
+            (0, low) if low else (0, 2**24 if mx.issubdtype(x.dtype, mx.floating) else 2**31)
+        )
+    return mx.random.randint(low, high, x.shape).astype(x.dtype)
+
+
 def trunc_normal(
     x: mx.array, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0
 ) -> mx.array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -152,6 +152,21 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> list[mx.array]:
     """torch.meshgrid: "ij" unless told otherwise."""
     given = tensors[0] if isinstance(tensors[0], (tuple, list)) else tensors
     return mx.meshgrid(*given, indexing=indexing)
+
+
+def shape(size: Any) -> tuple[int, ...]:
+    """A size, given as a number or as several, as a tuple."""
+    return (size,) if isinstance(size, int) else tuple(size)
+
+
+def options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of keyword arguments for making tensors what MLX takes: the dtype; it has one memory."""
+    return {"dtype": given["dtype"]} if given.get("dtype") is not None else {}
+
+
+def linspace(start: Any, end: Any, steps: int, dtype: Any = None) -> mx.array:
+    """torch.linspace: float32 unless told otherwise."""
+    return mx.linspace(start, end, steps).astype(dtype or mx.float32)
 
 
 def arange(*bounds: Any, dtype: Any = None) -> mx.array:

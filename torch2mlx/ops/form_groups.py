@@ -57,20 +57,24 @@ _BINARY = "".join(
         *(("logical_xor", "not_equal"), ("arctan2", "arctan2")),
     )
 )
-_MADE = "".join(
-    f"{name} | *size dtype | mx.{mlx}\n"
-    for name, mlx in (
-        *(
-            ("zeros", "zeros({(size)}«, dtype={dtype}»)"),
-            ("ones", "ones({(size)}«, dtype={dtype}»)"),
-        ),
-        *(("empty", "zeros({(size)}«, dtype={dtype}»)"),),
-        *(("rand", "random.uniform(shape={(size)})«.astype({dtype})»"),),
-        *(("randn", "random.normal({(size)}«, dtype={dtype}»)"),),
+_MADE = (
+    "".join(
+        f"{name} | *size dtype | mx.{mlx}\n"
+        for name, mlx in (
+            *(
+                ("zeros", "zeros({(size)}«, dtype={dtype}»)"),
+                ("ones", "ones({(size)}«, dtype={dtype}»)"),
+            ),
+            *(("empty", "zeros({(size)}«, dtype={dtype}»)"),),
+            *(("rand", "random.uniform(shape={(size)})«.astype({dtype})»"),),
+            *(("randn", "random.normal({(size)}«, dtype={dtype}»)"),),
+        )
     )
-) + "".join(
-    f"new_{name} | input *size dtype | mx.{name}({{(size)}}, dtype={{dtype|input.dtype}})\n"
-    for name in ("zeros", "ones")
+    + "".join(
+        f"new_{name} | input *size dtype | mx.{name}({{(size)}}, dtype={{dtype|input.dtype}})\n"
+        for name in ("zeros", "ones")
+    )
+    + "new_empty | input *size dtype | mx.zeros({(size)}, dtype={dtype|input.dtype})\n"
 )
 _CASTS = "".join(
     f"{name} | input | {{input!}}.astype(mx.{mlx})\n"

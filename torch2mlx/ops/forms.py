@@ -17,6 +17,7 @@ PLACEMENT = frozenset(
     [
         *("device", "layout", "pin_memory", "memory_format", "non_blocking", "inplace"),
         *("generator", "requires_grad", "out", "sparse", "copy", "async_", "stable", "driver"),
+        "sorted",  # what comes in an order is sorted
     ]
 )
 
@@ -121,6 +122,26 @@ masked_fill | input mask value | mx.where({mask}, {value}, {input})
 masked_select | input mask | kit.indexing.masked_select({input}, {mask})
 where | condition input other | mx.where({condition}, {input}, {other})
 nonzero | input | kit.indexing.nonzero({input})
+nonzero | input as_tuple | kit.arrangements.nonzero({input}, as_tuple={as_tuple})
+argwhere | input | kit.indexing.nonzero({input})
+diff | input n dim prepend append | kit.arrangements.diff({input}«, {n}»«, dim={dim}»\
+«, prepend={prepend}»«, append={append}»)
+trapezoid | y x dx dim | kit.arrangements.trapezoid({y}«, {x}»«, dx={dx}»«, dim={dim}»)
+trapz | y x dx dim | kit.arrangements.trapezoid({y}«, {x}»«, dx={dx}»«, dim={dim}»)
+cross | input other dim | kit.arrangements.cross({input}, {other}«, {dim}»)
+diag_embed | input offset dim1 dim2 | kit.arrangements.diag_embed({input}«, offset={offset}»\
+«, dim1={dim1}»«, dim2={dim2}»)
+unfold | input dimension size step | kit.arrangements.unfold({input}, {dimension}, {size}, {step})
+cartesian_prod | *tensors | kit.arrangements.cartesian_prod({*tensors})
+combinations | input r with_replacement | kit.arrangements.combinations({input}«, {r}»\
+«, with_replacement={with_replacement}»)
+searchsorted | sorted_sequence input right | kit.sorting.bucketize({input}, {sorted_sequence}\
+«, right={right}»)
+quantile | input q dim keepdim | kit.sorting.quantile({input}, mx.array({q})«, {dim}»\
+«, keepdim={keepdim}»)
+complex | real imag | {real!} + 1j * {imag!}
+split_with_sizes | input split_sizes dim | kit.tensors.split({input}, {split_sizes}«, {dim}»)
+element_size | input | {input!}.itemsize
 finfo | dtype | mx.finfo({dtype})
 iinfo | dtype | mx.iinfo({dtype})
 vmap | func in_dims out_dims | mx.vmap({func}«, in_axes={in_dims}»«, out_axes={out_dims}»)
@@ -128,7 +149,10 @@ einsum | equation *operands | mx.einsum({equation}, {*operands})
 tensordot | a b dims | mx.tensordot({a}, {b}«, {dims}»)
 meshgrid | *tensors indexing | kit.tensors.meshgrid({*tensors}«, indexing={indexing}»)
 arange | *bounds dtype | kit.tensors.arange({*bounds}«, dtype={dtype}»)
+arange | start end step dtype | kit.tensors.arange({start}, {end}«, {step}»«, dtype={dtype}»)
+arange | end dtype | kit.tensors.arange({end}«, dtype={dtype}»)
 linspace | start end steps dtype | mx.linspace({start}, {end}, {steps})«.astype({dtype})»
+linspace | *bounds dtype | kit.tensors.linspace({*bounds}«, dtype={dtype}»)
 eye | n m dtype | mx.eye({n}«, {m}»«, dtype={dtype}»)
 full | size fill_value dtype | mx.full({size}, {fill_value}«, dtype={dtype}»)
 full_like | input fill_value dtype | mx.full({input!}.shape, {fill_value},\

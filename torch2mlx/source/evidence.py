@@ -19,6 +19,10 @@ _OF_MODULES = ("parameters", "named_parameters", "load_state_dict", "named_modul
 _OF_OPTIMIZERS = ("zero_grad", "step", "update", "state_dict")
 
 
+#: Methods that only dicts have, without arguments.
+_OF_DICTS = ("items", "keys")
+
+
 def viewed(node: cst.Call) -> bool:
     """x.view(2, -1), x.size(0), x.flatten(1), x.sum(dim=0): arrays of numpy take no such
     arguments."""
@@ -52,6 +56,8 @@ def _told(call: cst.Call, method: str, name: str) -> Type | None:
     """What something is that a method is called on."""
     if method in _OF_MODULES:
         return Type("module")
+    if method in _OF_DICTS and len(call.args) == 0:
+        return Type("dict")
     if method in TENSOR_ONLY or viewed(call):
         return TENSOR
     return Type("optimizer") if method in _OF_OPTIMIZERS and "opt" in name else None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import libcst as cst
 
 from torch2mlx.op_mapping import lookup_op
 from torch2mlx.ops.forms import CHANNELS_FIRST, PLACEMENT, forms
-from torch2mlx.source import layers
-from torch2mlx.source.optimizers import held_in, takes_all
-from torch2mlx.source.state import State, drop_keywords, expression, joined
+from torch2mlx.source.constructors import Constructors
+from torch2mlx.source.state import code, drop_keywords, expression, joined
 from torch2mlx.source.write import Argument, written
 
 #: Functions of mx.linalg that run on the CPU stream only.
@@ -24,21 +22,17 @@ _SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.random.manual_se
 _SELF = ("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.jit.script")
 _SELF += ("torch.nn.parallel.DistributedDataParallel", "torch.compile", "torch.autograd.Variable")
 _SELF += ("torch.nn.SyncBatchNorm.convert_sync_batchnorm",)
+#: Functions that take a dtype and a device.
+_MADE = ("zeros", "ones", "empty", "full", "arange", "eye", "randn", "tensor", "as_tensor")
+_MADE += ("randint", "full_like", "randn_like", "rand_like")
 #: Moved to the gradients with the step they belong to.
 _CLIPPING = ("torch.nn.utils.clip_grad_norm_", "torch.nn.utils.clip_grad_value_")
-_PACKED = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
-_PACKED += ("unpad_sequence", "PackedSequence")
-#: What mlx.nn's activations take no argument for: torch's `inplace` is dropped.
-_BARE = ("ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "SELU")
+PACKED = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
+PACKED += ("unpad_sequence", "PackedSequence")
 
 
-class Functions(State):
+class Functions(Constructors):
     """Rewrites calls whose function is known by its full name."""
-
-    #: Names that hold all parameters of some modules, and the modules whose parameters names hold.
-    whole: Mapping[str, bool] = MappingProxyType({})
-    held: Mapping[str, list[str]] = MappingProxyType({})
-    grouped = False  # whether an optimizer of several groups was written
 
     def named_call(self, full: str, original: cst.Call, updated: cst.Call) -> Any:
         """A call of something that is imported; None when it stays as it is."""
@@ -73,16 +67,12 @@ class Functions(State):
             (("torchvision.transforms.", "torchvision.datasets."), self._vision),
             (("torch.linalg.", "torch.fft."), self._group),
             (("copy.deepcopy",), self._copied),
+            (("einops.repeat", "einops.layers.torch."), self._pattern),
+            (("functools.partial",), self._partial),
             (("torch.utils.checkpoint.checkpoint",), self._checkpointed),
             (("torch.amp.GradScaler",), lambda *_: expression("None")),
             (("torch.",), self._function),
         ]
-
-    def _unknown(self, full: str, original: Any, updated: Any) -> Any:
-        op = lookup_op(full)
-        advice = op.note if op is not None and op.note else "no counterpart is known"
-        self.refuse(original, f"{full}: {advice}")
-        return updated
 
     def _seed(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "MLX draws other numbers from the same seed")
@@ -101,6 +91,21 @@ class Functions(State):
     def _copied(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "dtypes of MLX cannot be copied, where modules hold some")
         return expression(f"kit.training.deepcopy({joined(given[:1])})")
+
+    def _pattern(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in ("repeat", "Rearrange", "Reduce"):
+            return self._unknown(full, original, updated)
+        self.change(original, full, "einops over MLX's arrays")
+        return expression(f"kit.patterns.{name}({joined(given)})")
+
+    def _partial(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        """A function of torch with some arguments: those that place it in memory go."""
+        about = self.names.of(original.args[0].value) if original.args else ""
+        if not about.startswith("torch.") or given[0].text == code(original.args[0].value):
+            return None
+        kept = drop_keywords(given, PLACEMENT)
+        return expression(f"{code(updated.func)}({joined(kept)})")
 
     def _gone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "nothing to do: MLX has one memory and one device")
@@ -140,105 +145,19 @@ class Functions(State):
 
     def _sequence(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
-        if name not in _PACKED:
+        if name not in PACKED:
             return self._unknown(full, original, updated)
         self.change(original, full, "padded arrays with their lengths")
         return expression(f"kit.packed.{name}({joined(given)})")
 
-    def _layer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        kept = drop_keywords(given, layers.DROPPED)
-        if name in ("Parameter", "Buffer"):
-            if name == "Parameter":
-                self.change(original, full, "arrays that a module holds are its parameters")
-            return expression(given[0].text)
-        if name in ("ModuleList", "ParameterList"):
-            self.change(original, full, "a list of modules")
-            text = given[0].text if given else "[]"
-            return expression(text if text.startswith("[") else f"list({text})")
-        if name in ("ModuleDict", "ParameterDict"):
-            self.change(original, full, "a module whose members have keys")
-            return expression(f"kit.layers.ModuleDict({joined(given)})")
-        if name not in layers.LAYERS:
-            self.refuse(original, f"{full}: {layers.REFUSED.get(name, 'no counterpart is known')}")
-            return updated
-        target, note = layers.LAYERS[name]
-        if name in _BARE:
-            kept = []
-        if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
-            kept = [Argument("", f"{kept[0].text}.values()", "*")]
-            note = "layers lose their names: keys are layers.0, layers.1, ..."
-        self.change(original, full, f"{target}" + (f": {note}" if note else ""))
-        return expression(f"{target}({joined(kept)})")
-
-    def _scheduler(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.SCHEDULERS:
-            self.refuse(original, f"{full}: give the optimizer a schedule of mlx.optimizers")
-            return updated
-        self.change(original, full, "torch's schedule; it sets optimizer.learning_rate")
-        return expression(f"kit.schedulers.{name}({joined(drop_keywords(given, ('verbose',)))})")
-
-    def _optimizer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.OPTIMIZER_ARGUMENTS:
-            why = "unknown"
-            if name == "LBFGS":
-                why = "needs a closure; MLX's optimizers take gradients"
-            self.refuse(original, f"{full}: {why}; Adam or SGD with a schedule come closest")
-            return updated
-        order = iter(layers.OPTIMIZER_ARGUMENTS[name])
-        named = [a for a in given[1:] if not a.star and a.keyword != "params"]
-        options = {a.keyword or next(order): a.text for a in named}
-        for gone in ("foreach", "fused", "capturable", "differentiable"):
-            options.pop(gone, None)
-        stars = [a for a in given[1:] if a.star]
-        why, check = "takes gradients, not parameters", "torch's formula and defaults"
-        if takes_all(original.args[0].value, self.whole) and not stars:
-            self.change(original, full, why, check)
-            return expression(_optimizer_text(name, options))
-        modules = held_in(original.args[0].value, self.held)
-        if not modules:
-            self.refuse(original, f"{full}: parameters of a module that is not seen here")
-            return updated
-        self.grouped = True
-        self.change(original, full, "parameters are told apart by their names", check)
-        more = joined([*(Argument(key, value) for key, value in options.items()), *stars])
-        owner = modules[0] if len(modules) == 1 else f"kit.training.Group({', '.join(modules)})"
-        parts = [owner, f"kit.optimizers.{name}", given[0].text, *filter(None, [more])]
-        return expression(f"kit.ParameterGroups({', '.join(parts)})")
-
-    def _data(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.DATA:
+    def _made_with(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        """A tensor made with `**options`: device and dtype, of which the dtype counts."""
+        text = written(forms("torch", full.removeprefix("torch.")), given[:-1], False)
+        made = _with(text, f"**kit.tensors.options({given[-1].text})")
+        if made is None:
             return self._unknown(full, original, updated)
-        gone = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "generator")
-        self.change(original, full, "numpy and MLX arrays, one process")
-        return expression(f"kit.data.{name}({joined(drop_keywords(given, gone))})")
-
-    def _distribution(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.DISTRIBUTIONS:
-            return self._unknown(full, original, updated)
-        self.change(original, full, "torch's formulas", "other numbers are drawn from a seed")
-        return expression(f"kit.distributions.{name}({joined(given)})")
-
-    def _vision(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.VISION:
-            return self._unknown(full, original, updated)
-        check = "reads local files only" if ".datasets." in full else ""
-        self.change(original, full, "the same over numpy and MLX arrays", check)
-        return expression(f"kit.vision.{name}({joined(drop_keywords(given, ('download',)))})")
-
-    def _file(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in ("save", "load"):
-            return self._unknown(full, original, updated)
-        kept = drop_keywords(given, ("map_location", "weights_only", "pickle_module"))
-        check = "torch's own files: torch2mlx.convert" if name == "load" else ""
-        self.change(original, full, "safetensors with torch's nesting", check)
-        return expression(f"kit.files.{name}({joined(kept)})")
+        self.change(original, full, "the same function in MLX", "of the options the dtype counts")
+        return expression(made)
 
     def _group(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         group, name = full.split(".")[1:]
@@ -253,6 +172,8 @@ class Functions(State):
 
     def _function(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.removeprefix("torch.")
+        if name in _MADE and given and given[-1].star == "**":
+            return self._made_with(full, given, original, updated)
         second = given[1] if len(given) > 1 else None
         if name in ("max", "min") and second is not None and second.kind == "tensor":
             text: str | None = f"mx.{name}imum({given[0].text}, {second.text})"
@@ -269,18 +190,11 @@ class Functions(State):
         return expression(text)
 
 
+def _with(text: str | None, more: str) -> str | None:
+    """A call with one more argument."""
+    return f"{text[:-1]}, {more})" if text is not None and text.endswith(")") else None
+
+
 def _renamed(given: list[Argument]) -> str:
     kept = drop_keywords(given, PLACEMENT)
     return joined([Argument(_RENAMED.get(a.keyword, a.keyword), a.text, a.star) for a in kept])
-
-
-def _optimizer_text(name: str, options: dict[str, str]) -> str:
-    """mlx.optimizers where its formula is torch's with these options, the kit elsewhere."""
-    stock = layers.OPTIMIZERS.get(name)
-    if stock is not None and set(options) <= set(stock[1]):
-        target, renamed, more = stock
-        shown = {"lr": layers.RATES[name], **options}
-        parts = [f"{renamed[key]}={value}" for key, value in shown.items()]
-        return f"{target}({', '.join([*parts, more] if more else parts)})"
-    parts = [f"{key}={value}" for key, value in options.items()]
-    return f"kit.optimizers.{name}({', '.join(parts)})"

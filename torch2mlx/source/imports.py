@@ -18,6 +18,8 @@ _NEEDED = (
     (r"(?<![\w.])kit\.", "from torch2mlx import kit"),
 )
 _GONE = ("torch", "torchvision", "torchaudio")
+#: How names begin that cannot be imported without torch.
+WITH_TORCH = ("torch", "einops.layers.")
 
 
 class _Imports(cst.CSTTransformer):
@@ -61,7 +63,8 @@ def _of_torch(part: Any) -> bool:
     if isinstance(part, cst.Import):
         return any(_root(dotted(alias.name)) in _GONE for alias in part.names)
     if isinstance(part, cst.ImportFrom) and part.module is not None and not part.relative:
-        return _root(dotted(part.module)) in _GONE
+        name = dotted(part.module)
+        return _root(name) in _GONE or f"{name}.".startswith(WITH_TORCH[1:])
     return False
 
 

@@ -127,7 +127,7 @@ def _tensor_method(name: str, node: Any, given: list[Type]) -> Type:
     several = several_given(name, node)
     if several is not None or name in PAIRS:
         return several or PAIR
-    if name in LISTS:
+    if name in LISTS or (name == "nonzero" and node.args):
         return Type("list", (TENSOR,))
     if name in ("equal", "is_contiguous", "is_floating_point", "allclose"):
         return BOOL
@@ -147,6 +147,8 @@ def builtin(name: str, given: list[Type]) -> Type:
             return first
         held = element(first)
         return Type("list", (held,) if held.kind != "unknown" else ())
+    if name == "map" and first.kind == "lambda":
+        return Type("list", first.items)
     if name == "enumerate":
         return Type("list", (Type("tuple", (INT, element(first))),))
     if name == "zip":
@@ -157,8 +159,6 @@ def builtin(name: str, given: list[Type]) -> Type:
             if first.kind in ("tensor", "int", "float")
             else (first.items[0] if first.items else UNKNOWN)
         )
-    if name in ("iter",):
-        return first
-    if name == "next":
-        return element(first)
+    if name in ("iter", "next"):
+        return first if name == "iter" else element(first)
     return UNKNOWN

@@ -7,6 +7,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.ops.forms import forms
+from torch2mlx.source import results
 from torch2mlx.source.evidence import viewed
 from torch2mlx.source.kinds import TENSOR_ONLY
 from torch2mlx.source.loops import Loops
@@ -21,6 +22,9 @@ _AMBIGUOUS = frozenset(
     ]
 )
 _INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
+_INPLACE_INIT |= {"bernoulli_": "bernoulli", "exponential_": "exponential", "random_": "random"}
+#: Methods that change a tensor's dtype or device only.
+_CASTS = ("to", "float", "double", "half", "long", "int", "cuda", "cpu", "type", "bfloat16")
 
 
 #: Methods that say by themselves that they are of a module.
@@ -46,7 +50,9 @@ class Methods(Loops):
     def method_call(self, original: cst.Call, updated: cst.Call) -> Any:
         """A call of a method; the call itself when it stays as it is."""
         func = original.func
-        assert isinstance(func, cst.Attribute) and isinstance(updated.func, cst.Attribute)
+        assert isinstance(func, cst.Attribute)
+        if not isinstance(updated.func, cst.Attribute):
+            return updated  # what the name stands for is no attribute in MLX
         owner, name = self.type_of(func.value), func.attr.value
         receiver = code(updated.func.value)
         given = self.arguments(original, updated)
@@ -121,6 +127,11 @@ class Methods(Loops):
         if id(original) in self._again:
             return updated  # a statement: see in_place
         base = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+        if name in _INPLACE_INIT and self._is_fresh(func_of(original)):
+            self.change(original, f".{name}", "answers a new array")
+            return expression(
+                f"kit.init.{_INPLACE_INIT[name]}({joined([_plain(receiver), *given])})"
+            )
         full = [Argument("", receiver, "", "tensor"), *given]
         if base in ("max", "min") and given and given[0].kind == "tensor":
             text: str | None = f"mx.{base}imum({receiver}, {given[0].text})"
@@ -134,6 +145,18 @@ class Methods(Loops):
         if text != receiver:
             self.change(original, f".{name}", "the same in MLX")
         return expression(text)
+
+    def _is_fresh(self, node: Any) -> bool:
+        """Whether an expression makes a tensor that has no other name yet."""
+        while isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+            if self.names.of(node.func).startswith("torch."):
+                return not results.takes_tensor(self.names.of(node.func)) or "like" in code(
+                    node.func
+                )
+            if node.func.attr.value not in _CASTS:
+                return node.func.attr.value in ("clone", "new_zeros", "new_ones", "new_empty")
+            node = node.func.value
+        return isinstance(node, cst.Call) and self.names.of(node.func).startswith("torch.")
 
     def in_place(self, original: cst.Call, updated: cst.Call) -> str | None:
         """`x.add_(y)` as a statement: an assignment to x. None where that would change nothing."""
@@ -178,6 +201,15 @@ class Methods(Loops):
             "other names for the same tensor keep the old value",
         )
         return value
+
+
+def func_of(node: cst.Call) -> Any:
+    """What a method is called on."""
+    return node.func.value  # type: ignore[union-attr]
+
+
+def _plain(text: str) -> Argument:
+    return Argument("", text)
 
 
 def _root(place: Any, target: Any) -> tuple[Any, Any]:

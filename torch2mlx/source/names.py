@@ -67,6 +67,40 @@ def collect(module: cst.Module) -> Names:
     return names
 
 
+class _Spelled(cst.CSTTransformer):
+    """Bases that have the name of the class itself, by the full name of what is imported."""
+
+    def __init__(self, names: Names) -> None:
+        super().__init__()
+        self.names = names
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
+        return False
+
+    def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> Any:
+        name = original_node.name.value
+        full = self.names.imports.get(name, "")
+        if not full.startswith("torch"):
+            return updated_node
+        bases = [
+            b.with_changes(value=cst.parse_expression(full)) if dotted(b.value) == name else b
+            for b in updated_node.bases
+        ]
+        return updated_node.with_changes(bases=bases)
+
+
+def unshadowed(module: cst.Module, names: Names) -> tuple[cst.Module, Names]:
+    """Where a class of the file has the name of something imported from torch, the name is the
+    class, and its base the import."""
+    shadowed = [n for n in names.classes if names.imports.get(n, "").startswith("torch")]
+    if not shadowed:
+        return module, names
+    module = module.visit(_Spelled(names))
+    kept = {n: full for n, full in names.imports.items() if n not in shadowed}
+    names = collect(module)
+    return module, Names({"torch": "torch", **kept}, names.functions, names.classes)
+
+
 def _collect(node: Any, names: Names, inside: str) -> None:
     if isinstance(node, cst.Import):
         _import(node, names)

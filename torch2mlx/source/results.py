@@ -85,6 +85,12 @@ def several_given(name: str, node: Any) -> Type | None:
     return Type("tuple", (TENSOR,) * (1 + asked)) if asked else None
 
 
+def _in_tuple(name: str, node: Any) -> bool:
+    """Whether places come as a tuple, an array for each axis."""
+    said = any(a.keyword is not None and a.keyword.value == "as_tuple" for a in node.args)
+    return said or (name == "where" and len(node.args) == 1)
+
+
 def takes_tensor(full: str) -> bool:
     """Whether a function's first argument is a tensor."""
     group, _, name = full.rpartition(".")
@@ -173,6 +179,15 @@ def _distribution(name: str, given: list[Type]) -> Type:
     return TENSOR if name == "kl_divergence" else Type("distribution")
 
 
+def _pattern(name: str, given: list[Type]) -> Type:
+    """einops gives what it gets: arrays of numpy, or tensors."""
+    if name in ("rearrange", "repeat", "reduce", "einsum"):
+        return NUMPY if given and given[0].kind == "numpy" else TENSOR
+    if name == "pack":
+        return Type("tuple", (TENSOR, Type("list")))
+    return Type("list", (TENSOR,)) if name == "unpack" else UNKNOWN
+
+
 _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
     "torch.nn.functional.": _functional,
     "torch.nn.utils.": _utility,
@@ -186,6 +201,8 @@ _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
     "torch.fft.": _algebra,
     "torch.special.": _algebra,
     "numpy.": lambda name, given: NUMPY,
+    "einops.layers.": lambda name, given: Type("module", name=f"einops.{name}"),
+    "einops.": _pattern,
     "math.": _math,
 }
 
@@ -197,7 +214,7 @@ def _torch(name: str, node: Any, given: list[Type]) -> Type:
     several = several_given(name, node)
     if several is not None or name in PAIRS:
         return several or PAIR
-    if name in LISTS:
+    if name in LISTS or (name in ("nonzero", "where") and _in_tuple(name, node)):
         return Type("list", (TENSOR,))
     if name in ("device",):
         return DEVICE

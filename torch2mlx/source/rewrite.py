@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import libcst as cst
 
 from torch2mlx.ops.forms import forms
 from torch2mlx.source import layers
+from torch2mlx.source.functions import PACKED
 from torch2mlx.source.names import dotted
 from torch2mlx.source.state import bare, code, expression
 from torch2mlx.source.statements import Statements
@@ -26,7 +28,14 @@ _DTYPES = {
     },
     **{"int": "int32", "short": "int16", "complex128": "complex64"},
 }
-_CONSTANTS = {"pi": "mx.pi", "inf": "mx.inf", "nan": "mx.nan", "e": "mx.e", "newaxis": "None"}
+_CONSTANTS = {
+    "__version__": '"2.13.0"',
+    "pi": "mx.pi",
+    "inf": "mx.inf",
+    "nan": "mx.nan",
+    "e": "mx.e",
+    "newaxis": "None",
+}
 _CLASSES = {
     **{f"torch.{n}": "mx.array" for n in ("Tensor", "FloatTensor", "LongTensor", "BoolTensor")},
     **{"torch.dtype": "mx.Dtype", "torch.device": "mx.Device", "torch.Size": "tuple"},
@@ -47,6 +56,16 @@ _FIRST_RATE = (".param_groups[0]['lr']", '.param_groups[0]["lr"]')
 #: Questions that are answered with no, always.
 _NEVER = ("torch.jit.is_scripting", "torch.jit.is_tracing", "torch.is_autocast_enabled")
 _NEVER += ("torch.compiler.is_compiling", "torch.onnx.is_in_onnx_export")
+#: Names under torch. as values: dtypes, constants, functions that take the same arguments.
+_VALUES = {name: f"mx.{mlx}" for name, mlx in _DTYPES.items()} | _CONSTANTS
+_VALUES |= {n: f"mx.{n}" for n in ("zeros", "ones", "full", "eye", "zeros_like", "ones_like")}
+_VALUES |= {"arange": "kit.tensors.arange", "randn": "mx.random.normal", "tensor": "mx.array"}
+#: Where functions and classes that keep their names are.
+_NAMED: tuple[tuple[str, str, Collection[str]], ...] = (
+    ("torch.optim.", "kit.optimizers", layers.OPTIMIZER_ARGUMENTS),
+    ("torch.utils.data.", "kit.data", layers.DATA),
+    ("torch.nn.utils.rnn.", "kit.packed", PACKED),
+)
 _OPTIMIZER = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
 
 
@@ -142,10 +161,9 @@ class Rewriter(Statements):
         short = full.rpartition(".")[2]
         if full in _CLASSES:
             return expression(_CLASSES[full])
-        if full.startswith("torch.optim.") and short in layers.OPTIMIZER_ARGUMENTS:
-            return expression(f"kit.optimizers.{short}")
-        if full.startswith("torch.utils.data.") and short in layers.DATA:
-            return expression(f"kit.data.{short}")
+        for prefix, target, known in _NAMED:
+            if full.startswith(prefix) and short in known:
+                return expression(f"{target}.{short}")
         if full.startswith("torch.nn.functional."):
             return self._function_value(
                 forms("torch.nn.functional", short) or forms("torch", short)
@@ -153,10 +171,8 @@ class Rewriter(Statements):
         if full.startswith("torch.nn.") and full.count(".") == 2 and short in layers.LAYERS:
             return expression(layers.LAYERS[short][0])
         if full.count(".") == 1 and full.startswith("torch."):
-            if short in _DTYPES:
-                return expression(f"mx.{_DTYPES[short]}")
-            if short in _CONSTANTS:
-                return expression(_CONSTANTS[short])
+            if short in _VALUES:
+                return expression(_VALUES[short])
             return self._function_value(forms("torch", short))
         return None
 
@@ -185,22 +201,23 @@ class Rewriter(Statements):
                 return expression("True")
             if original_node.func.value == "getattr" and about == "torch":
                 return self._dtype_by_name(original_node, updated_node)
-        trainable = self.trainable_filter(original_node, updated_node)
+        return self._own_call(original_node, updated_node)
+
+    def _own_call(self, original: cst.Call, updated: cst.Call) -> Any:
+        """A call of what is not imported."""
+        trainable = self.trainable_filter(original, updated)
         if trainable is not None:
             return trainable
-        if self._is_own_name(original_node, "len"):
-            return self._length(original_node, updated_node)
-        if isinstance(original_node.func, cst.Attribute):
-            return self.method_call(original_node, updated_node)
-        return updated_node
+        if isinstance(original.func, cst.Attribute):
+            return self.method_call(original, updated)
+        if dotted(original.func) in self.names.functions:
+            return _asking(original, updated)
+        return self._length(original, updated) if _is_length(original) else updated
 
     def _dtype_by_name(self, original: cst.Call, updated: cst.Call) -> Any:
         """`getattr(torch, name)`: a dtype; other things of torch are an error there."""
         self.change(original, "getattr(torch, ...)", "the dtype of that name", "dtypes only")
         return expression(f"kit.tensors.dtype({code(updated.args[1].value)})")
-
-    def _is_own_name(self, node: cst.Call, name: str) -> bool:
-        return isinstance(node.func, cst.Name) and node.func.value == name and len(node.args) == 1
 
     def _length(self, original: cst.Call, updated: cst.Call) -> Any:
         if self.type_of(original.args[0].value).name == "torch.nn.Sequential":
@@ -261,6 +278,22 @@ class Rewriter(Statements):
             self.change(original_node, "forward", "MLX's modules are called")
             return updated_node.with_changes(name=cst.Name("__call__"))
         return updated_node
+
+
+def _is_length(node: cst.Call) -> bool:
+    return isinstance(node.func, cst.Name) and node.func.value == "len" and len(node.args) == 1
+
+
+def _asking(original: cst.Call, updated: cst.Call) -> cst.Call:
+    """`exists(layer.bias)`: a function of the file is told None where MLX's layer has no bias."""
+    args = []
+    for old, new in zip(original.args, updated.args, strict=True):
+        if isinstance(old.value, cst.Attribute) and old.value.attr.value == "bias":
+            owner = code(new.value.value) if isinstance(new.value, cst.Attribute) else "self"
+            if owner != "self":
+                new = new.with_changes(value=expression(f'getattr({owner}, "bias", None)'))
+        args.append(new)
+    return updated.with_changes(args=args)
 
 
 def _comment(text: str) -> cst.EmptyLine:

@@ -80,7 +80,7 @@ def bare(node: Any, original: Any) -> Any:
     kinds = (cst.BinaryOperation, cst.Comparison, cst.UnaryOperation, cst.BooleanOperation)
     kinds += (cst.IfExp,)
     added = isinstance(node, kinds) and len(node.lpar) == 1 and not getattr(original, "lpar", ())
-    if added and not isinstance(original, kinds):
+    if added and not isinstance(original, kinds) and "\n" not in code(node):
         return node.with_changes(lpar=[], rpar=[])
     return node
 

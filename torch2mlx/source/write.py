@@ -106,15 +106,17 @@ def _listed(arguments: Sequence[Argument]) -> str:
     return ", ".join(a.star + a.text for a in arguments)
 
 
-def _shape(arguments: Sequence[Argument]) -> str:
-    """Lengths as one argument."""
+def _shape(arguments: Sequence[Argument], strict: bool) -> str:
+    """Lengths as one argument; `strict`: what takes it takes no single number."""
     if len(arguments) == 1 and not arguments[0].star:
         only = arguments[0]
+        if strict and only.kind == "unknown" and re.fullmatch(r"[\w.]*\w", only.text):
+            return f"kit.tensors.shape({only.text})"
         return f"({only.text},)" if only.kind == "int" else only.text
-    return f"({_listed(arguments)})"
+    return f"({_listed(arguments)}{',' if len(arguments) == 1 else ''})"
 
 
-def _hole(match: re.Match[str], bound: dict[str, Any]) -> str:
+def _hole(match: re.Match[str], bound: dict[str, Any], strict: bool) -> str:
     _, shape, name, single, default = match.groups()
     if name not in bound:
         if default is None:
@@ -126,9 +128,9 @@ def _hole(match: re.Match[str], bound: dict[str, Any]) -> str:
         return str(default)
     value = bound[name]
     if isinstance(value, list):
-        return _shape(value) if shape else _listed(value)
+        return _shape(value, strict) if shape else _listed(value)
     if shape:
-        return _shape([value])
+        return _shape([value], strict)
     return term(value.text) if single else str(value.text)
 
 
@@ -141,7 +143,7 @@ def fill(form: Form, bound: dict[str, Any]) -> str | None:
 
     try:
         text = _SEGMENT.sub(segment, form.text)
-        return _HOLE.sub(lambda m: _hole(m, bound), text)
+        return _HOLE.sub(lambda m: _hole(m, bound, "random" in form.text), text)
     except KeyError:
         return None
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.graph.ir import Node, Program
+from torch2mlx.graph.ir import Node, Program, operands
 from torch2mlx.graph.tidy.rewrite import Rewriter
 
 
 def without_idle_moves(program: Program) -> Program:
     """The program with reshapes where a transpose moved no data."""
-    return Rewriter(program).run(_rule)
+    fixed: set[Node] = set()  # what is made of weights alone has one shape
+    for node in program.nodes:
+        reads = list(operands(node))
+        if node.op in ("param", "constant") or (reads and all(n in fixed for n in reads)):
+            fixed.add(node)
+
+    def rule(r: Rewriter, node: Node) -> Any:
+        if node.op != "method.transpose":
+            return None
+        x = node.args[0]
+        return _reshaped(r, node, x.shape if r.old[node] in fixed else x.dims)
+
+    return Rewriter(program).run(rule)
 
 
-def _rule(r: Rewriter, node: Node) -> Any:
-    if node.op != "method.transpose":
-        return None
+def _reshaped(r: Rewriter, node: Node, dims: tuple[Any, ...] | None) -> Any:
     x, axes = node.args[0], node.args[1:]
-    dims = x.dims
     if dims is None:
         return None  # a length of the examples may be another one next time
     long = [axis for axis in axes if dims[axis] != 1]
