@@ -307,42 +307,53 @@ x.unsqueeze(dim=1).size()[-1]
 
 def expressions() -> list[str]:
     """One for each line.x.nonzero(as_tuple=True)[1]
-    torch.nonzero(m, as_tuple=True)[0]
-    torch.nonzero(x > 0)
-    torch.argwhere(m)
-    x.diff()
-    torch.diff(x, 2, dim=0)
-    torch.diff(m, dim=1)
-    x.diff(prepend=x[:, :1], append=y[:, 1:2])
-    torch.trapezoid(x)
-    torch.trapezoid(x, dx=0.5, dim=0)
-    torch.trapezoid(z, v)
-    torch.trapezoid(x, y, dim=0)
-    torch.cross(z[..., :3], z[..., 1:], dim=-1)
-    torch.cross(x, y, dim=0)
-    torch.cross(z, z[:1] + 1, dim=1)
-    torch.diag_embed(x)
-    torch.diag_embed(x, offset=1)
-    torch.diag_embed(x, offset=-1, dim1=0, dim2=2)
-    x.unfold(1, 2, 1)
-    z.unfold(0, 2, 1).unfold(2, 3, 1)
-    x.unfold(-1, 3, 2)
-    torch.cartesian_prod(v, i)
-    torch.cartesian_prod(v)
-    torch.combinations(v)
-    torch.combinations(v, r=3, with_replacement=True)
-    torch.searchsorted(v.sort()[0], x)
-    torch.searchsorted(v.sort().values, x, right=True)
-    torch.quantile(x, 0.3, dim=1)
-    torch.quantile(x, torch.tensor([0.1, 0.5]), dim=0, keepdim=True)
-    torch.complex(x, y).imag
-    x.split_with_sizes([1, 3], 1)[1]
-    x.element_size()
-    x.new_empty(2, 3).shape[0]
-    torch.zeros(3, 4).fill_(2.5) + x
-    torch.empty_like(x).fill_(1) * x
-    torch.zeros(*x.shape).add_(y)
-    torch.zeros(*[3, 4]) + x
-    torch.ones(*x.size()[:1]).sum() + v
+        torch.nonzero(m, as_tuple=True)[0]
+        torch.nonzero(x > 0)
+        torch.argwhere(m)
+        x.diff()
+        torch.diff(x, 2, dim=0)
+        torch.diff(m, dim=1)
+        x.diff(prepend=x[:, :1], append=y[:, 1:2])
+        torch.trapezoid(x)
+        torch.trapezoid(x, dx=0.5, dim=0)
+        torch.trapezoid(z, v)
+        torch.trapezoid(x, y, dim=0)
+        torch.cross(z[..., :3], z[..., 1:], dim=-1)
+        torch.cross(x, y, dim=0)
+        torch.cross(z, z[:1] + 1, dim=1)
+        torch.diag_embed(x)
+        torch.diag_embed(x, offset=1)
+        torch.diag_embed(x, offset=-1, dim1=0, dim2=2)
+        x.unfold(1, 2, 1)
+        z.unfold(0, 2, 1).unfold(2, 3, 1)
+        x.unfold(-1, 3, 2)
+        torch.cartesian_prod(v, i)
+        torch.cartesian_prod(v)
+        torch.combinations(v)
+        torch.combinations(v, r=3, with_replacement=True)
+        torch.searchsorted(v.sort()[0], x)
+        torch.searchsorted(v.sort().values, x, right=True)
+        torch.quantile(x, 0.3, dim=1)
+        torch.quantile(x, torch.tensor([0.1, 0.5]), dim=0, keepdim=True)
+        torch.complex(x, y).imag
+        x.split_with_sizes([1, 3], 1)[1]
+        x.element_size()
+        x.new_empty(2, 3).shape[0]
+        torch.zeros(3, 4).fill_(2.5) + x
+        torch.empty_like(x).fill_(1) * x
+        torch.zeros(*x.shape).add_(y)
+        torch.zeros(*[3, 4]) + x
+        torch.ones(*x.size()[:1]).sum() + v
+        x.repeat_interleave(2)
+    x.repeat_interleave(3, dim=1)
+    x.repeat_interleave(torch.tensor([2, 0, 1]), dim=0)
+    torch.repeat_interleave(v, i[:1] + 0)
+    torch.unique(i, sorted=True)
+    torch.arange(start=1, end=9, step=3)
+    torch.arange(end=4)
+    torch.linspace(*[0.0, 1.0], 5)
+    torch.zeros(3, **dict(device="cpu", dtype=torch.float32)) + 1
+    torch.full((2, 3), 1.5, **dict(device=None))
+    torch.topk(x, 2, sorted=True)[0]
     """
     return EXPRESSIONS.strip().splitlines()

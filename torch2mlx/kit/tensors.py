@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from torch2mlx.kit import sorting
 from torch2mlx.kit.distance import power_norm
@@ -136,6 +137,16 @@ def unbind(x: mx.array, dim: int = 0) -> tuple[mx.array, ...]:
 def narrow(x: mx.array, dim: int, start: int, length: int) -> mx.array:
     """torch's narrow: `length` items of an axis."""
     return x[(*[slice(None)] * (dim % x.ndim), slice(start, start + length))]
+
+
+def repeat_interleave(x: mx.array, repeats: Any, dim: int | None = None) -> mx.array:
+    """torch.repeat_interleave: every item as often as told; an array of counts is read on the
+    host."""
+    if not isinstance(repeats, mx.array):
+        return mx.repeat(x, repeats, axis=dim)
+    x, axis = (x.reshape(-1), 0) if dim is None else (x, dim)
+    counts = np.broadcast_to(np.array(repeats), (x.shape[axis],))
+    return mx.take(x, mx.array(np.repeat(np.arange(len(counts)), counts)), axis=axis)
 
 
 def hstack(tensors: Sequence[mx.array]) -> mx.array:

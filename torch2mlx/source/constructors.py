@@ -9,11 +9,15 @@ from typing import Any
 from torch2mlx.op_mapping import lookup_op
 from torch2mlx.source import layers
 from torch2mlx.source.optimizers import held_in, takes_all
-from torch2mlx.source.state import State, drop_keywords, expression, joined
+from torch2mlx.source.state import State, again, drop_keywords, expression, joined
 from torch2mlx.source.write import Argument
 
 #: What mlx.nn's activations take no argument for: torch's `inplace` is dropped.
 _BARE = ("ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "SELU")
+
+
+#: How torch's own files are read.
+_OF_PICKLES = ("map_location", "weights_only", "pickle_module")
 
 
 class Constructors(State):
@@ -43,18 +47,20 @@ class Constructors(State):
             return expression(text if text.startswith("[") else f"list({text})")
         if name in ("ModuleDict", "ParameterDict"):
             self.change(original, full, "a module whose members have keys")
-            return expression(f"kit.layers.ModuleDict({joined(given)})")
+            return again("kit.layers.ModuleDict", updated)
         if name not in layers.LAYERS:
             self.refuse(original, f"{full}: {layers.REFUSED.get(name, 'no counterpart is known')}")
             return updated
         target, note = layers.LAYERS[name]
-        if name in _BARE:
-            kept = []
         if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
             kept = [Argument("", f"{kept[0].text}.values()", "*")]
-            note = "layers lose their names: keys are layers.0, layers.1, ..."
+            why = "layers lose their names: keys are layers.0, layers.1, ..."
+            self.change(original, full, f"{target}: {why}")
+            return expression(f"{target}({joined(kept)})")
         self.change(original, full, f"{target}" + (f": {note}" if note else ""))
-        return expression(f"{target}({joined(kept)})")
+        return (
+            expression(f"{target}()") if name in _BARE else again(target, updated, layers.DROPPED)
+        )
 
     def _scheduler(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
@@ -62,7 +68,7 @@ class Constructors(State):
             self.refuse(original, f"{full}: give the optimizer a schedule of mlx.optimizers")
             return updated
         self.change(original, full, "torch's schedule; it sets optimizer.learning_rate")
-        return expression(f"kit.schedulers.{name}({joined(drop_keywords(given, ('verbose',)))})")
+        return again(f"kit.schedulers.{name}", updated, ("verbose",))
 
     def _optimizer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
@@ -99,14 +105,14 @@ class Constructors(State):
             return self._unknown(full, original, updated)
         gone = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "generator")
         self.change(original, full, "numpy and MLX arrays, one process")
-        return expression(f"kit.data.{name}({joined(drop_keywords(given, gone))})")
+        return again(f"kit.data.{name}", updated, gone)
 
     def _distribution(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
         if name not in layers.DISTRIBUTIONS:
             return self._unknown(full, original, updated)
         self.change(original, full, "torch's formulas", "other numbers are drawn from a seed")
-        return expression(f"kit.distributions.{name}({joined(given)})")
+        return again(f"kit.distributions.{name}", updated)
 
     def _vision(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
@@ -114,16 +120,15 @@ class Constructors(State):
             return self._unknown(full, original, updated)
         check = "reads local files only" if ".datasets." in full else ""
         self.change(original, full, "the same over numpy and MLX arrays", check)
-        return expression(f"kit.vision.{name}({joined(drop_keywords(given, ('download',)))})")
+        return again(f"kit.vision.{name}", updated, ("download",))
 
     def _file(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
         if name not in ("save", "load"):
             return self._unknown(full, original, updated)
-        kept = drop_keywords(given, ("map_location", "weights_only", "pickle_module"))
         check = "torch's own files: torch2mlx.convert" if name == "load" else ""
         self.change(original, full, "safetensors with torch's nesting", check)
-        return expression(f"kit.files.{name}({joined(kept)})")
+        return again(f"kit.files.{name}", updated, _OF_PICKLES)
 
 
 def _optimizer_text(name: str, options: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ import libcst as cst
 from torch2mlx.op_mapping import lookup_op
 from torch2mlx.ops.forms import CHANNELS_FIRST, PLACEMENT, forms
 from torch2mlx.source.constructors import Constructors
-from torch2mlx.source.state import code, drop_keywords, expression, joined
+from torch2mlx.source.state import again, code, drop_keywords, expression, joined
 from torch2mlx.source.write import Argument, written
 
 #: Functions of mx.linalg that run on the CPU stream only.
@@ -97,15 +97,14 @@ class Functions(Constructors):
         if name not in ("repeat", "Rearrange", "Reduce"):
             return self._unknown(full, original, updated)
         self.change(original, full, "einops over MLX's arrays")
-        return expression(f"kit.patterns.{name}({joined(given)})")
+        return again(f"kit.patterns.{name}", updated)
 
     def _partial(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         """A function of torch with some arguments: those that place it in memory go."""
         about = self.names.of(original.args[0].value) if original.args else ""
         if not about.startswith("torch.") or given[0].text == code(original.args[0].value):
             return None
-        kept = drop_keywords(given, PLACEMENT)
-        return expression(f"{code(updated.func)}({joined(kept)})")
+        return again(code(updated.func), updated, PLACEMENT)
 
     def _gone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "nothing to do: MLX has one memory and one device")
@@ -138,7 +137,7 @@ class Functions(Constructors):
     def _init(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2].rstrip("_")
         self.change(original, full, "answers a new array")
-        return expression(f"kit.init.{name}({joined(given)})")
+        return again(f"kit.init.{name}", updated)
 
     def _unknown_call(self, full: str, given: Any, original: Any, updated: Any) -> Any:
         return self._unknown(full, original, updated)
@@ -148,7 +147,7 @@ class Functions(Constructors):
         if name not in PACKED:
             return self._unknown(full, original, updated)
         self.change(original, full, "padded arrays with their lengths")
-        return expression(f"kit.packed.{name}({joined(given)})")
+        return again(f"kit.packed.{name}", updated)
 
     def _made_with(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         """A tensor made with `**options`: device and dtype, of which the dtype counts."""

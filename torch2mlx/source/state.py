@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import libcst as cst
@@ -88,6 +89,17 @@ def bare(node: Any, original: Any) -> Any:
 def drop_keywords(arguments: list[Argument], names: Any) -> list[Argument]:
     """Arguments without some keywords."""
     return [a for a in arguments if a.keyword not in names]
+
+
+def again(target: str, call: cst.Call, gone: Collection[str] = ()) -> cst.Call:
+    """A call of another function, without some keywords: lines and comments stay as they are."""
+    args = [a for a in call.args if a.keyword is None or a.keyword.value not in gone]
+    if args:
+        last = call.args[-1]
+        args[-1] = args[-1].with_changes(
+            comma=last.comma, whitespace_after_arg=last.whitespace_after_arg
+        )
+    return call.with_changes(func=cst.parse_expression(target), args=args)
 
 
 def joined(arguments: list[Argument]) -> str:
