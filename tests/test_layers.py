@@ -37,6 +37,7 @@ LAYERS = (
     ("report.port",),
     (
         "source.scalers",
+        "source.closures",
         "source.rewrite",
         "source.training",
         "source.imports",

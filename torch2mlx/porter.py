@@ -162,15 +162,12 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     from torch2mlx.source.names import collect, unshadowed
     from torch2mlx.source.optimizers import held_parameters, trained_modules, whole_names
     from torch2mlx.source.rewrite import Rewriter
-    from torch2mlx.source.scalers import WithoutScalers
     from torch2mlx.source.siblings import foreign
     from torch2mlx.source.training import Training
 
     module, names = unshadowed(module, collect(module))
     imports, report = names.imports, Report(lines_of(module, text))
-    if ".scale(" in text:
-        module = module.visit(WithoutScalers(report))
-        report.lines = lines_of(module, text)
+    module = _plain_steps(module, text, report)
     trained = trained_modules(module, names)
     beside = foreign(module, path)
     training = Training(names, Inference(module, names, beside), trained, report)
@@ -196,6 +193,19 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
 
 def _in_order(items: list[Any]) -> tuple[Any, ...]:
     return tuple(sorted(items, key=lambda item: item.line))
+
+
+def _plain_steps(module: Any, text: str, report: Report) -> Any:
+    """The file without loss scalers and closures."""
+    from torch2mlx.source.closures import WithoutClosures
+    from torch2mlx.source.lines import lines_of
+    from torch2mlx.source.scalers import WithoutScalers
+
+    for word, passes in ((".scale(", WithoutScalers), (".step(", WithoutClosures)):
+        if word in text:
+            module = module.visit(passes(report))
+            report.lines = lines_of(module, text)
+    return module
 
 
 def _traced(module: Any, made: set[str]) -> set[str]:
