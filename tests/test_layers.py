@@ -38,6 +38,7 @@ LAYERS = (
     (
         "source.scalers",
         "source.closures",
+        "source.derivatives",
         "source.rewrite",
         "source.training",
         "source.imports",

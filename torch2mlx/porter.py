@@ -167,7 +167,7 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
 
     module, names = unshadowed(module, collect(module))
     imports, report = names.imports, Report(lines_of(module, text))
-    module = _plain_steps(module, text, report)
+    module = _plain_steps(module, names, text, report)
     trained = trained_modules(module, names)
     beside = foreign(module, path)
     training = Training(names, Inference(module, names, beside), trained, report)
@@ -195,9 +195,10 @@ def _in_order(items: list[Any]) -> tuple[Any, ...]:
     return tuple(sorted(items, key=lambda item: item.line))
 
 
-def _plain_steps(module: Any, text: str, report: Report) -> Any:
-    """The file without loss scalers and closures."""
+def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
+    """The file without loss scalers, closures and autograd.grad."""
     from torch2mlx.source.closures import WithoutClosures
+    from torch2mlx.source.derivatives import Derivatives
     from torch2mlx.source.lines import lines_of
     from torch2mlx.source.scalers import WithoutScalers
 
@@ -205,6 +206,9 @@ def _plain_steps(module: Any, text: str, report: Report) -> Any:
         if word in text:
             module = module.visit(passes(report))
             report.lines = lines_of(module, text)
+    if "autograd" in text:
+        module = module.visit(Derivatives(names, report))
+        report.lines = lines_of(module, text)
     return module
 
 

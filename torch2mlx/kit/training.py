@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import copyreg
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -87,6 +87,21 @@ def _overwritten(leaf: mx.array, value: mx.array) -> mx.array:
 def _overwritten_gradient(primals: Any, cotangent: Any, output: Any) -> Any:
     leaf, value = primals
     return cotangent.astype(leaf.dtype), mx.zeros_like(value)
+
+
+def gradients(
+    function: Callable[..., mx.array], inputs: Sequence[mx.array], cotangents: Any = None
+) -> tuple[mx.array, ...]:
+    """torch.autograd.grad of `function(*inputs)`, an array for each input; ones are the cotangents
+    of a result with one item. Raises ValueError where they are needed and missing."""
+    if cotangents is None:
+        outputs = function(*inputs)
+        if outputs.size != 1:
+            raise ValueError("gradients of several outputs need grad_outputs")
+        cotangents = mx.ones_like(outputs)
+    if isinstance(cotangents, (list, tuple)):
+        (cotangents,) = cotangents
+    return tuple(mx.vjp(lambda *given: [function(*given)], list(inputs), [cotangents])[1])
 
 
 def overwritten(leaf: mx.array, value: mx.array) -> mx.array:

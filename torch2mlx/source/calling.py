@@ -25,6 +25,8 @@ class Calls(Expressions):
             made = self.infer(node.func.args[1].value, env)
             self._pass(made.name, node, given)
             return Type("tuple", (self.returns.get(made.name, UNKNOWN), UNKNOWN))
+        if dotted(node.func).endswith(".training.gradients"):
+            return Type("list", (TENSOR,))
         if dotted(node.func) == "getattr" and self.names.of(node.args[0].value) == "torch":
             return DTYPE
         called = self.infer(node.func, env)
