@@ -72,9 +72,10 @@ class Crepe(nn.Module):
                 )
             )
         )
-        max_pool = kit.pooling.max_pool(self.conv6_BN(relu), 2, (2, 1), (2, 1))
-        x = max_pool.reshape(3, 4, 64, 1)
-        return mx.sigmoid(self.classifier(max_pool.reshape(-1, 256)))
+        x = kit.pooling.max_pool(
+            self.conv6_BN(relu), 2, (2, 1), (2, 1)
+        ).transpose(0, 1, 3, 2).reshape(-1, 256)
+        return mx.sigmoid(self.classifier(x))
 
 
 def load(folder):

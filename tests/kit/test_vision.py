@@ -1,6 +1,7 @@
 """Transforms against torch's arithmetic, idx files, and what is broken in them."""
 
 import gzip
+import pickle
 import struct
 
 import numpy as np
@@ -72,3 +73,69 @@ def test_mnist_reads_local_files(tmp_path):
     (folder / "train-images-idx3-ubyte").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no idx file"):
         vision.MNIST(tmp_path)
+
+
+def test_grids(picture):
+    """Three pictures in rows of two, two pixels around each, the last place empty."""
+    images = np.random.RandomState(1).rand(3, 1, 4, 5).astype(np.float32) * 4 - 1
+    grid = np.array(vision.make_grid(mx.array(images), nrow=2, pad_value=0.25))
+    expected = np.full((3, 2 * 6 + 2, 2 * 7 + 2), 0.25, np.float32)
+    expected[:, 2:6, 2:7], expected[:, 2:6, 9:14], expected[:, 8:12, 2:7] = images
+    np.testing.assert_array_equal(grid, expected)
+    whole = vision.make_grid(mx.array(images), nrow=2, padding=0, normalize=True)
+    flat = (images - images.min()) / (images.max() - images.min())
+    np.testing.assert_allclose(np.array(whole)[0, :4, :5], flat[0, 0], atol=1e-6)
+    each = vision.make_grid(list(mx.array(images)), normalize=True, scale_each=True)
+    np.testing.assert_allclose(np.array(each).max(), 1, atol=1e-6)
+    single = vision.make_grid(mx.array(images[:1]), normalize=True, value_range=(0, 1))
+    np.testing.assert_allclose(single[0], np.clip(images[0, 0], 0, 1), atol=1e-6)
+
+
+def test_saved_pictures_are_read_as_folders(picture, tmp_path):
+    need("PIL")
+    for name in ("b_cats", "a_dogs"):
+        (tmp_path / name).mkdir()
+        x = vision.ToTensor()(picture)
+        vision.save_image(x, tmp_path / name / "one.png")
+    found = vision.ImageFolder(tmp_path, target_transform=lambda t: t + 10)
+    assert (found.classes, len(found)) == (["a_dogs", "b_cats"], 2)
+    image, target = found[1]
+    assert target == 11
+    np.testing.assert_array_equal(image, picture)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no pictures"):
+        vision.ImageFolder(tmp_path)
+
+
+def cifar(folder, content):
+    place = folder / "cifar-10-batches-py"
+    place.mkdir(exist_ok=True)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        (place / name).write_bytes(pickle.dumps(content, protocol=2))
+
+
+def test_cifar(tmp_path):
+    with pytest.raises(FileNotFoundError, match="data_batch_1"):
+        vision.CIFAR10(tmp_path)
+    rows = np.random.RandomState(0).randint(0, 256, (4, 3072)).astype(np.uint8)
+    cifar(tmp_path, {"data": rows, "labels": [3, 1, 2, 9]})
+    data = vision.CIFAR10(tmp_path, train=True, transform=vision.ToTensor())
+    assert len(data) == 20 and len(vision.CIFAR10(tmp_path, train=False)) == 4
+    image, target = data[7]
+    assert target == 9
+    np.testing.assert_allclose(image, rows[3].reshape(3, 32, 32) / 255, atol=1e-6)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_pickles_of_others_are_refused(tmp_path, capsys):
+    cifar(tmp_path, {"data": Evil(), "labels": [1]})
+    with pytest.raises(ValueError, match="none of CIFAR's"):
+        vision.CIFAR10(tmp_path)
+    cifar(tmp_path, [1, 2])
+    with pytest.raises(ValueError, match="no batch of CIFAR10"):
+        vision.CIFAR10(tmp_path)
+    assert capsys.readouterr().out == ""

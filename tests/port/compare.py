@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import types
 from pathlib import Path
@@ -16,6 +17,13 @@ SCRIPTS = Path(__file__).parent / "scripts"
 def names() -> list[str]:
     """All scripts."""
     return sorted(path.stem for path in SCRIPTS.glob("*.py"))
+
+
+def available(name: str) -> bool:
+    """Whether the folder that a script reads is there."""
+    text = (SCRIPTS / f"{name}.py").read_text()
+    told = re.search(r'^REQUIRES = "(.*)"$', text, re.M)
+    return told is None or Path(told[1]).is_dir()
 
 
 def loaded(name: str) -> Any:

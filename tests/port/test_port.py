@@ -397,3 +397,15 @@ def test_a_reason_of_several_lines_is_one_comment():
     result = torch2mlx.port("import torch\n\nx = torch.fft.fht(\n    1,\n    2,\n)\n")
     assert not result.ok
     ast.parse(result.source)
+
+
+def test_calls_keep_their_lines_and_comments():
+    source = (
+        "import torch.nn as nn\n\nnet = nn.Sequential(\n    nn.Linear(3, 4, device=None),  # in\n"
+        "    nn.ReLU(inplace=True),\n    # out\n    nn.Linear(4, 2),\n)\n"
+    )
+    made = torch2mlx.port(source).source
+    assert made.endswith(
+        "net = nn.Sequential(\n    nn.Linear(3, 4),  # in\n    nn.ReLU(),\n    # out\n"
+        "    nn.Linear(4, 2),\n)\n"
+    )

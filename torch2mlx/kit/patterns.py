@@ -49,12 +49,8 @@ def repeat(x: mx.array, pattern: str, **axes_lengths: int) -> mx.array:
         if item in new:
             shape[place + i] = lengths[item]
     x = mx.broadcast_to(x, shape)
-    return einops.rearrange(x, f"{' '.join(kept)} -> {right}", **_within(right, kept, lengths))
-
-
-def _within(right: str, kept: list[str], lengths: dict[str, int]) -> dict[str, int]:
-    """Lengths that a rearrangement from single axes accepts: those it can check."""
-    return {k: v for k, v in lengths.items() if k in kept}
+    checked = {k: v for k, v in lengths.items() if k in kept}
+    return einops.rearrange(x, f"{' '.join(kept)} -> {right}", **checked)
 
 
 class Rearrange(nn.Module):

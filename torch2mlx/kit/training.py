@@ -89,6 +89,22 @@ def _overwritten_gradient(primals: Any, cotangent: Any, output: Any) -> Any:
     return cotangent.astype(leaf.dtype), mx.zeros_like(value)
 
 
+class Generator:
+    """torch.Generator: MLX's functions draw from one stream, so that a seed here sets none."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Notes the seed."""
+        self._seed = seed
+        return self
+
+    def initial_seed(self) -> int:
+        """The seed that was noted."""
+        return self._seed
+
+
 def gradients(
     function: Callable[..., mx.array], inputs: Sequence[mx.array], cotangents: Any = None
 ) -> tuple[mx.array, ...]:

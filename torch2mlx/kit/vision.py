@@ -14,6 +14,11 @@ import mlx.core as mx
 import numpy as np
 
 from torch2mlx.kit.data import Dataset
+from torch2mlx.kit.image_files import CIFAR10 as CIFAR10
+from torch2mlx.kit.image_files import CIFAR100 as CIFAR100
+from torch2mlx.kit.image_files import ImageFolder as ImageFolder
+from torch2mlx.kit.image_files import make_grid as make_grid
+from torch2mlx.kit.image_files import save_image as save_image
 from torch2mlx.kit.resample import interpolate
 
 

@@ -18,10 +18,18 @@ from torch2mlx.source.write import Argument, written
 _CPU = ("inv", "svd", "qr", "eigh", "eigvalsh", "cholesky", "pinv", "solve", "eig", "lu", "cross")
 _RENAMED = {"dim": "axis", "keepdim": "keepdims", "input": "a"}
 _GONE = ("torch.cuda.", "torch.backends.", "torch.mps.", "torch.set_num_threads", "torch.xpu.")
+_GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
+_GONE += ("torch.multiprocessing.set_start_method", "torch.autograd.set_detect_anomaly")
+#: What torch.distributed answers and does where there is one process.
+_ALONE = {"is_available": "False", "is_initialized": "False", "is_nccl_available": "False"}
+_ALONE |= {"get_rank": "0", "get_world_size": "1", "init_process_group": "None"}
+_ALONE |= {"destroy_process_group": "None", "barrier": "None", "all_reduce": "None"}
+_ALONE |= {"broadcast": "None"}
 _SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.random.manual_seed", "torch.seed")
 _SELF = ("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.jit.script")
 _SELF += ("torch.nn.parallel.DistributedDataParallel", "torch.compile", "torch.autograd.Variable")
 _SELF += ("torch.nn.SyncBatchNorm.convert_sync_batchnorm",)
+_CALLED = ("torch.nn.parallel.data_parallel",)
 #: Functions that take a dtype and a device.
 _MADE = ("zeros", "ones", "empty", "full", "arange", "eye", "randn", "tensor", "as_tensor")
 _MADE += ("randint", "full_like", "randn_like", "rand_like")
@@ -48,6 +56,7 @@ class Functions(Constructors):
         return [
             (_SEEDS, self._seed),
             (_SELF, self._itself),
+            (_CALLED, self._parallel),
             (("torch.device",), lambda *_: expression("mx.default_device()")),
             (("torch.cuda.is_available",), lambda *_: expression("False")),
             (("torch.backends.mps.is_available",), lambda *_: expression("False")),
@@ -63,8 +72,11 @@ class Functions(Constructors):
             (("torch.optim.",), self._optimizer),
             (("torch.utils.data.",), self._data),
             (("torch.distributions.",), self._distribution),
+            (("torch.distributed.",), self._alone),
+            (("torch.Generator",), lambda *_: expression("kit.training.Generator()")),
             (("torch.save", "torch.load"), self._file),
             (("torchvision.transforms.", "torchvision.datasets."), self._vision),
+            (("torchvision.utils.",), self._vision),
             (("torch.linalg.", "torch.fft."), self._group),
             (("copy.deepcopy",), self._copied),
             (("einops.repeat", "einops.layers.torch."), self._pattern),
@@ -82,6 +94,10 @@ class Functions(Constructors):
         self.change(original, full, "not needed: the object itself", "mx.compile for speed")
         return expression(given[0].text) if given else updated
 
+    def _parallel(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "called as it is: one device")
+        return expression(f"{given[0].text}({given[1].text})")
+
     def _checkpointed(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         plain = drop_keywords(given[1:], ("use_reentrant", "preserve_rng_state"))
         check = "mlx.nn.utils.checkpoint(module) saves the memory"
@@ -91,6 +107,13 @@ class Functions(Constructors):
     def _copied(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "dtypes of MLX cannot be copied, where modules hold some")
         return expression(f"kit.training.deepcopy({joined(given[:1])})")
+
+    def _alone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        text = _ALONE.get(full.rpartition(".")[2])
+        if text is None:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "there is one process", "mx.distributed for several")
+        return expression(text)
 
     def _pattern(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]

@@ -122,6 +122,7 @@ VISION = frozenset(
     [
         *("Compose", "ToTensor", "Normalize", "Lambda", "RandomHorizontalFlip", "CenterCrop"),
         *("RandomCrop", "Resize", "MNIST", "FashionMNIST", "KMNIST"),
+        *("CIFAR10", "CIFAR100", "ImageFolder", "make_grid", "save_image"),
     ]
 )
 DATA = frozenset(

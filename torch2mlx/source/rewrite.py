@@ -138,7 +138,7 @@ class Rewriter(Statements):
             return self.is_trainable(original_node, updated_node)
         if name == "param_groups" and owner.kind in ("optimizer", "unknown"):
             return expression(f"kit.training.param_groups({code(updated_node.value)})")
-        if not owner.tensor and not (name == "grad" and owner.kind == "unknown"):
+        if not owner.tensor and not (name in ("grad", "is_cuda") and owner.kind == "unknown"):
             return updated_node
         if name == "grad":
             self.refuse(original_node, ".grad: gradients are what nn.value_and_grad answers")

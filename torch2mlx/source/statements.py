@@ -40,7 +40,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
             if last == "requires_grad" and (owner.tensor or owner.kind == "unknown"):
                 made = self.set_trainable(original_node, targets[0].target.value, code(value))
                 return cst.RemoveFromParent() if made is None else made
-            if dotted(targets[0].target).startswith("torch."):
+            if self.names.of(targets[0].target).startswith("torch."):
                 return cst.RemoveFromParent()
         if len(targets) == 1 and code(updated_node.targets[0].target) == code(value):
             return cst.RemoveFromParent()

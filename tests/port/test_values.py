@@ -1,0 +1,88 @@
+"""Whole files of a few lines: what is ported computes what torch computes."""
+
+import numpy as np
+import pytest
+
+from tests.port.compare import executed
+from tests.support import need
+
+need("torch", "mlx.core", "libcst")
+
+import mlx.core as mx
+import torch
+
+import torch2mlx
+from torch2mlx import kit
+
+
+def test_what_one_process_and_one_device_answer():
+    """Switches of CUDA, questions about processes, generators, pictures: what is left means the
+    same."""
+    source = (
+        "import torch\nimport torch.backends.cudnn as cudnn\nimport torch.distributed as dist\n"
+        "from torch.nn.parallel import data_parallel\nfrom torchvision.utils import make_grid\n"
+        "from torch.utils.data import Dataset, DataLoader\n\ncudnn.benchmark = True\n"
+        "if torch.cuda.is_available():\n    cudnn.deterministic = True\n"
+        "g = torch.Generator().manual_seed(3)\n"
+        "rank = dist.get_rank() if dist.is_initialized() else 7\n\n\n"
+        "class Dataset(Dataset):\n    def __len__(self):\n        return 2\n\n"
+        "    def __getitem__(self, i):\n        return torch.full((3,), float(i))\n\n\n"
+        "def run(model, x):\n"
+        "    out = data_parallel(model, x, range(2)) if x.is_cuda else model(x)\n"
+        "    dist.all_reduce(out, op=dist.ReduceOp.SUM)\n"
+        "    total = (\n        out.sum()\n        + x.sum()\n    ).to('cpu')\n"
+        "    batch = next(iter(DataLoader(Dataset(), batch_size=2)))\n"
+        "    return total, make_grid(out.view(4, 1, 2, 2), nrow=2), batch.sum()\n"
+    )
+    result = torch2mlx.port(source)
+    assert result.ok, result.unsupported
+    ported = executed(result.source, "alone")
+    total, grid, held = ported.run(lambda x: x * 2, mx.ones((4, 4)))
+    assert (ported.rank, total.item(), grid.shape, held.item()) == (7, 48.0, (3, 10, 10), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "lengths", "shape"),
+    [
+        ("d -> b 1 d", {"b": 4}, (3,)),
+        ("1 1 d -> b 1 d", {"b": 3}, (1, 1, 5)),
+        ("h w -> (h 2) (w k)", {"k": 3}, (2, 3)),
+        ("b ... d -> (b r) ... d", {"r": 2}, (2, 3, 4)),
+        ("... d -> ... r d", {"r": 5}, (2, 3, 4)),
+        ("(a b) c -> a k b c", {"a": 2, "k": 3}, (6, 4)),
+        ("-> b", {"b": 3}, ()),
+        ("b n -> b h n 1", {"h": 2}, (2, 3)),
+        ("b (h e) d -> b h (e k d)", {"e": 4, "k": 2}, (2, 8, 3)),
+    ],
+)
+def test_einops_repeat(pattern, lengths, shape):
+    einops = pytest.importorskip("einops")
+    x = np.asarray(np.random.RandomState(0).rand(*shape), np.float32)
+    expected = einops.repeat(x, pattern, **lengths)
+    np.testing.assert_array_equal(kit.patterns.repeat(mx.array(x), pattern, **lengths), expected)
+
+
+def test_einops_layers_and_unpacked_maps():
+    pytest.importorskip("einops")
+    source = (
+        "import torch\nfrom torch import nn\nfrom einops import rearrange, repeat\n"
+        "from einops.layers.torch import Rearrange, Reduce\n\n\n"
+        "class Attention(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.cut = Rearrange('b c (h p) w -> b (h w) (p c)', p=2)\n"
+        "        self.pool = Reduce('b n d -> b d', 'mean')\n\n"
+        "    def forward(self, img):\n"
+        "        qkv = self.cut(img).chunk(3, dim=-1)\n"
+        "        q, k, v = map(lambda t: rearrange(t, 'b n (h d) -> b h n d', h=2), qkv)\n"
+        "        dots = torch.matmul(q, k.transpose(-1, -2))\n"
+        "        out = rearrange(dots.softmax(dim=-1) @ v, 'b h n d -> b n (h d)')\n"
+        "        return self.pool(out) + repeat(out[0, 0], 'd -> b d', b=out.shape[0])\n"
+    )
+    result = torch2mlx.port(source)
+    assert result.ok, result.unsupported
+    assert "einops.layers" not in result.source
+    theirs = {}
+    exec(compile(source, "<torch>", "exec"), theirs)
+    img = np.random.RandomState(0).rand(2, 6, 4, 3).astype(np.float32)
+    expected = theirs["Attention"]()(torch.from_numpy(img))
+    found = executed(result.source, "attention").Attention()(mx.array(img))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
