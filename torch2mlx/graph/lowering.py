@@ -284,8 +284,7 @@ class Lowering:
             raise Refuse(f"MLX gives shape {result.shape} where torch gives {shape}")
         if result.dtype != wanted.replace("bool", "bool_") and result.dtype != wanted:
             result = self.builder.cast(result, wanted)
-        if result.dims is None and dims is not None:
-            learn(result, dims=dims)
+        self.learn(result, dims)
         return result
 
     def _higher_order(self, node: Any, target: Any) -> None:

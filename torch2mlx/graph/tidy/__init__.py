@@ -20,7 +20,7 @@ from torch2mlx.graph.tidy.sink import with_sunk
 
 BEFORE = (without_dead, without_noops, without_idle_stops, without_noops)
 AFTER = (without_noops, without_noops, with_fast, with_causal_masks, without_dead)
-AFTER += (with_index_stops, without_idle_moves, without_noops, with_sunk)
+AFTER += (with_index_stops, without_idle_moves, without_noops, without_dead, with_sunk)
 
 
 def tidy(program: Program, constants: Mapping[str, Any], last_ends: bool = False) -> Program:

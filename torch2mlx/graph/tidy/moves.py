@@ -17,12 +17,21 @@ def without_idle_moves(program: Program) -> Program:
             fixed.add(node)
 
     def rule(r: Rewriter, node: Node) -> Any:
-        if node.op != "method.transpose":
-            return None
-        x = node.args[0]
-        return _reshaped(r, node, x.shape if r.old[node] in fixed else x.dims)
+        x = node.args[0] if node.args else None
+        if node.op == "method.transpose":
+            return _reshaped(r, node, x.shape if r.old[node] in fixed else x.dims)
+        if node.op == "method.reshape" and x.op == "method.transpose" and _idle(x):
+            return r.builder.call("method.reshape", x.args[0], *node.args[1:])
+        return None
 
     return Rewriter(program).run(rule)
+
+
+def _idle(node: Node) -> bool:
+    """Whether a transpose moves axes of length 1 only, whatever the other lengths are."""
+    dims, axes = node.args[0].dims, node.args[1:]
+    long = [axis for axis in axes if dims[axis] != 1] if dims is not None else [1, 0]
+    return long == sorted(long)
 
 
 def _reshaped(r: Rewriter, node: Node, dims: tuple[Any, ...] | None) -> Any:
