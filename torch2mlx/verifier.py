@@ -15,7 +15,7 @@ from torch2mlx.graph.builder import common_dtype
 from torch2mlx.graph.ends import Ends, ends_of
 from torch2mlx.graph.streaming import Unread, values_from
 from torch2mlx.structures import arrays_of, difference, numpy_of
-from torch2mlx.translator import load
+from torch2mlx.translator import Translation, load
 
 #: max|a - b| <= tolerance * max(1, max|a|), by the dtype of torch's output.
 TOLERANCES = {
@@ -125,8 +125,9 @@ def _opened(model: Any, translated: Any, streamed: bool) -> tuple[_Twin, Unread 
         return twin, Unread(twin.module, folder, common_dtype(model)) if streamed else None
     if streamed:
         raise VerificationError("weights are streamed from a saved translation: give its folder")
-    module = getattr(translated, "module", translated)
-    return _Twin(module, getattr(translated, "ends", Ends())), None
+    if isinstance(translated, Translation):
+        return _Twin(translated.module, translated.ends), None
+    return _Twin(translated, Ends()), None
 
 
 @dataclass(frozen=True)

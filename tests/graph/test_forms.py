@@ -201,3 +201,35 @@ def test_half_formats_need_no_casts(dtype):
     assert "astype" not in made.source
     assert str(made.module(to_mlx(ids)).dtype).endswith(str(dtype).removeprefix("torch."))
     assert torch2mlx.verify(model, made, (ids,)).ok
+
+
+class Steered(nn.Module):
+    """Weight-normed layers in a list, beside shapes that depend on values; a mask that is empty."""
+
+    def __init__(self):
+        super().__init__()
+        norm = nn.utils.parametrizations.weight_norm
+        self.layers = nn.ModuleList([norm(nn.Conv1d(3, 3, 3, padding=1)) for _ in range(2)])
+
+    def forward(self, x, lengths):
+        frames = torch.arange(int(lengths.max().item()))
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        outside = (x > 2) | (x < -2)
+        kept = torch.zeros_like(x)
+        kept[outside] = x[outside]
+        kept[~outside] = x[~outside] * 2
+        return kept, frames * 2
+
+
+def test_weights_that_are_computed_in_a_list_of_layers(tmp_path):
+    torch.manual_seed(0)
+    model, args = Steered().eval(), (torch.randn(2, 3, 8), torch.tensor([4, 7]))
+    made = torch2mlx.translate(model, args)
+    for twin in (made, made.save(tmp_path)):
+        assert torch2mlx.verify(model, twin, args).difference < 1e-5
+    wide = (args[0] * 9 + 3, torch.tensor([9, 2]))
+    with torch.no_grad():
+        model.layers[1].bias.fill_(4.0)
+    again = torch2mlx.translate(model, args)
+    assert torch2mlx.verify(model, again, wide).difference < 1e-5

@@ -20,6 +20,8 @@ def scope_of(node: Any) -> tuple[Frame, ...]:
     for path, kind in stack.values():
         if path.startswith("_empty_nn_module_stack"):
             continue  # torch.export's word for a node without a module
+        if "parametrizations" in path.split("."):
+            continue  # what computes a weight belongs to the module that has it
         name = kind if isinstance(kind, str) else kind.__name__
         frames.append(Frame(path, name.rsplit(".", 1)[-1]))
     return tuple(frames)

@@ -121,6 +121,8 @@ class Stored:
         stock = (i for i in range(len(parts)) if self.tree.stock(".".join(parts[: i + 1])))
         inside = next(stock, None)
         if inside is not None and above:
+            while inside and self.tree.kind(".".join(parts[:inside])) in ("list", "sequential"):
+                inside -= 1  # a list has items only
             above, last = ".".join(parts[:inside]), "_".join((*parts[inside:], last))
         owner = self.tree.owner(above)
         return ".".join(part for part in (owner, f"_{last.lstrip('_')}") if part)

@@ -114,6 +114,8 @@ def masked_select(x: mx.array, mask: mx.array) -> mx.array:
 
 def masked_scatter(x: mx.array, mask: mx.array, source: mx.array) -> mx.array:
     """torch.masked_scatter: items of `source`, in order, where the mask is true."""
+    if source.size == 0:
+        return x  # the mask is false everywhere
     mask = mx.broadcast_to(mask, x.shape).reshape(-1)
     place = mx.maximum(mx.cumsum(mask.astype(mx.int32)) - 1, 0)
     taken = mx.take(source.reshape(-1), mx.minimum(place, source.size - 1))
@@ -141,6 +143,8 @@ def masked_rows(x: mx.array, mask: mx.array) -> mx.array:
 def masked_rows_put(x: mx.array, mask: mx.array, values: mx.array) -> mx.array:
     """x with x[mask] = values for a mask over the first axes; values (count, *rest) or
     broadcast."""
+    if values.size == 0:
+        return x  # the mask is false everywhere
     flat = mask.reshape(-1)
     rows = x.reshape(mask.size, *x.shape[mask.ndim :])
     if values.ndim == rows.ndim and values.shape[0] != 1:
