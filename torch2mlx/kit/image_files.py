@@ -30,18 +30,19 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-class _Pictures(Dataset):
+class Pictures(Dataset):
     """Pictures (H, W, C) of bytes and their classes."""
 
     transform: Callable[[Any], Any] | None
     target_transform: Callable[[Any], Any] | None
 
-    def _answer(self, image: Any, target: int) -> tuple[Any, Any]:
+    def answer(self, image: Any, target: int) -> tuple[Any, Any]:
+        """Both as the transforms leave them."""
         image = self.transform(image) if self.transform is not None else image
         return image, self.target_transform(target) if self.target_transform else target
 
 
-class CIFAR10(_Pictures):
+class CIFAR10(Pictures):
     """torchvision.datasets.CIFAR10, from `root/cifar-10-batches-py` (the "python version").
 
     Raises FileNotFoundError: nothing is fetched; ValueError for files that hold anything else than
@@ -78,7 +79,7 @@ class CIFAR10(_Pictures):
         return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self._answer(self.data[index], self.targets[index])
+        return self.answer(self.data[index], self.targets[index])
 
 
 class CIFAR100(CIFAR10):
@@ -88,7 +89,7 @@ class CIFAR100(CIFAR10):
     parts = (("train",), ("test",))
 
 
-class ImageFolder(_Pictures):
+class ImageFolder(Pictures):
     """torchvision.datasets.ImageFolder: a folder for each class, classes in alphabetical order.
 
     Pictures come as arrays (H, W, 3) of bytes. Raises FileNotFoundError where there are no classes
@@ -123,7 +124,7 @@ class ImageFolder(_Pictures):
 
         path, target = self.samples[index]
         with Image.open(path) as picture:
-            return self._answer(np.asarray(picture.convert("RGB")), target)
+            return self.answer(np.asarray(picture.convert("RGB")), target)
 
 
 def make_grid(

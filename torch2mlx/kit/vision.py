@@ -13,10 +13,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from torch2mlx.kit.data import Dataset
 from torch2mlx.kit.image_files import CIFAR10 as CIFAR10
 from torch2mlx.kit.image_files import CIFAR100 as CIFAR100
 from torch2mlx.kit.image_files import ImageFolder as ImageFolder
+from torch2mlx.kit.image_files import Pictures
 from torch2mlx.kit.image_files import make_grid as make_grid
 from torch2mlx.kit.image_files import save_image as save_image
 from torch2mlx.kit.resample import interpolate
@@ -138,7 +138,7 @@ class Resize:
         return mx.moveaxis(made[0], -1, 0)
 
 
-class MNIST(Dataset):
+class MNIST(Pictures):
     """Digits from the four idx files (gzipped or not) under `root` or `root/MNIST/raw`.
 
     Raises FileNotFoundError: nothing is fetched.
@@ -175,9 +175,7 @@ class MNIST(Dataset):
         return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        image, target = self.data[index], int(self.targets[index])
-        image = self.transform(image) if self.transform is not None else image
-        return image, self.target_transform(target) if self.target_transform else target
+        return self.answer(self.data[index], int(self.targets[index]))
 
 
 class FashionMNIST(MNIST):

@@ -127,10 +127,10 @@ class Methods(Loops):
         if id(original) in self._again:
             return updated  # a statement: see in_place
         base = name[:-1] if name.endswith("_") and not name.endswith("__") else name
-        if name in _INPLACE_INIT and self._is_fresh(func_of(original)):
+        if name in _INPLACE_INIT and self._is_fresh(original.func.value):
             self.change(original, f".{name}", "answers a new array")
             return expression(
-                f"kit.init.{_INPLACE_INIT[name]}({joined([_plain(receiver), *given])})"
+                f"kit.init.{_INPLACE_INIT[name]}({joined([Argument('', receiver), *given])})"
             )
         full = [Argument("", receiver, "", "tensor"), *given]
         if base in ("max", "min") and given and given[0].kind == "tensor":
@@ -201,15 +201,6 @@ class Methods(Loops):
             "other names for the same tensor keep the old value",
         )
         return value
-
-
-def func_of(node: cst.Call) -> Any:
-    """What a method is called on."""
-    return node.func.value  # type: ignore[union-attr]
-
-
-def _plain(text: str) -> Argument:
-    return Argument("", text)
 
 
 def _root(place: Any, target: Any) -> tuple[Any, Any]:
