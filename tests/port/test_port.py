@@ -409,3 +409,14 @@ def test_calls_keep_their_lines_and_comments():
         "net = nn.Sequential(\n    nn.Linear(3, 4),  # in\n    nn.ReLU(),\n    # out\n"
         "    nn.Linear(4, 2),\n)\n"
     )
+
+
+def test_optimizers_out_of_a_list_are_refused():
+    """Each has parameters of its own, which a list does not tell."""
+    source = (
+        "import torch\n\n\ndef step(model, optimizers, x):\n    loss = model(x).mean()\n"
+        "    loss.backward()\n    for optimizer in optimizers:\n        optimizer.step()\n"
+        "        optimizer.zero_grad()\n    return loss.item()\n"
+    )
+    result = torch2mlx.port(source)
+    assert any("one optimizer after another" in u.reason for u in result.unsupported)

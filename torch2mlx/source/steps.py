@@ -14,7 +14,7 @@ from torch2mlx.source.order import late, needed
 from torch2mlx.source.report import Report
 from torch2mlx.source.scan import Scanner, called_method
 from torch2mlx.source.scope import Scope, Step
-from torch2mlx.source.walk import blocks, calls, children
+from torch2mlx.source.walk import blocks, calls, children, everything
 
 #: Expressions that `backward` may be called on, where their type is not known.
 _LOSSES = (cst.Name, cst.Attribute, cst.BinaryOperation)
@@ -54,6 +54,10 @@ class Finder:
         if not (self.types.of(loss).tensor or isinstance(loss, _LOSSES)):
             return None
         optimizers = self._stepping(old[place + 1 :]) or self._stepping([scope.node])
+        if set(optimizers) & _loop_names(scope.node):
+            why = "one optimizer after another from a list: which parameters each has is not seen"
+            self.report.refuse(old[place], f"{why}; step each by its name")
+            return None
         optimizers = optimizers or self._by_hand(old[place + 1 :], scope)
         modules = [m for o in optimizers for m in self._modules(o, old, place, scope)]
         modules = list(dict.fromkeys(modules))
@@ -285,3 +289,10 @@ def _assigns(statement: Any, name: str) -> bool:
         and dotted(inner.targets[0].target) == name
         and not any(True for _ in calls(inner.value))
     )  # type: ignore[union-attr]
+
+
+def _loop_names(node: Any) -> set[str]:
+    """Names that loops give one value after another."""
+    targets = [part.target for part in everything(node) if isinstance(part, cst.For)]
+    targets += [e.value for t in targets if isinstance(t, cst.Tuple) for e in t.elements]
+    return {t.value for t in targets if isinstance(t, cst.Name)}
