@@ -75,7 +75,10 @@ def test_einops_layers_and_unpacked_maps():
         "        q, k, v = map(lambda t: rearrange(t, 'b n (h d) -> b h n d', h=2), qkv)\n"
         "        dots = torch.matmul(q, k.transpose(-1, -2))\n"
         "        out = rearrange(dots.softmax(dim=-1) @ v, 'b h n d -> b n (h d)')\n"
-        "        return self.pool(out) + repeat(out[0, 0], 'd -> b d', b=out.shape[0])\n"
+        "        kept = rearrange(out, 'b n d -> (b n) d')\n"
+        "        mask = rearrange(out.sum(dim=-1) > out.sum(dim=-1).mean(), 'b n -> (b n)')\n"
+        "        some = kept[mask].sum(dim=0)\n"
+        "        return self.pool(out) + repeat(out[0, 0] + some, 'd -> b d', b=out.shape[0])\n"
     )
     result = torch2mlx.port(source)
     assert result.ok, result.unsupported

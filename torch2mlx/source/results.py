@@ -181,8 +181,11 @@ def _distribution(name: str, given: list[Type]) -> Type:
 
 def _pattern(name: str, given: list[Type]) -> Type:
     """einops gives what it gets: arrays of numpy, or tensors."""
+    first = given[0] if given else UNKNOWN
+    if name in ("rearrange", "repeat") and first.tensor:
+        return first  # a mask stays one
     if name in ("rearrange", "repeat", "reduce", "einsum"):
-        return NUMPY if given and given[0].kind == "numpy" else TENSOR
+        return NUMPY if first.kind == "numpy" else TENSOR
     if name == "pack":
         return Type("tuple", (TENSOR, Type("list")))
     return Type("list", (TENSOR,)) if name == "unpack" else UNKNOWN
