@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.graph.ir import Program
+from torch2mlx.graph.ir import Program, first_order, last_order
 from torch2mlx.structures import to_mlx
 
 
@@ -36,7 +36,7 @@ class Ends:
         """A result, as torch has it."""
         if place not in self.outputs:
             return value
-        return value.transpose(0, value.ndim - 1, *range(1, value.ndim - 1))
+        return value.transpose(first_order(value.ndim))
 
     def __str__(self) -> str:
         """For the first lines of the file."""
@@ -47,7 +47,7 @@ class Ends:
 
 def _changed(value: Any, path: Sequence[Any]) -> Any:
     if not path:
-        return value.transpose(0, *range(2, value.ndim), 1)
+        return value.transpose(last_order(value.ndim))
     if isinstance(value, dict):
         return {**value, path[0]: _changed(value[path[0]], path[1:])}
     items = list(value)

@@ -117,6 +117,16 @@ def dtype_name(value: Any) -> str:
     return "" if dtype is None else str(dtype).rsplit(".", 1)[-1]
 
 
+def last_order(ndim: int) -> tuple[int, ...]:
+    """Axes of a transpose from channels first to channels last."""
+    return (0, *range(2, ndim), 1)
+
+
+def first_order(ndim: int) -> tuple[int, ...]:
+    """Axes of a transpose from channels last to channels first."""
+    return (0, ndim - 1, *range(1, ndim - 1))
+
+
 def leaves(value: Any) -> Iterator[Node]:
     """Nodes in an argument, in order."""
     if isinstance(value, Node):

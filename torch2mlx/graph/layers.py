@@ -10,7 +10,7 @@ from typing import Any
 from torch2mlx.builder import layer_of
 from torch2mlx.errors import Torch2MLXError
 from torch2mlx.graph.builder import common_dtype
-from torch2mlx.graph.ir import Frame, Node, learn, replace
+from torch2mlx.graph.ir import Frame, Node, first_order, last_order, learn, replace
 from torch2mlx.graph.places import hints, scope_of, where_of
 from torch2mlx.graph.trace import Call, Traced
 from torch2mlx.twins import Twin
@@ -278,12 +278,12 @@ def _flatten(b: Any, node: Node) -> list[Node]:
 
 def to_last(b: Any, x: Node) -> Node:
     """(N, C, *spatial) -> (N, *spatial, C)."""
-    return b.transpose(x, (0, *range(2, x.ndim), 1)) if x.ndim > 2 else x
+    return b.transpose(x, last_order(x.ndim)) if x.ndim > 2 else x
 
 
 def to_first(b: Any, x: Node) -> Node:
     """(N, *spatial, C) -> (N, C, *spatial)."""
-    return b.transpose(x, (0, x.ndim - 1, *range(1, x.ndim - 1))) if x.ndim > 2 else x
+    return b.transpose(x, first_order(x.ndim)) if x.ndim > 2 else x
 
 
 def _writes_to(node: Any) -> Any:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from torch2mlx.graph.ir import Input, Node, Program, learn, leaves, operands
+from torch2mlx.graph.ir import (
+    Input,
+    Node,
+    Program,
+    first_order,
+    last_order,
+    learn,
+    leaves,
+    operands,
+)
 from torch2mlx.graph.tidy.layout import channels_first, channels_last
 from torch2mlx.graph.tidy.rewrite import Rewriter, with_outputs
 
@@ -31,7 +40,7 @@ def _is_turned(program: Program, node: Node | None) -> bool:
     """Whether some call brings an argument from channels first to channels last."""
     if node is None or not node.is_array or node.ndim < 3:
         return False
-    wanted = (0, *range(2, node.ndim), 1)
+    wanted = last_order(node.ndim)
     return any(
         n.op == "method.transpose" and n.args[0] is node and tuple(n.args[1:]) == wanted
         for n in program.nodes
@@ -41,7 +50,7 @@ def _is_turned(program: Program, node: Node | None) -> bool:
 
 def _turned(node: Node | None) -> Node:
     assert node is not None
-    order = (0, *range(2, node.ndim), 1)
+    order = last_order(node.ndim)
     dims = None if node.dims is None else tuple(node.dims[axis] for axis in order)
     made = Node("input", node.args, {}, node.value.transpose(*order), dims, node.scope)
     learn(made, name=node.name, origin=node.origin)
@@ -51,7 +60,7 @@ def _turned(node: Node | None) -> Node:
 def _rule(r: Rewriter, node: Node, given: dict[Node | None, Node]) -> Any:
     if node in given:
         r.builder.nodes.append(given[node])
-        back = (0, node.ndim - 1, *range(1, node.ndim - 1))
+        back = first_order(node.ndim)
         return r.builder.transpose(given[node], back)
     if node.op == "shape":
         order = channels_first(node.args[0])
