@@ -15,8 +15,8 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from bench.measure import Goal, report
-from bench.translation import running, translating
+from bench.measure import Goal, Rows, report
+from bench.translation import growing, running, translating
 from torch2mlx import _core, analyze, convert, flatten, load_converted, nest
 from torch2mlx.analysis.records import flatten as flatten_modules
 
@@ -29,7 +29,6 @@ SHAPES = (
     ((64, 3, 7, 7), 2),
 )
 RULES = {"**": "Conv2d"}
-Rows = list[dict[str, object]]
 
 
 def conv_weights() -> dict[str, np.ndarray]:
@@ -231,4 +230,14 @@ def analyzing(folder: Path) -> Rows:
     return report("analyze 10,000 modules", contenders, ())
 
 
-CASES = (memory_to_file, file_to_file, casts, key_trees, loading, analyzing, translating, running)
+CASES = (
+    memory_to_file,
+    file_to_file,
+    casts,
+    key_trees,
+    loading,
+    analyzing,
+    translating,
+    growing,
+    running,
+)

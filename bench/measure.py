@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+Rows = list[dict[str, object]]
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -47,14 +49,14 @@ def report(
     nbytes: int = 0,
     rounds: int = 5,
     settle: Callable[[], object] = lambda: None,
-) -> list[dict[str, object]]:
+) -> Rows:
     """Runs and prints one comparison; the contender called "torch2mlx" is ours."""
     print(f"\n{title}")
     found = seconds(contenders, rounds, settle)
     for name, value in found.items():
         rate = f"{nbytes / value / 1e9:7.2f} GB/s" if nbytes else ""
         print(f"  {name:34} {value * 1e3:9.2f} ms {rate}")
-    rows = []
+    rows: Rows = []
     for goal in goals:
         best = min(goal.peers, key=lambda name: found[name])
         ratio = found[best] / found["torch2mlx"]

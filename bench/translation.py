@@ -9,6 +9,7 @@ import mlx.core as mx
 import torch
 
 from bench.measure import Goal, Rows, report
+from bench.resnets import HandResNet50, ResNet50
 from torch2mlx import translate
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.emit import emit
@@ -16,6 +17,8 @@ from torch2mlx.graph.lower import lower
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
 from torch2mlx.graph.trace import trace
+
+PAGE = 4096
 
 
 def _llama(layers: int, width: int) -> tuple[torch.nn.Module, dict[str, object]]:
@@ -34,9 +37,8 @@ def _llama(layers: int, width: int) -> tuple[torch.nn.Module, dict[str, object]]
     return LlamaForCausalLM(config).eval(), {"input_ids": ids, "use_cache": False}
 
 
-def translating(folder: Path) -> Rows:
-    """Lowering, tidying and printing a Llama of 12 layers, beside torch.export of it."""
-    model, given = _llama(12, 64)
+def _after_export(model: torch.nn.Module, given: dict[str, object]) -> Callable[[], None]:
+    """Lowering, tidying and printing what torch.export made."""
     traced = trace(model, (), given, True)
 
     def rest() -> None:
@@ -44,15 +46,37 @@ def translating(folder: Path) -> Rows:
         program = tidy(lower(traced, stored), stored.constants)
         emit(Assembly(program, traced, stored, stored.tree), program, "", False, False)
 
+    return rest
+
+
+def translating(folder: Path) -> Rows:
+    """Lowering, tidying and printing a Llama of 12 layers, beside torch.export of it."""
+    model, given = _llama(12, 64)
     contenders: dict[str, Callable[[], object]] = {
-        "torch2mlx": rest,
+        "torch2mlx": _after_export(model, given),
         "torch.export": lambda: trace(model, (), given, True),
     }
     return report("lower + tidy + emit", contenders, (Goal(("torch.export",), 4.0),))
 
 
+def growing(folder: Path) -> Rows:
+    """The same with 100 layers, beside four times what 25 take: it should grow with the layers."""
+    few, many = (_after_export(*_llama(layers, 64)) for layers in (25, 100))
+    contenders: dict[str, Callable[[], object]] = {
+        "torch2mlx": many,
+        "25 layers, 4 times": lambda: [few() for _ in range(4)],
+    }
+    goal = Goal(("25 layers, 4 times",), 0.8)
+    return report("lower + tidy + emit of 100 layers", contenders, (goal,))
+
+
 def running(folder: Path) -> Rows:
-    """A forward of the emitted Llama beside mlx-lm's own, on the same weights."""
+    """Forwards of the emitted Llama and ResNet-50 beside models written by hand."""
+    return [*_llamas(), *_resnets()]
+
+
+def _llamas() -> Rows:
+    """The emitted Llama beside mlx-lm's own, on the same weights."""
     try:
         from mlx_lm.models.llama import Model, ModelArgs
     except ImportError:
@@ -76,8 +100,46 @@ def running(folder: Path) -> Rows:
     )
     theirs.load_weights(list(translation.weights.items()), strict=True)
     ids, ours = mx.array(given["input_ids"].numpy()), translation.module
+    return _forwards("a Llama", "mlx-lm", lambda: ours(ids)["logits"], lambda: theirs(ids))
+
+
+def _resnets() -> Rows:
+    """The emitted ResNet-50 beside one written by hand, channels last, on the same weights."""
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 128, 128)
+    translation = translate(ResNet50().eval(), (images,), io_layout="mlx")
+    theirs = HandResNet50()
+    theirs.load_weights(list(translation.weights.items()), strict=True)
+    theirs.eval()
+    x, ours = mx.array(images.permute(0, 2, 3, 1).numpy()), translation.module
+    return _forwards("a ResNet-50", "by hand", lambda: ours(x), lambda: theirs(x))
+
+
+def _forwards(
+    what: str, peer: str, ours: Callable[[], mx.array], theirs: Callable[[], mx.array]
+) -> Rows:
+    """Seconds and peak bytes of two forwards that give the same numbers."""
+    far = mx.max(mx.abs(ours() - theirs())).item()
+    if far > 1e-4:
+        raise AssertionError(f"{what}: the outputs are {far:.1e} apart")
     contenders: dict[str, Callable[[], object]] = {
-        "torch2mlx": lambda: mx.eval(ours(ids)["logits"]),
-        "mlx-lm": lambda: mx.eval(theirs(ids)),
+        "torch2mlx": lambda: mx.eval(ours()),
+        peer: lambda: mx.eval(theirs()),
     }
-    return report("forward of a Llama", contenders, (Goal(("mlx-lm",), 1.0),))
+    rows = report(f"forward of {what}", contenders, (Goal((peer,), 1.0),), rounds=9)
+    peaks = {name: peak(run) for name, run in contenders.items()}
+    ratio = peaks[peer] / peaks["torch2mlx"]
+    title = f"peak memory of {what}"
+    print(f"\n{title}")
+    for name, value in peaks.items():
+        print(f"  {name:34} {value / 2**20:9.3f} MiB")
+    print(f"  -> {ratio:6.3f} x {peer} (goal 1.0 x: {'reached' if ratio >= 1 else 'MISSED'})")
+    return [*rows, {"case": title, "peer": peer, "ratio": ratio, "goal": 1.0}]
+
+
+def peak(run: Callable[[], object]) -> int:
+    """Bytes that MLX held at once while something ran, in whole pages."""
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    run()
+    return int(mx.get_peak_memory()) // PAGE * PAGE

@@ -15,6 +15,8 @@ from torch._higher_order_ops import scan, while_loop
 from torch._higher_order_ops.map import map as map_items
 
 import torch2mlx
+from torch2mlx import translate
+from torch2mlx.errors import ExportError
 from torch2mlx.structures import to_mlx
 
 
@@ -201,3 +203,15 @@ def test_vmap_takes_any_number_of_items(length):
         expected = model(given)
     for e, f in zip(expected, module(to_mlx(given)), strict=True):
         np.testing.assert_allclose(np.array(f), e.numpy(), atol=1e-5)
+
+
+class Sensitive(nn.Module):
+    """torch.export would write the values of this call's input into such a program."""
+
+    def forward(self, x):
+        return torch.func.grad(lambda a: (a * a).sin().sum())(x)
+
+
+def test_transforms_of_torch_func_are_refused():
+    with pytest.raises(ExportError, match="grad, vjp, jvp"):
+        translate(Sensitive(), (torch.randn(3),))

@@ -9,7 +9,7 @@ from torch2mlx.graph.classes import ClassTable, ClassText, Construct, Instance
 from torch2mlx.graph.ir import Node, Program
 from torch2mlx.graph.loops import rolled
 from torch2mlx.graph.methods import Body, Method, Surroundings, finished, returned, structure
-from torch2mlx.graph.paths import Paths
+from torch2mlx.graph.paths import Paths, prefixes
 from torch2mlx.graph.regions import Region, nested
 from torch2mlx.graph.stocked import called, dictionary, identity, listed, needed, required
 from torch2mlx.graph.stored import Stored
@@ -171,14 +171,18 @@ class Assembly:
     def _kept(self, path: str) -> bool:
         """Whether a module has weights, or is called."""
         owner = self._tree.owner(path)
-        called = any(p == path or p.startswith(f"{path}.") for p in self._methods)
-        holds = any(key.startswith(f"{owner}.") for key in (*self._paths.keys, *self._paths.large))
-        return called or path in self._called_layers() or holds
+        called = path in self._called_layers() or path in self._called_modules()
+        return called or self._paths.holds(owner)
+
+    def _called_modules(self) -> set[str]:
+        if not hasattr(self, "_callers"):
+            self._callers = {p for path in self._methods for p in prefixes(path)}
+        return self._callers
 
     def _called_layers(self) -> set[str]:
         if not hasattr(self, "_layers"):
             layers = [n.args[0].args[0] for n in self._program.nodes if n.op == "layer"]
-            self._layers = {p for path in layers for p in _prefixes(path)}
+            self._layers = {p for path in layers for p in prefixes(path)}
         return self._layers
 
     def _chain(self, path: str) -> bool:
@@ -289,8 +293,3 @@ class Assembly:
 
         found = find_twin(value) if value is not None else None
         return self._twin(found) if isinstance(found, Twin) else None
-
-
-def _prefixes(path: str) -> list[str]:
-    parts = path.split(".")
-    return [".".join(parts[: i + 1]) for i in range(len(parts))]

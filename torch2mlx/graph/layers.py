@@ -17,32 +17,12 @@ from torch2mlx.twins import Twin
 from torch2mlx.twins.twin import rank_of
 
 #: Names of stock layers, and functions for them, that treat every item alike.
-ALIKE = frozenset(
-    [
-        "relu",
-        "relu6",
-        "gelu",
-        "silu",
-        "mish",
-        "sigmoid",
-        "tanh",
-        "elu",
-        "celu",
-        "selu",
-        "softplus",
-        "softsign",
-        "hardswish",
-        "hardtanh",
-        "hardsigmoid",
-        "hardshrink",
-        "softshrink",
-        "leakyrelu",
-        "leaky_relu",
-        "dropout",
-        "logsigmoid",
-        "tanhshrink",
-        "step",
-    ]
+ALIKE = frozenset(("relu", "relu6", "gelu", "silu", "mish", "sigmoid", "tanh", "elu"))
+ALIKE |= frozenset(
+    ("celu", "selu", "softplus", "softsign", "hardswish", "hardtanh", "hardsigmoid", "hardshrink")
+)
+ALIKE |= frozenset(
+    ("softshrink", "leakyrelu", "leaky_relu", "dropout", "logsigmoid", "tanhshrink", "step")
 )
 
 
@@ -69,6 +49,7 @@ class Layers:
         self._by_node: dict[Any, Stock] = {}
         self._twins: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
+        self._nodes: dict[Any, dict[str, Any]] = {}  # by graph and name
         parts = (getattr(m, "graph", None) for m in traced.program.graph_module.modules())
         calls = (n for g in parts for n in getattr(g, "nodes", ()) if n.op == "call_function")
         #: whether the program, or a graph inside it, writes to tensors
@@ -172,7 +153,7 @@ class Layers:
         except (ValueError, TypeError, RuntimeError, IndexError, Torch2MLXError):
             del b.nodes[mark:]
             return False
-        graph = {n.name: n for n in node.graph.nodes}
+        graph = self._names(node.graph)
         for name, result in zip(stock.call.results, results, strict=True):
             b.line = where_of(graph[name])
             expected = graph[name].meta.get("val")
@@ -190,6 +171,11 @@ class Layers:
                 storage.write(place, results[0])
         self.used[stock.path] = stock.twin
         return True
+
+    def _names(self, graph: Any) -> Mapping[str, Any]:
+        if graph not in self._nodes:
+            self._nodes[graph] = {node.name: node for node in graph.nodes}
+        return self._nodes[graph]
 
     def _apply(self, stock: Stock, arguments: Mapping[str, Node]) -> tuple[Node, ...]:
         """The layer on its arguments: channels move to the end and back where it wants that."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,13 @@ class Paths:
         ties = stored.plan.ties
         self.keys = {key: v for key, v in stored.shapes.items() if key not in ties}
         self.large = [k for k in stored.constants if not stored.printed(k)]
+        self._own = _by_owner(self.keys)
+        self._own_constants = _by_owner(self.large)
+        self._inside = {p for key in (*self.keys, *self.large) for p in prefixes(key)[:-1]}
+        self._unowned = self._find_unowned()
         self._lists, self._dicts = self._list_owners(), self._dict_owners()
-        self._dicts |= {prefix for owner in self._written for prefix in self._loose(owner)}
+        for owner in self._written:
+            self._dicts |= self._unowned.get(owner, {}).keys()
         self._trains = any(p.requires_grad for p in tree.model.parameters())
 
     def lengths(self, owner: str) -> dict[str, int]:
@@ -65,21 +71,27 @@ class Paths:
                 found[owner] = len(children) if kind == "list" else sum("." in c for c in children)
         return found
 
-    def _loose(self, owner: str) -> dict[str, list[str]]:
-        """Names under a module that are no module of torch's -> the keys below them."""
-        known = {self._tree.owner(path) for path in self._tree.modules}
-        found: dict[str, list[str]] = {}
+    def _find_unowned(self) -> dict[str, dict[str, list[str]]]:
+        """Owner -> names under it that are no module of torch's -> the keys below them."""
+        owners = map(self._tree.owner, self._tree.modules)
+        known = {prefix for owner in owners for prefix in prefixes(owner)}
+        found: dict[str, dict[str, list[str]]] = {}
         for key in self.keys:
-            if key.startswith(f"{owner}.") and key.rpartition(".")[0] != owner:
-                prefix = f"{owner}.{key[len(owner) + 1 :].partition('.')[0]}"
-                if not any(k == prefix or k.startswith(f"{prefix}.") for k in known):
-                    found.setdefault(prefix, []).append(key)
+            for prefix in prefixes(key)[1:-1]:
+                if prefix not in known:
+                    owner = prefix.rpartition(".")[0]
+                    found.setdefault(owner, {}).setdefault(prefix, []).append(key)
         return found
+
+    def holds(self, owner: str) -> bool:
+        """Whether there are stored tensors under a module, its own or those of others in it."""
+        return owner in self._inside
 
     def loose(self, owner: str) -> list[tuple[str, Construct]]:
         """Those names, each with a dict of its tensors."""
         made = []
-        for prefix, keys in self._loose(owner).items() if owner in self._written else ():
+        unowned = self._unowned.get(owner, {}) if owner in self._written else {}
+        for prefix, keys in unowned.items():
             items = {key[len(prefix) + 1 :]: _zeros(*self.keys[key]) for key in keys}
             made.append((prefix.rpartition(".")[2], dictionary(items)))
         return made
@@ -118,23 +130,17 @@ class Paths:
 
     def tensors(self, owner: str) -> list[tuple[str, Construct]]:
         """Tensors that a module itself holds: name, and how they start."""
-        found = []
-        for key, (shape, dtype) in self.keys.items():
-            above, _, name = key.rpartition(".")
-            if above == owner:
-                found.append((name, _zeros(shape, dtype)))
-        for key, value in self._stored.constants.items():
-            above, _, name = key.rpartition(".")
-            if above == owner and not self._stored.printed(key):
-                dtype = str(value.dtype).rsplit(".", 1)[-1]
-                found.append((name, _zeros(tuple(value.shape), dtype)))
-        return found
+        held = {key: self.keys[key] for key in self._own.get(owner, ())}
+        for key in self._own_constants.get(owner, ()):
+            value = self._stored.constants[key]
+            held[key] = (tuple(value.shape), str(value.dtype).rsplit(".", 1)[-1])
+        return [(key.rpartition(".")[2], _zeros(*known)) for key, known in held.items()]
 
     def buffers(self, path: str) -> tuple[str, ...]:
         """Names of a module's own buffers that are stored, and of parameters that are frozen."""
         module = self._tree.modules[path]
         owner = self._tree.owner(path)
-        kept = {key.rpartition(".")[2] for key in self.keys if key.rpartition(".")[0] == owner}
+        kept = {key.rpartition(".")[2] for key in self._own.get(owner, ())}
         fixed = [n for n, p in module._parameters.items() if p is not None and not p.requires_grad]
         frozen = fixed if self._trains else []  # of a model that is frozen whole, nothing is
         fixed = [n for n, v in module._buffers.items() if v is None or not v.requires_grad]
@@ -190,3 +196,16 @@ def _numbers(numbers: Any) -> str:
             return "mx.nan" if value != value else "mx.inf" if value > 0 else "-mx.inf"
         return repr(float(str(numbers[()]))) if numbers.dtype == np.float32 else repr(value)
     return repr(value)
+
+
+def _by_owner(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Module -> the keys of the tensors that it holds itself."""
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        found.setdefault(key.rpartition(".")[0], []).append(key)
+    return found
+
+
+def prefixes(key: str) -> list[str]:
+    """`a.b.c` -> `a`, `a.b`, `a.b.c`."""
+    return list(accumulate(key.split("."), "{}.{}".format))

@@ -13,6 +13,7 @@ from typing import Any
 from torch2mlx.errors import ExportError
 
 _START, _END = "_vmap_increment_nesting", "_vmap_decrement_nesting"
+_MARKERS = "torch._functorch.predispatch"
 _IDLE = "lazy_load_decompositions"
 #: What tells where in the source a node comes from.
 _ORIGIN = ("nn_module_stack", "stack_trace", "source_fn_stack")
@@ -30,8 +31,23 @@ def without_vmap(program: Any) -> None:
             _in_graph(module)
 
 
+def _refuse_others(graph: Any) -> None:
+    """torch.export writes the values that this call's inputs have into what torch.func.grad,
+    jvp and their kin leave: the program would be right for them alone."""
+    for node in graph.nodes:
+        name = _name(node)
+        known = "_batch_dim" in name or name in (_START, _END, _IDLE)
+        if not known and getattr(node.target, "__module__", "") == _MARKERS:
+            raise ExportError(
+                "torch.func's grad, vjp, jvp and jacobians cannot be exported (torch.vmap "
+                f"can): {node.meta.get('stack_trace', '').strip() or name}; give the model "
+                "the derivative as a formula, or port its source"
+            )
+
+
 def _in_graph(module: Any) -> None:
     graph, changed = module.graph, False
+    _refuse_others(graph)
     while region := _first_region(graph):
         try:
             _replace(module, region)
