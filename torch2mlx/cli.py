@@ -104,9 +104,9 @@ def _port(args: argparse.Namespace) -> Any:
         if not args.out and not args.check:
             raise PortError(f"{source}: is a folder; give -o OUT")
         with tempfile.TemporaryDirectory() as spare:
-            results = port_folder(source, args.out or Path(spare) / "out")
+            results = port_folder(source, args.out or Path(spare) / "out", args.layout)
     else:
-        results = [port(source)]
+        results = [port(source, args.layout)]
         if args.out:
             write(results[0], Path(args.out))
     if args.diff:
@@ -128,6 +128,12 @@ def _port_command(add: Callable[..., Any]) -> None:
     sub.add_argument("-o", "--out", help="where to write; a single file goes to the screen without")
     sub.add_argument("--diff", action="store_true", help="show what changes")
     sub.add_argument("--check", action="store_true", help="fail when something cannot be ported")
+    sub.add_argument(
+        "--layout",
+        choices=("mlx", "torch"),
+        default="mlx",
+        help="of images between layers: (N, H, W, C), or (N, C, H, W) as before",
+    )
     sub.add_argument("--report", choices=("html", "md", "json"), help="print what changed and why")
 
 

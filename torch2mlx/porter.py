@@ -47,25 +47,32 @@ class PortResult:
         return "".join(difflib.unified_diff(*lines, self.path, f"{self.path} (MLX)"))
 
 
-def port(source: str | os.PathLike[str]) -> PortResult:
+def port(source: str | os.PathLike[str], layout: str = "mlx") -> PortResult:
     """Rewrites a PyTorch script, module or notebook as MLX source.
 
     `source`: Python source as text, or the path of a .py or .ipynb file. Comments, formatting and
-    structure stay; a file that does not import torch comes back as it is.
+    structure stay; a file that does not import torch comes back as it is. `layout`: with "mlx",
+    images are (N, *spatial, C) between the layers of a network, which is called with (N, C,
+    *spatial) as before; with "torch" they are that everywhere.
 
-    Raises PortError for what is no Python (with line and column), and when libcst is missing.
+    Raises ValueError for another layout; PortError for what is no Python (with line and column),
+    and when libcst is missing.
     """
+    if layout not in ("mlx", "torch"):
+        raise ValueError(f'layout={layout!r}: "mlx" or "torch"')
     text, path = _read(source)
     if path.endswith(".ipynb"):
-        return _notebook(text, path)
-    return _source(text, path)
+        return _notebook(text, path, layout)
+    return _source(text, path, layout)
 
 
 #: Names of libraries that ported code imports: a folder of such a name would be found first.
 _SHADOWING = ("mlx", "numpy", "torch2mlx", "torch", "transformers")
 
 
-def port_folder(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> list[PortResult]:
+def port_folder(
+    source: str | os.PathLike[str], out: str | os.PathLike[str], layout: str = "mlx"
+) -> list[PortResult]:
     """Ports every .py and .ipynb file under a folder into another; other files are copied.
 
     Raises PortError when a file is no Python, when the target is the source, or has the name of a
@@ -79,7 +86,7 @@ def port_folder(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
     if target.name in _SHADOWING:
         raise PortError(f"{target}: a package of this name hides the library; choose another name")
     files = sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    results = {p: port(p) for p in files if p.suffix in (".py", ".ipynb")}
+    results = {p: port(p, layout) for p in files if p.suffix in (".py", ".ipynb")}
     for path in files:
         place = target / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +102,7 @@ def write(result: PortResult, place: Path) -> None:
     place.write_bytes(result.source.encode("utf-8", "surrogateescape"))
 
 
-def _notebook(text: str, path: str) -> PortResult:
+def _notebook(text: str, path: str, layout: str) -> PortResult:
     if not installed("nbformat"):
         raise PortError("notebooks need nbformat: pip install 'torch2mlx[port]'")
     import nbformat
@@ -103,14 +110,14 @@ def _notebook(text: str, path: str) -> PortResult:
     from torch2mlx.source.notebook import joined, placed
 
     notebook = nbformat.reads(text, as_version=4)
-    made = _source(joined(notebook), path)
+    made = _source(joined(notebook), path, layout)
     if not made.changes and not made.unsupported:
         return PortResult(text, (), (), text, path)
     placed(notebook, made.source)
     return PortResult(nbformat.writes(notebook), made.changes, made.unsupported, text, path)
 
 
-def _source(text: str, path: str) -> PortResult:
+def _source(text: str, path: str, layout: str) -> PortResult:
     if not installed("libcst"):
         raise PortError("port needs libcst: pip install 'torch2mlx[port]'")
     import libcst as cst
@@ -126,7 +133,7 @@ def _source(text: str, path: str) -> PortResult:
     if not imports_torch(module):
         return PortResult(text, (), (), text, path)
     with _uncollected():
-        return _ported(module, text, path)
+        return _ported(module, text, path, layout)
 
 
 @contextmanager
@@ -153,16 +160,18 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
     return source, "<source>"
 
 
-def _ported(module: Any, text: str, path: str) -> PortResult:
+def _ported(module: Any, text: str, path: str, layout: str) -> PortResult:
     from torch2mlx.source.buffers import all_buffers, parameter_names
     from torch2mlx.source.freezing import freezing
     from torch2mlx.source.imports import with_imports
     from torch2mlx.source.infer import Inference
+    from torch2mlx.source.layout.planning import planned
     from torch2mlx.source.lines import lines_of
     from torch2mlx.source.names import collect, unshadowed
     from torch2mlx.source.optimizers import held_parameters, trained_modules, whole_names
     from torch2mlx.source.rewrite import Rewriter
-    from torch2mlx.source.siblings import foreign
+    from torch2mlx.source.siblings import foreign, shown_to
+    from torch2mlx.source.traced import traced
     from torch2mlx.source.training import Training
 
     module, names = unshadowed(module, collect(module))
@@ -176,7 +185,10 @@ def _ported(module: Any, text: str, path: str) -> PortResult:
     later = Report(lines_of(stepped, between))
     names = replace(collect(stepped), imports=imports)
     rewriter = Rewriter(names, Inference(stepped, names, beside), later)
-    rewriter.traced = _traced(stepped, training.made)
+    if layout == "mlx":
+        shown = shown_to(path, names.classes)
+        rewriter.plan = planned(stepped, names, rewriter.inference, shown)
+    rewriter.traced = traced(stepped, training.made)
     rewriter.freezes = freezing(stepped, between)
     rewriter.buffers, rewriter.hidden = all_buffers(stepped, names)
     rewriter.trained_names = parameter_names(stepped, names)
@@ -210,28 +222,6 @@ def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
         module = module.visit(Derivatives(names, report))
         report.lines = lines_of(module, text)
     return module
-
-
-def _traced(module: Any, made: set[str]) -> set[str]:
-    """Names of functions that a gradient is taken of: those, forwards, and what they call."""
-    import libcst as cst
-
-    from torch2mlx.source.walk import calls, everything
-
-    bodies: dict[str, list[Any]] = {}
-    for node in everything(module):
-        if isinstance(node, cst.FunctionDef):
-            bodies.setdefault(node.name.value, []).append(node)
-    found, waiting = set(), [*made, "forward"]
-    while waiting:
-        name = waiting.pop()
-        if name in found or name not in bodies:
-            continue
-        found.add(name)
-        for call in (c for body in bodies[name] for c in calls(body)):
-            named = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
-            waiting.append(getattr(named, "value", ""))
-    return found
 
 
 def _remaining(names: Any, module: Any, text: str, report: Report) -> list[Unsupported]:
@@ -294,6 +284,4 @@ def _line_map(before: str, after: str) -> dict[int, int]:
 
 
 def _moved(item: Any, lines: dict[int, int]) -> Any:
-    from dataclasses import replace
-
     return replace(item, line=lines.get(item.line, item.line))

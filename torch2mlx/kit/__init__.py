@@ -8,6 +8,7 @@ from torch2mlx.kit import (
     algebra,
     arrangements,
     channels_first,
+    channels_last,
     control,
     conv,
     ctc,
@@ -101,6 +102,7 @@ __all__ = [
     "algebra",
     "arrangements",
     "channels_first",
+    "channels_last",
     "control",
     "conv",
     "ctc",
@@ -133,3 +135,5 @@ __all__ = [
     "tying",
     "vision",
 ]
+__all__ += channels_last.SHOWN
+globals().update({name: getattr(channels_last, name) for name in channels_last.SHOWN})

@@ -1,8 +1,8 @@
 """torch.nn's spatial layers and functions as they are in torch: channels before the spatial axes.
 
 Each turns its input to MLX's channels-last order, computes, and turns the result back; weights have
-MLX's layout, so what `convert` wrote loads. They are what a ported script uses until its data are
-laid out channels-last, where `mlx.nn` and the rest of the kit need no turning.
+MLX's layout, so what `convert` wrote loads. They stand in a ported script where an array's layout
+is not known.
 """
 
 from __future__ import annotations
@@ -14,17 +14,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from torch2mlx.kit import conv, dropout, norm, padding, pooling, resample, shuffle
-
-
-def to_last(x: mx.array) -> mx.array:
-    """(N, C, *spatial) -> (N, *spatial, C)."""
-    return mx.moveaxis(x, 1, -1) if x.ndim > 2 else x
-
-
-def to_first(x: mx.array) -> mx.array:
-    """(N, *spatial, C) -> (N, C, *spatial)."""
-    return mx.moveaxis(x, -1, 1) if x.ndim > 2 else x
+from torch2mlx.kit import channels_last, dropout, pooling, resample, shuffle
+from torch2mlx.kit.channels_last import to_first, to_last, with_options
 
 
 def _turned(function: Callable[..., Any], rank: int | None = None, arrays: int = 1) -> Any:
@@ -63,61 +54,6 @@ def _function(name: str, function: Callable[..., Any], rank: int | None, arrays:
     return made
 
 
-def _convolution(rank: int) -> Callable[..., mx.array]:
-    """torch's functional convolution; the weight (O, I, *kernel) as torch has it."""
-    convolve = (mx.conv1d, mx.conv2d, mx.conv3d)[rank - 1]
-
-    def call(
-        x: mx.array,
-        weight: mx.array,
-        bias: mx.array | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> mx.array:
-        kernel = mx.moveaxis(weight, 1, -1)
-        one = lambda x, w: convolve(x, w, stride, padding, dilation)  # noqa: E731
-        y = conv.by_group(one, x, kernel, groups)
-        return y if bias is None else y + bias
-
-    return call
-
-
-def _transposed(
-    x: mx.array,
-    weight: mx.array,
-    bias: mx.array | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> mx.array:
-    """torch's functional transposed convolution; the weight (I, O / groups, *kernel)."""
-    inputs, outputs = weight.shape[:2]
-    parts = weight.reshape(groups, inputs // groups, outputs, *weight.shape[2:])
-    kernel = mx.moveaxis(parts, 1, -1).reshape(groups * outputs, *weight.shape[2:], -1)
-    y = conv.conv_transpose(x, kernel, stride, padding, output_padding, groups, dilation)
-    return y if bias is None else y + bias
-
-
-class GroupNorm(nn.Module):
-    """torch.nn.GroupNorm. x: (N, C, ...)."""
-
-    def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
-    ) -> None:
-        super().__init__()
-        self._groups, self._eps = num_groups, eps
-        if affine:
-            self.weight, self.bias = mx.ones((num_channels,)), mx.zeros((num_channels,))
-
-    def __call__(self, x: mx.array) -> mx.array:
-        weight, bias = (self.weight, self.bias) if "weight" in self else (None, None)
-        return group_norm(x, self._groups, weight, bias, self._eps)
-
-
 def group_norm(
     x: mx.array,
     num_groups: int,
@@ -133,34 +69,10 @@ def group_norm(
     return y if bias is None else y + bias.reshape(shape)
 
 
-class _Options(nn.Module):
-    """A layer without weights: a function with the options of its constructor."""
+class GroupNorm(channels_last.GroupNorm):
+    """torch.nn.GroupNorm. x: (N, C, ...)."""
 
-    _function: Callable[..., Any]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-        self._args, self._kwargs = args, kwargs
-
-    def __call__(self, *inputs: Any) -> Any:
-        return type(self)._function(*inputs, *self._args, **self._kwargs)
-
-
-def _plain(name: str, function: Callable[..., Any]) -> Any:
-    text = f"torch.nn.{name}: channels first, arguments as in torch."
-    body = {"_function": staticmethod(function), "__doc__": text, "__module__": __name__}
-    return type(name, (_Options,), body)
-
-
-class _ChannelDropout(nn.Module):
-    """torch.nn.Dropout1d, 2d, 3d: whole channels are dropped."""
-
-    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        super().__init__()
-        self._p = p
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return channel_dropout(x, self._p, self.training)
+    _function = staticmethod(group_norm)
 
 
 def channel_dropout(
@@ -168,6 +80,28 @@ def channel_dropout(
 ) -> mx.array:
     """torch.nn.functional.dropout1d, 2d, 3d. x: (N, C, ...)."""
     return _turned(dropout.channel_dropout)(x, p, training)
+
+
+class _ChannelDropout(nn.Module):
+    """torch.nn.Dropout1d, 2d, 3d: whole channels are dropped."""
+
+    _function = staticmethod(channel_dropout)
+
+
+class Sequential(nn.Sequential):
+    """Layers for (N, *spatial, C) that are called with (N, C, *spatial), and answer so.
+
+    `enters`, `leaves`: whether the input and the result are images; a result of nn.Flatten and
+    nn.Linear is none.
+    """
+
+    def __init__(self, *modules: Any, enters: bool = True, leaves: bool = True) -> None:
+        super().__init__(*modules)
+        self._enters, self._leaves = enters, leaves
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = super().__call__(to_last(x) if self._enters else x)
+        return to_first(y) if self._leaves else y
 
 
 def _unfold(x: mx.array, *args: Any, **kwargs: Any) -> mx.array:
@@ -178,63 +112,28 @@ def _fold(x: mx.array, *args: Any, **kwargs: Any) -> mx.array:
     return to_first(shuffle.fold(x.swapaxes(1, 2), *args, **kwargs))
 
 
-def _pads(mode: str, rank: int) -> Callable[..., mx.array]:
-    def call(x: mx.array, padding_: Any, value: float = 0.0) -> mx.array:
-        widths = (padding_,) * (2 * rank) if isinstance(padding_, int) else tuple(padding_)
-        return padding.pad(x, widths, mode, value)
-
-    return call
-
-
 _LAYERS: dict[str, Any] = {}
+for _name, (_function_, _rank) in channels_last.FUNCTIONS.items():
+    _LAYERS[_name] = _function(_name, _function_, _rank)
+for _name, (_base, _rank) in channels_last.WEIGHTED.items():
+    _LAYERS[_name] = _layer(_name, _base, _rank)
+for _name, (_function_, _rank) in channels_last.PLAIN.items():
+    _same = channels_last.NAMES[_name]  # what is one of these is one of those, for isinstance
+    _LAYERS[_name] = with_options(_name, _turned(_function_, _rank), __name__, _same)
 for _n in (1, 2, 3):
-    for _name, _base in (
-        (f"Conv{_n}d", getattr(conv, f"Conv{_n}d")),
-        (f"ConvTranspose{_n}d", getattr(conv, f"ConvTranspose{_n}d")),
-    ):
-        _LAYERS[_name] = _layer(_name, _base, _n)
-    for _name, _base in (
-        (f"BatchNorm{_n}d", norm.BatchNorm),
-        (f"InstanceNorm{_n}d", norm.InstanceNorm),
-    ):
-        _LAYERS[_name] = _layer(_name, _base, None)
-    _LAYERS[f"Dropout{_n}d"] = type(f"Dropout{_n}d", (_ChannelDropout,), {"__module__": __name__})
-    _LAYERS[f"conv{_n}d"] = _function(f"conv{_n}d", _convolution(_n), _n)
-    _LAYERS[f"conv_transpose{_n}d"] = _function(f"conv_transpose{_n}d", _transposed, _n)
-    for _kind in ("max_pool", "avg_pool", "lp_pool", "adaptive_avg_pool", "adaptive_max_pool"):
-        _pool = getattr(pooling, _kind)
-        _at = partial(lambda pool, n, x, *a, **k: pool(x, n, *a, **k), _pool, _n)
-        _LAYERS[f"{_kind}{_n}d"] = _function(f"{_kind}{_n}d", wraps(_pool)(_at), _n)
-        _class = "".join(w.capitalize() for w in _kind.split("_")).replace("Lp", "LP") + f"{_n}d"
-        _LAYERS[_class] = _plain(_class, _LAYERS[f"{_kind}{_n}d"])
+    _bases = (_ChannelDropout, channels_last.NAMES[f"Dropout{_n}d"])
+    _LAYERS[f"Dropout{_n}d"] = type(f"Dropout{_n}d", _bases, {"__module__": __name__})
     _un = partial(lambda n, x, at, *a, **k: pooling.max_unpool_layer(x, at, n, *a, **k), _n)
     _LAYERS[f"max_unpool{_n}d"] = _function(
         f"max_unpool{_n}d", wraps(pooling.max_unpool_layer)(_un), None, 2
     )
-    _LAYERS[f"MaxUnpool{_n}d"] = _plain(f"MaxUnpool{_n}d", _LAYERS[f"max_unpool{_n}d"])
-    for _kind, _mode in (
-        *(("ZeroPad", "constant"), ("ConstantPad", "constant"), ("ReflectionPad", "reflect")),
-        *(("ReplicationPad", "replicate"), ("CircularPad", "circular")),
-    ):
-        _LAYERS[f"{_kind}{_n}d"] = _plain(f"{_kind}{_n}d", _pads(_mode, _n))
-
-for _name in ("interpolate", "grid_sample"):
-    _LAYERS[_name] = _function(_name, getattr(resample, _name), None)
-for _name in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"):
-    _LAYERS[_name] = _function(_name, getattr(shuffle, _name), None)
-_LAYERS["local_response_norm"] = _function("local_response_norm", norm.local_response_norm, None)
+    _LAYERS[f"MaxUnpool{_n}d"] = with_options(
+        f"MaxUnpool{_n}d", _LAYERS[f"max_unpool{_n}d"], __name__
+    )
+_LAYERS["grid_sample"] = _function("grid_sample", resample.grid_sample, None)
 _LAYERS["unfold"], _LAYERS["fold"] = _unfold, _fold
-for _name, _target in (
-    *(("Upsample", "interpolate"), ("PixelShuffle", "pixel_shuffle"), ("Fold", "fold")),
-    *(("PixelUnshuffle", "pixel_unshuffle"), ("ChannelShuffle", "channel_shuffle")),
-    *(("LocalResponseNorm", "local_response_norm"), ("Unfold", "unfold")),
-):
-    _LAYERS[_name] = _plain(_name, _LAYERS[_target])
-_LAYERS["UpsamplingNearest2d"] = _plain(
-    "UpsamplingNearest2d", partial(_LAYERS["interpolate"], mode="nearest")
-)
-_LAYERS["UpsamplingBilinear2d"] = _plain(
-    "UpsamplingBilinear2d", partial(_LAYERS["interpolate"], mode="bilinear", align_corners=True)
-)
+_LAYERS["Unfold"] = with_options("Unfold", _unfold, __name__)
+_LAYERS["Fold"] = with_options("Fold", _fold, __name__)
 globals().update(_LAYERS)
-__all__ = ["GroupNorm", "channel_dropout", "group_norm", "to_first", "to_last", *_LAYERS]
+__all__ = ["GroupNorm", "Sequential", "channel_dropout", "group_norm", "to_first", "to_last"]
+__all__ += [*_LAYERS]

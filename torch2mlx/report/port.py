@@ -16,8 +16,9 @@ ADVICE = (
     "give it `inputs` and `outputs` of the model's and the optimizer's state.",
     "Random numbers are others than torch's for the same seed; initial weights too. Convert the "
     "first weights with `torch2mlx.convert` to compare curves.",
-    "`kit.channels_first` layers take (N, C, H, W) as before and turn their data twice; with data "
-    "laid out (N, H, W, C), `mlx.nn`'s layers do without.",
+    "Images are (N, H, W, C) between layers: `kit.to_last` turns them where they enter a network, "
+    "`kit.to_first` where they leave it. `kit.channels_first` layers, which stand where that could "
+    "not be followed, turn their data twice.",
     "A recurrent layer has one bias where torch has two that are added: optimizers move torch's "
     "sum twice as far.",
 )

@@ -9,7 +9,8 @@ from typing import Any
 from torch2mlx.op_mapping import lookup_op
 from torch2mlx.source import layers
 from torch2mlx.source.optimizers import held_in, takes_all
-from torch2mlx.source.state import State, again, drop_keywords, expression, joined
+from torch2mlx.source.placing import Placing
+from torch2mlx.source.state import again, drop_keywords, expression, joined
 from torch2mlx.source.write import Argument
 
 #: What mlx.nn's activations take no argument for: torch's `inplace` is dropped.
@@ -20,7 +21,7 @@ _BARE = ("ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "SELU")
 _OF_PICKLES = ("map_location", "weights_only", "pickle_module")
 
 
-class Constructors(State):
+class Constructors(Placing):
     """Rewrites calls of classes."""
 
     #: Names that hold all parameters of some modules, and the modules whose parameters names hold.
@@ -48,6 +49,9 @@ class Constructors(State):
         if name in ("ModuleDict", "ParameterDict"):
             self.change(original, full, "a module whose members have keys")
             return again("kit.layers.ModuleDict", updated)
+        placed = self.placed_layer(name, original, updated)
+        if placed is not None:
+            return placed
         if name not in layers.LAYERS:
             self.refuse(original, f"{full}: {layers.REFUSED.get(name, 'no counterpart is known')}")
             return updated

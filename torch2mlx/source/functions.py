@@ -29,6 +29,8 @@ _SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.random.manual_se
 _SELF = ("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.jit.script")
 _SELF += ("torch.nn.parallel.DistributedDataParallel", "torch.compile", "torch.autograd.Variable")
 _SELF += ("torch.nn.SyncBatchNorm.convert_sync_batchnorm",)
+#: Functions that the kit has two of: kit.functional's are those of torch's layout.
+_INNER = ("pad", "group_norm")
 _CALLED = ("torch.nn.parallel.data_parallel",)
 #: Functions that take a dtype and a device.
 _MADE = ("zeros", "ones", "empty", "full", "arange", "eye", "randn", "tensor", "as_tensor")
@@ -138,6 +140,9 @@ class Functions(Constructors):
         if name == "dropout" and len(given) < 3 and not any(a.keyword == "training" for a in given):
             self.change(original, full, "torch's default is training=True: always active")
         kept = drop_keywords(given, PLACEMENT)
+        if id(original) in self.plan.sites:
+            self.change(original, full, "the same function in MLX, channels last")
+            return again(f"kit.{'channels_last.' if name in _INNER else ''}{name}", updated)
         text = written(forms("torch.nn.functional", name), given, False)
         if text is None and name in CHANNELS_FIRST:
             text = f"kit.channels_first.{name}({joined(kept)})"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-_SPATIAL = [
+#: Layers that know which axis the channels are.
+SPATIAL = [
     f"{kind}{n}d"
     for kind in ("Conv", "ConvTranspose", "BatchNorm", "InstanceNorm", "MaxPool", "AvgPool")
     for n in (1, 2, 3)
 ]
-_SPATIAL += [
+SPATIAL += [
     f"{kind}{n}d"
     for kind in ("LPPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "MaxUnpool", "Dropout", "ZeroPad")
     for n in (1, 2, 3)
 ]
-_SPATIAL += [
+SPATIAL += [
     f"{kind}{n}d"
     for kind in ("ConstantPad", "ReflectionPad", "ReplicationPad", "CircularPad")
     for n in (1, 2, 3)
 ]
-_SPATIAL += ["GroupNorm", "Upsample", "PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Fold"]
-_SPATIAL += ["Unfold", "LocalResponseNorm", "UpsamplingNearest2d", "UpsamplingBilinear2d"]
+SPATIAL += ["GroupNorm", "Upsample", "PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Fold"]
+SPATIAL += ["Unfold", "LocalResponseNorm", "UpsamplingNearest2d", "UpsamplingBilinear2d", "PReLU"]
+SPATIAL += ["Softmax2d"]
 #: The same name and arguments in mlx.nn.
 _STOCK = [
     "Linear",
@@ -38,7 +40,7 @@ _LOSSES = [
     *("SoftMarginLoss", "MarginRankingLoss", "CosineEmbeddingLoss", "TripletMarginLoss"),
     *("MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "CTCLoss"),
 ]
-_KIT = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention", "PReLU"]
+_KIT = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention"]
 _KIT += ["Transformer", "EmbeddingBag", "TransformerEncoderLayer", "TransformerDecoderLayer"]
 
 #: torch.nn class -> (class in MLX, what to know).
@@ -50,7 +52,7 @@ LAYERS: dict[str, tuple[str, str]] = {
             f"kit.channels_first.{name}",
             "takes (N, C, ...) as torch; mlx.nn's is channels-last",
         )
-        for name in _SPATIAL
+        for name in SPATIAL
     },
     **{name: (f"kit.layers.{name}", "torch's reduction and options") for name in _LOSSES},
     **{
@@ -60,7 +62,7 @@ LAYERS: dict[str, tuple[str, str]] = {
             *("GELU", "LeakyReLU", "ELU", "CELU", "Hardtanh", "Hardswish", "Hardsigmoid", "GLU"),
             *("Softplus", "Softshrink", "Hardshrink", "Tanhshrink", "Threshold", "Softmin"),
             *("TransformerEncoder", "TransformerDecoder", "CosineSimilarity", "PairwiseDistance"),
-            *("AlphaDropout", "Softmax2d", "RReLU", "FeatureAlphaDropout"),
+            *("AlphaDropout", "RReLU", "FeatureAlphaDropout"),
         )
     },
 }

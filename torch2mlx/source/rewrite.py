@@ -9,10 +9,10 @@ import libcst as cst
 
 from torch2mlx.ops.forms import forms
 from torch2mlx.source import layers
+from torch2mlx.source.absent import Absent, asking
 from torch2mlx.source.functions import PACKED
 from torch2mlx.source.names import dotted
 from torch2mlx.source.state import bare, code, expression
-from torch2mlx.source.statements import Statements
 from torch2mlx.source.stopping import UNWRAPPED
 from torch2mlx.source.write import term
 
@@ -41,6 +41,7 @@ _CLASSES = {
     **{"torch.dtype": "mx.Dtype", "torch.device": "mx.Device", "torch.Size": "tuple"},
     **{f"torch.optim.{n}": "optim.Optimizer" for n in ("Optimizer", "optimizer.Optimizer")},
     "torch.optim.optimizer.ParamsT": "object",
+    "torch.nn.ModuleDict": "kit.layers.ModuleDict",
     "torch.autograd.Function": "kit.control.Function",
     **{f"torch.nn.{n}": "()" for n in ("DataParallel", "parallel.DistributedDataParallel")},
 }
@@ -69,7 +70,7 @@ _NAMED: tuple[tuple[str, str, Collection[str]], ...] = (
 _OPTIMIZER = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
 
 
-class Rewriter(Statements):
+class Rewriter(Absent):
     """Rewrites one file."""
 
     def on_visit(self, node: cst.CSTNode) -> bool:
@@ -101,6 +102,8 @@ class Rewriter(Statements):
         except (AttributeError, IndexError, ValueError, cst.ParserSyntaxError) as problem:
             self.refuse(original_node, f"a form that is not known here ({problem})")
             made = updated_node
+        if isinstance(original_node, cst.BaseExpression):
+            made = self.turned(original_node, updated_node, made)
         reasons = self.trouble.pop(id(original_node), None)
         if reasons and isinstance(made, _STATEMENTS):
             lines = [_comment(f"torch2mlx: not ported: {reason}") for reason in reasons]
@@ -126,12 +129,12 @@ class Rewriter(Statements):
         full = self.names.imports.get(original_node.value, "")
         if not full.startswith("torch") or full.count(".") == 0:
             return updated_node
-        return self._value(full) or updated_node
+        return self._value(full, original_node) or updated_node
 
     def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
         full = self.names.of(original_node)
         if full:
-            return self._value(full) or updated_node
+            return self._value(full, original_node) or updated_node
         name, owner = original_node.attr.value, self.type_of(original_node.value)
         asked = name == "requires_grad" and not self._is_target(original_node)
         if asked and owner.kind in ("tensor", "unknown"):
@@ -156,9 +159,12 @@ class Rewriter(Statements):
             return updated_node.value
         return expression(known[name]) if name in known else updated_node
 
-    def _value(self, full: str) -> Any:
+    def _value(self, full: str, original: Any) -> Any:
         """What a full name stands for when it is not called."""
         short = full.rpartition(".")[2]
+        placed = self.class_value(full, original)
+        if placed is not None:
+            return expression(placed)
         if full in _CLASSES:
             return expression(_CLASSES[full])
         for prefix, target, known in _NAMED:
@@ -211,7 +217,7 @@ class Rewriter(Statements):
         if isinstance(original.func, cst.Attribute):
             return self.method_call(original, updated)
         if dotted(original.func) in self.names.functions:
-            return _asking(original, updated)
+            return asking(original, updated)
         return self._length(original, updated) if _is_length(original) else updated
 
     def _dtype_by_name(self, original: cst.Call, updated: cst.Call) -> Any:
@@ -223,21 +229,6 @@ class Rewriter(Statements):
         if self.type_of(original.args[0].value).name == "torch.nn.Sequential":
             return expression(f"len({code(updated.args[0].value)}.layers)")
         return updated
-
-    def leave_Comparison(self, original_node: Any, updated_node: cst.Comparison) -> Any:
-        """`layer.bias is not None`: MLX's layers lack the attribute where torch's is None."""
-        left = original_node.left
-        absent = len(original_node.comparisons) == 1 and isinstance(
-            original_node.comparisons[0].operator, (cst.Is, cst.IsNot)
-        )
-        if absent and isinstance(left, cst.Attribute) and left.attr.value in ("bias", "weight"):
-            owner = self.type_of(left.value).kind in ("module", "unknown")
-            own = dotted(left.value) == "self"
-            if owner and not own and isinstance(updated_node.left, cst.Attribute):
-                receiver = code(updated_node.left.value)
-                reading = expression(f'getattr({receiver}, "{left.attr.value}", None)')
-                return updated_node.with_changes(left=reading)
-        return updated_node
 
     def leave_Subscript(self, original_node: cst.Subscript, updated_node: cst.Subscript) -> Any:
         owner = self.type_of(original_node.value)
@@ -264,6 +255,7 @@ class Rewriter(Statements):
 
     def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> Any:
         self.classes.pop()
+        self.placed_class(original_node)
         if any(self.names.of(b.value) in _OPTIMIZER for b in original_node.bases):
             self.current = original_node
             self.refuse(original_node, "your own optimizer: subclass mlx.optimizers.Optimizer")
@@ -274,6 +266,7 @@ class Rewriter(Statements):
     def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: Any) -> Any:
         name = self.functions.pop()
         self._bodies.pop()
+        updated_node = self.headed(original_node, updated_node)
         if name == "forward" and self.in_module() and not self.functions:
             self.change(original_node, "forward", "MLX's modules are called")
             return updated_node.with_changes(name=cst.Name("__call__"))
@@ -282,18 +275,6 @@ class Rewriter(Statements):
 
 def _is_length(node: cst.Call) -> bool:
     return isinstance(node.func, cst.Name) and node.func.value == "len" and len(node.args) == 1
-
-
-def _asking(original: cst.Call, updated: cst.Call) -> cst.Call:
-    """`exists(layer.bias)`: a function of the file is told None where MLX's layer has no bias."""
-    args = []
-    for old, new in zip(original.args, updated.args, strict=True):
-        if isinstance(old.value, cst.Attribute) and old.value.attr.value == "bias":
-            owner = code(new.value.value) if isinstance(new.value, cst.Attribute) else "self"
-            if owner != "self":
-                new = new.with_changes(value=expression(f'getattr({owner}, "bias", None)'))
-        args.append(new)
-    return updated.with_changes(args=args)
 
 
 def _comment(text: str) -> cst.EmptyLine:

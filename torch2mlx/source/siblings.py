@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,26 @@ def _add(found: Foreign, known: Any, names: list[str]) -> None:
                     found.returns[key] = given
         elif name in known.names.functions and name in known.returns:
             found.returns[name] = known.returns[name]
+
+
+def shown_to(path: str, names: Collection[str]) -> set[str]:
+    """Classes of a file that other files of its project name: those call them as in torch."""
+    place = Path(path)
+    if not place.is_file():
+        return set()
+    root = place.parent
+    while (root / "__init__.py").is_file() and len(root.parts) > 1:
+        root = root.parent
+    folder = place.parent if root == place.parent else root / place.relative_to(root).parts[0]
+    found: set[str] = set()
+    for other in folder.rglob("*.py"):
+        if other != place and set(names) - found:
+            words = _words(other, other.stat().st_mtime_ns)
+            found |= words.intersection(names) if place.stem in words else set()
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _words(other: Path, changed: int) -> frozenset[str]:
+    """All words of another file."""
+    return frozenset(re.findall(r"\w+", other.read_text(encoding="utf-8", errors="replace")))

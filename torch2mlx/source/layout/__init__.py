@@ -1,0 +1,1 @@
+"""Channels last: which layers, values and functions of a file hold (N, *spatial, C)."""
