@@ -89,3 +89,33 @@ def test_einops_layers_and_unpacked_maps():
     expected = theirs["Attention"]()(torch.from_numpy(img))
     found = executed(result.source, "attention").Attention()(mx.array(img))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_arguments_by_name_and_forwards_by_name():
+    """Layers whose arguments have other names in MLX, a parent's forward, parts of functions."""
+    source = (
+        "from functools import partial\nimport torch\nimport torch.nn as nn\n\n\n"
+        "class Base(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.one = nn.Linear(in_features=3, out_features=4, bias=False)\n"
+        "        self.two = nn.Bilinear(in1_features=4, in2_features=4, out_features=2)\n\n"
+        "    def forward(self, x):\n        y = self.one(x)\n        return self.two(y, y)\n\n\n"
+        "class Net(Base):\n    def forward(self, x):\n"
+        "        a, b = super().forward(x), super(Net, self).forward(x)\n"
+        "        c, d = Base.forward(self, x), self.one.forward(x)\n"
+        "        join = partial(torch.cat, dim=-1)\n"
+        "        total = partial(torch.sum, dim=1, keepdim=True)\n"
+        "        both = map(join, ((a, b), (c, d)))\n"
+        "        return [*both, total(d)]\n"
+    )
+    result = torch2mlx.port(source)
+    assert result.ok, result.unsupported
+    theirs: dict = {"__name__": "theirs"}
+    exec(source, theirs)
+    torch.manual_seed(0)
+    net, ours = theirs["Net"](), executed(result.source, "named").Net()
+    ours.one.weight = mx.array(net.one.weight.detach().numpy())
+    ours.two.weight = mx.array(net.two.weight.detach().numpy())
+    ours.two.bias = mx.array(net.two.bias.detach().numpy())
+    x = torch.randn(5, 3)
+    for one, other in zip(net(x), ours(mx.array(x.numpy())), strict=True):
+        np.testing.assert_allclose(np.array(other), one.detach().numpy(), rtol=1e-5, atol=1e-6)

@@ -62,9 +62,9 @@ class Constructors(Placing):
             self.change(original, full, f"{target}: {why}")
             return expression(f"{target}({joined(kept)})")
         self.change(original, full, f"{target}" + (f": {note}" if note else ""))
-        return (
-            expression(f"{target}()") if name in _BARE else again(target, updated, layers.DROPPED)
-        )
+        if name in _BARE:
+            return expression(f"{target}()")
+        return again(target, updated, layers.DROPPED, layers.RENAMED.get(name, {}))
 
     def _scheduler(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]

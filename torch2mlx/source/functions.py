@@ -127,9 +127,25 @@ class Functions(Constructors):
     def _partial(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         """A function of torch with some arguments: those that place it in memory go."""
         about = self.names.of(original.args[0].value) if original.args else ""
-        if not about.startswith("torch.") or given[0].text == code(original.args[0].value):
+        if not about.startswith("torch."):
             return None
+        plain = given[0].text == code(original.args[0].value)
+        made = self._function_with(about, given[1:], original)
+        if made is not None or plain:
+            return made
         return again(code(updated.func), updated, PLACEMENT)
+
+    def _function_with(self, about: str, given: list[Argument], original: Any) -> Any:
+        """A function of torch with arguments by name: one of its first argument."""
+        group, _, name = about.rpartition(".")
+        counted = [a for a in given if a.keyword not in PLACEMENT]
+        if not counted or not all(a.keyword for a in given):
+            return None
+        text = written(forms(group, name), [Argument("", "x", kind="tensor"), *given], False)
+        if text is None:
+            return None
+        self.change(original, f"partial({about})", "the same function in MLX")
+        return expression(f"(lambda x: {text})")
 
     def _gone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         self.change(original, full, "nothing to do: MLX has one memory and one device")

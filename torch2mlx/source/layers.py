@@ -66,6 +66,15 @@ LAYERS: dict[str, tuple[str, str]] = {
         )
     },
 }
+#: Names of arguments that mlx.nn's layers have others for.
+RENAMED = {
+    "Linear": {"in_features": "input_dims", "out_features": "output_dims"},
+    "Bilinear": {
+        "in1_features": "input1_dims",
+        "in2_features": "input2_dims",
+        "out_features": "output_dims",
+    },
+}
 #: Layers whose arguments that MLX decides are dropped.
 DROPPED = ("inplace", "device", "dtype", "enable_nested_tensor", "mask_check")
 REFUSED = {

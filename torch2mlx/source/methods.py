@@ -58,6 +58,11 @@ class Methods(Loops):
         given = self.arguments(original, updated)
         if name in ("to", "cuda", "cpu", "type") and owner.kind not in ("numpy", "str", "object"):
             return self._moved(owner, name, receiver, given, original, updated)
+        if name == "forward" and self.in_module():
+            text = self._parent_forward(func.value, receiver, given)
+            if text:
+                self.change(original, ".forward", "MLX's modules are called")
+                return expression(text)
         if owner.kind == "module" or (owner.kind == "unknown" and name in _OF_MODULES_ONLY):
             return self._of_module(name, receiver, given, original, updated, owner.kind)
         if owner.kind == "optimizer" and name in ("state_dict",):
@@ -93,6 +98,19 @@ class Methods(Loops):
             return updated
         self.change(original, f".{name}", "one memory: nothing to move")
         return expression(receiver)
+
+    def _parent_forward(self, owner: Any, receiver: str, given: Any) -> str:
+        """super().forward(x), Base.forward(self, x), and the forward of what is not known here."""
+        named = isinstance(owner, cst.Name) and self.inference.is_module_class(owner.value)
+        if receiver.startswith("super(") or named:
+            return f"{receiver}.__call__({joined(given)})"
+        unknown = self.type_of(owner).kind == "unknown" and not self._own_forwards()
+        return f"{receiver}({joined(given)})" if unknown else ""
+
+    def _own_forwards(self) -> bool:
+        """Whether the file has a class with a forward that is no module, and keeps it."""
+        classes = [n for n in self.names.classes if not self.inference.is_module_class(n)]
+        return any(f"{name}.forward" in self.inference.nodes for name in classes)
 
     def _of_module(
         self, name: str, receiver: str, given: Any, original: Any, updated: Any, kind: str

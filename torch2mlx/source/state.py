@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import libcst as cst
@@ -91,9 +92,21 @@ def drop_keywords(arguments: list[Argument], names: Any) -> list[Argument]:
     return [a for a in arguments if a.keyword not in names]
 
 
-def again(target: str, call: cst.Call, gone: Collection[str] = ()) -> cst.Call:
-    """A call of another function, without some keywords: lines and comments stay as they are."""
+def again(
+    target: str,
+    call: cst.Call,
+    gone: Collection[str] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> cst.Call:
+    """A call of another function, without some keywords, others renamed: lines and comments stay
+    as they are."""
     args = [a for a in call.args if a.keyword is None or a.keyword.value not in gone]
+    args = [
+        a
+        if a.keyword is None or a.keyword.value not in renamed
+        else a.with_changes(keyword=cst.Name(renamed[a.keyword.value]))
+        for a in args
+    ]
     if args:
         last = call.args[-1]
         args[-1] = args[-1].with_changes(
