@@ -262,7 +262,7 @@ from torch import nn
         ("w = torch.zeros(3)\nw.requires_grad = False", "requires_grad of an array"),
         ("o = torch.optim.Adam(p for p in somewhere())", "a module that is not seen here"),
         ("def f(model, x):\n    return x + x.grad.sign()", ".grad: gradients"),
-        ("def f(model):\n    model.fc.register_forward_hook(print)", "MLX has no hooks"),
+        ("def f(model):\n    model.fc.register_full_backward_hook(print)", "MLX has no such hooks"),
         (
             "def f(m):\n    for i, p in enumerate(m.parameters()):\n        p.mul_(2)",
             "changed in place",

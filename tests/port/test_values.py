@@ -119,3 +119,37 @@ def test_arguments_by_name_and_forwards_by_name():
     x = torch.randn(5, 3)
     for one, other in zip(net(x), ours(mx.array(x.numpy())), strict=True):
         np.testing.assert_allclose(np.array(other), one.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_forward_hooks():
+    """They see, and may change, what goes in and comes out, until they are removed."""
+    source = (
+        "import torch\nimport torch.nn as nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())\n"
+        "        self.seen = []\n        self.body[0].register_forward_hook(self.note)\n"
+        "        self.handle = self.body.register_forward_hook(lambda m, a, y: y * 2)\n\n"
+        "    def note(self, module, args, output):\n"
+        "        self.seen.append((args[0].shape, output.mean(dim=1)))\n\n"
+        "    def forward(self, x):\n        return self.body(x)\n\n\n"
+        "def run(net: Net, x):\n"
+        "    before = net.register_forward_pre_hook(lambda m, args: (args[0] + 1,))\n"
+        "    doubled = net(x)\n    net.handle.remove()\n    before.remove()\n"
+        "    return doubled, net(x), net.seen[0][1], net.seen[1][1], net.seen[0][0]\n"
+    )
+    result = torch2mlx.port(source)
+    assert result.ok, result.unsupported
+    theirs: dict = {"__name__": "theirs"}
+    exec(source, theirs)
+    torch.manual_seed(0)
+    made = executed(result.source, "hooked")
+    net, ours = theirs["Net"](), made.Net()
+    layer = ours.body.layers[0]
+    layer.weight = mx.array(net.body[0].weight.detach().permute(0, 2, 3, 1).numpy())
+    layer.bias = mx.array(net.body[0].bias.detach().numpy())
+    assert isinstance(layer, kit.Conv2d) and sorted(layer.parameters()) == ["bias", "weight"]
+    x = torch.randn(2, 3, 4, 5)
+    expected, found = theirs["run"](net, x), made.run(ours, mx.array(x.numpy()))
+    assert tuple(expected[-1]) == tuple(found[-1])
+    for one, other in zip(expected[:-1], found[:-1], strict=True):
+        np.testing.assert_allclose(np.array(other), one.detach().numpy(), rtol=1e-5, atol=1e-6)

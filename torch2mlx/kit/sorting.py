@@ -38,6 +38,7 @@ def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> tuple[mx.a
     Of equal items the first ones come first; of a row in which all are equal, those that torch
     takes on the CPU.
     """
+    k = int(k)  # torch takes an array of one item too
     order = _rank(x, dim, largest)
     cut = [slice(None)] * x.ndim
     cut[dim] = slice(k)

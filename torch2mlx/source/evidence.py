@@ -35,12 +35,29 @@ def viewed(node: cst.Call) -> bool:
     return name in ("view", "flatten") and any(isinstance(a.value, numbers) for a in node.args)
 
 
+#: Methods of arrays that answer arrays: what they are called on is one where their answer is.
+_KEEPING = ("clone", "contiguous", "float", "double", "half", "long", "to", "cpu", "cuda", "view")
+_KEEPING += ("reshape", "transpose", "permute", "squeeze", "unsqueeze", "flatten", "mean", "sum")
+
+
+def _root(owner: Any, method: str) -> Any:
+    """t of `t.clone().detach()`."""
+    while (
+        method in TENSOR_ONLY
+        and isinstance(owner, cst.Call)
+        and isinstance(owner.func, cst.Attribute)
+        and owner.func.attr.value in _KEEPING
+    ):
+        owner = owner.func.value
+    return owner
+
+
 def evidence(node: Any, names: Names) -> dict[str, Type]:
     """Plain names on which something is called that tells what they are."""
     found: dict[str, Type] = {}
     for call in calls(node):
         func = call.func
-        owner = func.value if isinstance(func, cst.Attribute) else None
+        owner = _root(func.value, func.attr.value) if isinstance(func, cst.Attribute) else None
         if isinstance(owner, cst.Name) and owner.value not in names.imports:
             kind = _told(call, func.attr.value, owner.value)
             if kind is not None and (kind.kind == "module" or owner.value not in found):

@@ -29,8 +29,9 @@ _CASTS = ("to", "float", "double", "half", "long", "int", "cuda", "cpu", "type",
 
 #: Methods that say by themselves that they are of a module.
 _OF_MODULES_ONLY = ("state_dict", "load_state_dict", "parameters", "named_parameters")
-_HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook")
-_OF_MODULES_ONLY += _HOOKS
+_FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
+_HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
+_OF_MODULES_ONLY += _HOOKS + _FORWARD_HOOKS
 #: Methods of modules, by name and number of arguments.
 _MODULE = {
     ("state_dict", 0): "kit.files.state_dict({0})",
@@ -123,8 +124,10 @@ class Methods(Loops):
             text = "super().__call__({1})" if receiver == "super()" else "{0}({1})"
         elif name == "load_state_dict" and given:
             text = "kit.files.load_state_dict({0}, {1})"
+        elif name in _FORWARD_HOOKS:
+            text = f"kit.hooks.{name}({{0}}, {{1}})"
         elif name in _HOOKS:
-            self.refuse(original, f".{name}(): MLX has no hooks; call what is to run yourself")
+            self.refuse(original, f".{name}(): MLX has no such hooks; call what is to run yourself")
         elif name in ("children", "named_children"):
             self.refuse(
                 original, f".{name}(): modules of MLX are dicts; see .children() and .modules()"
