@@ -104,9 +104,9 @@ def _port(args: argparse.Namespace) -> Any:
         if not args.out and not args.check:
             raise PortError(f"{source}: is a folder; give -o OUT")
         with tempfile.TemporaryDirectory() as spare:
-            results = port_folder(source, args.out or Path(spare) / "out", args.layout)
+            results = port_folder(source, args.out or Path(spare) / "out", args.layout, args.data)
     else:
-        results = [port(source, args.layout)]
+        results = [port(source, args.layout, args.data)]
         if args.out:
             write(results[0], Path(args.out))
     if args.diff:
@@ -133,6 +133,12 @@ def _port_command(add: Callable[..., Any]) -> None:
         choices=("mlx", "torch"),
         default="mlx",
         help="of images between layers: (N, H, W, C), or (N, C, H, W) as before",
+    )
+    sub.add_argument(
+        "--data",
+        choices=("kit", "mlx-data"),
+        default="kit",
+        help="what a DataLoader with workers becomes: a plain loop, or threads of mlx-data",
     )
     sub.add_argument("--report", choices=("html", "md", "json"), help="print what changed and why")
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import gc
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,23 +44,36 @@ class PortResult:
         return "".join(difflib.unified_diff(*lines, self.path, f"{self.path} (MLX)"))
 
 
-def port(source: str | os.PathLike[str], layout: str = "mlx") -> PortResult:
+@dataclass(frozen=True)
+class _Wishes:
+    """How images lie between layers, and what loads data."""
+
+    layout: str
+    data: str
+
+    def __post_init__(self) -> None:
+        for name, known in (("layout", ("mlx", "torch")), ("data", ("kit", "mlx-data"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: {known[0]!r} or {known[1]!r}")
+
+
+def port(source: str | os.PathLike[str], layout: str = "mlx", data: str = "kit") -> PortResult:
     """Rewrites a PyTorch script, module or notebook as MLX source.
 
     `source`: Python source as text, or the path of a .py or .ipynb file. Comments, formatting and
     structure stay; a file that does not import torch comes back as it is. `layout`: with "mlx",
     images are (N, *spatial, C) between the layers of a network, which is called with (N, C,
-    *spatial) as before; with "torch" they are that everywhere.
+    *spatial) as before; with "torch" they are that everywhere. `data`: with "kit", DataLoader is
+    `kit.data`'s; with "mlx-data" its workers are threads of mlx.data (`kit.streams`).
 
-    Raises ValueError for another layout; PortError for what is no Python (with line and column),
-    and when libcst is missing.
+    Raises ValueError for other values of these; PortError for what is no Python (with line and
+    column), and when libcst is missing.
     """
-    if layout not in ("mlx", "torch"):
-        raise ValueError(f'layout={layout!r}: "mlx" or "torch"')
+    wishes = _Wishes(layout, data)
     text, path = _read(source)
     if path.endswith(".ipynb"):
-        return _notebook(text, path, layout)
-    return _source(text, path, layout)
+        return _notebook(text, path, wishes)
+    return _source(text, path, wishes)
 
 
 #: Names of libraries that ported code imports: a folder of such a name would be found first.
@@ -71,7 +81,10 @@ _SHADOWING = ("mlx", "numpy", "torch2mlx", "torch", "transformers")
 
 
 def port_folder(
-    source: str | os.PathLike[str], out: str | os.PathLike[str], layout: str = "mlx"
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    layout: str = "mlx",
+    data: str = "kit",
 ) -> list[PortResult]:
     """Ports every .py and .ipynb file under a folder into another; other files are copied.
 
@@ -86,7 +99,7 @@ def port_folder(
     if target.name in _SHADOWING:
         raise PortError(f"{target}: a package of this name hides the library; choose another name")
     files = sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    results = {p: port(p, layout) for p in files if p.suffix in (".py", ".ipynb")}
+    results = {p: port(p, layout, data) for p in files if p.suffix in (".py", ".ipynb")}
     for path in files:
         place = target / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +115,7 @@ def write(result: PortResult, place: Path) -> None:
     place.write_bytes(result.source.encode("utf-8", "surrogateescape"))
 
 
-def _notebook(text: str, path: str, layout: str) -> PortResult:
+def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:
     if not installed("nbformat"):
         raise PortError("notebooks need nbformat: pip install 'torch2mlx[port]'")
     import nbformat
@@ -110,42 +123,31 @@ def _notebook(text: str, path: str, layout: str) -> PortResult:
     from torch2mlx.source.notebook import joined, placed
 
     notebook = nbformat.reads(text, as_version=4)
-    made = _source(joined(notebook), path, layout)
+    made = _source(joined(notebook), path, wishes)
     if not made.changes and not made.unsupported:
         return PortResult(text, (), (), text, path)
     placed(notebook, made.source)
     return PortResult(nbformat.writes(notebook), made.changes, made.unsupported, text, path)
 
 
-def _source(text: str, path: str, layout: str) -> PortResult:
+def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
     if not installed("libcst"):
         raise PortError("port needs libcst: pip install 'torch2mlx[port]'")
     import libcst as cst
 
     from torch2mlx.source.names import imports_torch
+    from torch2mlx.source.walk import uncollected
 
     try:
-        with _uncollected():
+        with uncollected():
             module = cst.parse_module(text)
     except cst.ParserSyntaxError as problem:
         where = f"{path}:{problem.raw_line}:{problem.raw_column + 1}"
         raise PortError(f"{where}: {problem.message.splitlines()[0]}") from problem
     if not imports_torch(module):
         return PortResult(text, (), (), text, path)
-    with _uncollected():
-        return _ported(module, text, path, layout)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the cyclic collector: it would walk the trees again and again while they grow."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
+    with uncollected():
+        return _ported(module, text, path, wishes)
 
 
 def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
@@ -160,18 +162,14 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
     return source, "<source>"
 
 
-def _ported(module: Any, text: str, path: str, layout: str) -> PortResult:
-    from torch2mlx.source.buffers import all_buffers, parameter_names
-    from torch2mlx.source.freezing import freezing
+def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.source.imports import with_imports
     from torch2mlx.source.infer import Inference
-    from torch2mlx.source.layout.planning import planned
     from torch2mlx.source.lines import lines_of
     from torch2mlx.source.names import collect, unshadowed
-    from torch2mlx.source.optimizers import held_parameters, trained_modules, whole_names
+    from torch2mlx.source.optimizers import trained_modules
     from torch2mlx.source.rewrite import Rewriter
-    from torch2mlx.source.siblings import foreign, shown_to
-    from torch2mlx.source.traced import traced
+    from torch2mlx.source.siblings import foreign
     from torch2mlx.source.training import Training
 
     module, names = unshadowed(module, collect(module))
@@ -185,14 +183,7 @@ def _ported(module: Any, text: str, path: str, layout: str) -> PortResult:
     later = Report(lines_of(stepped, between))
     names = replace(collect(stepped), imports=imports)
     rewriter = Rewriter(names, Inference(stepped, names, beside), later)
-    if layout == "mlx":
-        shown = shown_to(path, names.classes)
-        rewriter.plan = planned(stepped, names, rewriter.inference, shown)
-    rewriter.traced = traced(stepped, training.made)
-    rewriter.freezes = freezing(stepped, between)
-    rewriter.buffers, rewriter.hidden = all_buffers(stepped, names)
-    rewriter.trained_names = parameter_names(stepped, names)
-    rewriter.whole, rewriter.held = whole_names(stepped), held_parameters(stepped)
+    _prepare(rewriter, stepped, training.made, path, wishes)
     made = stepped.visit(rewriter)
     imported = with_imports(made, _named(made.code))
     final = _named(imported.code)
@@ -201,6 +192,27 @@ def _ported(module: Any, text: str, path: str, layout: str) -> PortResult:
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
     left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported), *leftover]
     return PortResult(final, _in_order(changes), _in_order(left), text, path)
+
+
+def _prepare(rewriter: Any, module: Any, made: set[str], path: str, wishes: _Wishes) -> None:
+    """Tells the rewriter what is known of the whole file; `made`: functions of training steps."""
+    from torch2mlx.source.buffers import all_buffers, parameter_names
+    from torch2mlx.source.freezing import freezing
+    from torch2mlx.source.layout.planning import planned
+    from torch2mlx.source.optimizers import held_parameters, whole_names
+    from torch2mlx.source.siblings import shown_to
+    from torch2mlx.source.traced import traced
+
+    names = rewriter.names
+    rewriter.loads_with = wishes.data
+    if wishes.layout == "mlx":
+        shown = shown_to(path, names.classes)
+        rewriter.plan = planned(module, names, rewriter.inference, shown)
+    rewriter.traced = traced(module, made)
+    rewriter.freezes = freezing(module, module.code)
+    rewriter.buffers, rewriter.hidden = all_buffers(module, names)
+    rewriter.trained_names = parameter_names(module, names)
+    rewriter.whole, rewriter.held = whole_names(module), held_parameters(module)
 
 
 def _in_order(items: list[Any]) -> tuple[Any, ...]:

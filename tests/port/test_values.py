@@ -153,3 +153,55 @@ def test_forward_hooks():
     assert tuple(expected[-1]) == tuple(found[-1])
     for one, other in zip(expected[:-1], found[:-1], strict=True):
         np.testing.assert_allclose(np.array(other), one.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+LOADING = """\
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+
+class Squares(Dataset):
+    def __len__(self):
+        return 23
+
+    def __getitem__(self, i):
+        if i == 22 and self.fails:
+            raise ValueError("item 22")
+        return torch.arange(4.0) * i + 1, {"at": i % 3}
+
+    fails = False
+
+
+def run(fails=False, seen=None):
+    data = Squares()
+    data.fails = fails
+    loader = DataLoader(data, batch_size=4, num_workers=3, pin_memory=True, prefetch_factor=2)
+    total = []
+    for x, told in loader:
+        total.append((x.sum().item(), told["at"].sum().item()))
+        if len(total) == seen:
+            break
+    return total
+"""
+
+
+def test_workers_are_threads_of_mlx_data():
+    """The same batches in the same order; what fails in a thread is told; a loop may end early."""
+    pytest.importorskip("mlx.data", reason="mlx-data has no wheel for this Python")
+    result = torch2mlx.port(LOADING, data="mlx-data")
+    assert result.ok and "kit.streams.DataLoader(data, batch_size=4, num_workers=3" in result.source
+    ours, plain = (
+        executed(result.source, "streams"),
+        executed(torch2mlx.port(LOADING).source, "kit"),
+    )
+    theirs: dict = {"__name__": "theirs"}
+    exec(LOADING, theirs)
+    data = theirs["Squares"]()
+    batches = [[data[i] for i in range(k, min(k + 4, 23))] for k in range(0, 23, 4)]
+    expected = [(sum(x.sum().item() for x, _ in b), sum(t["at"] for _, t in b)) for b in batches]
+    assert ours.run() == plain.run() == expected
+    assert ours.run(seen=2) == expected[:2]
+    with pytest.raises(ValueError, match="item 22"):
+        ours.run(fails=True)
+    with pytest.raises(ValueError, match="data="):
+        torch2mlx.port(LOADING, data="tf.data")

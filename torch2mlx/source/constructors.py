@@ -17,6 +17,8 @@ from torch2mlx.source.write import Argument
 _BARE = ("ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "SELU")
 
 
+#: Options of a DataLoader whose workers are processes.
+_OF_PROCESSES = ("pin_memory", "persistent_workers", "generator")
 #: How torch's own files are read.
 _OF_PICKLES = ("map_location", "weights_only", "pickle_module")
 
@@ -27,6 +29,7 @@ class Constructors(Placing):
     #: Names that hold all parameters of some modules, and the modules whose parameters names hold.
     whole: Mapping[str, bool] = MappingProxyType({})
     held: Mapping[str, list[str]] = MappingProxyType({})
+    loads_with = "kit"  # or mlx-data
     grouped = False  # whether an optimizer of several groups was written
 
     def _unknown(self, full: str, original: Any, updated: Any) -> Any:
@@ -107,7 +110,10 @@ class Constructors(Placing):
         name = full.rpartition(".")[2]
         if name not in layers.DATA:
             return self._unknown(full, original, updated)
-        gone = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "generator")
+        if name == "DataLoader" and self.loads_with == "mlx-data":
+            self.change(original, full, "threads of mlx.data read ahead")
+            return again("kit.streams.DataLoader", updated, _OF_PROCESSES)
+        gone = ("num_workers", "prefetch_factor", *_OF_PROCESSES)
         self.change(original, full, "numpy and MLX arrays, one process")
         return again(f"kit.data.{name}", updated, gone)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache, lru_cache
 from typing import Any
@@ -70,3 +72,15 @@ def blocks(statement: Any) -> Iterator[list[Any]]:
 def everything(module: cst.Module) -> tuple[Any, ...]:
     """All nodes of a file, from the outside in: several passes ask for them."""
     return tuple(walk(module))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the cyclic collector: it would walk the trees again and again while they grow."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
