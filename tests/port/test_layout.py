@@ -137,6 +137,17 @@ HARD = (
         "self.one(x - self.low) * self.by > self.low",
     ),
     ("self.one = nn.Softmax2d()", "self.one(x)"),
+    ("self.one = nn.FeatureAlphaDropout(0.5).eval(); self.eval()", "self.one(x)"),
+    (CONV, "F.prelu(self.one(x), x.new_tensor([0.1, 0.2, 0.3]))"),
+    ("self.one = nn.Identity()", "F.prelu(x, x.new_tensor([0.1, 0.2, 0.3]))"),
+    (CONV, "F.instance_norm(self.one(x), weight=x[0, :, 0, 0])"),
+    (CONV, "F.batch_norm(self.one(x), None, None, x[0, :, 0, 0], x[0, :, 0, 1], training=True)"),
+    (CONV, "F.batch_norm(x, x[0, :, 0, 0], x[0, :, 0, 1].abs(), eps=0.1) + self.one(x)"),
+    (CONV, "F.upsample(self.one(x), scale_factor=2, mode='nearest')"),
+    (
+        CONV,
+        "F.grid_sample(self.one(x), F.affine_grid(x[:, 0, :2, :3], x.size(), align_corners=False), align_corners=False)",
+    ),
     (CONV, "F.normalize(self.one(x), dim=1)"),
     (CONV, "F.layer_norm(self.one(x), (4, 6))"),
     (CONV, "F.cosine_similarity(self.one(x), x)"),
@@ -169,6 +180,7 @@ HARD = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:.*upsample")
 @pytest.mark.parametrize(("setting", "calling"), HARD)
 def test_what_is_hard_to_follow(setting, calling, tmp_path):
     """Right, whatever layout it gets."""

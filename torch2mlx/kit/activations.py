@@ -80,7 +80,12 @@ class PReLU(nn.Module):
         self.weight = mx.full((num_parameters,), init)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return mx.where(x > 0, x, self.weight * x)
+        return prelu(x, self.weight)
+
+
+def prelu(x: mx.array, weight: mx.array) -> mx.array:
+    """torch.nn.functional.prelu: one slope below zero, or one for each channel, the last axis."""
+    return mx.where(x > 0, x, weight * x)
 
 
 def leaky_relu(x: mx.array, negative_slope: float = 0.01) -> mx.array:

@@ -104,6 +104,12 @@ class Sequential(nn.Sequential):
         return to_first(y) if self._leaves else y
 
 
+def affine_grid(theta: mx.array, size: Any, align_corners: bool | None = None) -> mx.array:
+    """torch.nn.functional.affine_grid. theta: (N, 2, 3) or (N, 3, 4); size: (N, C, *spatial)."""
+    n, channels, *spatial = size
+    return resample.affine_grid(theta, (n, *spatial, channels), bool(align_corners))
+
+
 def _unfold(x: mx.array, *args: Any, **kwargs: Any) -> mx.array:
     return shuffle.unfold(to_last(x), *args, **kwargs).swapaxes(1, 2)
 
@@ -130,10 +136,21 @@ for _n in (1, 2, 3):
     _LAYERS[f"MaxUnpool{_n}d"] = with_options(
         f"MaxUnpool{_n}d", _LAYERS[f"max_unpool{_n}d"], __name__
     )
+_LAYERS["FeatureAlphaDropout"] = _layer(
+    "FeatureAlphaDropout", channels_last.NAMES["FeatureAlphaDropout"], None
+)
 _LAYERS["grid_sample"] = _function("grid_sample", resample.grid_sample, None)
 _LAYERS["unfold"], _LAYERS["fold"] = _unfold, _fold
 _LAYERS["Unfold"] = with_options("Unfold", _unfold, __name__)
 _LAYERS["Fold"] = with_options("Fold", _fold, __name__)
 globals().update(_LAYERS)
-__all__ = ["GroupNorm", "Sequential", "channel_dropout", "group_norm", "to_first", "to_last"]
+__all__ = [
+    "GroupNorm",
+    "Sequential",
+    "affine_grid",
+    "channel_dropout",
+    "group_norm",
+    "to_first",
+    "to_last",
+]
 __all__ += [*_LAYERS]

@@ -24,43 +24,7 @@ from torch2mlx.kit import (
     resample,
     shuffle,
 )
-
-
-def to_last(x: mx.array, axes: int | None = None) -> mx.array:
-    """(N, C, *spatial) -> (N, *spatial, C); an array without spatial axes as it is.
-
-    Raises ValueError when `axes` is given and there are not that many spatial axes: in an image
-    without a batch, axes that are given as numbers would be others.
-    """
-    if axes is not None:
-        _check(x, axes)
-    return mx.moveaxis(x, 1, -1) if x.ndim > 2 else x
-
-
-def broadcast_last(y: Any, axes: int) -> Any:
-    """What is combined with images item by item as it has to be where their channels are last:
-    (..., C, *spatial) -> (..., *spatial, C), less than that with an axis for the channels; numbers
-    as they are. `axes`: the images' spatial axes. Raises ValueError for more axes than images have.
-    """
-    if not isinstance(y, mx.array) or y.ndim == 0:
-        return y
-    if y.ndim > axes + 2:
-        raise ValueError(f"{y.shape} has more axes than images with {axes} spatial ones")
-    return mx.moveaxis(y, -axes - 1, -1) if y.ndim > axes else y[..., None]
-
-
-def to_first(x: mx.array) -> mx.array:
-    """(N, *spatial, C) -> (N, C, *spatial); an array without spatial axes as it is."""
-    return mx.moveaxis(x, -1, 1) if x.ndim > 2 else x
-
-
-def _check(x: mx.array, rank: int) -> None:
-    """Raises ValueError for an image without a batch: which axis is which would not be known."""
-    if x.ndim != rank + 2:
-        raise ValueError(
-            f"expected a batch of images with {rank} spatial axes, got {x.shape}: an image alone "
-            "needs an axis for the batch, x[None]"
-        )
+from torch2mlx.kit.turning import broadcast_last, check_batch, to_first, to_last
 
 
 def _convolution(rank: int) -> Callable[..., mx.array]:
@@ -203,7 +167,7 @@ def pad(x: mx.array, pad: Any, mode: str = "constant", value: float | None = Non
 
 def _pads(mode: str, rank: int) -> Callable[..., mx.array]:
     def call(x: mx.array, padding_: Any, value: float = 0.0) -> mx.array:
-        _check(x, rank)
+        check_batch(x, rank)
         widths = (padding_,) * (2 * rank) if isinstance(padding_, int) else tuple(padding_)
         return padding.pad_spatial(x, widths, mode, value)
 
@@ -212,7 +176,7 @@ def _pads(mode: str, rank: int) -> Callable[..., mx.array]:
 
 def _pool(function: Callable[..., Any], rank: int) -> Callable[..., Any]:
     def call(x: mx.array, *args: Any, **kwargs: Any) -> Any:
-        _check(x, rank)
+        check_batch(x, rank)
         return function(x, rank, *args, **kwargs)
 
     call.__doc__ = function.__doc__
@@ -229,7 +193,7 @@ def _named(name: str, base: type) -> type:
 def _instance_norm(rank: int) -> type:
     class InstanceNorm(norm.InstanceNorm):
         def __call__(self, x: mx.array) -> mx.array:
-            _check(x, rank)
+            check_batch(x, rank)
             return super().__call__(x)
 
     return _named(f"InstanceNorm{rank}d", InstanceNorm)
@@ -238,7 +202,7 @@ def _instance_norm(rank: int) -> type:
 def _of_images(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
     @wraps(function)
     def call(x: mx.array, *args: Any, **kwargs: Any) -> mx.array:
-        _check(x, 2)
+        check_batch(x, 2)
         return function(x, *args, **kwargs)
 
     return call
@@ -251,6 +215,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], int | None]] = {
     "pixel_shuffle": (_of_images(shuffle.pixel_shuffle), 2),
     "pixel_unshuffle": (_of_images(shuffle.pixel_unshuffle), 2),
     "channel_shuffle": (shuffle.channel_shuffle, None),
+    "prelu": (activations.prelu, None),
+    "batch_norm": (norm.batch_norm, None),
+    "instance_norm": (norm.instance_norm, None),
+    "feature_alpha_dropout": (dropout.feature_alpha_dropout, None),
     "local_response_norm": (norm.local_response_norm, None),
 }
 #: Layers without weights: name -> the function that they are, and its spatial axes.
@@ -288,6 +256,7 @@ NAMES: dict[str, Any] = {
     **{name: function for name, (function, _) in FUNCTIONS.items()},
     **{name: base for name, (base, _) in WEIGHTED.items()},
     **{name: with_options(name, function) for name, (function, _) in PLAIN.items()},
+    "FeatureAlphaDropout": layers.FeatureAlphaDropout,
     **{f"dropout{n}d": channel_dropout for n in (1, 2, 3)},
     **{f"Dropout{n}d": _named(f"Dropout{n}d", ChannelDropout) for n in (1, 2, 3)},
 }

@@ -161,3 +161,54 @@ def cross_map_lrn(
     total = _channel_sums(square, half - 1, half - 1)
     stays = (mx.arange(channels) >= half).astype(x.dtype)
     return x * mx.power(k + alpha / size * (total + stays * square[..., :1]), -beta)
+
+
+def _normalized(x, mean, variance, weight, bias, eps: float) -> mx.array:
+    y = (x - mean) * mx.rsqrt(variance + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def batch_norm(
+    x: mx.array,
+    running_mean: mx.array | None,
+    running_var: mx.array | None,
+    weight: mx.array | None = None,
+    bias: mx.array | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> mx.array:
+    """torch.nn.functional.batch_norm. x: (N, ..., C).
+
+    Raises ValueError for running statistics that are to be changed: arrays of MLX are values.
+    """
+    if not training:
+        return _normalized(x, running_mean, running_var, weight, bias, eps)
+    if running_mean is not None:
+        raise ValueError("running statistics cannot be changed by a function: use BatchNorm")
+    axes = tuple(range(x.ndim - 1))
+    return _normalized(x, mx.mean(x, axes), mx.var(x, axes), weight, bias, eps)
+
+
+def instance_norm(
+    x: mx.array,
+    running_mean: mx.array | None = None,
+    running_var: mx.array | None = None,
+    weight: mx.array | None = None,
+    bias: mx.array | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> mx.array:
+    """torch.nn.functional.instance_norm. x: (N, *spatial, C).
+
+    Raises ValueError for running statistics that are to be changed: arrays of MLX are values.
+    """
+    if not use_input_stats:
+        return _normalized(x, running_mean, running_var, weight, bias, eps)
+    if running_mean is not None:
+        raise ValueError("running statistics cannot be changed by a function: use InstanceNorm")
+    axes = tuple(range(1, x.ndim - 1))
+    mean, variance = (f(x, axes, keepdims=True) for f in (mx.mean, mx.var))
+    return _normalized(x, mean, variance, weight, bias, eps)

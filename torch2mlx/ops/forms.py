@@ -250,7 +250,8 @@ CHANNELS_FIRST = frozenset(
 ) | frozenset(
     [f"adaptive_{kind}_pool{n}d" for kind in ("avg", "max") for n in (1, 2, 3)]
     + ["interpolate", "grid_sample", "pixel_shuffle", "pixel_unshuffle", "unfold", "fold"]
-    + ["local_response_norm", "group_norm", "channel_shuffle"]
+    + ["local_response_norm", "group_norm", "channel_shuffle", "prelu", "affine_grid"]
+    + ["batch_norm", "instance_norm", "feature_alpha_dropout"]
 )
 
 

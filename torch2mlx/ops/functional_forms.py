@@ -25,7 +25,6 @@ one_hot | input num_classes | kit.tensors.one_hot({input}, {num_classes})
 scaled_dot_product_attention | query key value attn_mask dropout_p is_causal scale \
 | kit.functional.attention({query}, {key}, {value}«, mask={attn_mask}»«, dropout={dropout_p}»\
 «, causal={is_causal}»«, scale={scale}»)
-prelu | input weight | mx.maximum({input}, 0) + {weight!} * mx.minimum({input}, 0)
 cross_entropy | input target weight size_average ignore_index reduce reduction\
  label_smoothing | kit.losses.cross_entropy({input}, {target}«, weight={weight}»\
 «, ignore_index={ignore_index}»«, reduction={reduction}»«, label_smoothing={label_smoothing}»)

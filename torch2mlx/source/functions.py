@@ -167,7 +167,9 @@ class Functions(Constructors):
         if text is None:
             text = written(forms("torch", name), given, False)
         op = lookup_op(full)
-        if text is None and op is not None and op.status == "kit" and "channels" not in op.note:
+        made = op is not None and op.mlx.rpartition(".")[2][:1].isupper()  # a layer: no function
+        known = op is not None and op.status == "kit" and "channels" not in op.note
+        if text is None and op is not None and known and not made:
             if "activations" in op.mlx:
                 kept = [
                     replace(a, keyword="axis" if a.keyword == "dim" else a.keyword) for a in kept

@@ -20,7 +20,7 @@ SPATIAL += [
 ]
 SPATIAL += ["GroupNorm", "Upsample", "PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Fold"]
 SPATIAL += ["Unfold", "LocalResponseNorm", "UpsamplingNearest2d", "UpsamplingBilinear2d", "PReLU"]
-SPATIAL += ["Softmax2d"]
+SPATIAL += ["Softmax2d", "FeatureAlphaDropout"]
 #: The same name and arguments in mlx.nn.
 _STOCK = [
     "Linear",
@@ -62,7 +62,7 @@ LAYERS: dict[str, tuple[str, str]] = {
             *("GELU", "LeakyReLU", "ELU", "CELU", "Hardtanh", "Hardswish", "Hardsigmoid", "GLU"),
             *("Softplus", "Softshrink", "Hardshrink", "Tanhshrink", "Threshold", "Softmin"),
             *("TransformerEncoder", "TransformerDecoder", "CosineSimilarity", "PairwiseDistance"),
-            *("AlphaDropout", "RReLU", "FeatureAlphaDropout"),
+            *("AlphaDropout", "RReLU"),
         )
     },
 }

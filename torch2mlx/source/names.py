@@ -16,6 +16,7 @@ _SAME = {
     "torch.nn.modules": "torch.nn",
     "torch.nn.parameter.Parameter": "torch.nn.Parameter",
     "torch.autograd.Variable": "torch.autograd.Variable",
+    "torch.nn.functional.upsample": "torch.nn.functional.interpolate",
     "torch.amp.autocast": "torch.autocast",
     "torch.cuda.amp.autocast": "torch.autocast",
     "torch.cuda.amp.GradScaler": "torch.amp.GradScaler",

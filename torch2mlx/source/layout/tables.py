@@ -10,7 +10,7 @@ _KEPT = frozenset(["Fold", "Unfold", *(f"MaxUnpool{n}d" for n in (1, 2, 3))])
 FLEXIBLE = frozenset(
     [
         *("BatchNorm1d", "InstanceNorm1d", "GroupNorm", "Upsample", "ChannelShuffle", "PReLU"),
-        *("LocalResponseNorm", "Dropout1d", "Dropout2d", "Dropout3d"),
+        *("LocalResponseNorm", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"),
     ]
 )
 #: Layers that take images alone.
@@ -67,7 +67,8 @@ FUNCTIONS = frozenset(
         *(f"adaptive_{k}_pool{n}d" for k in ("avg", "max") for n in (1, 2, 3)),
         *(f"{k}{n}d" for k in ("conv", "conv_transpose") for n in (1, 2, 3)),
         *("interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "group_norm"),
-        *("local_response_norm", "dropout1d", "dropout2d", "dropout3d"),
+        *("local_response_norm", "dropout1d", "dropout2d", "dropout3d", "prelu", "batch_norm"),
+        *("instance_norm", "feature_alpha_dropout"),
     ]
 )
 #: Methods of modules that answer the module itself.
