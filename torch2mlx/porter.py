@@ -165,7 +165,7 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.source.imports import with_imports
     from torch2mlx.source.infer import Inference
-    from torch2mlx.source.lines import lines_of
+    from torch2mlx.source.lines import line_map, lines_of
     from torch2mlx.source.names import collect, unshadowed
     from torch2mlx.source.optimizers import trained_modules
     from torch2mlx.source.rewrite import Rewriter
@@ -183,19 +183,22 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     later = Report(lines_of(stepped, between))
     names = replace(collect(stepped), imports=imports)
     rewriter = Rewriter(names, Inference(stepped, names, beside), later)
-    _prepare(rewriter, stepped, training.made, path, wishes)
+    _prepare(rewriter, (stepped, between), training.made, path, wishes)
     made = stepped.visit(rewriter)
     imported = with_imports(made, _named(made.code))
     final = _named(imported.code)
     leftover = _remaining(names, imported, text, later)
-    lines = _line_map(text, between)
+    lines = line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
     left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported), *leftover]
     return PortResult(final, _in_order(changes), _in_order(left), text, path)
 
 
-def _prepare(rewriter: Any, module: Any, made: set[str], path: str, wishes: _Wishes) -> None:
-    """Tells the rewriter what is known of the whole file; `made`: functions of training steps."""
+def _prepare(
+    rewriter: Any, file: tuple[Any, str], made: set[str], path: str, wishes: _Wishes
+) -> None:
+    """Tells the rewriter what is known of the whole file, its tree and text; `made`: functions of
+    training steps."""
     from torch2mlx.source.buffers import all_buffers, parameter_names
     from torch2mlx.source.freezing import freezing
     from torch2mlx.source.layout.planning import planned
@@ -203,13 +206,13 @@ def _prepare(rewriter: Any, module: Any, made: set[str], path: str, wishes: _Wis
     from torch2mlx.source.siblings import shown_to
     from torch2mlx.source.traced import traced
 
-    names = rewriter.names
+    (module, text), names = file, rewriter.names
     rewriter.loads_with = wishes.data
     if wishes.layout == "mlx":
         shown = shown_to(path, names.classes)
         rewriter.plan = planned(module, names, rewriter.inference, shown)
     rewriter.traced = traced(module, made)
-    rewriter.freezes = freezing(module, module.code)
+    rewriter.freezes = freezing(module, text)
     rewriter.buffers, rewriter.hidden = all_buffers(module, names)
     rewriter.trained_names = parameter_names(module, names)
     rewriter.whole, rewriter.held = whole_names(module), held_parameters(module)
@@ -282,17 +285,6 @@ def _named(text: str) -> str:
     for other, name in NAMES.items():
         text = text.replace(other, name)
     return text
-
-
-def _line_map(before: str, after: str) -> dict[int, int]:
-    """Lines of a text -> the lines of another that they come from."""
-    old, new = before.splitlines(), after.splitlines()
-    found: dict[int, int] = {}
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    for tag, a, b, c, d in matcher.get_opcodes():
-        for i in range(c, d):
-            found[i + 1] = (a + (i - c) if tag == "equal" else min(a + (i - c), max(b - 1, a))) + 1
-    return found
 
 
 def _moved(item: Any, lines: dict[int, int]) -> Any:

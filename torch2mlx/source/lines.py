@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,4 +45,15 @@ def lines_of(module: cst.Module, text: str) -> dict[int, int]:
             at = place
             found[id(statement)] = place + 1
             at += 1
+    return found
+
+
+def line_map(before: str, after: str) -> dict[int, int]:
+    """Lines of a text -> the lines of another that they come from."""
+    old, new = before.splitlines(), after.splitlines()
+    found: dict[int, int] = {}
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for tag, a, b, c, d in matcher.get_opcodes():
+        for i in range(c, d):
+            found[i + 1] = (a + (i - c) if tag == "equal" else min(a + (i - c), max(b - 1, a))) + 1
     return found

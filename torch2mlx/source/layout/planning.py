@@ -51,10 +51,11 @@ class _Planner:
         self.waiting: set[str] = set()  # classes whose protocol was asked too early
         self.asked = attributes(module)
         self._chains()
+        named = [n for n in everything(module) if isinstance(n, cst.Attribute)]
         for name in self.classes:
             node = method(names.classes[name], "forward")
             self.calling.parameters[name] = parameters(node) if node is not None else []
-            self._private(name, module)
+            self._private(name, named)
             if node is None and "" not in self.building.members.get(name, {}):
                 self.calling.outer.add(name)
             several = name in self.building.several
@@ -65,10 +66,9 @@ class _Planner:
             ):
                 self._keep(name)
 
-    def _private(self, name: str, module: Any) -> None:
+    def _private(self, name: str, named: list[cst.Attribute]) -> None:
         """Methods that are named with an underscore, and called by their own class alone."""
         inside = {id(n) for n in walk(self.names.classes[name].body)}
-        named = [n for n in everything(module) if isinstance(n, cst.Attribute)]
         for node in self.names.classes[name].body.body:
             own = isinstance(node, cst.FunctionDef) and re.match("_[^_]", node.name.value)
             if not own or node.decorators or node.params.star_kwarg is not None:
@@ -127,7 +127,8 @@ class _Planner:
         self.calling.outer_chains |= set(self.building.outer_chains)
         if self._state() != before:
             return True
-        self.calling.outer |= self.waiting  # classes that need one another
+        self.calling.outer |= self.waiting  # classes and methods that need one another
+        self.calling.private -= self.waiting
         return bool(self.waiting)
 
     def _unseen(self) -> None:
