@@ -19,11 +19,11 @@ from torch2mlx.kit import (
     dropout,
     layers,
     norm,
-    padding,
     pooling,
     resample,
     shuffle,
 )
+from torch2mlx.kit.padding import pad_spatial
 from torch2mlx.kit.turning import broadcast_last, check_batch, to_first, to_last
 
 
@@ -162,14 +162,14 @@ def with_options(
 
 def pad(x: mx.array, pad: Any, mode: str = "constant", value: float | None = None) -> mx.array:
     """torch.nn.functional.pad over spatial axes: pairs from the last of them backwards."""
-    return padding.pad_spatial(x, tuple(pad), mode, value or 0.0)
+    return pad_spatial(x, tuple(pad), mode, value or 0.0)
 
 
 def _pads(mode: str, rank: int) -> Callable[..., mx.array]:
-    def call(x: mx.array, padding_: Any, value: float = 0.0) -> mx.array:
+    def call(x: mx.array, padding: Any, value: float = 0.0) -> mx.array:
         check_batch(x, rank)
-        widths = (padding_,) * (2 * rank) if isinstance(padding_, int) else tuple(padding_)
-        return padding.pad_spatial(x, widths, mode, value)
+        widths = (padding,) * (2 * rank) if isinstance(padding, int) else tuple(padding)
+        return pad_spatial(x, widths, mode, value)
 
     return call
 

@@ -36,48 +36,6 @@ class ModuleDict(nn.Module):
             self[name] = member
 
 
-class LayerNorm(nn.Module):
-    """torch.nn.LayerNorm over one or several last axes."""
-
-    def __init__(
-        self,
-        normalized_shape: Any,
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        single = isinstance(normalized_shape, int)
-        self._shape = (normalized_shape,) if single else tuple(normalized_shape)
-        self._eps = eps
-        if elementwise_affine:
-            self.weight = mx.ones(self._shape)
-            if bias:
-                self.bias = mx.zeros(self._shape)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        flat = x.reshape(*x.shape[: x.ndim - len(self._shape)], -1)
-        parts = (self[n].reshape(-1) if n in self else None for n in ("weight", "bias"))
-        return mx.fast.layer_norm(flat, *parts, self._eps).reshape(x.shape)
-
-
-class RMSNorm(nn.Module):
-    """torch.nn.RMSNorm over the last axis; eps is the dtype's when none is given."""
-
-    def __init__(
-        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True
-    ) -> None:
-        super().__init__()
-        size = normalized_shape if isinstance(normalized_shape, int) else normalized_shape[-1]
-        self._eps = eps
-        if elementwise_affine:
-            self.weight = mx.ones((size,))
-
-    def __call__(self, x: mx.array) -> mx.array:
-        eps = mx.finfo(x.dtype).eps if self._eps is None else self._eps
-        return mx.fast.rms_norm(x, self.weight if "weight" in self else None, eps)
-
-
 class Flatten(nn.Module):
     """torch.nn.Flatten: all axes but the first."""
 
@@ -110,7 +68,7 @@ class _Plain(nn.Module):
         super().__init__()
         given = {**dict(zip(self._names, args, strict=False)), **kwargs}
         self._given = {("axis" if k == "dim" else k): v for k, v in given.items()}
-        if "weight" in self._given:
+        if self._given.get("weight") is not None:
             self._given["weight"] = mx.array(self._given["weight"])
 
     def __call__(self, *inputs: mx.array) -> mx.array:
@@ -228,6 +186,6 @@ class TransformerDecoder(transformer.TransformerDecoder):
 
 
 __all__ = [
-    *("CosineSimilarity", "Embedding", "Flatten", "LayerNorm", "RMSNorm", "TransformerDecoder"),
+    *("CosineSimilarity", "Embedding", "Flatten", "TransformerDecoder"),
     *("TransformerEncoder", "Unflatten", *(row[0] for row in _TABLE)),
 ]

@@ -41,7 +41,14 @@ _LOSSES = [
     *("MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "CTCLoss"),
 ]
 _KIT = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention"]
-_KIT += ["Transformer", "EmbeddingBag", "TransformerEncoderLayer", "TransformerDecoderLayer"]
+_KIT += [
+    "LayerNorm",
+    "RMSNorm",
+    "Transformer",
+    "EmbeddingBag",
+    "TransformerEncoderLayer",
+    "TransformerDecoderLayer",
+]
 
 #: torch.nn class -> (class in MLX, what to know).
 LAYERS: dict[str, tuple[str, str]] = {
@@ -58,7 +65,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     **{
         name: (f"kit.layers.{name}", "torch's options")
         for name in (
-            *("Embedding", "LayerNorm", "RMSNorm", "Flatten", "Unflatten", "Softmax", "LogSoftmax"),
+            *("Embedding", "Flatten", "Unflatten", "Softmax", "LogSoftmax"),
             *("GELU", "LeakyReLU", "ELU", "CELU", "Hardtanh", "Hardswish", "Hardsigmoid", "GLU"),
             *("Softplus", "Softshrink", "Hardshrink", "Tanhshrink", "Threshold", "Softmin"),
             *("TransformerEncoder", "TransformerDecoder", "CosineSimilarity", "PairwiseDistance"),
