@@ -85,8 +85,6 @@ RENAMED = {
 #: Layers whose arguments that MLX decides are dropped.
 DROPPED = ("inplace", "device", "dtype", "enable_nested_tensor", "mask_check")
 REFUSED = {
-    "AdaptiveLogSoftmaxWithLoss": "kit.AdaptiveLogSoftmaxWithLoss has the same formula: check its "
-    "arguments",
     "DataParallel": "one device only",
     "SyncBatchNorm": "one device only: BatchNorm",
     "LazyLinear": "lazy layers: give the number of inputs",
