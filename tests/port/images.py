@@ -384,3 +384,56 @@ class Pairs(nn.Module):
         both = torch.cat((img_a, img_b), 1)
         out = self.last(self.model(both))
         return out.squeeze(1), torch.where(out > 0, out, out * 0.1).flatten(1)
+
+
+class Norm(nn.Module):
+    """A layer that takes what it gets, wrapped."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = nn.GroupNorm(2, channels)
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+class Slopes(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.slopes = nn.Parameter(torch.linspace(0.1, 0.9, channels))
+
+    def forward(self, x):
+        return F.prelu(x, self.slopes)
+
+
+@case((2, 3, 4, 4))
+class Wrapped(nn.Module):
+    """The same wrapped layers for images, for vectors and for sequences."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.norm1, self.norm2 = Norm(4), Norm(4)
+        self.slopes = Slopes(4)
+        self.body = nn.Sequential(Norm(4), nn.Conv2d(4, 4, 1), Slopes(4))
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.slopes(self.norm1(self.conv(x)))
+        y = self.body(x)
+        vectors = self.slopes(self.norm2(self.fc(y.mean(dim=(2, 3)))))
+        rows = self.slopes(x.flatten(2))
+        return y, vectors, rows
+
+
+@case((2, 4, 4, 4))
+class PreNorm(nn.Module):
+    """Norms first, in a Sequential and without."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Sequential(nn.GroupNorm(2, 4), nn.SiLU())
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(self.head(x)) + x

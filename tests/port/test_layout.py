@@ -21,8 +21,8 @@ from torch2mlx import kit
 from torch2mlx.structures import to_mlx
 
 SOURCE = Path(images.__file__).read_text()
-#: A network with a layer for what is no image: batch norm after a linear layer.
-KEPT = ("Sequence",)
+#: Networks with layers for what is no image: a norm after a linear layer, wrapped or not.
+KEPT = ("Sequence", "Norm", "Slopes", "Wrapped")
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +169,24 @@ HARD = (
     (CONV, "self.one(x).mul_(2)[:, 0]"),
     (CONV, "set_first(self.one(x))"),
     (f"{CONV}; self.low = torch.zeros(3, 1, 1)", "self.one(x).clamp(min=self.low)"),
+    ("self.one = nn.Conv2d(4, 3, 1)", "self.one(x.transpose(1, 2))"),
+    ("self.one = nn.Conv2d(6, 3, 1)", "self.one(x.permute(0, 3, 1, 2))"),
+    ("self.one = nn.Conv1d(4, 3, 1)", "self.one(x[:, 0].transpose(1, 2).transpose(2, 1))"),
+    ("self.one = nn.Conv1d(6, 3, 1)", "self.one(x[:, 0].transpose(1, 2)).transpose(-1, 1)"),
+    (CONV, "torch.cat([self.one(x), x.permute(0, 1, 2, 3)], 1).permute(0, 2, 3, 1)"),
+    (CONV, "[self.one(x), x.permute(0, 3, 1, 2)]"),
+    (CONV, "self.one(x).transpose(1, 2)"),
+    (CONV, "self.one(x).permute(0, 2, 3, 1)[..., 0]"),
+    ("self.one = nn.GroupNorm(1, 3); nn.init.normal_(self.one.weight)", "self.one(x)"),
+    ("self.one = nn.PReLU(3); nn.init.normal_(self.one.weight)", "self.one(x)"),
+    (
+        "self.one = nn.Sequential(nn.PReLU(3), nn.ReLU()); self.three = nn.Conv2d(3, 3, 1)",
+        "self.one(x)",
+    ),
+    (
+        "self.one = nn.ChannelShuffle(3); self.three = nn.Conv2d(3, 3, 1)",
+        "self.one(x) if self.two is None else self.three(self.one(x))",
+    ),
     (CONV, "[self.one(i) for i in x.split(1)]"),
     (CONV, "(lambda t: self.one(t))(x)"),
     (CONV, "{'y': self.one(x)}['y']"),

@@ -99,7 +99,7 @@ class Caller(Functions):
             self.plain(node)
             return PLAIN
         self.plan.wraps.pop(id(node), None)
-        if given.origins and member.kind == "stock":
+        if given.origins:
             return given  # it is seen later what the argument is
         return self.calling.gives(member, given)
 

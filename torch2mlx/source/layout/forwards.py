@@ -165,7 +165,8 @@ class Method(Caller):
         found = self.read(node.value)
         if held.kind == "list" and found.kind == "list" and found.items[0].last:
             return
-        if not held.last or not isinstance(node.target, cst.Name):
+        product = isinstance(node.operator, cst.MatrixMultiplyAssign)
+        if not held.last or product or not isinstance(node.target, cst.Name):
             raise Immovable
         if found.last or self.scalar(node.value):
             return

@@ -47,13 +47,20 @@ def attributes(module: Any) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     for node in everything(module):
         if isinstance(node, (cst.AssignTarget, cst.AnnAssign)):
-            asked.add(id(node.target))
+            asked |= {id(part) for part in _assigned(node.target)}
         if isinstance(node, cst.Attribute):
             if node.attr.value in ASKED and isinstance(node.value, cst.Attribute):
                 asked.add(id(node.value))
             if id(node) not in asked:
                 found.append((id(node), node.attr.value))
     return found
+
+
+def _assigned(target: Any) -> list[Any]:
+    """The places that an assignment writes to, in tuples too."""
+    if isinstance(target, (cst.Tuple, cst.List)):
+        return [part for element in target.elements for part in _assigned(element.value)]
+    return [target]
 
 
 def compared(module: Any, names: Names) -> set[int]:

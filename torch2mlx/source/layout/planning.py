@@ -163,11 +163,12 @@ class _Planner:
         names = parameters(node)
         promoted: set[str] = set()
         wanted: dict[str, int] = {}
-        plain = not key
+        plain, known = not key, False
         for _ in range(_ROUNDS):
             reader = self._reader(name, promoted - set(names))
             reader.answers_plain = plain
-            given = {n: Value(origins=frozenset([n])) for n in names}
+            # first it is asked which arguments are images; then the others surely are none
+            given = {n: Value(origins=frozenset() if known else frozenset([n])) for n in names}
             given |= {n: Value("last", rank=rank) for n, rank in wanted.items()}
             try:
                 reader.run(node, given)
@@ -178,21 +179,28 @@ class _Planner:
                 continue
             more = {n: rank for n, rank in reader.wanted.items() if n not in wanted}
             wanted |= more
-            if more:
+            if not known:
+                known, first = not more, reader
                 continue
             if key and not plain and not _agree(reader.answers):
                 plain = True
                 continue
-            return self._result(key, node, reader, wanted, bool(key) and not plain)
+            alike = bool(key) and not wanted and self._alike(key, node, first)
+            return self._result(key, node, reader, wanted, (bool(key) and not plain, alike))
         raise Immovable
 
     def _result(
-        self, key: str, node: Any, reader: Method, wanted: dict[str, int], answers: bool
+        self,
+        key: str,
+        node: Any,
+        reader: Method,
+        wanted: dict[str, int],
+        ways: tuple[bool, bool],
     ) -> Plan:
+        answers, alike = ways
         if key:
             answer = reader.answers[0][1] if answers and reader.answers else PLAIN
             answer = Value(answer.kind, answer.items, answer.rank)
-            alike = not wanted and "." not in key and self._alike(key, node, reader)
             self.calling.protocols[key] = Protocol(frozenset(wanted), answer, alike)
         elif wanted:
             defaults = {p.name.value for p in node.params.params if p.default is not None}
@@ -205,8 +213,11 @@ class _Planner:
     def _alike(self, name: str, node: Any, reader: Method) -> bool:
         """Whether a class treats every item of its argument alike."""
         names = self.calling.parameters.get(name, [])
-        if len(names) != 1 or not reader.answers or reader.plan.wraps:
+        if len(names) != 1 or "." in name or not reader.answers or reader.plan != Plan():
             return False
+        held = (part for m in self.building.members.get(name, {}).values() for part in m.walk())
+        if any(part.name in FLEXIBLE for part in held):
+            return False  # they are made for one layout
         if any(value.origins != frozenset(names) for _, value in reader.answers):
             return False
         other = self._reader(name, set())
@@ -215,7 +226,7 @@ class _Planner:
             other.run(node, {names[0]: Value("last")})
         except (Immovable, Promote):
             return False
-        return not other.plan.wraps and all(value.last for _, value in other.answers)
+        return other.plan == Plan() and all(value.last for _, value in other.answers)
 
     def plan(self) -> Plan:
         """All that was decided."""

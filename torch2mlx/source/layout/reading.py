@@ -14,6 +14,8 @@ from torch2mlx.source.layout.values import NOTHING, PLAIN, Immovable, Member, Pl
 from torch2mlx.source.names import Names
 from torch2mlx.source.walk import children
 
+#: Axes of a transpose to torch's layout.
+_FIRST_ORDERS = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
 _FUNCTIONS = ("torch.", "torch.nn.functional.")
 
 
@@ -29,12 +31,16 @@ class Reader:
         self.modules: dict[str, Member] = {}
         self.built = False  # whether the method is one that constructors ran
         self.seen: dict[int, Value] = {}  # of the statement that is read
+        self.unturned_calls: set[int] = set()  # x.permute(0, 3, 1, 2), left out
         self.wanted: dict[str, int] = {}  # arguments that were turned -> their axes
 
     def plain(self, node: Any) -> Value:
         """An expression that has to have torch's layout."""
         found = self.read(node)
         self.plan.wraps.pop(id(node), None)
+        if id(node) in self.unturned_calls:
+            self.unturned_calls.discard(id(node))
+            self.plan.dropped.discard(id(node))
         if found.last:
             self.plan.wraps[id(node)] = "first"
             return Value(rank=found.rank)
@@ -59,9 +65,9 @@ class Reader:
             raise Immovable
         for name in found.origins:
             self.wanted[name] = self.wanted.get(name) or rank
-        turned = self._turned_before(node)
-        if turned:
-            self.plan.dropped.add(id(node))
+        if len(self._order(node)) == rank and self._order(node) in _FIRST_ORDERS:
+            self.plan.dropped.add(id(node))  # what it turns is channels last already
+            self.unturned_calls.add(id(node))
         else:
             self.plan.wraps[id(node)] = "last"
             self.plan.ranks[id(node)] = rank
@@ -72,10 +78,6 @@ class Reader:
         self.plain(node)
         self.plan.wraps[id(node)] = "beside"
         self.plan.ranks[id(node)] = rank
-
-    def _turned_before(self, node: Any) -> bool:
-        """Whether an expression turns to torch's layout what is channels last already."""
-        return self._order(node) in ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
 
     def _order(self, node: Any) -> tuple[int, ...]:
         """The axes of x.permute(...) or x.transpose(...), as they are written."""
