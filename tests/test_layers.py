@@ -203,7 +203,7 @@ def test_c_files_stay_small_and_explain_themselves(path):
 )
 def test_python_files_and_functions_stay_small(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 500, "more than one concept, most likely"
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "say what the file is for"
     for node in ast.walk(tree):

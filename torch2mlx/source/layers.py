@@ -41,14 +41,8 @@ _LOSSES = [
     *("MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "CTCLoss"),
 ]
 _KIT = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention"]
-_KIT += [
-    "LayerNorm",
-    "RMSNorm",
-    "Transformer",
-    "EmbeddingBag",
-    "TransformerEncoderLayer",
-    "TransformerDecoderLayer",
-]
+_KIT += ["Transformer", "EmbeddingBag", "TransformerEncoderLayer", "TransformerDecoderLayer"]
+_KIT += ["LayerNorm", "RMSNorm", "AdaptiveLogSoftmaxWithLoss", "LinearCrossEntropyLoss"]
 
 #: torch.nn class -> (class in MLX, what to know).
 LAYERS: dict[str, tuple[str, str]] = {
