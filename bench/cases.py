@@ -15,6 +15,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
+from bench.casting import casts
 from bench.measure import Goal, Rows, report
 from bench.translation import growing, running, translating
 from torch2mlx import _core, analyze, convert, flatten, load_converted, nest
@@ -138,30 +139,6 @@ def file_to_file(folder: Path) -> Rows:
         }
         goals = (Goal(("cp, synced",), 0.8),)
         rows += report(f"file -> file, {title}", contenders, goals, total, settle=settled(folder))
-    return rows
-
-
-def casts(folder: Path) -> Rows:
-    """float32 to the half formats, in memory."""
-    array = np.random.default_rng(0).standard_normal(1 << 26, dtype=np.float32)
-    tensor, ours = torch.from_numpy(array), _core.from_buffer(array, "float32")
-    there = mx.array(array)
-    mx.eval(there)
-    target = np.empty_like(array)
-    rows: Rows = []
-    for name in ("float16", "bfloat16"):
-        of_torch, of_mlx = getattr(torch, name), getattr(mx, name)
-        contenders: dict[str, Callable[[], object]] = {
-            "torch2mlx": lambda name=name: ours.dense(name),
-            "torch": lambda dtype=of_torch: tensor.to(dtype),
-            "mlx": lambda dtype=of_mlx: mx.eval(there.astype(dtype)),
-            "memcpy of the float32": lambda: np.copyto(target, array),
-        }
-        peers: tuple[str, ...] = ("torch", "mlx")
-        if name == "float16":
-            contenders["numpy"] = lambda: array.astype(np.float16)
-            peers += ("numpy",)
-        rows += report(f"float32 -> {name}", contenders, (Goal(peers, 2.0),), array.nbytes)
     return rows
 
 

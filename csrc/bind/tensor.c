@@ -5,9 +5,10 @@
 
 #include <sys/mman.h>
 
-/* Blocks from this size on come straight from the system, in huge pages
-   where it has them: faulting small pages costs more than filling them. */
-#define MAPPED_BLOCK (4u << 20)
+/* Fresh memory of blocks from this size on is asked for in huge pages:
+   faulting small pages costs more than filling them. */
+#define HUGE_BLOCK (4u << 20)
+#define HUGE_PAGE  (2u << 20)
 
 TensorObject *
 bind_as_tensor(PyObject *module, PyObject *object)
@@ -63,57 +64,43 @@ bind_tensor(PyObject *module, const t2m_view *view, t2m_dtype dtype,
     return (PyObject *)t;
 }
 
-typedef struct {
-    uint8_t *data;
-    size_t bytes;
-} block;
-
 static void
 block_free(PyObject *capsule)
 {
-    block *b = PyCapsule_GetPointer(capsule, "torch2mlx.block");
-    if (b->bytes >= MAPPED_BLOCK) {
-        munmap(b->data, b->bytes);
-    } else {
-        free(b->data);
-    }
-    PyMem_Free(b);
+    free(PyCapsule_GetPointer(capsule, "torch2mlx.block"));
 }
 
-/* Allocates bytes owned by a capsule. */
+/* Asks for huge pages where a block has not been touched yet.  Pages that
+   are there already stay as they are. */
+static void
+prefer_huge_pages(uint8_t *data, size_t bytes)
+{
+#if defined(MADV_HUGEPAGE)
+    size_t skip = -(uintptr_t)data % HUGE_PAGE;
+    if (bytes >= HUGE_BLOCK) {
+        madvise(data + skip, (bytes - skip) & ~((size_t)HUGE_PAGE - 1),
+                MADV_HUGEPAGE);
+    }
+#else
+    (void)data;
+    (void)bytes;
+#endif
+}
+
+/* Allocates bytes owned by a capsule.  malloc, and not a mapping of its own,
+   for large blocks too: where the process has freed as much before, malloc
+   hands out memory that the system need not clear again. */
 static PyObject *
 block_new(size_t bytes, uint8_t **data)
 {
-    block *b = PyMem_Malloc(sizeof *b);
-    if (!b) {
+    *data = malloc(bytes ? bytes : 1);
+    if (!*data) {
         return PyErr_NoMemory();
     }
-    b->bytes = bytes;
-    if (bytes >= MAPPED_BLOCK) {
-        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        b->data = p == MAP_FAILED ? NULL : p;
-#if defined(MADV_HUGEPAGE)
-        if (b->data) {
-            madvise(b->data, bytes, MADV_HUGEPAGE);
-        }
-#endif
-    } else {
-        b->data = malloc(bytes ? bytes : 1);
-    }
-    if (!b->data) {
-        PyMem_Free(b);
-        return PyErr_NoMemory();
-    }
-    *data = b->data;
-    PyObject *capsule = PyCapsule_New(b, "torch2mlx.block", block_free);
+    prefer_huge_pages(*data, bytes);
+    PyObject *capsule = PyCapsule_New(*data, "torch2mlx.block", block_free);
     if (!capsule) {
-        if (bytes >= MAPPED_BLOCK) {
-            munmap(b->data, bytes);
-        } else {
-            free(b->data);
-        }
-        PyMem_Free(b);
+        free(*data);
     }
     return capsule;
 }
