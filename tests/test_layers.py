@@ -117,7 +117,7 @@ LAYERS = (
     ("checkpoint", "weight_converter", "state_dict", "read.config_model"),
     ("write.safetensors_file", "write.transaction", "write.marker", "weights.typing"),
     ("read.directory", "read.nested", "read.module_tree", "weights.user_rules", "weights.owners"),
-    ("read.files", "read.tensors"),
+    ("read.files", "read.tensors", "weights.expected"),
     ("twins.__init__",),
     (*(f"twins.{n}" for n in TWINS),),
     ("twins.twin",),
@@ -127,7 +127,7 @@ LAYERS = (
     ("ops.form_groups", "ops.functional_forms"),
     ("weights.recurrent", "weights.folds"),
     ("weights.actions", "weights.merges", "weights.layout"),
-    ("types", "optional"),
+    ("types", "optional", "options"),
     ("errors",),
     ("read.__init__", "weights.__init__", "write.__init__", "_core", "kit"),
 )

@@ -149,8 +149,8 @@ class _OwnerPlan:
             self._add(target, effective, effective.source.shape, "copy", None)
             self._trace(effective, ("t", full))
             return
-        layout = parse(action.layout)
         try:
+            layout = parse(action.layout)
             known = self._known(action, effective.source.shape)
             sizes = layout.sizes(effective.source.shape, known)
         except ValueError as error:

@@ -132,6 +132,17 @@ def lookup(layer: type | str | tuple[str, ...]) -> LayerSpec | None:
     return None
 
 
+def is_builtin(spec: LayerSpec) -> bool:
+    """Whether a spec is the package's own."""
+    return _BUILTIN.get(spec.torch) is spec
+
+
+def by_short_name(name: str) -> LayerSpec | None:
+    """The spec of the one registered class whose full name ends in this one: "Conv1D"."""
+    found = [n for n in registered_names() if n.rpartition(".")[2] == name]
+    return lookup(found[0]) if len(found) == 1 else None
+
+
 def registered_names() -> tuple[str, ...]:
     """Full names of all registered classes, sorted."""
     return tuple(sorted({*_BUILTIN, *_USER}))

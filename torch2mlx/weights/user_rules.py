@@ -9,18 +9,27 @@ not. The last matching pattern wins. What a pattern can say:
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch2mlx import options
 from torch2mlx.errors import ConversionError
-from torch2mlx.types import ModuleRecord
+from torch2mlx.types import ModuleRecord, TensorSource
 from torch2mlx.weights.actions import Drop, Move
-from torch2mlx.weights.catalog import class_name, lookup
+from torch2mlx.weights.catalog import by_short_name, class_name, lookup, registered_names
+from torch2mlx.weights.expected import check
+from torch2mlx.weights.layout import parse
 
 _GLOB = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
 UNTYPED = "(type unknown)"
+# the one layer with a layout that hangs on an option: a misspelt one must not go by
+_TRANSPOSED = "torch.nn.ConvTranspose"
+_CONV_OPTIONS = {"in_channels", "out_channels", "kernel_size", "stride", "padding", "bias"} | {
+    *("output_padding", "groups", "dilation", "padding_mode")
+}
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -28,31 +37,46 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile("".join(_GLOB.get(part, re.escape(part)) for part in parts))
 
 
-def _tensor_action(value: Any) -> Move | Drop | None:
+def _tensor_action(value: Any, pattern: str) -> Move | Drop | None:
     if value == "identity":
         return Move()
     if value == "drop":
         return Drop("asked for in rules")
     if isinstance(value, str) and "->" in value:
+        try:
+            parse(value)
+        except ValueError as error:
+            raise ConversionError(f"{options.rule(pattern)}: {error}") from error
         return Move(layout=value)
     return None
 
 
 def _layer(value: Any, pattern: str) -> tuple[tuple[str, ...], dict[str, Any]]:
     """(class names, options) that a rule gives a module."""
-    options: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     if isinstance(value, Mapping):
-        options = {name: option for name, option in value.items() if name != "type"}
+        own = {name: option for name, option in value.items() if name != "type"}
         value = value.get("type")
-    if isinstance(value, type):
-        return tuple(class_name(cls) for cls in value.__mro__ if cls is not object), options
-    spec = lookup(value) if isinstance(value, str) else None
+    if isinstance(value, type) and lookup(value) is not None:
+        return tuple(class_name(cls) for cls in value.__mro__ if cls is not object), own
+    spec = (lookup(value) or by_short_name(value)) if isinstance(value, str) else None
     if spec is None:
         raise ConversionError(
-            f"rules[{pattern!r}]: {value!r} is no registered layer, and not 'identity', 'drop' or "
-            "a layout; see torch2mlx.registry.registered_names()"
+            f"{options.rule(pattern)}: {value!r} is no registered layer, and not 'identity', "
+            f"'drop' or a layout{_meant(value)}; torch2mlx.registry.registered_names() lists them"
         )
-    return (spec.torch,), options
+    unknown = [n for n in own if spec.torch.startswith(_TRANSPOSED) and n not in _CONV_OPTIONS]
+    if unknown:
+        raise ConversionError(f"{options.rule(pattern)}: {spec.torch} has no {unknown[0]!r}")
+    return (spec.torch,), own
+
+
+def _meant(value: Any) -> str:
+    """Advice for the name of a layer that is not quite right."""
+    known = {name.removeprefix("torch.nn."): None for name in registered_names()}
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(value).rpartition(".")[2].lower(), lower, 1, 0.8)
+    return f"; did you mean {lower[close[0]]!r}?" if close else ""
 
 
 def untyped_records(keys: Iterable[str]) -> dict[str, ModuleRecord]:
@@ -77,24 +101,47 @@ def untyped_records(keys: Iterable[str]) -> dict[str, ModuleRecord]:
 
 
 def apply_rules(
-    rules: Mapping[str, Any], records: Mapping[str, ModuleRecord], keys: Iterable[str]
+    rules: Mapping[str, Any],
+    records: Mapping[str, ModuleRecord],
+    tensors: Mapping[str, TensorSource],
 ) -> tuple[dict[str, ModuleRecord], dict[str, Move | Drop]]:
     """Records with the types that rules give, and actions for single tensors.
 
-    Raises ConversionError for a rule that means nothing or matches nothing.
+    Raises ConversionError for a rule that means nothing, matches nothing, or gives a module a
+    type whose tensors look different.
     """
-    typed, actions, keys = dict(records), {}, list(keys)
-    for text, value in rules.items():
-        pattern, action = _pattern(text), _tensor_action(value)
+    typed, actions = dict(records), {}
+    by: dict[str, str] = {}  # path -> the pattern that gave it its type
+    for text, value in _checked(rules).items():
+        pattern, action = _pattern(text), _tensor_action(value, text)
         if action is not None:
-            hits = [key for key in keys if pattern.fullmatch(key)]
+            hits = [key for key in tensors if pattern.fullmatch(key)]
             actions.update(dict.fromkeys(hits, action))
         else:
-            kinds, options = _layer(value, text)
+            kinds, own = _layer(value, text)
             hits = [path for path in typed if pattern.fullmatch(path)]
             for path in hits:
-                merged = {**typed[path].options, **options}
+                merged = {**typed[path].options, **own}
                 typed[path] = replace(typed[path], kinds=kinds, options=merged)
+                by[path] = text
         if not hits:
-            raise ConversionError(f"rules[{text!r}] matches nothing in the checkpoint")
+            raise ConversionError(_no_match(text, [*records, *tensors]))
+    check(typed, by, tensors, actions)
     return typed, actions
+
+
+def _checked(rules: Any) -> Mapping[str, Any]:
+    if not isinstance(rules, Mapping) or not all(isinstance(text, str) for text in rules):
+        raise ConversionError(
+            f"{options.option('rules')} takes a mapping of patterns to layers, such as "
+            f"{options.rules({'**.conv*': 'Conv2d'})}, not {str(rules)[:80]}"
+        )
+    return rules
+
+
+def _no_match(text: str, names: Iterable[str]) -> str:
+    """What a rule that matches nothing could have said: `*` stops at dots."""
+    deep = _pattern(f"**.{text}")
+    found = next((name for name in names if deep.fullmatch(name)), None)
+    advice = f"; '**.{text}' would match {found}: * stops at dots" if found else ""
+    return f"{options.rule(text)} matches nothing in the checkpoint{advice}"

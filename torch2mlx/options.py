@@ -1,0 +1,62 @@
+"""Options in messages, as the caller writes them: `rules=` in Python, `--rule` in a terminal.
+
+Messages name options through these functions only, so that advice can be followed as it stands.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+#: Options whose flag is not spelled `--name`; None: the command line has none.
+_FLAGS: dict[str, str | None] = {
+    "rules": "--rule",
+    "verify": "--no-verify",
+    "module": None,
+    "strict": None,
+    "framework": None,
+    "weights": "--stream",
+    "replace": None,
+}
+_terminal: ContextVar[bool] = ContextVar("terminal", default=False)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Within it, messages speak of flags."""
+    token = _terminal.set(True)
+    try:
+        yield
+    finally:
+        _terminal.reset(token)
+
+
+def option(name: str) -> str:
+    """An option's name: `key=` or `--key`; what has no flag is named as Python's."""
+    if not _terminal.get():
+        return f"{name}="
+    flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    return flag or f"{name}= (in Python)"
+
+
+def given(name: str, value: Any) -> str:
+    """An option with its value: `key='model'` or `--key model`, `force=True` or `--force`."""
+    if not _terminal.get() or _FLAGS.get(name, name) is None:
+        return f"{name}={value!r}{' (in Python)' if _terminal.get() else ''}"
+    return option(name) if isinstance(value, bool) else f"{option(name)} {shlex.quote(str(value))}"
+
+
+def rules(entries: Mapping[str, str]) -> str:
+    """Rules to give: `rules={"conv": "Conv2d"}` or `--rule conv=Conv2d`."""
+    if not _terminal.get():
+        inner = ", ".join(f'"{pattern}": "{value}"' for pattern, value in entries.items())
+        return f"rules={{{inner}}}"
+    return " ".join(f"--rule {shlex.quote(f'{k}={v}')}" for k, v in entries.items())
+
+
+def rule(pattern: str) -> str:
+    """One rule that was given: `rules['conv*']` or `--rule 'conv*=...'`."""
+    return f"--rule {shlex.quote(f'{pattern}=...')}" if _terminal.get() else f"rules[{pattern!r}]"
