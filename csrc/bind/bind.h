@@ -44,7 +44,26 @@ module_state *bind_state(PyObject *module);
 PyObject *bind_raise(PyObject *module, t2m_status status,
                      const t2m_where *where);
 
-/* A tensor over memory that `owner` keeps alive. */
+/* What the data of empty tensors points at. */
+extern const uint8_t bind_nothing[16];
+
+/* Borrows the memory of an object, in the layout that `flags` demand: as long
+   as the result lives the object cannot free, move or resize it.  *out is
+   part of the result. */
+PyObject *bind_hold_buffer(PyObject *object, int flags, const Py_buffer **out);
+
+/* The object that such a result borrows from, borrowed itself; NULL, without
+   an exception, for any other owner. */
+PyObject *bind_held_object(PyObject *owner);
+
+/* Allocates bytes; the result owns them. */
+PyObject *bind_block_new(size_t bytes, uint8_t **data);
+
+/* Converter for "O&" of PyArg_Parse*: an integer of 0 to 2^64 - 1. */
+int bind_size(PyObject *object, void *out);
+
+/* A tensor over memory that `owner` keeps alive.  OVERFLOW where its dense
+   size does not fit into 63 bits. */
 PyObject *bind_tensor(PyObject *module, const t2m_view *view, t2m_dtype dtype,
                       PyObject *owner);
 
@@ -58,13 +77,14 @@ TensorObject *bind_as_tensor(PyObject *module, PyObject *object);
 /* Reads a dtype name; 0, or -1 with ValueError set. */
 int bind_dtype(PyObject *name, t2m_dtype *out);
 
-/* Runs jobs with the GIL released; NULL on failure, else None. */
-PyObject *bind_execute(PyObject *module, const t2m_job *jobs, size_t count,
-                       const t2m_target *target, t2m_exec_options *options,
-                       PyObject *progress);
+/* Runs jobs with the GIL released; 0, or -1 with an exception set. */
+int bind_execute(PyObject *module, const t2m_job *jobs, size_t count,
+                 const t2m_target *target, t2m_exec_options *options,
+                 PyObject *progress);
 
 extern PyType_Spec bind_tensor_spec, bind_mapping_spec, bind_foreign_spec;
-extern PyMethodDef bind_tensor_functions[], bind_file_functions[],
-    bind_write_functions[], bind_key_functions[], bind_rule_functions[];
+extern PyMethodDef bind_borrow_functions[], bind_numeric_functions[],
+    bind_file_functions[], bind_write_functions[], bind_key_functions[],
+    bind_rule_functions[];
 
 #endif

@@ -232,23 +232,24 @@ header_metadata(const t2m_st_header *h)
 static PyObject *
 read_safetensors(PyObject *module, PyObject *source)
 {
-    Py_buffer buffer;
+    const Py_buffer *file;
     t2m_st_header header;
     t2m_where where;
     t2m_status status;
     PyObject *list = NULL, *dict = NULL, *result = NULL;
 
-    if (PyObject_GetBuffer(source, &buffer, PyBUF_SIMPLE) < 0) {
+    PyObject *owner = bind_hold_buffer(source, PyBUF_SIMPLE, &file);
+    if (!owner) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    status = t2m_st_parse(buffer.buf, (uint64_t)buffer.len, &header, &where);
+    status = t2m_st_parse(file->buf, (uint64_t)file->len, &header, &where);
     Py_END_ALLOW_THREADS
     if (status != T2M_OK) {
         bind_raise(module, status, &where);
         goto done;
     }
-    list = header_entries(module, &header, buffer.buf, source);
+    list = header_entries(module, &header, file->buf, owner);
     dict = list ? header_metadata(&header) : NULL;
     if (dict) {
         result = PyTuple_Pack(2, list, dict);
@@ -257,7 +258,7 @@ read_safetensors(PyObject *module, PyObject *source)
 done:
     Py_XDECREF(list);
     Py_XDECREF(dict);
-    PyBuffer_Release(&buffer);
+    Py_DECREF(owner);
     return result;
 }
 
@@ -267,7 +268,6 @@ typedef struct {
     PyObject *owner;
     t2m_pickle *pickle;
     PyObject **made; /* by node */
-    const uint8_t *nothing;
 } builder;
 
 enum {
@@ -300,8 +300,8 @@ tensor_of(builder *b, const t2m_tensor *t)
     if (empty) {
         t2m_dense_strides(t->rank, view.shape, (size_t)item, view.strides);
     }
-    view.data =
-        empty || !s->data ? b->nothing : s->data + t->offset * (uint64_t)item;
+    view.data = empty || !s->data ? bind_nothing
+                                  : s->data + t->offset * (uint64_t)item;
     return bind_tensor(b->module, &view, (t2m_dtype)t->dtype, b->owner);
 }
 
@@ -425,25 +425,25 @@ object_of(builder *b, uint32_t index, int depth)
 static PyObject *
 read_torch(PyObject *module, PyObject *source)
 {
-    static const uint8_t nothing[16];
-    Py_buffer buffer;
+    const Py_buffer *file;
     t2m_pickle pickle;
     t2m_where where;
     t2m_status status;
     PyObject *result = NULL;
 
-    if (PyObject_GetBuffer(source, &buffer, PyBUF_SIMPLE) < 0) {
+    PyObject *owner = bind_hold_buffer(source, PyBUF_SIMPLE, &file);
+    if (!owner) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
     status =
-        t2m_torchfile_parse(buffer.buf, (uint64_t)buffer.len, &pickle, &where);
+        t2m_torchfile_parse(file->buf, (uint64_t)file->len, &pickle, &where);
     Py_END_ALLOW_THREADS
     if (status != T2M_OK) {
         bind_raise(module, status, &where);
         goto done;
     }
-    builder b = {module, source, &pickle, NULL, nothing};
+    builder b = {module, owner, &pickle, NULL};
     b.made = PyMem_Calloc(pickle.node_count, sizeof *b.made);
     if (!b.made) {
         PyErr_NoMemory();
@@ -456,7 +456,7 @@ read_torch(PyObject *module, PyObject *source)
     PyMem_Free(b.made);
     t2m_pickle_free(&pickle);
 done:
-    PyBuffer_Release(&buffer);
+    Py_DECREF(owner);
     return result;
 }
 

@@ -80,7 +80,8 @@ module_exec(PyObject *module)
         !(s->tensor_type = add_type(module, &bind_tensor_spec)) ||
         !(s->mapping_type = add_type(module, &bind_mapping_spec)) ||
         !(s->foreign_type = add_type(module, &bind_foreign_spec)) ||
-        PyModule_AddFunctions(module, bind_tensor_functions) < 0 ||
+        PyModule_AddFunctions(module, bind_borrow_functions) < 0 ||
+        PyModule_AddFunctions(module, bind_numeric_functions) < 0 ||
         PyModule_AddFunctions(module, bind_file_functions) < 0 ||
         PyModule_AddFunctions(module, bind_write_functions) < 0 ||
         PyModule_AddFunctions(module, bind_key_functions) < 0 ||

@@ -1,14 +1,7 @@
 #include "bind.h"
-#include "dlpack.h"
-#include "../core/cast.h"
-#include "../core/compare.h"
+#include "../core/size.h"
 
-#include <sys/mman.h>
-
-/* Fresh memory of blocks from this size on is asked for in huge pages:
-   faulting small pages costs more than filling them. */
-#define HUGE_BLOCK (4u << 20)
-#define HUGE_PAGE  (2u << 20)
+_Alignas(16) const uint8_t bind_nothing[16];
 
 TensorObject *
 bind_as_tensor(PyObject *module, PyObject *object)
@@ -38,11 +31,45 @@ bind_dtype(PyObject *name, t2m_dtype *out)
     return 0;
 }
 
+int
+bind_size(PyObject *object, void *out)
+{
+    /* runs no code of the caller's, who could change what is being read */
+    unsigned long long value = PyLong_AsUnsignedLongLong(object);
+    if (value == (unsigned long long)-1 && PyErr_Occurred()) {
+        return 0;
+    }
+    *(uint64_t *)out = value;
+    return 1;
+}
+
+/* Notes the file that the memory of a tensor is mapped from. */
+static void
+find_file(TensorObject *t, PyTypeObject *mapping_type)
+{
+    const PyObject *source = bind_held_object(t->owner);
+    t->fd = -1;
+    if (source && Py_IS_TYPE(source, mapping_type)) {
+        const MappingObject *m = (const MappingObject *)source;
+        uintptr_t first = (uintptr_t)m->data, at = (uintptr_t)t->view.data;
+        if (at >= first && at - first < m->length) {
+            t->fd = m->fd;
+            t->fd_offset = at - first;
+        }
+    }
+}
+
 PyObject *
 bind_tensor(PyObject *module, const t2m_view *view, t2m_dtype dtype,
             PyObject *owner)
 {
     module_state *s = bind_state(module);
+    uint64_t count;
+    t2m_status status = t2m_shape_count(view->rank, view->shape,
+                                        t2m_dtype_get(dtype)->bytes, &count);
+    if (status != T2M_OK) {
+        return bind_raise(module, status, NULL);
+    }
     TensorObject *t =
         (TensorObject *)s->tensor_type->tp_alloc(s->tensor_type, 0);
     if (!t) {
@@ -51,58 +78,12 @@ bind_tensor(PyObject *module, const t2m_view *view, t2m_dtype dtype,
     t->view = *view;
     t->dtype = dtype;
     t->owner = Py_NewRef(owner);
-    t->fd = -1;
+    find_file(t, s->mapping_type);
     for (int i = 0; i < view->rank; i++) {
         t->exported_shape[i] = (Py_ssize_t)view->shape[i];
         t->exported_strides[i] = (Py_ssize_t)view->strides[i];
     }
-    if (Py_TYPE(owner) == s->mapping_type) {
-        const MappingObject *m = (const MappingObject *)owner;
-        t->fd = m->fd;
-        t->fd_offset = (uint64_t)(view->data - m->data);
-    }
     return (PyObject *)t;
-}
-
-static void
-block_free(PyObject *capsule)
-{
-    free(PyCapsule_GetPointer(capsule, "torch2mlx.block"));
-}
-
-/* Asks for huge pages where a block has not been touched yet.  Pages that
-   are there already stay as they are. */
-static void
-prefer_huge_pages(uint8_t *data, size_t bytes)
-{
-#if defined(MADV_HUGEPAGE)
-    size_t skip = -(uintptr_t)data % HUGE_PAGE;
-    if (bytes >= HUGE_BLOCK) {
-        madvise(data + skip, (bytes - skip) & ~((size_t)HUGE_PAGE - 1),
-                MADV_HUGEPAGE);
-    }
-#else
-    (void)data;
-    (void)bytes;
-#endif
-}
-
-/* Allocates bytes owned by a capsule.  malloc, and not a mapping of its own,
-   for large blocks too: where the process has freed as much before, malloc
-   hands out memory that the system need not clear again. */
-static PyObject *
-block_new(size_t bytes, uint8_t **data)
-{
-    *data = malloc(bytes ? bytes : 1);
-    if (!*data) {
-        return PyErr_NoMemory();
-    }
-    prefer_huge_pages(*data, bytes);
-    PyObject *capsule = PyCapsule_New(*data, "torch2mlx.block", block_free);
-    if (!capsule) {
-        free(*data);
-    }
-    return capsule;
 }
 
 PyObject *
@@ -116,7 +97,7 @@ bind_tensor_new(PyObject *module, int rank, const uint64_t *shape,
     if (status != T2M_OK) {
         return bind_raise(module, status, NULL);
     }
-    PyObject *owner = block_new(count * item, data);
+    PyObject *owner = bind_block_new(count * item, data);
     if (!owner) {
         return NULL;
     }
@@ -163,18 +144,61 @@ tensor_count(const TensorObject *self)
     return n;
 }
 
-/* Exports the strided memory itself, read-only. */
+/* Whether items lie one behind the other with the last dimension ('C') or
+   the first one ('F') innermost. */
+static int
+is_contiguous(const TensorObject *self, char order)
+{
+    const t2m_view *v = &self->view;
+    int64_t step = (int64_t)t2m_dtype_get(self->dtype)->bytes;
+
+    if (tensor_count(self) == 0) {
+        return 1;
+    }
+    for (int i = 0; i < v->rank; i++) {
+        int d = order == 'C' ? v->rank - 1 - i : i;
+        if (v->shape[d] == 1) {
+            continue;
+        }
+        if (v->strides[d] != step) {
+            return 0;
+        }
+        step *= (int64_t)v->shape[d];
+    }
+    return 1;
+}
+
+/* Whether the memory is laid out as a request of these flags demands. */
+static int
+satisfies(const TensorObject *self, int flags)
+{
+    int dense = flags & ~PyBUF_STRIDES; /* asked for beside strides */
+    if ((flags & PyBUF_STRIDES) != PyBUF_STRIDES) {
+        return is_contiguous(self, 'C');
+    }
+    return (!(dense & PyBUF_C_CONTIGUOUS) || is_contiguous(self, 'C')) &&
+           (!(dense & PyBUF_F_CONTIGUOUS) || is_contiguous(self, 'F')) &&
+           (!(dense & PyBUF_ANY_CONTIGUOUS) || is_contiguous(self, 'C') ||
+            is_contiguous(self, 'F'));
+}
+
+/* Exports the memory itself, read-only; never a copy, so a request for a
+   layout that it does not have is refused. */
 static int
 tensor_getbuffer(TensorObject *self, Py_buffer *buffer, int flags)
 {
     const t2m_dtype_info *d = t2m_dtype_get(self->dtype);
+    int shaped = (flags & PyBUF_ND) == PyBUF_ND;
+    int strided = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
+
+    buffer->obj = NULL;
     if (flags & PyBUF_WRITABLE) {
         PyErr_SetString(PyExc_BufferError, "tensors are read-only");
         return -1;
     }
-    if ((flags & PyBUF_STRIDES) != PyBUF_STRIDES) {
+    if (!satisfies(self, flags)) {
         PyErr_SetString(PyExc_BufferError,
-                        "tensors export strided buffers only");
+                        "the tensor is not contiguous: dense() copies it");
         return -1;
     }
     buffer->buf = (void *)self->view.data;
@@ -182,10 +206,10 @@ tensor_getbuffer(TensorObject *self, Py_buffer *buffer, int flags)
     buffer->itemsize = (Py_ssize_t)d->bytes;
     buffer->len = (Py_ssize_t)(tensor_count(self) * d->bytes);
     buffer->readonly = 1;
-    buffer->ndim = self->view.rank;
+    buffer->ndim = shaped ? self->view.rank : 1;
     buffer->format = flags & PyBUF_FORMAT ? (char *)d->format : NULL;
-    buffer->shape = self->exported_shape;
-    buffer->strides = self->exported_strides;
+    buffer->shape = shaped ? self->exported_shape : NULL;
+    buffer->strides = strided ? self->exported_strides : NULL;
     buffer->suboffsets = NULL;
     buffer->internal = NULL;
     return 0;
@@ -251,7 +275,7 @@ static PyGetSetDef tensor_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* Reads a sequence of at most MAX_RANK non-negative integers. */
+/* Reads a sequence of at most MAX_RANK sizes. */
 static int
 read_sizes(PyObject *sequence, uint64_t *out, int *count)
 {
@@ -266,8 +290,7 @@ read_sizes(PyObject *sequence, uint64_t *out, int *count)
         goto done;
     }
     for (Py_ssize_t i = 0; i < n; i++) {
-        out[i] = PyLong_AsUnsignedLongLong(PySequence_Fast_GET_ITEM(fast, i));
-        if (PyErr_Occurred()) {
+        if (!bind_size(PySequence_Fast_GET_ITEM(fast, i), &out[i])) {
             goto done;
         }
     }
@@ -312,49 +335,62 @@ tensor_permute(TensorObject *self, PyObject *axes)
     return view_like(self, &view);
 }
 
+/* Splits dimension `axis` into the next of n sizes whose product it is.
+   Returns how many it took, or 0 when no product is that. */
+static int
+split_dimension(const t2m_view *from, int axis, const uint64_t *sizes, int n,
+                int64_t *strides)
+{
+    uint64_t product = 1;
+    int took = 0;
+
+    do {
+        if (took == n || t2m_mul(product, sizes[took++], &product)) {
+            return 0;
+        }
+    } while (product < from->shape[axis]);
+    if (product != from->shape[axis]) {
+        return 0;
+    }
+    int64_t stride = from->strides[axis];
+    for (int k = took - 1; k >= 0; k--) {
+        strides[k] = stride;
+        /* the steps of a dimension that is not walked mean nothing */
+        if (sizes[k] > 1 &&
+            __builtin_mul_overflow(stride, (int64_t)sizes[k], &stride)) {
+            stride = 0;
+        }
+    }
+    return took;
+}
+
 /* split(shape): each dimension becomes the next ones of `shape` whose
    product it is; never moves bytes. */
 static PyObject *
 tensor_split(TensorObject *self, PyObject *sizes)
 {
-    uint64_t shape[T2M_MAX_RANK];
-    int n, out = 0;
     t2m_view view = self->view;
+    int n, out = 0, failed = 0;
 
-    if (read_sizes(sizes, shape, &n) < 0) {
+    if (read_sizes(sizes, view.shape, &n) < 0) {
         return NULL;
     }
-    for (int i = 0; i < self->view.rank; i++) {
-        uint64_t product = 1;
-        int first = out;
-        do {
-            if (out == n) {
-                goto mismatch;
-            }
-            product *= shape[out++];
-        } while (product < self->view.shape[i]);
-        if (product != self->view.shape[i]) {
-            goto mismatch;
-        }
-        int64_t stride = self->view.strides[i];
-        for (int k = out - 1; k >= first; k--) {
-            view.shape[k] = shape[k];
-            view.strides[k] = stride;
-            stride *= (int64_t)(shape[k] ? shape[k] : 1);
-        }
+    for (int i = 0; i < self->view.rank && !failed; i++) {
+        int took = split_dimension(&self->view, i, view.shape + out, n - out,
+                                   view.strides + out);
+        out += took;
+        failed = took == 0;
     }
-    for (; out < n; out++) {
-        if (shape[out] != 1) {
-            goto mismatch;
-        }
-        view.shape[out] = 1;
+    for (; out < n && !failed; out++) {
+        failed = view.shape[out] != 1;
         view.strides[out] = 0;
+    }
+    if (failed) {
+        PyErr_SetString(PyExc_ValueError, "sizes do not split the dimensions");
+        return NULL;
     }
     view.rank = n;
     return view_like(self, &view);
-mismatch:
-    PyErr_SetString(PyExc_ValueError, "sizes do not split the dimensions");
-    return NULL;
 }
 
 /* narrow(axis, start, length) */
@@ -362,10 +398,11 @@ static PyObject *
 tensor_narrow(TensorObject *self, PyObject *args)
 {
     int axis;
-    unsigned long long start, length;
+    uint64_t start, length;
     t2m_view view = self->view;
 
-    if (!PyArg_ParseTuple(args, "iKK:narrow", &axis, &start, &length)) {
+    if (!PyArg_ParseTuple(args, "iO&O&:narrow", &axis, bind_size, &start,
+                          bind_size, &length)) {
         return NULL;
     }
     if (axis < 0 || axis >= view.rank || start > view.shape[axis] ||
@@ -373,7 +410,8 @@ tensor_narrow(TensorObject *self, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "range outside the dimension");
         return NULL;
     }
-    if (length > 0) {
+    /* a start within memory; steps of what is not walked mean nothing */
+    if (length > 0 && start > 0 && tensor_count(self) > 0) {
         view.data += (int64_t)start * view.strides[axis];
     }
     view.shape[axis] = length;
@@ -406,12 +444,9 @@ tensor_dense(TensorObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     t2m_exec_options options = {.threads = threads, .simd = simd};
-    PyObject *none = bind_execute(module, &job, 1, &target, &options, Py_None);
-    if (!none) {
-        Py_DECREF(result);
-        return NULL;
+    if (bind_execute(module, &job, 1, &target, &options, Py_None) < 0) {
+        Py_CLEAR(result);
     }
-    Py_DECREF(none);
     return result;
 }
 
@@ -445,204 +480,4 @@ PyType_Spec bind_tensor_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
              Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = tensor_slots,
-};
-
-static void
-buffer_free(PyObject *capsule)
-{
-    Py_buffer *buffer = PyCapsule_GetPointer(capsule, "torch2mlx.buffer");
-    PyBuffer_Release(buffer);
-    PyMem_Free(buffer);
-}
-
-/* The view of a buffer that matches a dtype's item size. */
-static PyObject *
-tensor_of_buffer(PyObject *module, const Py_buffer *b, t2m_dtype dtype,
-                 PyObject *owner)
-{
-    t2m_view view = {.data = b->buf, .rank = b->ndim};
-    if (b->ndim > T2M_MAX_RANK) {
-        return bind_raise(module, T2M_BAD_RANK, NULL);
-    }
-    if ((size_t)b->itemsize != t2m_dtype_get(dtype)->bytes) {
-        PyErr_SetString(PyExc_ValueError,
-                        "the item size of the buffer is not that of dtype");
-        return NULL;
-    }
-    for (int i = 0; i < b->ndim; i++) {
-        view.shape[i] = (uint64_t)b->shape[i];
-        view.strides[i] = b->strides[i];
-    }
-    return bind_tensor(module, &view, dtype, owner);
-}
-
-/* from_buffer(object, dtype) */
-static PyObject *
-from_buffer(PyObject *module, PyObject *args)
-{
-    PyObject *object, *name, *result = NULL;
-    t2m_dtype dtype;
-
-    if (!PyArg_ParseTuple(args, "OU:from_buffer", &object, &name) ||
-        bind_dtype(name, &dtype) < 0) {
-        return NULL;
-    }
-    Py_buffer *buffer = PyMem_Malloc(sizeof *buffer);
-    if (!buffer) {
-        return PyErr_NoMemory();
-    }
-    if (PyObject_GetBuffer(object, buffer, PyBUF_STRIDED_RO) < 0) {
-        PyMem_Free(buffer);
-        return NULL;
-    }
-    PyObject *owner = PyCapsule_New(buffer, "torch2mlx.buffer", buffer_free);
-    if (!owner) {
-        PyBuffer_Release(buffer);
-        PyMem_Free(buffer);
-        return NULL;
-    }
-    result = tensor_of_buffer(module, buffer, dtype, owner);
-    Py_DECREF(owner);
-    return result;
-}
-
-static PyObject *
-tensor_of_dlpack(PyObject *module, const DLTensor *t, PyObject *owner)
-{
-    t2m_view view = {.rank = t->ndim};
-    int dtype = t2m_dtype_from_dlpack(t->dtype.code, t->dtype.bits);
-
-    if (t->device.device_type != kDLCPU) {
-        PyErr_SetString(PyExc_ValueError, "the tensor is not in CPU memory");
-        return NULL;
-    }
-    if (dtype < 0 || t->dtype.lanes != 1) {
-        return bind_raise(module, T2M_BAD_DTYPE, NULL);
-    }
-    if (t->ndim < 0 || t->ndim > T2M_MAX_RANK) {
-        return bind_raise(module, T2M_BAD_RANK, NULL);
-    }
-    size_t item = t2m_dtype_get((t2m_dtype)dtype)->bytes;
-    view.data = (const uint8_t *)t->data + t->byte_offset;
-    for (int i = 0; i < t->ndim; i++) {
-        view.shape[i] = (uint64_t)t->shape[i];
-    }
-    if (t->strides) {
-        for (int i = 0; i < t->ndim; i++) {
-            view.strides[i] = t->strides[i] * (int64_t)item;
-        }
-    } else {
-        t2m_dense_strides(t->ndim, view.shape, item, view.strides);
-    }
-    return bind_tensor(module, &view, (t2m_dtype)dtype, owner);
-}
-
-static void
-managed_free(PyObject *capsule)
-{
-    DLManagedTensor *m = PyCapsule_GetPointer(capsule, "torch2mlx.dlpack");
-    if (m->deleter) {
-        m->deleter(m);
-    }
-}
-
-static void
-versioned_free(PyObject *capsule)
-{
-    DLManagedTensorVersioned *m =
-        PyCapsule_GetPointer(capsule, "torch2mlx.dlpack_versioned");
-    if (m->deleter) {
-        m->deleter(m);
-    }
-}
-
-/* Takes over a DLPack capsule, which is marked as used. */
-static PyObject *
-take_capsule(PyObject *module, PyObject *capsule)
-{
-    PyObject *owner, *result;
-    const DLTensor *t;
-
-    if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
-        DLManagedTensorVersioned *m =
-            PyCapsule_GetPointer(capsule, "dltensor_versioned");
-        if (m->version.major != 1) {
-            PyErr_SetString(PyExc_BufferError, "unknown DLPack version");
-            return NULL;
-        }
-        t = &m->dl_tensor;
-        owner = PyCapsule_New(m, "torch2mlx.dlpack_versioned", versioned_free);
-        if (owner) {
-            PyCapsule_SetName(capsule, "used_dltensor_versioned");
-        }
-    } else {
-        DLManagedTensor *m = PyCapsule_GetPointer(capsule, "dltensor");
-        if (!m) {
-            return NULL;
-        }
-        t = &m->dl_tensor;
-        owner = PyCapsule_New(m, "torch2mlx.dlpack", managed_free);
-        if (owner) {
-            PyCapsule_SetName(capsule, "used_dltensor");
-        }
-    }
-    if (!owner) {
-        return NULL;
-    }
-    result = tensor_of_dlpack(module, t, owner);
-    Py_DECREF(owner);
-    return result;
-}
-
-/* from_dlpack(object): object has __dlpack__, or is a capsule. */
-static PyObject *
-from_dlpack(PyObject *module, PyObject *object)
-{
-    PyObject *capsule = PyCapsule_CheckExact(object)
-                            ? Py_NewRef(object)
-                            : PyObject_CallMethod(object, "__dlpack__", NULL);
-    if (!capsule) {
-        return NULL;
-    }
-    PyObject *result = take_capsule(module, capsule);
-    Py_DECREF(capsule);
-    return result;
-}
-
-/* compare(a, b): a dict of the fields of t2m_difference. */
-static PyObject *
-compare(PyObject *module, PyObject *args)
-{
-    PyObject *first, *second;
-    TensorObject *a, *b;
-    t2m_difference d;
-    t2m_status status;
-
-    if (!PyArg_ParseTuple(args, "OO:compare", &first, &second) ||
-        !(a = bind_as_tensor(module, first)) ||
-        !(b = bind_as_tensor(module, second))) {
-        return NULL;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    status = t2m_compare(&a->view, a->dtype, &b->view, b->dtype, &d);
-    Py_END_ALLOW_THREADS
-    if (status != T2M_OK) {
-        return bind_raise(module, status, NULL);
-    }
-    return Py_BuildValue(
-        "{sKsKsdsdsdsKsKsKsKsKsKsK}", "count", d.count, "differing",
-        d.differing, "max_abs", d.max_abs, "max_rel", d.max_rel,
-        "max_magnitude", d.max_magnitude, "max_ulp", d.max_ulp, "worst",
-        d.worst, "nan_a", d.nan_a, "nan_b", d.nan_b, "inf_a", d.inf_a, "inf_b",
-        d.inf_b, "mismatched", d.mismatched);
-}
-
-PyMethodDef bind_tensor_functions[] = {
-    {"from_buffer", from_buffer, METH_VARARGS,
-     "from_buffer(object, dtype): borrow the memory of a buffer."},
-    {"from_dlpack", from_dlpack, METH_O,
-     "from_dlpack(object): borrow the memory of a DLPack exporter."},
-    {"compare", compare, METH_VARARGS,
-     "compare(a, b): how far two tensors of one shape are apart."},
-    {NULL, NULL, 0, NULL},
 };

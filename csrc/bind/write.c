@@ -3,66 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
 #endif
-
-typedef struct {
-    PyThreadState *thread; /* saved while the GIL is released */
-    PyObject *callback;    /* or None */
-    int failed;
-} progress_context;
-
-/* Runs on the calling thread: takes the GIL for signals and the callback. */
-static int
-on_progress(void *context, uint64_t done)
-{
-    progress_context *c = context;
-
-    PyEval_RestoreThread(c->thread);
-    if (PyErr_CheckSignals() < 0) {
-        c->failed = 1;
-    } else if (c->callback != Py_None) {
-        PyObject *answer =
-            PyObject_CallFunction(c->callback, "K", (unsigned long long)done);
-        c->failed |= answer == NULL;
-        Py_XDECREF(answer);
-    }
-    c->thread = PyEval_SaveThread();
-    return c->failed;
-}
-
-PyObject *
-bind_execute(PyObject *module, const t2m_job *jobs, size_t count,
-             const t2m_target *target, t2m_exec_options *options,
-             PyObject *progress)
-{
-    progress_context context = {NULL, progress, 0};
-    int os_error;
-    size_t bad = 0;
-
-    options->progress = on_progress;
-    options->context = &context;
-    context.thread = PyEval_SaveThread();
-    t2m_status status =
-        t2m_exec(jobs, count, target, options, &os_error, &bad);
-    PyEval_RestoreThread(context.thread);
-    if (status == T2M_CANCELLED && context.failed) {
-        return NULL;
-    }
-    if (status == T2M_IO) {
-        errno = os_error;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    if (status != T2M_OK) {
-        t2m_where where = {0, ""};
-        snprintf(where.name, sizeof where.name, "%zu", bad);
-        return bind_raise(module, status, &where);
-    }
-    Py_RETURN_NONE;
-}
 
 /* Reads [(Tensor, dtype name), ...] into jobs that borrow from the list. */
 static t2m_job *
@@ -99,15 +43,18 @@ write_jobs(PyObject *module, PyObject *args, PyObject *kwargs)
                             "simd", "flush", "progress", NULL};
     t2m_target target = {.fd = -1};
     t2m_exec_options options = {.simd = 1};
-    unsigned long long start;
     Py_ssize_t span = 0;
-    PyObject *list, *progress = Py_None, *result;
+    PyObject *list, *progress = Py_None;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iKO!|$inppO:write", names,
-                                     &target.fd, &start, &PyList_Type, &list,
-                                     &options.threads, &span, &options.simd,
-                                     &options.flush, &progress)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "iO&O!|$inppO:write", names, &target.fd, bind_size,
+            &target.start, &PyList_Type, &list, &options.threads, &span,
+            &options.simd, &options.flush, &progress)) {
         return NULL;
+    }
+    if (target.fd < 0) {
+        errno = EBADF;
+        return PyErr_SetFromErrno(PyExc_OSError);
     }
     /* A list of its own keeps the tensors alive whatever callers do. */
     PyObject *held = PyList_GetSlice(list, 0, PyList_GET_SIZE(list));
@@ -120,13 +67,12 @@ write_jobs(PyObject *module, PyObject *args, PyObject *kwargs)
         Py_DECREF(held);
         return NULL;
     }
-    target.start = start;
     options.span = span > 0 ? (size_t)span : 0;
-    result =
+    int failed =
         bind_execute(module, jobs, (size_t)n, &target, &options, progress);
     PyMem_Free(jobs);
     Py_DECREF(held);
-    return result;
+    return failed ? NULL : Py_NewRef(Py_None);
 }
 
 /* Reads (name, dtype, shape) into an entry whose name the tuple owns. */
@@ -153,8 +99,7 @@ read_entry(PyObject *item, t2m_st_entry *e, uint64_t *offset)
     }
     e->rank = (int)PyTuple_GET_SIZE(shape);
     for (int i = 0; i < e->rank; i++) {
-        e->shape[i] = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(shape, i));
-        if (PyErr_Occurred()) {
+        if (!bind_size(PyTuple_GET_ITEM(shape, i), &e->shape[i])) {
             return -1;
         }
     }
