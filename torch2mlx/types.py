@@ -26,7 +26,7 @@ class TensorSource(Protocol):
         """The tensor, strided as it lies in memory or in the file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Borrowed:
     """A tensor whose memory is borrowed as it is."""
 
@@ -45,7 +45,7 @@ class Borrowed:
         return self.tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Deferred:
     """A tensor that has to be made first (fetched from a device, computed from others)."""
 
@@ -58,7 +58,7 @@ class Deferred:
         return self.make()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fold:
     """A tensor that torch computes from others before use: weight_norm, spectral_norm, a mask.
 
@@ -73,7 +73,7 @@ class Fold:
     dim: int | None = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ModuleRecord:
     """What the planner needs to know of one module of a tree.
 
@@ -122,7 +122,7 @@ class Checkpoint:
     tree: ModuleTree | None = None  # of a live module
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """One tensor to write: `load` gives a view whose items, in order, fill `shape`."""
 
@@ -140,7 +140,7 @@ class Piece:
         return tensor_bytes(self.shape, self.dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Where one source tensor went, and how to get it back.
 

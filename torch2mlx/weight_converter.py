@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.errors import ConversionError, KeyCollisionError
 from torch2mlx.types import (
     Deferred,
     Fold,
+    ModuleRecord,
     Piece,
     Plan,
     TensorSource,
     Trace,
 )
-from torch2mlx.weights.actions import Drop, Merge, Move, On, Split, rule_actions
+from torch2mlx.weights.actions import Drop, Merge, Move, On, Rule, Shapes, Split, rule_actions
 from torch2mlx.weights.folds import FORMULAS, LIKE
-from torch2mlx.weights.layout import parse
+from torch2mlx.weights.layout import Layout, parse
 from torch2mlx.weights.merges import MERGES, from_array, to_array
 from torch2mlx.weights.owners import Owner, Resolver
 from torch2mlx.weights.typing import Typed
 
 _SIDECAR = ("s",)
+_NO_RULE: Rule = {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Effective:
     """A tensor as a rule sees it: straight from the checkpoint, or folded from others.
 
@@ -68,11 +71,61 @@ def _fold(fold: Fold, owner: Owner, typed: Typed) -> Effective:
     return Effective(Deferred(name, like.shape, like.dtype, compute_fold), keys, fold.how)
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The `load` of a piece that rearranges its source."""
+
+    source: TensorSource
+    rearrange: Callable[[_core.Tensor], _core.Tensor]
+
+    def __call__(self) -> _core.Tensor:
+        return self.rearrange(self.source.load())
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A layout with the sizes of its letters for tensors of one shape."""
+
+    layout: Layout
+    text: str
+    sizes: dict[str, int]
+    shape: tuple[int, ...]
+
+    def view(self, tensor: _core.Tensor) -> _core.Tensor:
+        return self.layout.view(tensor, self.sizes)
+
+
+@dataclass
+class _Seen:
+    """What equal modules of one plan share: the actions of a rule, the fit of a layout."""
+
+    rules: dict[tuple[Any, ...], list[On | Merge]] = field(default_factory=dict)
+    fits: dict[tuple[Any, ...], _Fitted] = field(default_factory=dict)
+
+    def actions(self, rule: Rule, record: ModuleRecord, shapes: Shapes) -> list[On | Merge]:
+        """The actions of a rule; a function may look at anything, so it is asked each time."""
+        if callable(rule):
+            return rule_actions(rule, record, shapes)
+        key = (id(rule), *shapes)
+        if key not in self.rules:
+            self.rules[key] = rule_actions(rule, record, shapes)
+        return self.rules[key]
+
+    def fit(self, text: str, shape: tuple[int, ...], known: Mapping[str, int]) -> _Fitted:
+        """Raises ValueError when the layout does not take such a tensor."""
+        key = (text, shape, *known.items())
+        if key not in self.fits:
+            layout = parse(text)
+            sizes = layout.sizes(shape, known)
+            self.fits[key] = _Fitted(layout, str(layout), sizes, layout.shape(sizes))
+        return self.fits[key]
+
+
 class _OwnerPlan:
     """Pieces and traces of one module's tensors."""
 
-    def __init__(self, owner: Owner, typed: Typed) -> None:
-        self.owner, self.typed = owner, typed
+    def __init__(self, owner: Owner, typed: Typed, seen: _Seen) -> None:
+        self.owner, self.typed, self.seen = owner, typed, seen
         self.pieces: list[Piece] = []
         self.traces: dict[str, Trace] = {}
 
@@ -92,8 +145,8 @@ class _OwnerPlan:
             if name in tensors and key in typed.actions
         }
         shapes = {n: e.source.shape for n, e in tensors.items() if n not in chosen}
-        rule = owner.spec.weights if owner.spec else {}
-        for action in (*chosen.values(), *rule_actions(rule, owner.record, shapes)):
+        rule = owner.spec.weights if owner.spec else _NO_RULE
+        for action in (*chosen.values(), *self.seen.actions(rule, owner.record, shapes)):
             self._apply(action, tensors)
         return self
 
@@ -128,7 +181,7 @@ class _OwnerPlan:
     ) -> None:
         source, note = effective.source, effective.note
         described = f"{note}, {rule}" if note and rule != "copy" else note or rule
-        load = source.load if view is None else lambda: view(source.load())
+        load = source.load if view is None else _View(source, view)
         self.pieces.append(
             Piece(
                 self.owner.prefix + target,
@@ -150,14 +203,12 @@ class _OwnerPlan:
             self._trace(effective, ("t", full))
             return
         try:
-            layout = parse(action.layout)
             known = self._known(action, effective.source.shape)
-            sizes = layout.sizes(effective.source.shape, known)
+            fitted = self.seen.fit(action.layout, effective.source.shape, known)
         except ValueError as error:
             raise ConversionError(f"tensor {effective.keys[0]!r}: {error}") from error
-        shape = layout.shape(sizes)
-        self._add(target, effective, shape, str(layout), lambda t: layout.view(t, sizes))
-        self._trace(effective, ("l", full, str(layout), sizes))
+        self._add(target, effective, fitted.shape, fitted.text, fitted.view)
+        self._trace(effective, ("l", full, fitted.text, fitted.sizes))
 
     def _known(self, action: Move, weight: tuple[int, ...]) -> dict[str, int]:
         """Sizes of layout letters that the module's options tell."""
@@ -275,11 +326,12 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     resolver = Resolver(typed.tree.records)
     pieces: list[Piece] = []
     traces: dict[str, Trace] = {}
+    seen = _Seen()
     for owner in resolver.owners(typed.tensors):
         if resolver.is_wrapper(owner.record.path):
             _wrapper_owned(owner, typed, traces)
             continue
-        part = _OwnerPlan(owner, typed).run()
+        part = _OwnerPlan(owner, typed, seen).run()
         pieces += part.pieces
         traces.update(part.traces)
     if not pieces:

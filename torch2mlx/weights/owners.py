@@ -11,7 +11,7 @@ from torch2mlx.weights.catalog import LayerSpec, child_names, lookup
 _PLAIN = "torch.nn.Module"  # itself: a namespace, no layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Owner:
     """A module with the tensors that a checkpoint has of it.
 
