@@ -140,10 +140,12 @@ def test_a_registered_layer_is_held_against_its_own_rule(out):
         ({"m": int}, "no registered layer"),
         ({"m": "conv2d"}, "did you mean 'Conv2d'?"),
         ({"m": "LayerNrom"}, "did you mean 'LayerNorm'?"),
-        ({"w*": "Conv2d"}, "'**.w*' would match m.weight: * stops at dots"),
+        ({"inn*": "Linear"}, "'**.inn*' would match m.inner: * stops at dots"),
+        ({"m": "a b -> b a"}, "m is a module, and this is a rule for one of its tensors"),
+        ({"m.weight": "Conv2d"}, "m.weight is a tensor, and a layer is a rule for the module"),
         ({"nothing": "Conv2d"}, "rules['nothing'] matches nothing in the checkpoint"),
     ],
 )
 def test_a_rule_that_means_nothing_says_what_was_meant(rules, message, out):
     with pytest.raises(ConversionError, match=re.escape(message)):
-        convert(zeros(**CONV), out, rules=rules)
+        convert(zeros(**CONV, **{"inner.weight": (2, 2)}), out, rules=rules)

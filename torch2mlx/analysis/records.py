@@ -14,7 +14,7 @@ from torch2mlx.analysis.source import Fact, class_facts
 from torch2mlx.twins import Refused, find_twin
 from torch2mlx.types import ITEM_BYTES, TensorSource, tensor_bytes
 from torch2mlx.weights.catalog import class_name, lookup
-from torch2mlx.weights.typing import sensitive
+from torch2mlx.weights.questions import sensitive
 from torch2mlx.weights.user_rules import untyped_records
 
 MODULE = np.dtype(

@@ -6,22 +6,19 @@ dimensions, and tensors whose names show that torch computes with them before us
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch2mlx import options
 from torch2mlx.errors import ConversionError, MissingTypesError, StateDictMismatchError
 from torch2mlx.types import Checkpoint, ModuleRecord, ModuleTree, TensorSource
 from torch2mlx.weights.actions import Drop, Move
 from torch2mlx.weights.folds import spelled
+from torch2mlx.weights.questions import example, listed, question, sensitive
 from torch2mlx.weights.user_rules import UNTYPED, apply_rules, untyped_records
 
 _WRAPPERS = ("module.", "_orig_mod.")
-_TELLTALE = re.compile(
-    r"(.*\.)?(in_proj_weight|(weight|bias)_(ih|hh)_l\d+\w*|parametrizations\..*|\w+_orig)"
-)
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,6 @@ def strip_wrappers(tensors: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return taken, stripped
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def fit(checkpoint: Checkpoint, tree: ModuleTree, strict: bool) -> dict[str, TensorSource]:
     """The checkpoint's tensors under the module's own keys.
 
@@ -76,15 +67,15 @@ def fit(checkpoint: Checkpoint, tree: ModuleTree, strict: bool) -> dict[str, Ten
         if tree.ties.get(key, key) not in present and not key.endswith("num_batches_tracked")
     ]
     unexpected = [key for key in tensors if key not in tree.shapes]
-    problems = [f"shapes differ: {_listed(wrong)}"] if wrong else []
+    problems = [f"shapes differ: {listed(wrong)}"] if wrong else []
     if strict and missing:
-        problems.append(f"missing: {_listed(missing)}")
+        problems.append(f"missing: {listed(missing)}")
     if strict and unexpected:
-        problems.append(f"unexpected: {_listed(unexpected)}")
+        problems.append(f"unexpected: {listed(unexpected)}")
     if problems:
         raise StateDictMismatchError(
             f"{checkpoint.origin} and the module do not fit: {'; '.join(problems)}"
-            + ("" if wrong else "; pass the right module, or strict=False")
+            + ("" if wrong else f"; pass the right module, or {options.given('strict', False)}")
         )
     return tensors
 
@@ -96,22 +87,6 @@ def _with_folds(records: Mapping[str, ModuleRecord]) -> dict[str, ModuleRecord]:
         path: replace(record, folds=spelled(record.tensors, int(transposed in record.kinds[0])))
         for path, record in records.items()
     }
-
-
-def sensitive(
-    records: Mapping[str, ModuleRecord], tensors: Mapping[str, TensorSource]
-) -> list[str]:
-    """Keys whose owner has no type and whose layout could matter."""
-    found = []
-    for path, record in records.items():
-        if record.kinds == (UNTYPED,):
-            names = set(record.tensors)
-            for name in record.tensors:
-                key = f"{path}.{name}" if path else name
-                normed = {f"{name[:-1]}g", f"{name[:-1]}v"} <= names and name[-2:] in ("_g", "_v")
-                if len(tensors[key].shape) >= 3 or _TELLTALE.fullmatch(key) or normed:
-                    found.append(key)
-    return [key for key in tensors if key in set(found)]
 
 
 def _counters(records: Mapping[str, ModuleRecord]) -> dict[str, Drop]:
@@ -129,20 +104,29 @@ def from_keys(checkpoint: Checkpoint, rules: Mapping[str, Any] | None) -> Typed:
     """Types from `rules` alone. Raises MissingTypesError for what stays open and matters."""
     tensors = strip_wrappers(checkpoint.tensors)[1]
     records, actions = apply_rules(rules or {}, untyped_records(tensors), tensors)
-    open_keys = [key for key in sensitive(records, tensors) if key not in actions]
+    open_keys = sensitive(records, tensors, actions)
     if open_keys:
-        raise MissingTypesError(
-            f"{checkpoint.origin}: the layout of {len(open_keys)} tensors depends on the layers "
-            f"they belong to, which the checkpoint does not tell: {_listed(open_keys)}. Pass "
-            "module= (a model on torch's meta device is enough), or rules={pattern: layer}, for "
-            'example {"**.conv*": "Conv2d", "pos_embed": "identity"}, or put the config.json of '
-            "a transformers model beside the file",
-            tuple(open_keys),
-        )
-    known = any(record.kinds != (UNTYPED,) for record in records.values())
+        text = question(checkpoint.origin, open_keys, tensors)
+        raise MissingTypesError(text, tuple(open_keys))
     actions = {**_counters(records), **actions}
-    notes = () if known else ("layer types unknown: tensors were copied as they are",)
+    notes = tuple(_copied(records, tensors, actions))
     return Typed(tensors, ModuleTree(_with_folds(records)), actions, False, notes)
+
+
+def _copied(
+    records: Mapping[str, ModuleRecord],
+    tensors: Mapping[str, TensorSource],
+    actions: Mapping[str, Move | Drop],
+) -> Iterator[str]:
+    """A note where tensors are copied without a word from anybody."""
+    owned = ((p, n) for p, r in records.items() if r.kinds == (UNTYPED,) for n in r.tensors)
+    keys = [f"{path}.{name}" if path else name for path, name in owned]
+    keys = [key for key in keys if key not in actions]
+    matrices = [key for key in keys if len(tensors[key].shape) == 2]
+    if keys:
+        yield "layer types unknown: tensors were copied as they are" + (
+            f"; right for matrices of Linear and Embedding: {listed(matrices)}" if matrices else ""
+        )
 
 
 def _refuse_strangers(
@@ -157,11 +141,12 @@ def _refuse_strangers(
         for key, source in tensors.items()
         if key not in tree.shapes and key.rpartition(".")[0] not in tree.records
     }
-    found = [key for key in sensitive(untyped_records(others), others) if key not in actions]
+    found = sensitive(untyped_records(others), others, actions)
     if found:
         raise MissingTypesError(
-            f"{checkpoint.origin}: the module given has no layers for {_listed(found)}, whose "
-            "layout depends on them; pass the right module, or rules= for these",
+            f"{checkpoint.origin}: the module given has no layers for {listed(found)}, whose "
+            "layout depends on them; pass the right module, or rules for these: "
+            f"{options.rules(example(found, others))}",
             tuple(found),
         )
 

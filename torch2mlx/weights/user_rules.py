@@ -125,7 +125,7 @@ def apply_rules(
                 typed[path] = replace(typed[path], kinds=kinds, options=merged)
                 by[path] = text
         if not hits:
-            raise ConversionError(_no_match(text, [*records, *tensors]))
+            raise ConversionError(_no_match(text, list(records), list(tensors), action is None))
     check(typed, by, tensors, actions)
     return typed, actions
 
@@ -139,9 +139,17 @@ def _checked(rules: Any) -> Mapping[str, Any]:
     return rules
 
 
-def _no_match(text: str, names: Iterable[str]) -> str:
-    """What a rule that matches nothing could have said: `*` stops at dots."""
-    deep = _pattern(f"**.{text}")
-    found = next((name for name in names if deep.fullmatch(name)), None)
-    advice = f"; '**.{text}' would match {found}: * stops at dots" if found else ""
+def _no_match(text: str, paths: list[str], keys: list[str], layer: bool) -> str:
+    """What a rule that matches nothing could have said: `*` stops at dots, layers own tensors."""
+    plain, deep = _pattern(text), _pattern(f"**.{text}")
+    meant, others = (paths, keys) if layer else (keys, paths)
+    inner = next((name for name in meant if deep.fullmatch(name)), None)
+    other = next((name for name in others if plain.fullmatch(name)), None)
+    advice = ""
+    if inner:
+        advice = f"; '**.{text}' would match {inner}: * stops at dots"
+    elif other and layer:
+        advice = f"; {other} is a tensor, and a layer is a rule for the module that owns it"
+    elif other:
+        advice = f"; {other} is a module, and this is a rule for one of its tensors"
     return f"{options.rule(text)} matches nothing in the checkpoint{advice}"

@@ -1,0 +1,144 @@
+"""Tensors whose layout depends on a layer type that nobody told, and what to ask about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from torch2mlx import options
+from torch2mlx.types import ModuleRecord, TensorSource
+from torch2mlx.weights.actions import Drop, Move
+from torch2mlx.weights.user_rules import UNTYPED
+
+Records = Mapping[str, ModuleRecord]
+Tensors = Mapping[str, TensorSource]
+Actions = Mapping[str, Move | Drop]
+
+_TELLTALE = re.compile(
+    r"(.*\.)?(in_proj_weight|(weight|bias)_(ih|hh)_l\d+\w*|parametrizations\..*|\w+_orig)"
+)
+# how the bias of a matrix is called: the matrix's name with one part replaced
+_BIASES = (
+    (r"weight", "bias"),
+    (r"kernel", "bias"),
+    (r"(?<![^_])w(?![^_\d])", "b"),
+    (r"(?<![^_])W(?![^_\d])", "b"),
+)
+_TRANSPOSING = "transformers.pytorch_utils.Conv1D"
+_LAYERS = {3: "Conv1d", 4: "Conv2d", 5: "Conv3d"}
+_GATES = {1: "RNN", 3: "GRU", 4: "LSTM"}
+_SHOWN = 5
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _key(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _biased(record: ModuleRecord, tensors: Tensors) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """(key, shape, length of the bias) of a module's matrices that have a bias beside them."""
+    for name in record.tensors:
+        shape = tensors[_key(record.path, name)].shape
+        if len(shape) == 2:
+            others = (re.sub(word, bias, name, count=1) for word, bias in _BIASES)
+            found = next((n for n in others if n != name and n in record.tensors), None)
+            bias = tensors[_key(record.path, found)].shape if found else ()
+            if len(bias) == 1:
+                yield _key(record.path, name), shape, bias[0]
+
+
+def _matrices(records: Records, tensors: Tensors, actions: Actions) -> Iterator[str]:
+    """Matrices that may be (in, out), as some layers keep them: torch's Linear is (out, in).
+
+    One whose bias fits its second dimension only shows that the model has such layers; square
+    ones with a bias can then be either. Without a sign of such layers there is no question.
+    """
+    shown, square = [], []
+    sign = any(_TRANSPOSING in record.kinds for record in records.values())
+    for record in records.values():
+        if record.kinds != (UNTYPED,):
+            continue
+        for key, (rows, columns), bias in _biased(record, tensors):
+            action = actions.get(key)
+            if rows != columns == bias and (action is None or getattr(action, "layout", None)):
+                shown.append(key)
+            elif rows == columns == bias:
+                square.append(key)
+    if shown or sign:
+        yield from shown
+        yield from square
+
+
+def sensitive(records: Records, tensors: Tensors, actions: Actions | None = None) -> list[str]:
+    """Keys whose owner has no type and whose layout could matter; not those with an action."""
+    actions = actions or {}
+    found = set(_matrices(records, tensors, actions))
+    for path, record in records.items():
+        if record.kinds == (UNTYPED,):
+            names = set(record.tensors)
+            for name in record.tensors:
+                key = _key(path, name)
+                normed = {f"{name[:-1]}g", f"{name[:-1]}v"} <= names and name[-2:] in ("_g", "_v")
+                if len(tensors[key].shape) >= 3 or _TELLTALE.fullmatch(key) or normed:
+                    found.add(key)
+    return [key for key in tensors if key in found and key not in actions]
+
+
+def _guess(key: str, tensors: Tensors) -> str:
+    """A layer that has such a tensor, for an example; never to decide by."""
+    name, shape = key.rpartition(".")[2], tensors[key].shape
+    if "in_proj" in name:
+        return "MultiheadAttention"
+    if re.match(r"(weight|bias)_(ih|hh)", name):
+        state = tensors.get(re.sub(r"(weight|bias)_(ih|hh)", "weight_hh", key))
+        sizes = state.shape if state is not None and len(state.shape) == 2 else (4, 1)
+        return _GATES.get(sizes[0] // (sizes[1] or 1), "LSTM")
+    return _LAYERS.get(len(shape), "Linear")
+
+
+def _pattern(path: str) -> str:
+    """A pattern that matches a path and those like it: `**.conv*` for net.conv1."""
+    above, _, last = path.rpartition(".")
+    if last.isdigit():
+        return f"{above}.*" if above else "*"
+    return ("**." if above else "") + re.sub(r"\d+$", "*", last)
+
+
+def example(keys: Iterable[str], tensors: Tensors) -> dict[str, str]:
+    """Rules that match some of the keys: one for a module, one for a tensor that is no weight."""
+    made: dict[str, str] = {}
+    for key in keys:
+        path, _, name = re.sub(r"\.parametrizations\..*", ".weight", key).rpartition(".")
+        told = re.match(r"weight|bias|in_proj|parametrizations|kernel", name)
+        layer = _guess(key, tensors) if told and path else "identity"
+        if layer == "Linear" and len(tensors[key].shape) == 2 and not _TELLTALE.fullmatch(key):
+            layer = "Conv1D"
+        if layer not in made.values():
+            made[_pattern(path if told and path else key)] = layer
+    return dict(list(made.items())[:2])
+
+
+def question(origin: str, keys: list[str], tensors: Tensors) -> str:
+    """What to ask the caller about these keys, and how to answer."""
+    rules = options.rules(example(keys, tensors))
+    flat = [key for key in keys if len(tensors[key].shape) == 2 and not _TELLTALE.fullmatch(key)]
+    why = (
+        f"{origin}: the layout of {len(keys)} tensors depends on the layers they belong to, which "
+        f"the checkpoint does not tell: {listed(keys)}."
+    )
+    if flat:
+        why += (
+            f" ({flat[0]} is {list(tensors[flat[0]].shape)}: some layers keep a matrix as (in, "
+            "out), as the biases show, torch's Linear as (out, in); a square one can be either: "
+            'say "Conv1D" for (in, out), "Linear" for (out, in).)'
+        )
+    return (
+        f"{why} Pass {options.option('module')} (a model on torch's meta device is enough), or "
+        f"{rules}, or put the config.json of a transformers model beside the file"
+    )
