@@ -116,6 +116,7 @@ LAYERS = (
     ("write.output",),
     ("checkpoint", "weight_converter", "state_dict", "read.config_model"),
     ("write.safetensors_file", "write.transaction", "write.marker", "weights.typing"),
+    ("weights.prefixes",),
     ("weights.questions",),
     ("read.directory", "read.nested", "read.module_tree", "weights.user_rules", "weights.owners"),
     ("read.files", "read.tensors", "weights.expected"),

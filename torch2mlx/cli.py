@@ -41,6 +41,7 @@ def _convert(args: argparse.Namespace) -> Any:
             args.out,
             rules=dict(args.rule) if args.rule else None,
             key=args.key,
+            prefix=args.prefix,
             dtype=args.dtype,
             shard_size=args.shard_size,
             on_unmapped=args.on_unmapped,
@@ -156,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", help="a .safetensors, .pt, .pth, .bin, .ckpt file or a directory")
     sub.add_argument("out", help="a .safetensors file, or a directory for shards")
     sub.add_argument("--key", help="which state dict of a nested checkpoint")
+    sub.add_argument("--prefix", help="only what stands under it, for example model.; taken off")
     sub.add_argument("--dtype", help="cast floating-point tensors: float32, float16, bfloat16")
     sub.add_argument("--shard-size", help="largest file of a directory, for example 5GB")
     sub.add_argument(

@@ -23,6 +23,7 @@ from torch2mlx.state_dict import nest
 from torch2mlx.types import Checkpoint, ConversionReport, Coverage, OnUnmapped, Plan, Progress
 from torch2mlx.weight_converter import make_plan
 from torch2mlx.weights.owners import Resolver
+from torch2mlx.weights.prefixes import select
 from torch2mlx.weights.typing import Typed, from_keys, from_module
 from torch2mlx.weights.undo import undo
 from torch2mlx.write import output
@@ -43,6 +44,7 @@ def convert(
     module: Any = None,
     rules: Mapping[str, Any] | None = None,
     key: str | None = None,
+    prefix: str | None = None,
     dtype: Any = None,
     strict: bool = True,
     shard_size: int | str | None = None,
@@ -58,7 +60,10 @@ def convert(
 
     Layer types come from the module, from `module=` (a model on the meta device is enough) or
     `rules=` (pattern -> layer, see docs/weights.md) when the source has none, or from a
-    transformers config.json beside the file. `key` picks a state dict in a nested checkpoint.
+    transformers config.json beside the file. `key` picks a state dict in a nested checkpoint,
+    `prefix` what stands under "model." or the like in it, for that part alone; without it, the one
+    prefix under which all of `module` is there is taken and noted. What is outside goes to the
+    sidecar.
     `dtype` ("float32", "float16", "bfloat16", "float64", or the type of torch, MLX or numpy) casts
     floating-point tensors. `strict`: whether every key must fit `module`. `on_unmapped`: what to do
     about layers that MLX lacks.
@@ -72,7 +77,7 @@ def convert(
     target, limit = _target(out, shard_size)
     _refuse_same(source, target)
     checkpoint = open_checkpoint(source, key)
-    typed = _typed(checkpoint, module, rules, strict)
+    typed = _under(checkpoint, prefix, module, rules, strict)
     coverage = Resolver(typed.tree.records).coverage() if typed.known else None
     plan = make_plan(typed, dtype)
     _report_unmapped(coverage, on_unmapped)
@@ -135,8 +140,26 @@ def _refuse_same(source: Any, target: Path) -> None:
             raise ConversionError(f"{target}: is the source; write somewhere else")
 
 
+def _under(
+    checkpoint: Checkpoint,
+    prefix: str | None,
+    module: Any,
+    rules: Mapping[str, Any] | None,
+    strict: bool,
+) -> Typed:
+    """The layer types of what stands under a prefix, or of all."""
+    if prefix is None:
+        return _typed(checkpoint, module, rules, strict)
+    part, fitted = select(checkpoint, prefix)
+    return _typed(part, module, rules, strict, search=False).beside(fitted, checkpoint)
+
+
 def _typed(
-    checkpoint: Checkpoint, module: Any, rules: Mapping[str, Any] | None, strict: bool
+    checkpoint: Checkpoint,
+    module: Any,
+    rules: Mapping[str, Any] | None,
+    strict: bool,
+    search: bool = True,
 ) -> Typed:
     """The layer types: from the live module, module=, config.json, rules or nothing."""
     if checkpoint.tree is not None:
@@ -144,7 +167,7 @@ def _typed(
     if module is not None:
         if not is_module(module):
             raise ConversionError(f"module= takes an nn.Module, not a {type(module).__name__}")
-        return from_module(checkpoint, describe(module), rules, strict)
+        return from_module(checkpoint, describe(module), rules, strict, search)
     config = config_model.find_config(checkpoint.files)
     if rules is None and config is not None:
         built = config_model.build(config)

@@ -16,7 +16,10 @@ class NotConvertedError(CheckpointError):
 
 
 class AmbiguousCheckpointError(Torch2MLXError, ValueError):
-    """A file holds no state dict, or several; `choices` are values for `key=`."""
+    """A file holds no state dict, or several, or a module fits under several prefixes.
+
+    `choices` are values for `key=`, or for `prefix=`.
+    """
 
     def __init__(self, message: str, choices: tuple[str, ...] = ()) -> None:
         super().__init__(message)

@@ -303,7 +303,7 @@ def _cast(pieces: Iterable[Piece], dtype: str | None) -> Iterator[Piece]:
 
 
 def _sidecar(typed: Typed, traces: Mapping[str, Trace]) -> tuple[Piece, ...]:
-    kept = [s for s in typed.tensors.values() if traces[s.key].recipe == _SIDECAR]
+    kept = [s for s in typed.sources if traces[s.key].recipe == _SIDECAR]
     return tuple(
         Piece(s.key, s.shape, s.dtype, (s.key,), "copy", s.load, isinstance(s, Deferred))
         for s in kept
@@ -339,6 +339,9 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     _check_targets(pieces)
     absent = _absent_ties(typed, resolver, pieces)
     pieces, ties = _tie(_cast(pieces, dtype))
-    ordered = tuple(traces[source.key] for source in typed.tensors.values())
+    for s in typed.sources:
+        if s.key in typed.outside:
+            traces[s.key] = Trace(s.key, s.dtype, s.shape, _SIDECAR, typed.outside[s.key])
+    ordered = tuple(traces[source.key] for source in typed.sources)
     aliases = {**{k: ties.get(first, first) for k, first in absent.items()}, **ties}
     return Plan(tuple(pieces), ordered, aliases, _sidecar(typed, traces), typed.notes)

@@ -7,77 +7,48 @@ dimensions, and tensors whose names show that torch computes with them before us
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch2mlx import options
-from torch2mlx.errors import ConversionError, MissingTypesError, StateDictMismatchError
+from torch2mlx.errors import ConversionError, MissingTypesError
 from torch2mlx.types import Checkpoint, ModuleRecord, ModuleTree, TensorSource
 from torch2mlx.weights.actions import Drop, Move
 from torch2mlx.weights.folds import spelled
+from torch2mlx.weights.prefixes import Fitted, fit, strip_wrappers
 from torch2mlx.weights.questions import example, listed, question, sensitive
 from torch2mlx.weights.user_rules import UNTYPED, apply_rules, untyped_records
-
-_WRAPPERS = ("module.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
 class Typed:
-    """A checkpoint's tensors with the records of the modules that own them."""
+    """A checkpoint's tensors with the records of the modules that own them.
+
+    `outside` are source keys that lie beside what is converted, with the reason; `order` has all
+    sources in their order where there are such.
+    """
 
     tensors: Mapping[str, TensorSource]
     tree: ModuleTree
     actions: Mapping[str, Move | Drop]
     known: bool  # whether the types of all modules are known
     notes: tuple[str, ...] = ()
+    outside: Mapping[str, str] = field(default_factory=dict)
+    order: tuple[TensorSource, ...] = ()
 
+    @property
+    def sources(self) -> tuple[TensorSource, ...]:
+        """Every tensor of the checkpoint, in its order."""
+        return self.order or tuple(self.tensors.values())
 
-def strip_wrappers(tensors: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Takes `module.` and `_orig_mod.` off keys that all begin so; returns what it took off."""
-    taken, stripped = "", dict(tensors)
-    while stripped:
-        first = next((p for p in _WRAPPERS if all(k.startswith(p) for k in stripped)), None)
-        if first is None:
-            break
-        taken += first
-        stripped = {key[len(first) :]: value for key, value in stripped.items()}
-    return taken, stripped
-
-
-def fit(checkpoint: Checkpoint, tree: ModuleTree, strict: bool) -> dict[str, TensorSource]:
-    """The checkpoint's tensors under the module's own keys.
-
-    Prefixes of wrappers may be on either side. Raises StateDictMismatchError when keys (if
-    `strict`) or shapes do not fit.
-    """
-    tensors = dict(checkpoint.tensors)
-    if tree.shapes and not tensors.keys() & tree.shapes.keys():
-        tensors = strip_wrappers(tensors)[1]
-        prefix = strip_wrappers(tree.shapes)[0]
-        tensors = {prefix + key: value for key, value in tensors.items()}
-    wrong = [
-        f"{key} is {list(tensors[key].shape)}, the module has {list(shape)}"
-        for key, shape in tree.shapes.items()
-        if key in tensors and tensors[key].shape != shape
-    ]
-    present = {tree.ties.get(key, key) for key in tensors}
-    missing = [
-        key
-        for key in tree.shapes
-        if tree.ties.get(key, key) not in present and not key.endswith("num_batches_tracked")
-    ]
-    unexpected = [key for key in tensors if key not in tree.shapes]
-    problems = [f"shapes differ: {listed(wrong)}"] if wrong else []
-    if strict and missing:
-        problems.append(f"missing: {listed(missing)}")
-    if strict and unexpected:
-        problems.append(f"unexpected: {listed(unexpected)}")
-    if problems:
-        raise StateDictMismatchError(
-            f"{checkpoint.origin} and the module do not fit: {'; '.join(problems)}"
-            + ("" if wrong else f"; pass the right module, or {options.given('strict', False)}")
+    def beside(self, fitted: Fitted, checkpoint: Checkpoint) -> Typed:
+        """With what a prefix left outside."""
+        return replace(
+            self,
+            notes=(*fitted.notes, *self.notes),
+            outside=fitted.outside,
+            order=tuple(checkpoint.tensors.values()) if fitted.outside else (),
         )
-    return tensors
 
 
 def _with_folds(records: Mapping[str, ModuleRecord]) -> dict[str, ModuleRecord]:
@@ -102,7 +73,7 @@ def _counters(records: Mapping[str, ModuleRecord]) -> dict[str, Drop]:
 
 def from_keys(checkpoint: Checkpoint, rules: Mapping[str, Any] | None) -> Typed:
     """Types from `rules` alone. Raises MissingTypesError for what stays open and matters."""
-    tensors = strip_wrappers(checkpoint.tensors)[1]
+    tensors = strip_wrappers(checkpoint.tensors)
     records, actions = apply_rules(rules or {}, untyped_records(tensors), tensors)
     open_keys = sensitive(records, tensors, actions)
     if open_keys:
@@ -152,11 +123,19 @@ def _refuse_strangers(
 
 
 def from_module(
-    checkpoint: Checkpoint, tree: ModuleTree, rules: Mapping[str, Any] | None, strict: bool = True
+    checkpoint: Checkpoint,
+    tree: ModuleTree,
+    rules: Mapping[str, Any] | None,
+    strict: bool = True,
+    search: bool = False,
 ) -> Typed:
-    """Types from a module's tree; `rules` may overrule single ones."""
+    """Types from a module's tree; `rules` may overrule single ones.
+
+    `search`: whether the module's names may stand under a prefix (see `prefixes.fit`).
+    """
     live = checkpoint.tree is tree
-    tensors = dict(checkpoint.tensors) if live else fit(checkpoint, tree, strict)
+    fitted = Fitted(dict(checkpoint.tensors)) if live else fit(checkpoint, tree, strict, search)
+    tensors = fitted.tensors
     records, actions = apply_rules(rules or {}, tree.records, tensors)
     if not live and any(f.how == "module" for r in records.values() for f in r.folds):
         raise ConversionError(
@@ -166,4 +145,5 @@ def from_module(
     if not live and not strict:
         _refuse_strangers(checkpoint, tree, tensors, actions)
     ties = {k: first for k, first in tree.ties.items() if k not in tensors and first in tensors}
-    return Typed(tensors, replace(tree, records=records, ties=ties), actions, True)
+    typed = Typed(tensors, replace(tree, records=records, ties=ties), actions, True)
+    return typed.beside(fitted, checkpoint)
