@@ -1,21 +1,13 @@
 """Builds the C extension; everything else about the package is in pyproject.toml.
 
-Environment: T2M_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer.
+Warnings and debug information belong to the developer's builds: `./dev lint`, `./dev sanitize`.
 """
 
-import os
 from pathlib import Path
 
 from setuptools import Extension, setup
 
 ROOT = Path(__file__).parent
-FLAGS = ["-std=c11", "-O3", "-g", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
-LINK = ["-pthread"]
-
-if os.environ.get("T2M_SANITIZE"):
-    SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    FLAGS += [*SANITIZE, "-O1", "-fno-omit-frame-pointer"]
-    LINK += SANITIZE
 
 
 def sources() -> list[str]:
@@ -34,8 +26,8 @@ setup(
             "torch2mlx._core",
             sources(),
             depends=headers(),
-            extra_compile_args=FLAGS,
-            extra_link_args=LINK,
+            extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],
+            extra_link_args=["-pthread"],
         )
     ]
 )

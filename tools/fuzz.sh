@@ -5,6 +5,7 @@ seconds=$1
 shift
 work=.cache/fuzz
 mkdir -p "$work"
+rm -f "$work"/*.log
 python3 -m fuzz.seeds "$work/corpus"
 targets=${*:-json safetensors zip pickle archive legacy keys}
 for target in $targets; do
@@ -17,3 +18,5 @@ printf '%s\n' $targets | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} sh -c '
         -artifact_prefix="findings/$2/" -print_final_stats=1 "corpus/$2" >"$2.log" 2>&1 &&
     echo "fuzz: $2 clean, $(grep -o "number_of_executed_units: [0-9]*" "$2.log")" ||
     { echo "fuzz: $2 FOUND SOMETHING, see $1/$2.log"; exit 1; }' sh "$work" {} "$seconds"
+files=$(sed -n 's/.*number_of_executed_units: *//p' "$work"/*.log | awk '{ n += $1 } END { printf "%d", n }')
+echo "fuzz: $(echo $targets | wc -w) readers clean after $files files"

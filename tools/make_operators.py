@@ -36,14 +36,19 @@ def entries() -> list[Entry]:
     return [Entry(**entry) for entry in json.loads(LEDGER.read_text())]
 
 
-def page(found: list[Entry]) -> str:
-    """docs/operators.md."""
+def told(found: list[Entry]) -> str:
+    """How many operators have which status."""
     counts: dict[str, int] = {}
     for entry in found:
         counts[entry.status] = counts.get(entry.status, 0) + 1
     counts["with gradients compared"] = sum(bool(entry.gradients) for entry in found)
-    told = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
-    lines = [HEAD.format(counts=f"{len(found)} operators: {told}.")]
+    shown = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    return f"{len(found)} operators: {shown}"
+
+
+def page(found: list[Entry]) -> str:
+    """docs/operators.md."""
+    lines = [HEAD.format(counts=f"{told(found)}.")]
     lines += [_row(entry) for entry in found]
     return "".join(lines)
 
@@ -62,3 +67,4 @@ def _row(entry: Entry) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(entries()))
+    print(told(entries()))

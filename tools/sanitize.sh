@@ -1,16 +1,12 @@
 #!/bin/sh
 # sanitize.sh PYTHON: the test suite under asan and ubsan, then the core under valgrind.
 set -eu
-py=$1
+py=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 work=.cache/sanitize
 rm -rf "$work"
-mkdir -p "$work"
-cp -r torch2mlx tests tools fuzz examples bench csrc docs setup.py pyproject.toml README.md CHANGELOG.md "$work"
-find "$work" -name '_core*.so' -delete
+"$py" -m tools.export "$work"
 cd "$work"
-suffix=$("$py" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null ||
-    "../../$py" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
-case $py in /*) ;; *) py=$(cd ../.. && pwd)/$py ;; esac
+suffix=$("$py" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 include=$("$py" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 cc -std=c11 -O1 -g -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -Wall -Wextra -Werror \
     -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer \

@@ -80,6 +80,7 @@ def train_both(root: Path, out: Path, config: Config) -> dict[str, Path]:
 def demo(out: Path) -> int:
     """All of it; 1 when the port does not agree with torch."""
     say = lambda text: print(text, file=sys.stderr)  # noqa: E731
+    worst: dict[str, float] = {}
     drawn: dict[str, dict[str, Path]] = {}
     for name, (side, holes, count, options) in SETS.items():
         root, config = out / f"{side}x{side}", from_mapping(options)
@@ -90,9 +91,12 @@ def demo(out: Path) -> int:
         if gaps["loss"] > 5e-6 or gaps["gradients"] > 1e-3:
             say("the port does not agree with torch")
             return 1
+        worst = {k: max(v, worst.get(k, 0.0)) for k, v in gaps.items()}
         drawn[name] = train_both(root / "data", root, config)
         for label, value in seconds(root / "data", config, rounds=5).items():
             say(f"a step in {label}: {1000 * value:.0f} ms")
     report.write(out / "report.html", drawn)
     print(f"curves and figures: {out / 'report.html'}")
+    shown = ", ".join(f"{k} {v:.1e}" for k, v in worst.items())
+    print(f"trm: {len(drawn)} sizes trained; port beside torch at most {shown}")
     return 0

@@ -5,7 +5,7 @@ import pytest
 
 from tests.support import need
 
-(ml_dtypes,) = need("ml_dtypes")
+ml_dtypes, _ = need("ml_dtypes", "hypothesis")
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.port.compare import executed
 from tests.port.expressions import expressions
 from tests.support import need
 
-need("torch", "mlx.core", "libcst")
+need("torch", "mlx.core", "libcst", "hypothesis")
 
 import mlx.core as mx
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import torch2mlx
 

@@ -1,0 +1,136 @@
+"""Run by tools/wheel.sh with the Python of an environment that torch2mlx was installed into.
+
+Imports every module of the package and runs every verb of the command line once, on small data,
+in the current folder, which is empty. `--bare`: nothing but numpy is there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+#: What a module may fail to import for where only numpy is installed.
+OPTIONAL = {"libcst", "ml_dtypes", "mlx", "nbformat", "torch"}
+FACTORY = """
+import torch
+
+def small():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
+    return model.eval(), (torch.randn(2, 3, 8, 8),)
+"""
+SCRIPT = "import torch\n\nx = torch.zeros(3)\nprint(x.sum().item())\n"
+CONV = ("--rule", "conv=Conv2d")
+#: Verb -> command lines, in the order in which they need each other's files.
+FULL = {
+    "convert": [
+        ("given.safetensors", "converted.safetensors", *CONV),
+        ("given.pt", "from_pt.safetensors", *CONV),
+    ],
+    "inspect": [("converted.safetensors",), ("given.pt", "--json")],
+    "revert": [("converted.safetensors", "back.safetensors"), ("from_pt.safetensors", "back.pt")],
+    "analyze": [("given.safetensors", "--html", "page.html", "--sarif", "found.sarif")],
+    "translate": [("factory:small", "translated")],
+    "verify": [("factory:small", "translated")],
+    "port": [("script.py", "-o", "ported.py"), ("script.py", "--report", "html")],
+}
+BARE = {
+    "convert": FULL["convert"][:1],
+    "inspect": FULL["inspect"][:1],
+    "revert": FULL["revert"][:1],
+    "analyze": FULL["analyze"],
+}
+
+
+def inside(module: ModuleType) -> None:
+    """Asserts that a module comes from this environment."""
+    where = Path(str(module.__file__)).resolve()
+    assert Path(sys.prefix).resolve() in where.parents, f"{module.__name__} comes from {where}"
+
+
+def import_all(bare: bool) -> int:
+    """Imports every module; the number of them. Raises what an import raises."""
+    import torch2mlx
+
+    inside(torch2mlx)
+    count = 0
+    for found in pkgutil.walk_packages(torch2mlx.__path__, "torch2mlx.", onerror=lambda _: None):
+        if found.name == "torch2mlx.__main__":
+            continue
+        try:
+            inside(importlib.import_module(found.name))
+        except ModuleNotFoundError as error:
+            if not bare or (error.name or "").partition(".")[0] not in OPTIONAL:
+                raise
+        count += 1
+    return count
+
+
+def write_sources(bare: bool) -> None:
+    """The files that the verbs read; safetensors bytes are put together by hand."""
+    shape, words = (4, 3, 2, 2), list(range(48))
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": (0, 4 * len(words))}
+    header = json.dumps({"conv.weight": entry}).encode()
+    data = struct.pack(f"<{len(words)}f", *words)
+    Path("given.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)
+    Path("factory.py").write_text(FACTORY)
+    Path("script.py").write_text(SCRIPT)
+    if not bare:
+        import torch
+
+        torch.save({"conv.weight": torch.arange(48.0).reshape(shape)}, "given.pt")
+
+
+def run(*command: str) -> str:
+    """Standard output of a command that has to succeed."""
+    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if ran.returncode:
+        raise SystemExit(f"installed: {' '.join(command)}: exit {ran.returncode}\n{ran.stderr}")
+    return ran.stdout
+
+
+def run_verbs(bare: bool) -> int:
+    """Runs the command lines; their number."""
+    command = str(Path(sys.executable).parent / "torch2mlx")
+    verbs = set(re.search(r"\{([a-z,]+)\}", run(command, "--help"))[1].split(","))
+    assert verbs == set(FULL), f"tools/installed.py runs {sorted(FULL)}, there are {sorted(verbs)}"
+    lines = [(verb, *line) for verb, rows in (BARE if bare else FULL).items() for line in rows]
+    for line in lines:
+        run(command, *line)
+    assert "torch2mlx" in run(sys.executable, "-m", "torch2mlx", "--help")
+    return len(lines)
+
+
+def check_results(bare: bool) -> None:
+    """What came back is what was given; the port speaks MLX."""
+    size = 4 * 48
+    given, back = (Path(f"{name}.safetensors").read_bytes()[-size:] for name in ("given", "back"))
+    assert given == back, "revert gave other bytes"
+    if not bare:
+        import torch
+
+        one, two = torch.load("given.pt"), torch.load("back.pt")
+        assert torch.equal(one["conv.weight"], two["conv.weight"])
+        assert "mx.zeros" in Path("ported.py").read_text()
+        assert Path("translated", "model.py").exists()
+
+
+def main() -> None:
+    """All of it; raises at what fails first."""
+    bare = "--bare" in sys.argv
+    write_sources(bare)
+    count = import_all(bare)
+    lines = run_verbs(bare)
+    check_results(bare)
+    print(f"installed: {count} modules imported, {lines} commands ran, in {Path(sys.prefix).name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What `./dev full` runs: the measures that take too long for every change.
+
+The last line that a step prints on standard output is what it gave; a step that does not end
+with exit code 0 has failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """A measure, and how long its last run speaks for the code.
+
+    `paths` is the code that it speaks of; a commit there may be `allowance` days younger than the
+    last run.
+    """
+
+    name: str
+    measure: str
+    command: str
+    paths: tuple[str, ...]
+    allowance: int
+
+
+_GRAPH = ("torch2mlx/graph", "torch2mlx/kit", "torch2mlx/translator.py")
+_WEIGHTS = ("csrc", "torch2mlx/read", "torch2mlx/weights", "torch2mlx/write")
+STEPS = (
+    Step(
+        "zoo",
+        "every architecture of transformers at toy size: translated, run without torch, compared",
+        "./dev zoo",
+        (*_GRAPH, "tests/zoo"),
+        14,
+    ),
+    Step(
+        "operators",
+        "torch's own samples of its operators: exported, translated, compared, gradients too",
+        "./dev ledger",
+        (*_GRAPH, "tests/graph/ledger.py"),
+        14,
+    ),
+    Step(
+        "trm",
+        "TinyRecursiveModels ported, and trained in MLX and torch from the same weights",
+        "./dev trm",
+        ("examples/trm", "torch2mlx/source", "torch2mlx/kit"),
+        14,
+    ),
+    Step(
+        "bench",
+        "speed beside numpy, torch, mlx and safetensors: ratios against their goals",
+        "./dev bench",
+        ("bench", *_WEIGHTS, "torch2mlx/graph"),
+        14,
+    ),
+    Step(
+        "fuzz",
+        "every reader of the core under libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer",
+        "./dev fuzz",
+        ("csrc/core", "fuzz"),
+        14,
+    ),
+    Step(
+        "sanitize",
+        "the tests under AddressSanitizer and UndefinedBehaviorSanitizer, the core under valgrind",
+        "./dev sanitize",
+        ("csrc",),
+        14,
+    ),
+)
