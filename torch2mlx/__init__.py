@@ -4,12 +4,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 from torch2mlx import errors, registry
 from torch2mlx.analyzer import PortabilityReport, analyze
-from torch2mlx.converter import convert, load_converted, revert
+from torch2mlx.converter import convert, load_converted
 from torch2mlx.graph.empty import empty_weights
 from torch2mlx.graph.ops.registry import lowers
 from torch2mlx.inspector import inspect
 from torch2mlx.optimizer_state import convert_optimizer_state, revert_optimizer_state
 from torch2mlx.porter import PortResult, port, port_folder
+from torch2mlx.reverter import revert, to_torch
 from torch2mlx.state_dict import flatten, nest
 from torch2mlx.translator import Translation, load, translate
 from torch2mlx.types import ConversionReport
@@ -43,6 +44,7 @@ __all__ = [
     "registry",
     "revert",
     "revert_optimizer_state",
+    "to_torch",
     "translate",
     "verify",
 ]

@@ -21,7 +21,7 @@ from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.read.nested import ROOT, find_state_dict
 from torch2mlx.read.tensors import borrow, is_array
 from torch2mlx.types import Checkpoint, TensorSource
-from torch2mlx.write.marker import KEY
+from torch2mlx.write.schema import KEY
 
 
 def open_checkpoint(source: Any, key: str | None = None) -> Checkpoint:

@@ -52,7 +52,7 @@ def _convert(args: argparse.Namespace) -> Any:
 
 def _revert(args: argparse.Namespace) -> Any:
     with progress_bar("reverting", not args.quiet) as progress:
-        return {"written": revert(args.source, args.out, progress=progress)}
+        return {"written": revert(args.source, args.out, like=args.like, progress=progress)}
 
 
 def _inspect(args: argparse.Namespace) -> Any:
@@ -170,10 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--on-unmapped", choices=("warn", "error", "ignore"), default="warn")
     sub.add_argument("--threads", type=int, default=0, help="0: all cores")
 
-    sub = add("revert", _revert, "rebuild the PyTorch state dict of a converted checkpoint")
-    sub.add_argument("source", help="a converted file or directory")
-    sub.add_argument("out", help="a .safetensors or .pt file")
-
+    _add_revert(add)
     sub = add("analyze", _analyze, "say what converting a model would meet")
     sub.add_argument("source", help="a folder with a config.json, or a checkpoint")
     sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
@@ -184,6 +181,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", help="a checkpoint, of PyTorch or converted")
     sub.add_argument("--key", help="which state dict of a nested checkpoint")
     return parser
+
+
+def _add_revert(add: Callable[..., argparse.ArgumentParser]) -> None:
+    sub = add("revert", _revert, "rebuild the PyTorch state dict of a converted checkpoint")
+    sub.add_argument("source", help="a converted file or directory, or weights trained in MLX")
+    sub.add_argument("out", help="a .safetensors or .pt file")
+    sub.add_argument(
+        "--like",
+        metavar="CONVERTED",
+        help="the converted file or directory that training started from",
+    )
 
 
 def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -1,4 +1,4 @@
-"""Drivers of the weight pipeline: convert, load_converted, revert.
+"""Drivers of the weight pipeline: convert and load_converted (`reverter` has the way back).
 
 read (checkpoint) -> types (weights.typing) -> plan (weight_converter) -> write (write.output)
 """
@@ -16,19 +16,17 @@ from typing import Any, Literal
 from torch2mlx import load
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import ConversionError, StateDictMismatchError, UnmappedLayersError
-from torch2mlx.optional import installed
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.state_dict import nest
 from torch2mlx.types import Checkpoint, ConversionReport, Coverage, OnUnmapped, Plan, Progress
 from torch2mlx.weight_converter import make_plan
 from torch2mlx.weights.owners import Resolver
+from torch2mlx.weights.portable import portable
 from torch2mlx.weights.prefixes import select
 from torch2mlx.weights.typing import Typed, from_keys, from_module
-from torch2mlx.weights.undo import undo
 from torch2mlx.write import output
 from torch2mlx.write.marker import plain_values
-from torch2mlx.write.reverted import as_arrays, as_torch, write_reverted
 
 WRITER = "0.1.0"
 #: Largest shard of a directory unless `shard_size` says otherwise: what mlx-lm uses.
@@ -65,8 +63,9 @@ def convert(
     prefix under which all of `module` is there is taken and noted. What is outside goes to the
     sidecar.
     `dtype` ("float32", "float16", "bfloat16", "float64", or the type of torch, MLX or numpy) casts
-    floating-point tensors. `strict`: whether every key must fit `module`. `on_unmapped`: what to do
-    about layers that MLX lacks.
+    floating-point tensors; without it float64 alone becomes float32 (MLX's GPUs have no float64),
+    with the exact originals in the sidecar. `strict`: whether every key must fit `module`.
+    `on_unmapped`: what to do about layers that MLX lacks.
     `progress` is called with (bytes done, bytes in all, tensor). `threads`: 0 takes all cores.
 
     Returns a report that accounts for every tensor. Raises CheckpointError, ConversionError and
@@ -80,6 +79,8 @@ def convert(
     typed = _under(checkpoint, prefix, module, rules, strict)
     coverage = Resolver(typed.tree.records).coverage() if typed.known else None
     plan = make_plan(typed, dtype)
+    if dtype is None:
+        plan = portable(plan, typed.tensors)
     _report_unmapped(coverage, on_unmapped)
     values, lost = plain_values(checkpoint.values)
     where = output.Output(target, WRITER, values, progress, threads)
@@ -243,42 +244,5 @@ def load_converted(
     else:
         raise ValueError(f"framework={framework!r}: choose 'mlx' or 'numpy'")
     if ties:
-        arrays = load.expand_ties(arrays, converted.plan["ties"], where)
+        arrays = load.expand_ties(arrays, converted.plan.ties, where)
     return nest(arrays, lists) if nested else arrays
-
-
-def revert(
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
-    *,
-    framework: Literal["torch", "numpy"] | None = None,
-    progress: Progress | None = None,
-) -> Any:
-    """The PyTorch state dict that a converted checkpoint came from, bit for bit, in its order.
-
-    Without `out` it is returned: {key: torch.Tensor} (numpy arrays where torch is not installed,
-    or with `framework="numpy"`). With `out`, a .safetensors file or any other name for torch.save,
-    it is written, and the path returned.
-
-    Warns (UserWarning) about tensors whose dtype the conversion narrowed: these alone are not
-    exact. Raises NotConvertedError, RevertError (a part is missing), CheckpointError.
-    """
-    converted = load.open_converted(Path(os.fspath(path)))
-    state = undo(converted.tensors(), converted.plan, converted.first)
-    if state.inexact:
-        names = ", ".join(state.inexact[:5])
-        warnings.warn(
-            f"{len(state.inexact)} tensors were cast when converted, so their values are rounded: "
-            f"{names}{', ...' if len(state.inexact) > 5 else ''}",
-            UserWarning,
-            stacklevel=2,
-        )
-    if out is not None:
-        return write_reverted(state, Path(os.fspath(out)), progress)
-    if framework == "numpy" or not _has_torch(framework):
-        return as_arrays(state)
-    return as_torch(state)
-
-
-def _has_torch(framework: str | None) -> bool:
-    return framework == "torch" or installed("torch")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import AlreadyConvertedError
 from torch2mlx.read.files import read_safetensors
 from torch2mlx.types import tensor_bytes
-from torch2mlx.write.marker import KEY
+from torch2mlx.write.marker import read_marker
+from torch2mlx.write.schema import DIGESTS, KEY, Marker
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,18 @@ class Inspection:
 
 def _converted(path: Path) -> Inspection:
     tensors: list[TensorInfo] = []
-    metadata: Mapping[str, str] = {}
+    shown: dict[str, str] = {}
+    plan: Marker | None = None
     for file in load.converted_files(path):
-        found, own = read_safetensors(file)
-        metadata = metadata or own  # the first shard's, which has the plan
+        found, metadata = read_safetensors(file)
         tensors += [TensorInfo(key, t.dtype, t.shape) for key, t in found.items()]
-    ours = json.loads(metadata[KEY]) if KEY in metadata else {}
-    writer = f"mlx (torch2mlx {ours.get('writer', '')})" if ours else "mlx"
-    shown = {name: text for name, text in metadata.items() if name != KEY}
-    return Inspection(os.fspath(path), writer, tuple(tensors), tuple(ours.get("values", ())), shown)
+        shown = shown or {k: v for k, v in metadata.items() if k not in (KEY, DIGESTS)}
+        content = read_marker(file, metadata) if KEY in metadata else None
+        if isinstance(content, Marker):
+            plan = plan or content
+    layout = "mlx" if plan is None else f"mlx (torch2mlx {plan.writer})"
+    values = () if plan is None else tuple(plan.values)
+    return Inspection(os.fspath(path), layout, tuple(tensors), values, shown)
 
 
 def inspect(source: Any, *, key: str | None = None) -> Inspection:

@@ -15,7 +15,8 @@ from torch2mlx.errors import CheckpointError, NotConvertedError
 from torch2mlx.optional import installed
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import read_safetensors
-from torch2mlx.write.marker import read_marker
+from torch2mlx.write.marker import read_digests, read_marker
+from torch2mlx.write.schema import Marker, Part
 
 _PLAIN_VIEW = {"bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
 #: What mx.load cannot read (it refuses the whole file) or reads as another dtype.
@@ -35,15 +36,15 @@ def _has_index(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Converted:
-    """A converted checkpoint, opened: tensors by file, borrowed from it, and the plan."""
+    """A converted checkpoint, opened: tensors by file, borrowed from it, and the plan.
+
+    `digests`: (dtype, digest) of computed tensors as they were written.
+    """
 
     files: Mapping[Path, Mapping[str, _core.Tensor]]
-    plan: dict[str, Any]
-
-    @property
-    def first(self) -> Path:
-        """The file beside which a sidecar lies."""
-        return next(iter(self.files))
+    plan: Marker
+    first: Path  # the file that has the plan; a sidecar lies beside it
+    digests: Mapping[str, tuple[str, str]]
 
     def tensors(self) -> dict[str, _core.Tensor]:
         """All tensors, by name."""
@@ -53,18 +54,32 @@ class Converted:
 def open_converted(path: Path) -> Converted:
     """Opens a converted file or directory; each header is read once.
 
-    Raises NotConvertedError for files that `convert` did not write, and for single shards.
+    Raises NotConvertedError for files that `convert` did not write, and for single shards,
+    CheckpointError for shards that do not belong together.
     """
     files: dict[Path, dict[str, _core.Tensor]] = {}
-    plan: dict[str, Any] | None = None
+    digests: dict[str, tuple[str, str]] = {}
+    plans: dict[Path, Marker] = {}
+    parts: dict[Path, str] = {}
+    owner: dict[str, Path] = {}
     for file in converted_files(path):
         files[file], metadata = read_safetensors(file)
+        for name in files[file]:
+            if owner.setdefault(name, file) != file:
+                raise CheckpointError(f"{path}: {name!r} is in {owner[name].name} and {file.name}")
         content = read_marker(file, metadata)
-        if "part_of" not in content:
-            plan = content
-    if plan is None:
+        digests.update(read_digests(file, metadata))
+        if isinstance(content, Part):
+            parts[file] = content.part_of
+        else:
+            plans[file] = content
+    if not plans:
         raise NotConvertedError(f"{file}: is one shard of a checkpoint; pass its directory")
-    return Converted(files, plan)
+    (first, plan), *others = plans.items()
+    strangers = [*(file for file, _ in others), *(f for f, n in parts.items() if n != first.name)]
+    if strangers:
+        raise CheckpointError(f"{strangers[0]}: is no shard of the checkpoint of {first.name}")
+    return Converted(files, plan, first, digests)
 
 
 def array(tensor: _core.Tensor) -> np.ndarray[Any, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch2mlx import load as loading
 from torch2mlx.checkpoint import open_checkpoint
-from torch2mlx.converter import convert, revert
+from torch2mlx.converter import convert
 from torch2mlx.errors import ConversionError
+from torch2mlx.reverter import revert
 from torch2mlx.weight_converter import make_plan
 from torch2mlx.weights.typing import from_module
 

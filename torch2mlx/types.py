@@ -134,6 +134,7 @@ class Piece:
     load: Callable[[], _core.Tensor]
     deferred: bool = False  # load() computes; its result is dropped after writing
     identity: tuple[Any, ...] = ()  # equal identities hold equal bytes
+    digested: bool = False  # whether its file says what its bytes were when it was written
 
     @property
     def nbytes(self) -> int:
@@ -156,6 +157,23 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A tensor that is computed from source tensors, and where it went.
+
+    `how` names a formula of `folds.FORMULAS` or `merges.MERGES`, or is "module" (torch alone can
+    compute it); `sources` are keys of source tensors, or numbers of earlier tensors made. `recipe`
+    is that of a Trace; () where another one is made from it.
+    """
+
+    how: str
+    dim: int | None
+    sources: tuple[str | int, ...]
+    dtype: str
+    shape: tuple[int, ...]
+    recipe: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that `convert` will write, before it writes."""
 
@@ -164,6 +182,8 @@ class Plan:
     ties: Mapping[str, str]  # target not written -> target that has its bytes
     sidecar: tuple[Piece, ...]  # source tensors that cannot be rebuilt from the targets
     notes: tuple[str, ...] = ()
+    made: tuple[Made, ...] = ()
+    shared: tuple[tuple[str, ...], ...] = ()  # source keys that are one tensor
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch2mlx.errors import ConversionError, KeyCollisionError
 from torch2mlx.types import (
     Deferred,
     Fold,
+    Made,
     ModuleRecord,
     Piece,
     Plan,
@@ -32,12 +33,14 @@ _NO_RULE: Rule = {}
 class Effective:
     """A tensor as a rule sees it: straight from the checkpoint, or folded from others.
 
-    `keys` are names in the checkpoint as it came, wrappers' prefixes included.
+    `keys` are names in the checkpoint as it came, wrappers' prefixes included; `made` is the
+    number of a computed tensor among those of the plan.
     """
 
     source: TensorSource
     keys: tuple[str, ...]
     note: str = ""
+    made: int | None = None
 
     @property
     def deferred(self) -> bool:
@@ -122,10 +125,10 @@ class _Seen:
 
 
 class _OwnerPlan:
-    """Pieces and traces of one module's tensors."""
+    """Pieces and traces of one module's tensors; what is computed is added to `made`."""
 
-    def __init__(self, owner: Owner, typed: Typed, seen: _Seen) -> None:
-        self.owner, self.typed, self.seen = owner, typed, seen
+    def __init__(self, owner: Owner, typed: Typed, seen: _Seen, made: list[Made]) -> None:
+        self.owner, self.typed, self.seen, self.made = owner, typed, seen, made
         self.pieces: list[Piece] = []
         self.traces: dict[str, Trace] = {}
 
@@ -135,7 +138,7 @@ class _OwnerPlan:
         tensors = {name: Effective(source, (source.key,)) for name, source in given.items()}
         for fold in owner.record.folds:
             if all(name in tensors for name in fold.sources):
-                folded = _fold(fold, owner, typed)
+                folded = self._make(_fold(fold, owner, typed), fold.how, fold.dim)
                 for name in fold.sources:
                     self._keep(tensors.pop(name), f"folded into {fold.name}: {fold.how}")
                 tensors[fold.name] = folded
@@ -167,8 +170,22 @@ class _OwnerPlan:
         else:
             self._move(action.name, action.action, tensors[action.name])
 
+    def _make(
+        self,
+        effective: Effective,
+        how: str,
+        dim: int | None,
+        sources: tuple[str | int, ...] | None = None,
+    ) -> Effective:
+        """Numbers a computed tensor, so that revert can undo it where it was trained."""
+        source = effective.source
+        self.made.append(Made(how, dim, sources or effective.keys, source.dtype, source.shape))
+        return replace(effective, made=len(self.made) - 1)
+
     def _trace(self, effective: Effective, recipe: tuple[object, ...], reason: str = "") -> None:
-        if len(effective.keys) == 1 and not effective.note:
+        if effective.made is not None and recipe != _SIDECAR:
+            self.made[effective.made] = replace(self.made[effective.made], recipe=recipe)
+        elif len(effective.keys) == 1 and not effective.note:
             source = effective.source
             key = effective.keys[0]
             self.traces.setdefault(key, Trace(key, source.dtype, source.shape, recipe, reason))
@@ -192,6 +209,7 @@ class _OwnerPlan:
                 load,
                 effective.deferred,
                 _identity(source, rule),
+                effective.made is not None,
             )
         )
 
@@ -243,8 +261,11 @@ class _OwnerPlan:
 
         keys = tuple(key for part in parts for key in part.keys)
         merged = shape(*(part.source.shape for part in parts))
-        source = Deferred(action.to, merged, dtype, make)
-        self._add(action.to, Effective(source, keys), merged, action.how, None)
+        effective = Effective(Deferred(action.to, merged, dtype, make), keys)
+        parents = tuple(part.keys[0] if part.made is None else part.made for part in parts)
+        effective = self._make(effective, action.how, None, parents)
+        self._add(action.to, effective, merged, action.how, None)
+        self._trace(effective, ("t", self.owner.prefix + action.to))
         for part in parts:
             self._keep(part, f"merged into {self.owner.prefix}{action.to}")
 
@@ -310,6 +331,16 @@ def _sidecar(typed: Typed, traces: Mapping[str, Trace]) -> tuple[Piece, ...]:
     )
 
 
+def _shared(tensors: Iterable[TensorSource]) -> tuple[tuple[str, ...], ...]:
+    """Groups of source keys that are one tensor, so that one value must fit them all."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for source in tensors:
+        identity = _identity(source, "")
+        if identity:
+            groups.setdefault(identity, []).append(source.key)
+    return tuple(tuple(keys) for keys in groups.values() if len(keys) > 1)
+
+
 def _wrapper_owned(owner: Owner, typed: Typed, traces: dict[str, Trace]) -> None:
     for key in owner.keys.values():
         source = typed.tensors[key]
@@ -327,11 +358,12 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     pieces: list[Piece] = []
     traces: dict[str, Trace] = {}
     seen = _Seen()
+    made: list[Made] = []
     for owner in resolver.owners(typed.tensors):
         if resolver.is_wrapper(owner.record.path):
             _wrapper_owned(owner, typed, traces)
             continue
-        part = _OwnerPlan(owner, typed, seen).run()
+        part = _OwnerPlan(owner, typed, seen, made).run()
         pieces += part.pieces
         traces.update(part.traces)
     if not pieces:
@@ -344,4 +376,5 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
             traces[s.key] = Trace(s.key, s.dtype, s.shape, _SIDECAR, typed.outside[s.key])
     ordered = tuple(traces[source.key] for source in typed.sources)
     aliases = {**{k: ties.get(first, first) for k, first in absent.items()}, **ties}
-    return Plan(tuple(pieces), ordered, aliases, _sidecar(typed, traces), typed.notes)
+    sidecar, shared = _sidecar(typed, traces), _shared(typed.sources)
+    return Plan(tuple(pieces), ordered, aliases, sidecar, typed.notes, tuple(made), shared)

@@ -17,6 +17,10 @@ from torch2mlx import _core
 
 Side = tuple[tuple[str, ...], ...]
 
+#: Longest layout in letters of text: names of 16 dimensions, twice, and parentheses.
+MAX_TEXT = 1024
+_TOKEN = re.compile(r"\s*(\w+|[()])")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -78,15 +82,34 @@ def _text(side: Side) -> str:
 
 
 def _side(text: str) -> Side:
-    if not re.fullmatch(r"\s*((\w+|\(\s*\w+(\s+\w+)*\s*\))\s*)*", text):
+    """One side, token by token: in time that grows with its length alone."""
+    groups: list[tuple[str, ...]] = []
+    inside: list[str] | None = None
+    at = 0
+    while token := _TOKEN.match(text, at):
+        at = token.end()
+        letter = token[1]
+        if letter == "(" and inside is None:
+            inside = []
+        elif letter == ")" and inside:
+            groups.append(tuple(inside))
+            inside = None
+        elif letter in "()":
+            break
+        elif inside is None:
+            groups.append((letter,))
+        else:
+            inside.append(letter)
+    if inside is not None or text[at:].strip():
         raise ValueError(f"malformed layout side {text!r}")
-    found = re.findall(r"\(([^)]*)\)|(\w+)", text)
-    return tuple(tuple(group.split()) if group else (letter,) for group, letter in found)
+    return tuple(groups)
 
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Layout:
     """Parses `"before -> after"`. Raises ValueError when it is malformed."""
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"a layout of {len(text)} letters; at most {MAX_TEXT}")
     before, arrow, after = text.partition("->")
     layout = Layout(_side(before), _side(after))
     letters = [letter for group in layout.before for letter in group]

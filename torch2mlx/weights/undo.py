@@ -1,99 +1,159 @@
-"""Undoing a plan: the PyTorch state dict of a converted checkpoint, bit for bit."""
+"""Undoing a plan: the PyTorch state dict of a converted checkpoint, whether trained since or not.
+
+What did not change comes back bit for bit; what did is laid out as torch has it, or recomputed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from torch2mlx import _core
 from torch2mlx.errors import RevertError
-from torch2mlx.read.files import read_safetensors
-from torch2mlx.types import ITEM_BYTES, Piece
+from torch2mlx.types import Piece, Trace
 from torch2mlx.weights.layout import parse
-from torch2mlx.write.marker import check_sidecar
+from torch2mlx.weights.remade import Remade
+from torch2mlx.weights.trained import Match, Origin, holds, same_bytes, target_shapes
+
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Reverted:
-    """A state dict to be: pieces in torch's order, other entries, and what is not exact."""
+    """A state dict to be: pieces in torch's order, other entries, and what is not exact.
+
+    Pieces of equal identity are one tensor under several names. `nbytes`: what it was made from.
+    """
 
     pieces: tuple[Piece, ...]
     values: Mapping[str, Any]
     inexact: tuple[str, ...]
+    nbytes: int
 
 
-def _layout_piece(
-    key: str, recipe: list[Any], shape: tuple[int, ...], source: _core.Tensor
-) -> Piece:
-    layout, sizes = parse(recipe[2]), recipe[3]
-    if layout.shape(sizes) != source.shape or layout.inverse.shape(sizes) != shape:
-        raise RevertError(f"{key!r}: the recorded layout does not fit the stored tensor")
-    view: Callable[[], _core.Tensor] = lambda: layout.inverse.view(source, sizes)  # noqa: E731
-    return Piece(key, shape, source.dtype, (recipe[1],), str(layout.inverse), view)
-
-
-def _joined(key: str, targets: list[str], parts: list[_core.Tensor]) -> Piece:
+def _joined(parts: list[_core.Tensor]) -> _core.Tensor:
     """Parts of a split, joined along dimension 0 (a copy of one tensor at a time)."""
-    rows = sum(part.shape[0] for part in parts)
-    shape = (rows, *parts[0].shape[1:])
-
-    def make() -> _core.Tensor:
-        whole = np.concatenate([np.asarray(part) for part in parts])
-        return _core.from_buffer(whole, parts[0].dtype)
-
-    return Piece(key, shape, parts[0].dtype, tuple(targets), "join", make, True)
+    dtype = parts[0].dtype
+    same = [np.asarray(part if part.dtype == dtype else part.dense(dtype)) for part in parts]
+    return _core.from_buffer(np.concatenate(same), dtype)
 
 
 class _Undo:
-    def __init__(
-        self, tensors: Mapping[str, _core.Tensor], plan: Mapping[str, Any], path: Path
+    def __init__(self, tensors: Mapping[str, _core.Tensor], origin: Origin) -> None:
+        self._origin, self._plan = origin, origin.plan
+        self._match = Match(tensors, origin)
+        self._remade = Remade(self._match, origin)
+        self.problems = [*self._match.problems, *self._remade.problems]
+        self.inexact: list[str] = []
+
+    def pieces(self) -> list[Piece]:
+        """All pieces that can be made; `problems` has the reasons for the others."""
+        made = {t.key: piece for t in self._plan.tensors if (piece := self._piece(t))}
+        if not self.problems:
+            for keys in self._plan.shared:
+                self._share([made[key] for key in keys], made)
+        return list(made.values())
+
+    def _piece(self, trace: Trace) -> Piece | None:
+        original = self._origin.originals.get(trace.key)
+        if original is not None and (original.shape, original.dtype) != (trace.shape, trace.dtype):
+            self.problems.append(
+                f"{trace.key!r}: its original is {list(original.shape)} {original.dtype}, not "
+                f"{list(trace.shape)} {trace.dtype}"
+            )
+            return None
+        if trace.recipe[0] != "s":
+            return self._stored(trace) if self._match.has(trace.recipe, trace.shape) else None
+        if original is None:
+            self.problems.append(f"the sidecar lacks {trace.key!r}")
+            return None
+        load = original.load
+        if trace.key in self._remade:
+            load = lambda: self._remade[trace.key]  # noqa: E731
+        identity = ("original", trace.key)
+        return Piece(
+            trace.key, trace.shape, trace.dtype, (trace.key,), "original", load, True, identity
+        )
+
+    def _stored(self, trace: Trace) -> Piece:
+        """A tensor that targets hold; an original of it wins where they hold what it gave."""
+        kind, original = trace.recipe[0], self._origin.originals.get(trace.key)
+        roots = tuple(self._match.root(t) for t, _ in target_shapes(trace.recipe, trace.shape))
+        parts = [self._match.found[root] for root in roots]
+        layout = parse(trace.recipe[2]).inverse if kind == "l" else None
+        self._note_inexact(trace, roots, parts, original is not None)
+
+        def make() -> _core.Tensor:
+            if layout is not None:
+                found = layout.view(parts[0], trace.recipe[3])
+            else:
+                found = parts[0] if kind == "t" else _joined(parts)
+            if original is None:
+                return found
+            exact, now = original.load(), found.dense()
+            given = exact.dense(found.dtype) if found.dtype != exact.dtype else exact
+            flat = (int(np.prod(trace.shape)),)
+            same = same_bytes(_reshaped(given, flat), _reshaped(now, flat))
+            return exact if same else now
+
+        return Piece(
+            trace.key,
+            trace.shape,
+            trace.dtype,
+            roots,
+            "join" if kind == "c" else str(layout or "copy"),
+            make,
+            kind == "c" or original is not None,
+            (*roots, str(layout), trace.dtype, *((trace.key,) if original is not None else ())),
+        )
+
+    def _note_inexact(
+        self, trace: Trace, roots: tuple[str, ...], parts: list[_core.Tensor], kept: bool
     ) -> None:
-        self._tensors, self._plan, self._path = tensors, plan, path
-        self._sidecar: dict[str, _core.Tensor] = {}
-        if plan["sidecar"]:
-            self._sidecar = read_safetensors(check_sidecar(path, plan["sidecar"]))[0]
+        narrowed = not all(holds(trace.dtype, part.dtype) for part in parts)
+        stored = [self._origin.stored.get(root, trace.dtype) for root in roots]
+        if narrowed or (not kept and not all(holds(dtype, trace.dtype) for dtype in stored)):
+            self.inexact.append(trace.key)
 
-    def _get(self, target: str) -> _core.Tensor:
-        name = self._plan["ties"].get(target, target)
-        if name not in self._tensors:
-            raise RevertError(f"{self._path}: tensor {name!r} is missing")
-        return self._tensors[name]
-
-    def piece(self, key: str, dtype: str, shape: tuple[int, ...], recipe: list[Any]) -> Piece:
-        kind = recipe[0]
-        if kind == "s":
-            if key not in self._sidecar:
-                raise RevertError(f"{self._path}: the sidecar lacks {key!r}")
-            source = self._sidecar[key]
-            return Piece(key, source.shape, source.dtype, (key,), "copy", lambda: source)
-        if kind == "c":
-            return _joined(key, recipe[1], [self._get(target) for target in recipe[1]])
-        source = self._get(recipe[1])
-        if kind == "l":
-            return _layout_piece(key, recipe, shape, source)
-        return Piece(key, source.shape, source.dtype, (recipe[1],), "copy", lambda: source)
+    def _share(self, pieces: list[Piece], made: dict[str, Piece]) -> None:
+        """One tensor of torch under several names has one value: that of those MLX has."""
+        live = [p for p in pieces if p.rule != "original" or p.target in self._remade]
+        for piece in pieces:
+            if live and piece not in live:
+                made[piece.target] = replace(live[0], target=piece.target)
+        for other in live[1:]:
+            if other.identity != live[0].identity and not same_bytes(
+                _whole(live[0]), _whole(other)
+            ):
+                self.problems.append(
+                    f"{live[0].target!r} and {other.target!r} are one tensor in torch and were "
+                    "trained apart: give them one value"
+                )
 
 
-def undo(tensors: Mapping[str, _core.Tensor], plan: Mapping[str, Any], path: Path) -> Reverted:
-    """The state dict that a plan was made from.
+def _reshaped(tensor: _core.Tensor, shape: tuple[int, ...]) -> _core.Tensor:
+    dense = np.asarray(tensor.dense())
+    return _core.from_buffer(dense.reshape(shape), tensor.dtype)
 
-    Raises RevertError when a tensor or the sidecar is missing or does not fit.
+
+def _whole(piece: Piece) -> _core.Tensor:
+    """A piece as it will be written."""
+    return _reshaped(piece.load().dense(piece.dtype), piece.shape)
+
+
+def undo(tensors: Mapping[str, _core.Tensor], origin: Origin, where: str) -> Reverted:
+    """The state dict that a plan was made from, with the values that its targets have now.
+
+    Raises RevertError that names every tensor that is missing, does not fit or cannot be derived.
     """
-    undo_one, pieces, inexact = _Undo(tensors, plan, path), [], []
-    try:
-        for key, dtype, shape, recipe in plan["tensors"]:
-            piece = undo_one.piece(key, dtype, tuple(shape), recipe)
-            if piece.shape != tuple(shape) or dtype not in ITEM_BYTES:
-                raise RevertError(f"{path}: {key!r} is {list(piece.shape)}, not {shape}")
-            if piece.dtype != dtype:
-                inexact.append(key)
-            pieces.append(replace(piece, dtype=dtype))
-    except RevertError:
-        raise
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise RevertError(f"{path}: its plan is damaged: {error}") from error
-    return Reverted(tuple(pieces), plan.get("values", {}), tuple(inexact))
+    undoing = _Undo(tensors, origin)
+    pieces, problems = undoing.pieces(), undoing.problems
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise RevertError("\n  ".join([f"{where}: {problems[0]}", *problems[1:_SHOWN], *more]))
+    sizes = [*(tensor.nbytes for tensor in tensors.values())]
+    sizes += [piece.nbytes for piece in pieces if piece.target in origin.originals]
+    return Reverted(tuple(pieces), origin.plan.values, tuple(undoing.inexact), sum(sizes))

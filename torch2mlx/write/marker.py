@@ -1,13 +1,15 @@
 """What a converted file says of itself: the plan, as JSON in the safetensors metadata.
 
-    {"version": 1, "writer": "0.1.0",
+    {"version": 2, "writer": "0.1.0",
      "tensors": [[key, dtype, shape, recipe], ...],   source tensors in their order
+     "made": [[how, dim, [sources], dtype, shape, recipe], ...],   tensors computed from them
+     "shared": [[key, ...], ...],                     source keys that are one tensor
      "ties": {target: target that has the bytes},
      "sidecar": {"file": name, "sha256": hex} | null,
      "values": {key: JSON}}                           entries that were no tensors
 
 Recipes: ["t", target] as it is; ["l", target, layout, sizes] undo a layout; ["c", [targets]]
-join along dimension 0; ["s"] from the sidecar.
+join along dimension 0; ["s"] from the sidecar. Version 1 has neither "made" nor "shared".
 """
 
 from __future__ import annotations
@@ -20,9 +22,16 @@ from typing import Any
 
 from torch2mlx.errors import NotConvertedError, RevertError
 from torch2mlx.types import Plan
-
-VERSION = 1
-KEY = "torch2mlx"
+from torch2mlx.write.schema import (
+    DIGESTS,
+    KEY,
+    VERSION,
+    Marker,
+    NewerVersion,
+    Part,
+    parse_digests,
+    parse_marker,
+)
 
 
 def plain_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -40,18 +49,29 @@ def plain_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return kept, lost
 
 
-def marker(
+def _content(
     plan: Plan, writer: str, values: Mapping[str, Any], sidecar: Mapping[str, str] | None
-) -> dict[str, str]:
-    """The metadata of a converted file."""
-    content = {
+) -> dict[str, Any]:
+    return {
         "version": VERSION,
         "writer": writer,
         "tensors": [[t.key, t.dtype, list(t.shape), list(t.recipe)] for t in plan.traces],
+        "made": [
+            [m.how, m.dim, list(m.sources), m.dtype, list(m.shape), list(m.recipe)]
+            for m in plan.made
+        ],
+        "shared": [list(keys) for keys in plan.shared],
         "ties": dict(plan.ties),
         "sidecar": sidecar,
         "values": values,
     }
+
+
+def marker(
+    plan: Plan, writer: str, values: Mapping[str, Any], sidecar: Mapping[str, str] | None
+) -> dict[str, str]:
+    """The metadata of a converted file."""
+    content = _content(plan, writer, values, sidecar)
     return {"format": "mlx", KEY: json.dumps(content, separators=(",", ":"))}
 
 
@@ -61,22 +81,40 @@ def part_marker(first: str) -> dict[str, str]:
     return {"format": "mlx", KEY: json.dumps(content, separators=(",", ":"))}
 
 
-def read_marker(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The plan of a converted file. Raises NotConvertedError when it has none."""
+def marker_of(plan: Plan, values: Mapping[str, Any]) -> Marker:
+    """What the file of a plan would say of itself, without the file."""
+    found = parse_marker(json.dumps(_content(plan, "", plain_values(values)[0], None)))
+    assert isinstance(found, Marker)
+    return found
+
+
+def read_marker(path: Path, metadata: Mapping[str, str]) -> Marker | Part:
+    """The plan of a converted file, or where it is.
+
+    Raises NotConvertedError when the file has none, or one that is damaged.
+    """
     if KEY not in metadata:
         raise NotConvertedError(f"{path}: was not written by torch2mlx; use convert first")
     try:
-        content = json.loads(metadata[KEY])
-        version = content["version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return parse_marker(metadata[KEY])
+    except NewerVersion as error:
         raise NotConvertedError(
-            f"{path}: the torch2mlx entry of its metadata is damaged"
+            f"{path}: has format version {error}; this torch2mlx reads 1 to {VERSION}"
         ) from error
-    if version != VERSION:
+    except ValueError as error:
         raise NotConvertedError(
-            f"{path}: has format version {version}; this torch2mlx reads {VERSION}"
-        )
-    return content
+            f"{path}: the torch2mlx entry of its metadata is damaged: {error}"
+        ) from error
+
+
+def read_digests(path: Path, metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """(dtype, digest) of the computed tensors of one file, as they were written."""
+    try:
+        return parse_digests(metadata[DIGESTS]) if DIGESTS in metadata else {}
+    except ValueError as error:
+        raise NotConvertedError(
+            f"{path}: the {DIGESTS} entry of its metadata is damaged: {error}"
+        ) from error
 
 
 def digest(path: Path) -> str:
@@ -90,7 +128,7 @@ def digest(path: Path) -> str:
 
 def check_sidecar(path: Path, sidecar: Mapping[str, str]) -> Path:
     """The sidecar of a converted file. Raises RevertError when it is lost or another one."""
-    beside = path.parent / Path(sidecar["file"]).name
+    beside = path.parent / sidecar["file"]
     if not beside.is_file():
         raise RevertError(f"{path}: its sidecar {beside.name} is missing; put it beside the file")
     if digest(beside) != sidecar["sha256"]:

@@ -14,8 +14,9 @@ from typing import Any
 from torch2mlx.errors import CheckpointError, ConversionError
 from torch2mlx.read.files import read_safetensors
 from torch2mlx.types import Piece, Plan, Progress
-from torch2mlx.write.marker import KEY, digest, marker, part_marker
+from torch2mlx.write.marker import digest, marker, part_marker
 from torch2mlx.write.safetensors_file import write_safetensors
+from torch2mlx.write.schema import KEY
 from torch2mlx.write.transaction import swap_folder, sync_folder, temporary_file, temporary_folder
 
 #: Files of a checkpoint directory that MLX programs need beside the weights.

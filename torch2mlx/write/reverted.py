@@ -5,22 +5,41 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from torch2mlx.errors import RevertError
 from torch2mlx.load import array
 from torch2mlx.types import Piece, Progress
 from torch2mlx.weights.undo import Reverted
 from torch2mlx.write.safetensors_file import write_safetensors
 from torch2mlx.write.transaction import sync_folder, temporary_file
 
+#: How often a tied tensor may be repeated, on average, in a file that holds no ties.
+MAX_GROWTH = 64
+
+
+def _once(state: Reverted, make: Callable[[Piece], Any]) -> dict[str, Any]:
+    """Pieces made one by one; those that are one tensor are made once."""
+    known: dict[tuple[Any, ...], Any] = {}
+    made = {}
+    for piece in state.pieces:
+        if piece.identity not in known:
+            known[piece.identity] = make(piece)
+        made[piece.target] = known[piece.identity]
+    return made
+
+
+def _array(piece: Piece) -> Any:
+    return array(piece.load().dense(piece.dtype)).reshape(piece.shape)
+
 
 def as_arrays(state: Reverted) -> dict[str, Any]:
     """numpy arrays that own their memory (bfloat16 and float8 need ml_dtypes)."""
-    made = {p.target: array(p.load().dense(p.dtype)).reshape(p.shape) for p in state.pieces}
-    return {**made, **state.values}
+    return {**_once(state, _array), **state.values}
 
 
 def _torch_tensor(torch: Any, piece: Piece) -> Any:
@@ -35,15 +54,28 @@ def as_torch(state: Reverted) -> dict[str, Any]:
     """torch tensors that own their memory."""
     import torch
 
-    made = ((piece.target, _torch_tensor(torch, piece)) for piece in state.pieces)
-    return OrderedDict([*made, *state.values.items()])
+    made = _once(state, lambda piece: _torch_tensor(torch, piece))
+    return OrderedDict([*made.items(), *state.values.items()])
+
+
+def _check_size(state: Reverted, out: Path) -> None:
+    size = sum(piece.nbytes for piece in state.pieces)
+    if size > MAX_GROWTH * state.nbytes + (1 << 20):
+        raise RevertError(
+            f"{out}: would have {size:,} bytes of tensors that are tied, from {state.nbytes:,}; "
+            "write a .pt file, which holds each once"
+        )
 
 
 def write_reverted(state: Reverted, out: Path, progress: Progress | None) -> str:
     """Writes a .safetensors file natively, or anything else by torch.save; returns its path.
 
-    Entries that are no tensors stand in the metadata of a safetensors file, as JSON.
+    Entries that are no tensors stand in the metadata of a safetensors file, as JSON. Raises
+    RevertError where a safetensors file, which has no tied tensors, would be far larger than what
+    it is made from.
     """
+    if out.suffix == ".safetensors":
+        _check_size(state, out)
     with temporary_file(out) as (fd, temporary):
         if out.suffix == ".safetensors":
             metadata = {"format": "pt"}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
+import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,11 +13,18 @@ from itertools import accumulate
 
 from torch2mlx import _core
 from torch2mlx.types import ITEM_BYTES, Piece, Progress
+from torch2mlx.write.schema import DIGESTS
 
 #: Tensors that have to be computed are held in memory together up to this many bytes.
 WINDOW_BYTES = 128 << 20
 #: Pieces that only borrow memory go to the core in batches, so that their views stay few.
 BATCH = 4096
+_NO_DIGEST = "0" * 32
+
+
+def digest_of(data: memoryview) -> str:
+    """What a file says of a computed tensor's bytes, so that a change of them is seen."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def aligned(pieces: Sequence[Piece]) -> list[Piece]:
@@ -52,7 +62,8 @@ def write_safetensors(
     """
     ordered = list(pieces) if keep_order else aligned(pieces)
     entries = [(piece.target, piece.dtype, piece.shape) for piece in ordered]
-    header = _core.safetensors_header(entries, dict(metadata))
+    told = [piece for piece in ordered if piece.digested]
+    header = _header(entries, metadata, {piece.target: _NO_DIGEST for piece in told})
     total = sum(piece.nbytes for piece in ordered)
     _reserve(fd, len(header) + total)
     view = memoryview(header)
@@ -66,8 +77,36 @@ def write_safetensors(
         _core.write(fd, len(header) + done, jobs, threads=threads, flush=True, progress=report)
         done += sum(piece.nbytes for piece in batch)
         jobs.clear()
+    if told:
+        digests = _digests(fd, len(header), ordered)
+        os.pwrite(fd, _header(entries, metadata, digests), 0)
     os.fsync(fd)
     return len(header) + total
+
+
+def _header(
+    entries: list[tuple[str, str, tuple[int, ...]]],
+    metadata: Mapping[str, str],
+    digests: Mapping[str, str],
+) -> bytes:
+    """The header; its length does not depend on what the digests are."""
+    if not digests:
+        return _core.safetensors_header(entries, dict(metadata))
+    dtypes = {name: dtype for name, dtype, _ in entries}
+    told = json.dumps({name: [dtypes[name], value] for name, value in digests.items()})
+    return _core.safetensors_header(entries, {**metadata, DIGESTS: told})
+
+
+def _digests(fd: int, start: int, ordered: Sequence[Piece]) -> dict[str, str]:
+    """Digests of the pieces that ask for one, of the bytes that are in the file now."""
+    found, at = {}, start
+    end = start + sum(piece.nbytes for piece in ordered)
+    with mmap.mmap(fd, end, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
+        for piece in ordered:
+            if piece.digested:
+                found[piece.target] = digest_of(view[at : at + piece.nbytes])
+            at += piece.nbytes
+    return found
 
 
 def _reserve(fd: int, size: int) -> None:

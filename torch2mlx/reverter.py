@@ -1,0 +1,186 @@
+"""The way back: the PyTorch state dict of converted weights, trained in MLX since or not.
+
+read (load, read.arrays) -> match and undo (weights.undo) -> write (write.reverted)
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from torch2mlx import _core, load
+from torch2mlx.checkpoint import open_checkpoint
+from torch2mlx.errors import RevertError
+from torch2mlx.optional import installed
+from torch2mlx.read.arrays import trained_tensors
+from torch2mlx.read.files import read_safetensors
+from torch2mlx.read.module_tree import is_module
+from torch2mlx.read.tensors import borrow
+from torch2mlx.types import Borrowed, Made, Progress, TensorSource
+from torch2mlx.weight_converter import make_plan
+from torch2mlx.weights.inverses import Underivable
+from torch2mlx.weights.portable import portable
+from torch2mlx.weights.remade import digest_of
+from torch2mlx.weights.trained import Origin
+from torch2mlx.weights.typing import from_module
+from torch2mlx.weights.undo import Reverted, undo
+from torch2mlx.write.marker import check_sidecar, marker_of
+from torch2mlx.write.reverted import as_arrays, as_torch, write_reverted
+
+
+def revert(
+    source: Any,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    like: Any = None,
+    framework: Literal["torch", "numpy"] | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """The PyTorch state dict of converted weights: {key: tensor}, in torch's names and order.
+
+    `source`: a file or directory that `convert` wrote, its arrays as they were or changed since;
+    or, with `like=`, weights trained in MLX: a .safetensors or .npz file, a folder of shards, an
+    mlx.nn.Module, or its parameters as a tree, a flat dict or pairs of mx or numpy arrays. `like`
+    says what they were converted from: the converted file or directory, or the torch module.
+
+    What did not change comes back bit for bit. What changed is laid out as torch has it, or what
+    torch computes it from is found (weight_norm's g and v, the biases of recurrent layers, ...).
+
+    Without `out` the state dict is returned: torch tensors (numpy arrays where torch is not
+    installed, or with `framework="numpy"`). With `out`, a .safetensors file or any other name for
+    torch.save, it is written, and the path returned.
+
+    Warns (UserWarning) about tensors whose values are rounded, because the conversion or the
+    training holds them in a narrower dtype. Raises NotConvertedError, CheckpointError, and
+    RevertError, which names every tensor that is missing, does not fit or cannot be derived.
+    """
+    state = _reverted(source, like)
+    _warn_inexact(state)
+    if out is not None:
+        return write_reverted(state, Path(os.fspath(out)), progress)
+    if framework not in (None, "torch", "numpy"):
+        raise ValueError(f"framework={framework!r}: choose 'torch' or 'numpy'")
+    if framework == "numpy" or not (framework == "torch" or installed("torch")):
+        return as_arrays(state)
+    return as_torch(state)
+
+
+def to_torch(source: Any, *, like: Any) -> dict[str, Any]:
+    """Weights trained in MLX as a state dict that the torch module loads strictly.
+
+    `source`: an mlx.nn.Module, or its parameters in any form that `revert` takes. `like`: the
+    torch module that was converted, whose weights are those before training, or the converted file
+    or directory. Raises and warns as `revert`.
+    """
+    state = _reverted(source, like)
+    _warn_inexact(state)
+    return as_torch(state)
+
+
+def _warn_inexact(state: Reverted) -> None:
+    if not state.inexact:
+        return
+    names = ", ".join(state.inexact[:5])
+    warnings.warn(
+        f"{len(state.inexact)} tensors were cast to a narrower dtype, so their values are rounded: "
+        f"{names}{', ...' if len(state.inexact) > 5 else ''}",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _reverted(source: Any, like: Any) -> Reverted:
+    if like is not None:
+        origin = _of_module(like) if is_module(like) else _of_path(like)[0]
+        return undo(*_trained(source, origin))
+    if not isinstance(source, (str, os.PathLike)):
+        raise RevertError(
+            f"a {type(source).__name__} does not say what it was converted from: pass like= the "
+            "converted file, or the torch module"
+        )
+    origin, tensors = _of_path(source)
+    return undo(tensors, origin, os.fspath(source))
+
+
+def _trained(source: Any, origin: Origin) -> tuple[Mapping[str, _core.Tensor], Origin, str]:
+    if is_module(source):
+        raise RevertError("the trained weights are those of a torch module already")
+    tensors, where = trained_tensors(source)
+    return tensors, origin, where
+
+
+def _of_path(path: Any) -> tuple[Origin, Mapping[str, _core.Tensor]]:
+    """What a converted file or directory says, and its tensors."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise RevertError(
+            f"like= takes a converted file or directory, or the torch module, not a "
+            f"{type(path).__name__}"
+        )
+    converted = load.open_converted(Path(os.fspath(path)))
+    kept: dict[str, TensorSource] = {}
+    if converted.plan.sidecar:
+        beside = check_sidecar(converted.first, converted.plan.sidecar)
+        kept = {k: Borrowed(k, tensor) for k, tensor in read_safetensors(beside)[0].items()}
+    tensors = converted.tensors()
+    stored = {name: tensor.dtype for name, tensor in tensors.items()}
+    return Origin(converted.plan, kept, stored, converted.digests.get), tensors
+
+
+def _of_module(module: Any) -> Origin:
+    """What converting a live module would leave; its weights are the originals."""
+    checkpoint = open_checkpoint(module)
+    assert checkpoint.tree is not None
+    plan = portable(make_plan(from_module(checkpoint, checkpoint.tree, None)), checkpoint.tensors)
+    pieces = {piece.target: piece for piece in plan.pieces}
+    kept = {piece.target: checkpoint.tensors[piece.target] for piece in plan.sidecar}
+
+    def digest(target: str) -> tuple[str, str] | None:
+        piece = pieces.get(target)
+        return None if piece is None else (piece.dtype, digest_of(piece.load().dense(piece.dtype)))
+
+    stored = {name: piece.dtype for name, piece in pieces.items()}
+    invert = lambda made, tensor: _right_inverse(module, made, tensor)  # noqa: E731
+    return Origin(marker_of(plan, checkpoint.values), kept, stored, digest, invert)
+
+
+def _right_inverse(module: Any, made: Made, tensor: _core.Tensor) -> dict[str, _core.Tensor]:
+    """What a parametrization of a live module is computed from, for a trained value of it.
+
+    The module stays as it is. Raises Underivable where torch has no inverse, or where it does not
+    give the value back.
+    """
+    import torch
+
+    first = str(made.sources[0])
+    path, _, rest = first.rpartition("parametrizations.")
+    name = rest.partition(".")[0]
+    stack = copy.deepcopy(module.get_submodule(path.rstrip(".")).parametrizations[name]).eval()
+    raw = torch.from_numpy(_core_bytes(tensor)).view(getattr(torch, tensor.dtype))
+    value = raw.reshape(made.shape).to(getattr(torch, made.dtype))
+    try:
+        with torch.no_grad():
+            stack.right_inverse(value)
+            found = stack()
+    except Exception as error:  # torch's and users' own
+        raise Underivable(
+            f"{first!r}: torch finds no inverse of its parametrization: {error}"
+        ) from error
+    far = (found - value).abs().max().item() if value.numel() else 0.0
+    if not far <= 1e-5 * max(1.0, value.abs().max().item() if value.numel() else 0.0):
+        raise Underivable(
+            f"{first!r}: its parametrization cannot give the trained value (it is off by "
+            f"{far:.3g}): remove it (torch.nn.utils.parametrize.remove_parametrizations) and "
+            "convert again before training"
+        )
+    prefix = f"{path}parametrizations.{name}."
+    return {prefix + key: borrow(key, t).load() for key, t in stack.state_dict().items()}
+
+
+def _core_bytes(tensor: _core.Tensor) -> Any:
+    return np.asarray(tensor.dense()).reshape(-1).view(np.uint8).copy()

@@ -1,0 +1,62 @@
+"""float64 has no place on MLX's GPUs, and mx.load refuses whole files with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from torch2mlx import _core
+from torch2mlx.errors import ConversionError
+from torch2mlx.types import Deferred, Piece, Plan, TensorSource
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def _beyond_float32(tensor: _core.Tensor) -> float | None:
+    """A finite value that float32 would make infinite."""
+    values = np.asarray(tensor)
+    if not values.size:
+        return None
+    low, high = float(values.min()), float(values.max())
+    if np.isfinite([low, high]).all():
+        worst = low if -low > high else high
+    else:
+        finite = np.where(np.isfinite(values), np.abs(values), 0)
+        worst = float(finite.max())
+    # what rounds to the largest float32 is still in its range
+    return worst if np.isinf(np.float32(np.clip(worst, -1e300, 1e300))) else None
+
+
+def portable(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
+    """The plan with float32 in the place of float64; the exact originals go to the sidecar.
+
+    `tensors`: the sources of the plan. Raises ConversionError for values outside of float32's
+    range.
+    """
+    wide = {trace.key for trace in plan.traces if trace.dtype == "float64"}
+    if not any(piece.dtype == "float64" for piece in plan.pieces):
+        return plan
+    kept = {piece.target: piece for piece in plan.sidecar}
+    for source in tensors.values():
+        if source.key in wide - kept.keys():
+            with np.errstate(over="ignore"):
+                worst = _beyond_float32(source.load())
+            if worst is not None:
+                raise ConversionError(
+                    f"tensor {source.key!r} holds {worst:.6g}, which float32 cannot: pass "
+                    'dtype="float64" to keep float64 in the file (MLX has it on the CPU alone)'
+                )
+            deferred = isinstance(source, Deferred)
+            kept[source.key] = Piece(
+                source.key, source.shape, "float64", (source.key,), "copy", source.load, deferred
+            )
+    pieces = tuple(replace(p, dtype="float32") if p.dtype == "float64" else p for p in plan.pieces)
+    sidecar = tuple(kept[trace.key] for trace in plan.traces if trace.key in kept)
+    count = sum(piece.dtype == "float64" for piece in plan.pieces)
+    note = (
+        f"{count} tensors of float64 are float32 in the file, so that any device of MLX loads it; "
+        'their exact originals are in the sidecar, for revert (dtype="float64" keeps them)'
+    )
+    return replace(plan, pieces=pieces, sidecar=sidecar, notes=(*plan.notes, note))
