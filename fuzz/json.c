@@ -12,7 +12,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     t2m_json_string string;
     uint64_t number;
 
-    t2m_json_skip(&json);
+    t2m_json_skip(&json, 0);
     json.at = 0;
     if (t2m_json_take_string(&json, &string) == T2M_OK) {
         uint8_t *out = malloc(string.length + 1);

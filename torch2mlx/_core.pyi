@@ -44,17 +44,27 @@ class Mapping:
 
 @final
 class Foreign:
-    """A value of a checkpoint that is no data: kept by name only."""
+    """A value of a checkpoint that is no data, or a tensor that has no form here."""
 
     @property
     def name(self) -> str: ...
     @property
     def is_tensor(self) -> bool: ...
+    @property
+    def dtype(self) -> str | None:
+        """A tensor's dtype as its file names it, where known."""
+    @property
+    def shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def nbytes(self) -> int:
+        """Of a tensor in the file; 0 where not known."""
 
 def from_buffer(object: Any, dtype: str, /) -> Tensor: ...
 def from_dlpack(object: Any, /) -> Tensor: ...
 def compare(a: Tensor, b: Tensor, /) -> dict[str, float]: ...
-def read_safetensors(buffer: Any, /) -> tuple[list[tuple[str, Tensor]], dict[str, str]]: ...
+def read_safetensors(
+    buffer: Any, /
+) -> tuple[list[tuple[str, Tensor | Foreign]], dict[str, str]]: ...
 def read_torch(buffer: Any, /) -> Any: ...
 def safetensors_header(
     entries: list[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str], /

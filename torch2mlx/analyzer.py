@@ -131,7 +131,7 @@ def _tree(source: Any) -> tuple[str, Tree]:
         return type(built).__name__, flatten(built)
     if path.name == "config.json":
         raise CheckpointError(f"{path}: names no class of an installed transformers")
-    return os.fspath(path), flatten_checkpoint(open_checkpoint(path).tensors)
+    return os.fspath(path), flatten_checkpoint(open_checkpoint(path, listing=True).tensors)
 
 
 def analyze(source: Any) -> PortabilityReport:

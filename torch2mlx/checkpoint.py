@@ -16,25 +16,27 @@ from torch2mlx.errors import (
     UnsupportedTensorError,
 )
 from torch2mlx.read.directory import checkpoint_files
-from torch2mlx.read.files import is_safetensors, read_safetensors, read_torch
+from torch2mlx.read.files import is_safetensors, read_torch, scan_safetensors, unsupported
 from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.read.nested import ROOT, find_state_dict
 from torch2mlx.read.tensors import borrow, is_array
-from torch2mlx.types import Checkpoint, TensorSource
+from torch2mlx.types import Checkpoint, TensorSource, Unreadable
 from torch2mlx.write.schema import KEY
 
 
-def open_checkpoint(source: Any, key: str | None = None) -> Checkpoint:
+def open_checkpoint(source: Any, key: str | None = None, *, listing: bool = False) -> Checkpoint:
     """Opens any source of `convert`; no tensor is copied.
 
-    `key` picks a state dict inside a nested checkpoint. Raises CheckpointError for files that
+    `key` picks a state dict inside a nested checkpoint. `listing`: tensors whose bytes are not
+    wanted may be `Unreadable`, where their shape is known. Raises CheckpointError for files that
     cannot be read, AmbiguousCheckpointError when `key` is needed, AlreadyConvertedError for what
     is in MLX layout already, UnsupportedTensorError for tensors without an exact MLX form, and
     ConversionError for anything that is no source at all.
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.fspath(source))
-        return _from_directory(path, key) if path.is_dir() else _from_file(path, key)
+        read = _from_directory if path.is_dir() else _from_file
+        return read(path, key, listing)
     if is_module(source):
         tree = describe(source)
         origin = type(source).__name__
@@ -60,18 +62,19 @@ def _holds_tensors(value: Any, depth: int = 8) -> bool:
     return type(value).__name__ == "ScriptObject"
 
 
-def _from_mapping(state: Mapping[Any, Any], origin: str) -> Checkpoint:
+def _from_mapping(state: Mapping[Any, Any], origin: str, listing: bool = False) -> Checkpoint:
     tensors: dict[str, TensorSource] = {}
     values: dict[str, Any] = {}
     for name, value in state.items():
         if not isinstance(name, str):
             raise ConversionError(f"{origin}: key {name!r} is no text, so this is no state dict")
         if isinstance(value, _core.Foreign) and value.is_tensor:
-            raise UnsupportedTensorError(
-                f"tensor {name!r}: {value.name} has no exact MLX form; turn it into a plain "
-                "tensor (to_dense, dequantize) before saving"
-            )
-        if is_array(value):
+            error = unsupported(origin, name, value)
+            if not listing or value.shape is None:
+                raise error
+            dtype = value.dtype or value.name
+            tensors[name] = Unreadable(name, value.shape, dtype, value.nbytes, error)
+        elif is_array(value):
             tensors[name] = borrow(name, value)
         elif _holds_tensors(value) and not name.endswith("_extra_state"):
             raise UnsupportedTensorError(
@@ -83,18 +86,18 @@ def _from_mapping(state: Mapping[Any, Any], origin: str) -> Checkpoint:
     return Checkpoint(tensors, origin, values)
 
 
-def _from_file(path: Path, key: str | None) -> Checkpoint:
+def _from_file(path: Path, key: str | None, listing: bool) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{path}: does not exist")
     files = (os.fspath(path),)
     if is_safetensors(path):
-        tensors, metadata = read_safetensors(path)
+        tensors, metadata = scan_safetensors(path)
         refuse_converted(path, metadata)
-        opened = _from_mapping(tensors, os.fspath(path))
+        opened = _from_mapping(tensors, os.fspath(path), listing)
         return Checkpoint(opened.tensors, opened.origin, {}, metadata, files)
     where, state = find_state_dict(read_torch(path), key, os.fspath(path))
     origin = os.fspath(path) if where == ROOT else f"{path} [{where}]"
-    opened = _from_mapping(state, origin)
+    opened = _from_mapping(state, origin, listing)
     return Checkpoint(opened.tensors, origin, opened.values, {}, files)
 
 
@@ -108,13 +111,13 @@ def refuse_converted(path: Path, metadata: Mapping[str, str]) -> None:
         raise AlreadyConvertedError(f"{path}: its metadata says that it is in MLX layout already")
 
 
-def _from_directory(path: Path, key: str | None) -> Checkpoint:
+def _from_directory(path: Path, key: str | None, listing: bool) -> Checkpoint:
     files, weight_map = checkpoint_files(path)
     tensors: dict[str, TensorSource] = {}
     values: dict[str, Any] = {}
     owner: dict[str, str] = {}
     for file in files:
-        part = _from_file(file, key)
+        part = _from_file(file, key, listing)
         for name in (*part.tensors, *part.values):
             if name in owner:
                 raise KeyCollisionError(f"{path}: {name!r} is in {owner[name]} and in {file.name}")

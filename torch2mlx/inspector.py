@@ -11,23 +11,20 @@ from typing import Any
 from torch2mlx import load
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import AlreadyConvertedError
-from torch2mlx.read.files import read_safetensors
-from torch2mlx.types import tensor_bytes
+from torch2mlx.read.files import scan_safetensors
+from torch2mlx.types import source_bytes
 from torch2mlx.write.marker import read_marker
 from torch2mlx.write.schema import DIGESTS, KEY, Marker
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a checkpoint."""
+    """One tensor of a checkpoint. `dtype`: a torch name, or the file's own where torch has none."""
 
     key: str
     dtype: str
     shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return tensor_bytes(self.shape, self.dtype)
+    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,10 @@ def _converted(path: Path) -> Inspection:
     shown: dict[str, str] = {}
     plan: Marker | None = None
     for file in load.converted_files(path):
-        found, metadata = read_safetensors(file)
-        tensors += [TensorInfo(key, t.dtype, t.shape) for key, t in found.items()]
+        found, metadata = scan_safetensors(file)
+        tensors += [
+            TensorInfo(key, str(t.dtype), t.shape or (), t.nbytes) for key, t in found.items()
+        ]
         shown = shown or {k: v for k, v in metadata.items() if k not in (KEY, DIGESTS)}
         content = read_marker(file, metadata) if KEY in metadata else None
         if isinstance(content, Marker):
@@ -77,13 +76,16 @@ def _converted(path: Path) -> Inspection:
 def inspect(source: Any, *, key: str | None = None) -> Inspection:
     """Lists the tensors of any source of `convert`, or of a converted file or directory.
 
-    Reads headers, not values. Raises CheckpointError for files that cannot be read.
+    Reads headers, not values: a tensor that `convert` refuses (a dtype that MLX lacks) is listed
+    too. Raises CheckpointError for files that cannot be read.
     """
     try:
-        checkpoint = open_checkpoint(source, key)
+        checkpoint = open_checkpoint(source, key, listing=True)
     except AlreadyConvertedError:
         return _converted(Path(os.fspath(source)))
-    tensors = tuple(TensorInfo(t.key, t.dtype, t.shape) for t in checkpoint.tensors.values())
+    tensors = tuple(
+        TensorInfo(t.key, t.dtype, t.shape, source_bytes(t)) for t in checkpoint.tensors.values()
+    )
     return Inspection(
         checkpoint.origin, "torch", tensors, tuple(checkpoint.values), dict(checkpoint.metadata)
     )

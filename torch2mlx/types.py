@@ -59,6 +59,23 @@ class Deferred:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A tensor of a file of which only the description can be read.
+
+    `dtype` is the file's own name for it, `error` says what it is and what to do.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    error: Exception
+
+    def load(self) -> _core.Tensor:
+        raise self.error
+
+
+@dataclass(frozen=True, slots=True)
 class Fold:
     """A tensor that torch computes from others before use: weight_norm, spectral_norm, a mask.
 
@@ -269,3 +286,10 @@ ITEM_BYTES: dict[str, int] = {torch: n for torch, n, *_ in _core.DTYPES}
 def tensor_bytes(shape: tuple[int, ...], dtype: str) -> int:
     """Bytes of a dense tensor."""
     return math.prod(shape) * ITEM_BYTES[dtype]
+
+
+def source_bytes(source: TensorSource) -> int:
+    """Bytes of a source's tensor: dense, or as its file has it where it cannot be read."""
+    if isinstance(source, Unreadable):
+        return source.nbytes
+    return tensor_bytes(source.shape, source.dtype)

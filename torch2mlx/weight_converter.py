@@ -288,6 +288,16 @@ def _check_targets(pieces: Iterable[Piece]) -> None:
                 )
 
 
+def _check_names(pieces: Iterable[Piece]) -> None:
+    """Raises ConversionError for the one name that no tensor of a safetensors file can have."""
+    for piece in pieces:
+        if piece.target == "__metadata__":
+            raise ConversionError(
+                f"{_names(piece)} would be written as {piece.target!r}, a name that safetensors "
+                "keeps for itself: rename it in the state dict first"
+            )
+
+
 def _names(piece: Piece) -> str:
     return " + ".join(map(repr, piece.sources))
 
@@ -368,6 +378,7 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
         traces.update(part.traces)
     if not pieces:
         raise ConversionError("there is not a single tensor to convert")
+    _check_names(pieces)
     _check_targets(pieces)
     absent = _absent_ties(typed, resolver, pieces)
     pieces, ties = _tie(_cast(pieces, dtype))
@@ -377,4 +388,5 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     ordered = tuple(traces[source.key] for source in typed.sources)
     aliases = {**{k: ties.get(first, first) for k, first in absent.items()}, **ties}
     sidecar, shared = _sidecar(typed, traces), _shared(typed.sources)
+    _check_names(sidecar)
     return Plan(tuple(pieces), ordered, aliases, sidecar, typed.notes, tuple(made), shared)

@@ -38,6 +38,17 @@ typedef struct {
     int fd;
 } MappingObject;
 
+/* A value that a file holds and that is not data here: what it is, and for
+   tensors what is known of them. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *name;
+    PyObject *dtype; /* text, or None */
+    PyObject *shape; /* tuple, or None */
+    uint64_t nbytes;
+    char is_tensor;
+} ForeignObject;
+
 module_state *bind_state(PyObject *module);
 
 /* Raises the exception of a status; always returns NULL. */
@@ -71,6 +82,10 @@ PyObject *bind_tensor(PyObject *module, const t2m_view *view, t2m_dtype dtype,
 PyObject *bind_tensor_new(PyObject *module, int rank, const uint64_t *shape,
                           t2m_dtype dtype, uint8_t **data);
 
+/* A foreign value or tensor; of a tensor nothing is known yet. */
+ForeignObject *bind_foreign(PyObject *module, const char *text, size_t length,
+                            int is_tensor);
+
 /* Checks the type; returns it, or NULL with TypeError set. */
 TensorObject *bind_as_tensor(PyObject *module, PyObject *object);
 
@@ -84,7 +99,7 @@ int bind_execute(PyObject *module, const t2m_job *jobs, size_t count,
 
 extern PyType_Spec bind_tensor_spec, bind_mapping_spec, bind_foreign_spec;
 extern PyMethodDef bind_borrow_functions[], bind_numeric_functions[],
-    bind_file_functions[], bind_write_functions[], bind_key_functions[],
-    bind_rule_functions[];
+    bind_file_functions[], bind_safetensors_functions[],
+    bind_write_functions[], bind_key_functions[], bind_rule_functions[];
 
 #endif

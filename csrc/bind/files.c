@@ -1,266 +1,8 @@
 #include "bind.h"
-#include "../core/safetensors.h"
 #include "../core/torchfile.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* Objects nested deeper than this in a pickle are refused. */
 #define MAX_DEPTH 128
-
-/* Mapping(path): maps a regular file, read-only. */
-static PyObject *
-mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    PyObject *path;
-    struct stat info;
-    MappingObject *self = NULL;
-    int fd = -1;
-
-    (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O&:Mapping", PyUnicode_FSConverter, &path)) {
-        return NULL;
-    }
-    const char *name = PyBytes_AS_STRING(path);
-    Py_BEGIN_ALLOW_THREADS
-    fd = open(name, O_RDONLY | O_CLOEXEC);
-    Py_END_ALLOW_THREADS
-    if (fd < 0 || fstat(fd, &info) < 0) {
-        PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
-        goto done;
-    }
-    if (!S_ISREG(info.st_mode)) {
-        errno = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
-        PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
-        goto done;
-    }
-    self = (MappingObject *)type->tp_alloc(type, 0);
-    if (!self) {
-        goto done;
-    }
-    self->fd = -1;
-    self->length = (uint64_t)info.st_size;
-    if (self->length > 0) {
-        void *p = mmap(NULL, self->length, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) {
-            self->length = 0;
-            PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
-            Py_CLEAR(self);
-            goto done;
-        }
-        self->data = p;
-    }
-    self->fd = fd;
-    fd = -1;
-done:
-    if (fd >= 0) {
-        close(fd);
-    }
-    Py_DECREF(path);
-    return (PyObject *)self;
-}
-
-static void
-mapping_dealloc(MappingObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    if (self->length > 0) {
-        munmap(self->data, self->length);
-    }
-    if (self->fd >= 0) {
-        close(self->fd);
-    }
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static int
-mapping_getbuffer(MappingObject *self, Py_buffer *buffer, int flags)
-{
-    static uint8_t nothing;
-    return PyBuffer_FillInfo(buffer, (PyObject *)self,
-                             self->data ? self->data : &nothing,
-                             (Py_ssize_t)self->length, 1, flags);
-}
-
-static PyType_Slot mapping_slots[] = {
-    {Py_tp_new, mapping_new},
-    {Py_tp_dealloc, mapping_dealloc},
-    {Py_bf_getbuffer, mapping_getbuffer},
-    {Py_tp_doc, "Mapping(path): a file mapped into memory, read-only."},
-    {0, NULL},
-};
-
-PyType_Spec bind_mapping_spec = {
-    .name = "torch2mlx._core.Mapping",
-    .basicsize = sizeof(MappingObject),
-    .flags = Py_TPFLAGS_DEFAULT,
-    .slots = mapping_slots,
-};
-
-/* A value that a pickle holds and that is not data: a name and a reason. */
-typedef struct {
-    PyObject_HEAD
-    PyObject *name;
-    char is_tensor;
-} ForeignObject;
-
-static void
-foreign_dealloc(ForeignObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    Py_CLEAR(self->name);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyObject *
-foreign_name(ForeignObject *self, void *closure)
-{
-    (void)closure;
-    return Py_NewRef(self->name);
-}
-
-static PyObject *
-foreign_is_tensor(ForeignObject *self, void *closure)
-{
-    (void)closure;
-    return PyBool_FromLong(self->is_tensor);
-}
-
-static PyObject *
-foreign_repr(ForeignObject *self)
-{
-    return PyUnicode_FromFormat(
-        "<%s %U>", self->is_tensor ? "tensor:" : "value:", self->name);
-}
-
-static PyGetSetDef foreign_getset[] = {
-    {"name", (getter)foreign_name, NULL, "What it would have been.", NULL},
-    {"is_tensor", (getter)foreign_is_tensor, NULL,
-     "Whether it is a tensor of a kind that cannot be read.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot foreign_slots[] = {
-    {Py_tp_dealloc, foreign_dealloc},
-    {Py_tp_getset, foreign_getset},
-    {Py_tp_repr, foreign_repr},
-    {Py_tp_doc, "A value of a checkpoint that is kept by name only."},
-    {0, NULL},
-};
-
-PyType_Spec bind_foreign_spec = {
-    .name = "torch2mlx._core.Foreign",
-    .basicsize = sizeof(ForeignObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = foreign_slots,
-};
-
-static PyObject *
-foreign_new(PyObject *module, const char *text, size_t length, int is_tensor)
-{
-    PyTypeObject *type = bind_state(module)->foreign_type;
-    PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)length, "replace");
-    ForeignObject *self =
-        name ? (ForeignObject *)type->tp_alloc(type, 0) : NULL;
-    if (!self) {
-        Py_XDECREF(name);
-        return NULL;
-    }
-    self->name = name;
-    self->is_tensor = (char)is_tensor;
-    return (PyObject *)self;
-}
-
-/* The entry's tensor as (name, Tensor). */
-static PyObject *
-entry_pair(PyObject *module, const t2m_st_entry *e, const uint8_t *data,
-           PyObject *owner)
-{
-    t2m_view view = {.data = data + e->begin, .rank = e->rank};
-    memcpy(view.shape, e->shape, sizeof view.shape);
-    t2m_dense_strides(e->rank, e->shape, t2m_dtype_get(e->dtype)->bytes,
-                      view.strides);
-    PyObject *tensor = bind_tensor(module, &view, e->dtype, owner);
-    if (!tensor) {
-        return NULL;
-    }
-    return Py_BuildValue("(s#N)", e->name, (Py_ssize_t)e->name_length, tensor);
-}
-
-static PyObject *
-header_entries(PyObject *module, const t2m_st_header *h, const uint8_t *file,
-               PyObject *owner)
-{
-    PyObject *list = PyList_New((Py_ssize_t)h->count);
-    for (size_t i = 0; list && i < h->count; i++) {
-        PyObject *pair =
-            entry_pair(module, &h->entries[i], file + h->data_start, owner);
-        if (!pair) {
-            Py_CLEAR(list);
-            break;
-        }
-        PyList_SET_ITEM(list, (Py_ssize_t)i, pair);
-    }
-    return list;
-}
-
-static PyObject *
-header_metadata(const t2m_st_header *h)
-{
-    PyObject *dict = PyDict_New();
-    for (size_t i = 0; dict && i < h->meta_count; i++) {
-        const t2m_st_meta *m = &h->meta[i];
-        PyObject *key =
-            PyUnicode_DecodeUTF8(m->key, (Py_ssize_t)m->key_length, "strict");
-        PyObject *value = PyUnicode_DecodeUTF8(
-            m->value, (Py_ssize_t)m->value_length, "strict");
-        if (!key || !value || PyDict_SetItem(dict, key, value) < 0) {
-            Py_CLEAR(dict);
-        }
-        Py_XDECREF(key);
-        Py_XDECREF(value);
-    }
-    return dict;
-}
-
-/* read_safetensors(buffer) -> ([(name, Tensor)], {metadata}) */
-static PyObject *
-read_safetensors(PyObject *module, PyObject *source)
-{
-    const Py_buffer *file;
-    t2m_st_header header;
-    t2m_where where;
-    t2m_status status;
-    PyObject *list = NULL, *dict = NULL, *result = NULL;
-
-    PyObject *owner = bind_hold_buffer(source, PyBUF_SIMPLE, &file);
-    if (!owner) {
-        return NULL;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    status = t2m_st_parse(file->buf, (uint64_t)file->len, &header, &where);
-    Py_END_ALLOW_THREADS
-    if (status != T2M_OK) {
-        bind_raise(module, status, &where);
-        goto done;
-    }
-    list = header_entries(module, &header, file->buf, owner);
-    dict = list ? header_metadata(&header) : NULL;
-    if (dict) {
-        result = PyTuple_Pack(2, list, dict);
-    }
-    t2m_st_free(&header);
-done:
-    Py_XDECREF(list);
-    Py_XDECREF(dict);
-    Py_DECREF(owner);
-    return result;
-}
 
 /* Turns nodes into objects; each node once, so sharing stays sharing. */
 typedef struct {
@@ -283,7 +25,7 @@ tensor_of(builder *b, const t2m_tensor *t)
     t2m_view view = {.rank = t->rank};
     if (t->problem || t->dtype < 0) {
         const char *name = t->problem ? t->problem : t->dtype_name;
-        return foreign_new(b->module, name, strlen(name), 1);
+        return (PyObject *)bind_foreign(b->module, name, strlen(name), 1);
     }
     const t2m_storage *s = &b->pickle->storages[t->storage];
     int64_t item = (int64_t)t2m_dtype_get((t2m_dtype)t->dtype)->bytes;
@@ -391,13 +133,13 @@ make_object(builder *b, const t2m_node *node, int depth)
     case T2M_NODE_TENSOR:
         return tensor_of(b, &b->pickle->tensors[node->as.index]);
     case T2M_NODE_INERT:
-        return foreign_new(b->module, text, node->count, 0);
+        return (PyObject *)bind_foreign(b->module, text, node->count, 0);
     case T2M_NODE_BIGINT:
-        return foreign_new(b->module, "int", 3, 0);
+        return (PyObject *)bind_foreign(b->module, "int", 3, 0);
     case T2M_NODE_STORAGE:
-        return foreign_new(b->module, "storage", 7, 0);
+        return (PyObject *)bind_foreign(b->module, "storage", 7, 0);
     default:
-        return foreign_new(b->module, "global", 6, 0);
+        return (PyObject *)bind_foreign(b->module, "global", 6, 0);
     }
 }
 
@@ -461,8 +203,6 @@ done:
 }
 
 PyMethodDef bind_file_functions[] = {
-    {"read_safetensors", read_safetensors, METH_O,
-     "read_safetensors(buffer): ([(name, Tensor), ...], {metadata})."},
     {"read_torch", read_torch, METH_O,
      "read_torch(buffer): the object that torch.save wrote, as data."},
     {NULL, NULL, 0, NULL},

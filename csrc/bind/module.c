@@ -83,6 +83,7 @@ module_exec(PyObject *module)
         PyModule_AddFunctions(module, bind_borrow_functions) < 0 ||
         PyModule_AddFunctions(module, bind_numeric_functions) < 0 ||
         PyModule_AddFunctions(module, bind_file_functions) < 0 ||
+        PyModule_AddFunctions(module, bind_safetensors_functions) < 0 ||
         PyModule_AddFunctions(module, bind_write_functions) < 0 ||
         PyModule_AddFunctions(module, bind_key_functions) < 0 ||
         PyModule_AddFunctions(module, bind_rule_functions) < 0 ||

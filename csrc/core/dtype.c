@@ -32,6 +32,39 @@ t2m_dtype_from_tag(const char *text, size_t length)
     return -1;
 }
 
+/* Tags of dtypes that neither torch nor MLX computes with, or MLX alone
+   lacks.  What packs items into bytes has to fill whole ones. */
+static const struct {
+    const char *tag;
+    unsigned bits;
+} foreign[] = {
+    {"F4", 4},          {"F6_E2M3", 6},     {"F6_E3M2", 6}, {"F8_E8M0", 8},
+    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"C128", 128},
+};
+
+#define MAX_TAG 32
+
+int
+t2m_foreign_tag(const char *text, size_t length, unsigned *bits)
+{
+    *bits = 0;
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        if (same(foreign[i].tag, text, length)) {
+            *bits = foreign[i].bits;
+        }
+    }
+    if (length == 0 || length > MAX_TAG || text[0] < 'A' || text[0] > 'Z') {
+        return 0;
+    }
+    for (size_t i = 1; i < length; i++) {
+        char c = text[i];
+        if (!((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_')) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 int
 t2m_dtype_from_name(const char *text, size_t length)
 {

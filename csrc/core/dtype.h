@@ -29,6 +29,11 @@ const t2m_dtype_info *t2m_dtype_get(t2m_dtype dtype);
    Returns the id, or -1 when there is none. */
 int t2m_dtype_from_tag(const char *text, size_t length);
 
+/* Whether a text is a safetensors tag of a dtype that is none of ours: capital
+   letters, digits and '_', from a letter on.  *bits gets the bits of an item,
+   or 0 where nothing is known of it. */
+int t2m_foreign_tag(const char *text, size_t length, unsigned *bits);
+
 /* Finds a dtype by its torch name (which is also the numpy name of all).
    Returns the id, or -1. */
 int t2m_dtype_from_name(const char *text, size_t length);

@@ -1,5 +1,6 @@
 #include "json.h"
 
+#include <float.h>
 #include <string.h>
 
 /* Returns the length of the UTF-8 sequence at p, or 0 when malformed:
@@ -67,6 +68,23 @@ t2m_json_expect(t2m_json *json, int c)
     }
     json->at++;
     return T2M_OK;
+}
+
+int
+t2m_json_accept(t2m_json *json, int c)
+{
+    if (t2m_json_peek(json) != c || json->at >= json->length) {
+        return 0;
+    }
+    json->at++;
+    return 1;
+}
+
+t2m_status
+t2m_json_next(t2m_json *json, int close, int first, int *more)
+{
+    *more = !t2m_json_accept(json, close);
+    return first || !*more ? T2M_OK : t2m_json_expect(json, ',');
 }
 
 static int
@@ -245,14 +263,36 @@ t2m_json_take_u64(t2m_json *json, uint64_t *out)
     return T2M_OK;
 }
 
-/* Skips the digits of a number; returns how many there were. */
+/* A decimal number as significand * 10^exponent, cut to 64 bits. */
+typedef struct {
+    uint64_t significand;
+    int64_t exponent;
+} decimal;
+
+static int
+is_digit(const t2m_json *json)
+{
+    return json->at < json->length && json->text[json->at] >= '0' &&
+           json->text[json->at] <= '9';
+}
+
+/* Takes the digits before or after the point; returns how many there were.
+   What does not fit counts as powers of ten before the point, and not at all
+   after it. */
 static size_t
-digits(t2m_json *json)
+digits(t2m_json *json, decimal *d, int fraction)
 {
     size_t start = json->at;
-    while (json->at < json->length && json->text[json->at] >= '0' &&
-           json->text[json->at] <= '9') {
-        json->at++;
+    int full = 0;
+
+    for (; is_digit(json); json->at++) {
+        uint64_t digit = json->text[json->at] - (uint64_t)'0', next;
+        full = full || __builtin_mul_overflow(d->significand, 10u, &next) ||
+               __builtin_add_overflow(next, digit, &next);
+        if (!full) {
+            d->significand = next;
+        }
+        d->exponent += fraction ? -!full : full;
     }
     return json->at - start;
 }
@@ -268,25 +308,58 @@ take_byte(t2m_json *json, char a, char b)
     return 0;
 }
 
+/* Takes what follows the 'e'; adds it, up to far beyond any double. */
+static int
+exponent(t2m_json *json, decimal *d)
+{
+    int64_t value = 0;
+    int minus = json->at < json->length && json->text[json->at] == '-';
+
+    take_byte(json, '+', '-');
+    size_t start = json->at;
+    for (; is_digit(json); json->at++) {
+        if (value <= INT32_MAX) {
+            value = value * 10 + (json->text[json->at] - '0');
+        }
+    }
+    d->exponent += minus ? -value : value;
+    return json->at > start;
+}
+
+/* Whether a number is a finite double, by the arithmetic of safetensors'
+   library: the significand is rounded first, then multiplied. */
+static int
+is_finite(const decimal *d)
+{
+    static const double powers[] = {
+        1e289, 1e290, 1e291, 1e292, 1e293, 1e294, 1e295, 1e296, 1e297, 1e298,
+        1e299, 1e300, 1e301, 1e302, 1e303, 1e304, 1e305, 1e306, 1e307, 1e308,
+    };
+    if (d->significand == 0 || d->exponent < 289) {
+        return 1;
+    }
+    return d->exponent <= 308 &&
+           (double)d->significand * powers[d->exponent - 289] <= DBL_MAX;
+}
+
 static t2m_status
 skip_number(t2m_json *json)
 {
+    decimal d = {0, 0};
+
     take_byte(json, '-', '-');
     size_t start = json->at;
-    size_t whole = digits(json);
+    size_t whole = digits(json, &d, 0);
     if (whole == 0 || (whole > 1 && json->text[start] == '0')) {
         return T2M_JSON_SYNTAX;
     }
-    if (take_byte(json, '.', '.') && digits(json) == 0) {
+    if (take_byte(json, '.', '.') && digits(json, &d, 1) == 0) {
         return T2M_JSON_SYNTAX;
     }
-    if (take_byte(json, 'e', 'E')) {
-        take_byte(json, '+', '-');
-        if (digits(json) == 0) {
-            return T2M_JSON_SYNTAX;
-        }
+    if (take_byte(json, 'e', 'E') && !exponent(json, &d)) {
+        return T2M_JSON_SYNTAX;
     }
-    return T2M_OK;
+    return is_finite(&d) ? T2M_OK : T2M_JSON_RANGE;
 }
 
 static t2m_status
@@ -301,6 +374,13 @@ skip_word(t2m_json *json, const char *word)
     }
     json->at += n;
     return T2M_OK;
+}
+
+t2m_status
+t2m_json_take_null(t2m_json *json)
+{
+    return t2m_json_peek(json) == 'n' ? skip_word(json, "null")
+                                      : T2M_JSON_TYPE;
 }
 
 static t2m_status
@@ -323,11 +403,11 @@ skip_scalar(t2m_json *json, int c)
     }
 }
 
-/* Skips the members of one container, calling back for nested values. */
-static t2m_status
-skip_value(t2m_json *json, int depth)
+/* Recursion is bounded by T2M_JSON_MAX_DEPTH. */
+t2m_status
+t2m_json_skip(t2m_json *json, int depth)
 {
-    int c = t2m_json_peek(json);
+    int c = t2m_json_peek(json), more;
     t2m_json_string key;
     t2m_status status;
 
@@ -337,31 +417,19 @@ skip_value(t2m_json *json, int depth)
     if (depth >= T2M_JSON_MAX_DEPTH) {
         return T2M_DEPTH;
     }
-    int close = c == '{' ? '}' : ']';
     json->at++;
-    if (t2m_json_peek(json) == close) {
-        json->at++;
-        return T2M_OK;
-    }
-    for (;;) {
-        if (c == '{') {
-            if ((status = t2m_json_take_string(json, &key)) != T2M_OK ||
-                (status = t2m_json_expect(json, ':')) != T2M_OK) {
-                return status;
-            }
-        }
-        if ((status = skip_value(json, depth + 1)) != T2M_OK) {
+    for (int first = 1;; first = 0) {
+        status = t2m_json_next(json, c == '{' ? '}' : ']', first, &more);
+        if (status != T2M_OK || !more) {
             return status;
         }
-        if (t2m_json_peek(json) != ',') {
-            return t2m_json_expect(json, close);
+        if (c == '{' &&
+            ((status = t2m_json_take_string(json, &key)) != T2M_OK ||
+             (status = t2m_json_expect(json, ':')) != T2M_OK)) {
+            return status;
         }
-        json->at++;
+        if ((status = t2m_json_skip(json, depth + 1)) != T2M_OK) {
+            return status;
+        }
     }
-}
-
-t2m_status
-t2m_json_skip(t2m_json *json)
-{
-    return skip_value(json, 0);
 }

@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <stddef.h>
 
-/* Deeper nesting than this is refused. */
-#define T2M_JSON_MAX_DEPTH 32
+/* Deeper nesting than this is refused (the limit of safetensors' library). */
+#define T2M_JSON_MAX_DEPTH 127
 
 typedef struct {
     const uint8_t *text;
@@ -32,14 +32,25 @@ int t2m_json_peek(t2m_json *json);
 /* Takes one byte that must be `c` after white space, else JSON_SYNTAX. */
 t2m_status t2m_json_expect(t2m_json *json, int c);
 
+/* Takes one byte after white space when it is `c`; returns whether it was. */
+int t2m_json_accept(t2m_json *json, int c);
+
+/* Steps on within a container that ends with `close`: *more gets whether a
+   further member follows.  `first`: none of them was taken yet. */
+t2m_status t2m_json_next(t2m_json *json, int close, int first, int *more);
+
+/* Takes null. */
+t2m_status t2m_json_take_null(t2m_json *json);
+
 /* Takes a string; checks UTF-8, control characters and escapes. */
 t2m_status t2m_json_take_string(t2m_json *json, t2m_json_string *out);
 
 /* Takes a number that is a plain unsigned 64-bit integer. */
 t2m_status t2m_json_take_u64(t2m_json *json, uint64_t *out);
 
-/* Skips any value, at most T2M_JSON_MAX_DEPTH deep. */
-t2m_status t2m_json_skip(t2m_json *json);
+/* Skips any value that lies in `depth` containers; all together may be at
+   most T2M_JSON_MAX_DEPTH.  Numbers must be in the range of a double. */
+t2m_status t2m_json_skip(t2m_json *json, int depth);
 
 /* Decodes a string into out, which has room for string->length bytes;
    returns the number of bytes written (never more than that room). */

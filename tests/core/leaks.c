@@ -22,7 +22,7 @@ read_all(const uint8_t *data, size_t size)
     size_t used;
     t2m_json json = {data, size, 0};
 
-    t2m_json_skip(&json);
+    t2m_json_skip(&json, 0);
     if (t2m_st_parse(data, size, &header, &where) == T2M_OK) {
         t2m_st_free(&header);
     }

@@ -41,23 +41,69 @@ BROKEN_SAFETENSORS: dict[str, tuple[bytes, str]] = {
     "header longer than the file": (struct.pack("<Q", 3) + b"{}", "ST_HEADER_LENGTH"),
     "header over the limit": (struct.pack("<Q", 100_000_001) + b"{}", "ST_HEADER_LIMIT"),
     "no object": (safetensors(b"[1]"), "ST_HEADER_START"),
-    "space before the object": (safetensors(b" {}"), "ST_HEADER_START"),
+    "byte order mark": (safetensors(b"\xef\xbb\xbf{}"), "ST_HEADER_START"),
+    "empty header": (safetensors(b""), "ST_HEADER_START"),
+    "zero bytes after the object": (safetensors(b"{}\0\0"), "TRAILING"),
     "syntax": (safetensors(b'{"a" 1}'), "JSON_SYNTAX"),
     "data after the object": (safetensors(b"{} x"), "TRAILING"),
     "deep": (safetensors(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "*"),
     "wrong UTF-8": (safetensors(b'{"\xff":1}'), "BAD_UTF8"),
     "lone surrogate": (safetensors(b'{"\\ud800":1}'), "*"),
-    "duplicate key": (
+    "metadata twice": (
+        safetensors(b'{"__metadata__":null,"__metadata__":{}}'),
+        "JSON_DUPLICATE",
+    ),
+    "field twice": (
+        safetensors(b'{"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"x"),
+        "JSON_DUPLICATE",
+    ),
+    "a repeated name whose last entry leaves a hole": (
         safetensors(
             b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},'
             b'"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}',
             b"xy",
         ),
-        "JSON_DUPLICATE",
+        "ST_HOLE",
     ),
     "missing field": (safetensors({"a": {"dtype": "U8", "shape": [1]}}, b"x"), "ST_FIELD"),
-    "another field": (safetensors({"a": {**entry("U8", [1], 0, 1), "x": 1}}, b"x"), "ST_FIELD"),
-    "unknown dtype": (safetensors({"a": entry("Q4", [1], 0, 1)}, b"x"), "BAD_DTYPE"),
+    "an array of four": (safetensors({"a": ["U8", [1], [0, 1], 1]}, b"x"), "ST_FIELD"),
+    "an array of two": (safetensors({"a": ["U8", [1]]}, b"x"), "ST_FIELD"),
+    "a number beyond a double in another field": (
+        safetensors(b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1e999}}', b"x"),
+        "JSON_RANGE",
+    ),
+    "another field too deep": (
+        safetensors(
+            b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":'
+            + b"[" * 126
+            + b"]" * 126
+            + b"}}",
+            b"x",
+        ),
+        "DEPTH",
+    ),
+    "no name of a dtype": (safetensors({"a": entry("u8", [1], 0, 1)}, b"x"), "BAD_DTYPE"),
+    "a dtype of two": (
+        safetensors(b'{"a":{"dtype":{"U8":null,"I8":null},"shape":[1],"data_offsets":[0,1]}}'),
+        "JSON_TYPE",
+    ),
+    "dtype null": (
+        safetensors(b'{"a":{"dtype":null,"shape":[1],"data_offsets":[0,1]}}', b"x"),
+        "JSON_TYPE",
+    ),
+    "shape null": (
+        safetensors(b'{"a":{"dtype":"U8","shape":null,"data_offsets":[0,1]}}', b"x"),
+        "JSON_TYPE",
+    ),
+    "three offsets": (
+        safetensors(b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1,2]}}', b"x"),
+        "JSON_SYNTAX",
+    ),
+    "half a byte": (safetensors({"a": entry("F4", [3], 0, 2)}, bytes(2)), "ST_BITS"),
+    "bytes of a foreign dtype": (
+        safetensors({"a": entry("C128", [1], 0, 8)}, bytes(8)),
+        "BAD_SHAPE",
+    ),
     "overlap": (
         safetensors({"a": entry("U8", [4], 0, 4), "b": entry("U8", [4], 2, 6)}, bytes(6)),
         "ST_OVERLAP",
@@ -91,8 +137,14 @@ BROKEN_SAFETENSORS: dict[str, tuple[bytes, str]] = {
         ),
         "JSON_NUMBER",
     ),
-    "too many dimensions": (safetensors({"a": entry("U8", [1] * 65, 0, 1)}, b"x"), "BAD_RANK"),
     "metadata of numbers": (safetensors({"__metadata__": {"a": 1}}), "JSON_TYPE"),
+    "metadata of nulls": (safetensors({"__metadata__": {"a": None}}), "JSON_TYPE"),
+    "metadata in an array": (safetensors({"__metadata__": []}), "JSON_TYPE"),
+    "a tensor called __metadata__": (
+        safetensors({"__metadata__": entry("U8", [1], 0, 1)}, b"x"),
+        "JSON_TYPE",
+    ),
+    "null that is none": (safetensors(b'{"__metadata__":nul}'), "JSON_SYNTAX"),
 }
 
 

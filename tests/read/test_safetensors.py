@@ -1,13 +1,23 @@
 """The safetensors reader on good, broken and hostile files."""
 
+import json
+import random
 import struct
 
 import numpy as np
 import pytest
 
+from tests.read import headers
 from tests.read.builders import BROKEN_SAFETENSORS, entry, safetensors, small_safetensors
-from torch2mlx import _core, inspect
-from torch2mlx.errors import CheckpointError
+from tests.support import need
+from torch2mlx import _core, analyze, convert, inspect, load_converted
+from torch2mlx.errors import (
+    AlreadyConvertedError,
+    CheckpointError,
+    ConversionError,
+    NotConvertedError,
+    UnsupportedTensorError,
+)
 from torch2mlx.read.files import read_safetensors
 
 
@@ -62,16 +72,131 @@ def test_empty_tensors_and_scalars():
 
 
 def test_what_is_written_is_read_by_the_reference_library(tmp_path):
-    from tests.support import need
-
     (library,) = need("safetensors.numpy")
-    from torch2mlx import convert
-
     state = {"a.weight": np.random.randn(3, 4).astype(np.float32), "b": np.arange(5)}
     convert(state, tmp_path / "x.safetensors")
     found = library.load_file(tmp_path / "x.safetensors")
     for key, value in state.items():
         np.testing.assert_array_equal(found[key], value, strict=True)
+
+
+def test_what_the_library_of_the_format_reads_is_read_and_what_it_refuses_is_refused():
+    need("safetensors")
+    accepted = 0
+    for content in headers.named():
+        assert not headers.difference(content), content
+        accepted += isinstance(headers.theirs(content), dict)
+    assert accepted > 500
+
+
+def test_mutated_headers_are_read_as_the_library_of_the_format_reads_them():
+    need("safetensors")
+    seeds, source, accepted = headers.named(), random.Random(1), 0
+    seeds = [*seeds, *(s for s in seeds if isinstance(headers.theirs(s), dict))]
+    for _ in range(10_000):
+        content = headers.mutated(seeds, source)
+        assert not headers.difference(content), content
+        accepted += isinstance(headers.theirs(content), dict)
+    assert accepted > 1_000
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["null", "{}", '{"a":"1","b":"","a":"2"}', '{"\\u00e9\\ud83d\\ude00":"\\u0000\\n"}'],
+)
+def test_metadata_is_what_the_library_of_the_format_finds(tmp_path, metadata):
+    (library,) = need("safetensors")
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors(f'{{"__metadata__":{metadata}}}'.encode()))
+    with library.safe_open(path, "np") as file:
+        assert read_safetensors(path)[1] == (file.metadata() or {})
+
+
+@pytest.mark.parametrize("dtype", ["F8_E8M0", "F4", "F6_E2M3", "F8_E4M3FNUZ", "C128", "Q4_0"])
+def test_a_dtype_that_mlx_lacks_refuses_the_tensor_and_not_the_file(tmp_path, dtype):
+    path = tmp_path / "a.safetensors"
+    size = {"F4": 4, "F6_E2M3": 6, "C128": 128}.get(dtype, 8)
+    header = {"w": entry("F32", [2], 0, 8), "scale": entry(dtype, [2, 4], 8, 8 + size)}
+    path.write_bytes(safetensors(header, bytes(8 + size)))
+    listed = inspect(path)
+    assert [(t.key, t.dtype, t.shape, t.nbytes) for t in listed.tensors] == [
+        ("w", "float32", (2,), 8),
+        ("scale", dtype, (2, 4), size),
+    ]
+    assert listed.nbytes == 8 + size
+    assert dtype in str(listed)
+    assert dtype in {t["dtype"] for t in json.loads(json.dumps(listed.to_dict()))["tensors"]}
+    rules = {f.rule for f in analyze(path).findings}
+    assert "T2M007" in rules
+    refused = rf"a\.safetensors: tensor 'scale': dtype {dtype} .*; .*(cast|dequantize)"
+    with pytest.raises(UnsupportedTensorError, match=refused):
+        convert(path, tmp_path / "o.safetensors", rules={})
+    with pytest.raises(UnsupportedTensorError, match=refused):
+        read_safetensors(path)
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_a_shape_that_no_tensor_here_can_have_refuses_the_tensor_and_not_the_file(tmp_path):
+    path = tmp_path / "a.safetensors"
+    deep, vast = [1] * 17, [0, 2**64 - 1]
+    header = {"w": entry("U8", [2], 0, 2), "deep": entry("U8", deep, 2, 3)}
+    path.write_bytes(safetensors({**header, "vast": entry("F32", vast, 3, 3)}, bytes(3)))
+    shapes = {t.key: (t.dtype, t.shape) for t in inspect(path).tensors}
+    assert shapes["deep"] == ("uint8", (1,) * 17)
+    assert shapes["vast"] == ("float32", (0, 2**64 - 1))
+    with pytest.raises(
+        UnsupportedTensorError, match=r"'deep': a tensor of 17 dimensions .* at most"
+    ):
+        convert(path, tmp_path / "o.safetensors", rules={})
+    del header["deep"]
+    path.write_bytes(safetensors({**header, "vast": entry("F32", vast, 2, 2)}, bytes(2)))
+    with pytest.raises(UnsupportedTensorError, match="'vast': an empty tensor of this size"):
+        convert(path, tmp_path / "o.safetensors", rules={})
+
+
+def test_files_that_mlx_writes_are_read(tmp_path):
+    (mx,) = need("mlx.core")
+    plain, told = tmp_path / "plain.safetensors", tmp_path / "told.safetensors"
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    mx.save_safetensors(str(plain), {"w": mx.array(weight), "n": mx.array(3)})
+    assert b'"__metadata__":null' in plain.read_bytes()
+    mx.save_safetensors(str(told), {"w": mx.array(weight)}, {"format": "mlx"})
+    assert {t.key: t.shape for t in inspect(plain).tensors} == {"w": (2, 3), "n": ()}
+    convert(plain, tmp_path / "o.safetensors", rules={})
+    found = load_converted(tmp_path / "o.safetensors", framework="numpy")
+    np.testing.assert_array_equal(found["w"], weight)
+    assert inspect(told).layout == "mlx"
+    with pytest.raises(AlreadyConvertedError, match="MLX layout already"):
+        convert(told, tmp_path / "o.safetensors", rules={})
+    with pytest.raises(NotConvertedError):
+        load_converted(plain)
+
+
+@pytest.mark.parametrize("name", ["__metadata__", "module.__metadata__"])
+def test_a_tensor_called_as_the_metadata_is_refused_before_anything_is_written(tmp_path, name):
+    out = tmp_path / "o.safetensors"
+    state = {name: np.ones(3, np.float32)}
+    if name.startswith("module."):
+        state |= {"module.w": np.ones(2, np.float32)}
+    with pytest.raises(ConversionError, match=rf"'{name}' .*'__metadata__'"):
+        convert(state, out, rules={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torch_file_may_hold_a_tensor_called_as_the_metadata(tmp_path):
+    (torch,) = need("torch")
+    path = tmp_path / "a.pt"
+    torch.save({"__metadata__": torch.ones(3), "w": torch.ones(2)}, path)
+    assert [t.key for t in inspect(path).tensors] == ["__metadata__", "w"]
+    with pytest.raises(ConversionError, match="__metadata__"):
+        convert(path, tmp_path / "o.safetensors", rules={})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_the_core_writes_no_header_with_such_a_tensor():
+    with pytest.raises(_core.CoreError) as error:
+        _core.safetensors_header([("__metadata__", "uint8", (1,))], {})
+    assert error.value.args[0] == "ST_NAME"
 
 
 def test_hostile_files_take_little_memory(tmp_path):

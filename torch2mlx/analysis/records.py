@@ -12,7 +12,7 @@ import numpy as np
 from torch2mlx import _core
 from torch2mlx.analysis.source import Fact, class_facts
 from torch2mlx.twins import Refused, find_twin
-from torch2mlx.types import ITEM_BYTES, TensorSource, tensor_bytes
+from torch2mlx.types import ITEM_BYTES, TensorSource, source_bytes
 from torch2mlx.weights.catalog import class_name, lookup
 from torch2mlx.weights.questions import sensitive
 from torch2mlx.weights.user_rules import untyped_records
@@ -36,6 +36,7 @@ FLAGS = {
     "untyped": 128,
 }
 NO_PARENT = 0xFFFFFFFF
+_LARGEST = 2**63
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
 _KINDS = {name: i for i, name in enumerate(_core.fact_kinds())}
 
@@ -187,11 +188,14 @@ def flatten_checkpoint(tensors: Mapping[str, TensorSource]) -> Tree:
     for path in sorted(records, key=lambda p: p.split(".") if p else []):
         keys = [f"{path}.{name}" if path else name for name in records[path].tensors]
         found = [key for key in keys if key in open_keys]
-        count = sum(math.prod(tensors[key].shape) for key in keys)
-        nbytes = sum(tensor_bytes(tensors[key].shape, tensors[key].dtype) for key in keys)
+        # of a dtype that nobody knows a file may claim any number of items
+        count = min(sum(math.prod(tensors[key].shape) for key in keys), _LARGEST)
+        nbytes = sum(source_bytes(tensors[key]) for key in keys)
         flags = FLAGS["untyped"] if found else 0
         if any(tensors[key].dtype == "float64" for key in keys):
             flags |= FLAGS["float64"]
+        if any(tensors[key].dtype not in ITEM_BYTES for key in keys):
+            flags |= FLAGS["foreign_dtype"]
         parent = -1 if not path else index[path.rpartition(".")[0]]
         index[path] = len(rows)
         up = NO_PARENT if parent < 0 else parent

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import _core
-from torch2mlx.errors import CheckpointError
+from torch2mlx.errors import CheckpointError, UnsupportedTensorError
 
 _ADVICE = {
     "PK_GLOBAL": "only data is read: save the model's state_dict() instead of the model",
@@ -38,13 +38,45 @@ def map_file(path: Path) -> _core.Mapping:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, _core.Tensor], Mapping[str, str]]:
-    """Tensors in file order, borrowed from the mapped file, and the header's metadata."""
+def scan_safetensors(
+    path: Path,
+) -> tuple[dict[str, _core.Tensor | _core.Foreign], Mapping[str, str]]:
+    """Tensors in file order, borrowed from the mapped file, and the header's metadata.
+
+    A tensor that has no form here (dtype F8_E8M0, 17 dimensions) is a `Foreign`. Raises
+    CheckpointError for files that safetensors refuses too.
+    """
     try:
         tensors, metadata = _core.read_safetensors(map_file(path))
     except _core.CoreError as error:
         raise describe_failure(path, error) from error
     return dict(tensors), metadata
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, _core.Tensor], Mapping[str, str]]:
+    """The same, where every tensor is needed: raises UnsupportedTensorError for a foreign one."""
+    tensors, metadata = scan_safetensors(path)
+    found: dict[str, _core.Tensor] = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, _core.Foreign):
+            raise unsupported(os.fspath(path), name, tensor)
+        found[name] = tensor
+    return found, metadata
+
+
+def unsupported(origin: str, key: str, tensor: _core.Foreign) -> UnsupportedTensorError:
+    """That a tensor of a file cannot be read, and what to do about it."""
+    if tensor.shape is not None and len(tensor.shape) > _core.MAX_RANK:
+        advice = f"reshape it to at most {_core.MAX_RANK} dimensions before saving"
+    elif tensor.dtype == "C128":
+        advice = "cast it to complex64 before saving"
+    elif tensor.dtype is not None and tensor.name.startswith("dtype"):
+        advice = "dequantize or cast it in PyTorch before saving, or leave it out"
+    else:
+        advice = "turn it into a plain tensor (to_dense, dequantize) before saving"
+    return UnsupportedTensorError(
+        f"{origin}: tensor {key!r}: {tensor.name} has no exact MLX form; {advice}"
+    )
 
 
 def read_torch(path: Path) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.errors import CheckpointError, ConversionError
-from torch2mlx.read.files import read_safetensors
+from torch2mlx.read.files import scan_safetensors
 from torch2mlx.types import Piece, Plan, Progress
 from torch2mlx.write.marker import digest, marker, part_marker
 from torch2mlx.write.safetensors_file import write_safetensors
@@ -91,7 +91,7 @@ def write_file(plan: Plan, out: Output) -> Written:
 def _metadata(path: Path) -> Mapping[str, str]:
     """The metadata of a safetensors file, {} for anything else."""
     try:
-        return read_safetensors(path)[1]
+        return scan_safetensors(path)[1]
     except CheckpointError:
         return {}
 
