@@ -33,6 +33,7 @@ LAYERS = (
     ("report.html", "report.sarif", "report.__init__"),
     ("verifier",),
     ("translator", "porter", "optimizer_state"),
+    ("optimizer_slots",),
     ("converter", "inspector", "progress", "analyzer", "reverter"),
     ("report.port",),
     (

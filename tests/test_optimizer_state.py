@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support import need
+from tests.support import close, need
 
 need("torch", "mlx.core", "mlx.nn", "mlx.optimizers")
 
@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn
 import mlx.optimizers
 import torch
+from mlx.utils import tree_map
 from torch import nn
 
 import torch2mlx
@@ -31,6 +32,22 @@ KINDS = {
         lambda: mlx.optimizers.SGD(1e-2, momentum=0.9),
     ),
     "rmsprop": (lambda p: torch.optim.RMSprop(p, lr=1e-3), lambda: kit.optimizers.RMSprop(1e-3)),
+    "rmsprop, all states": (
+        lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.9, centered=True),
+        lambda: kit.optimizers.RMSprop(1e-3, momentum=0.9, centered=True),
+    ),
+    "sgd, damped": (
+        lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9, dampening=0.5),
+        lambda: kit.optimizers.SGD(1e-2, momentum=0.9, dampening=0.5),
+    ),
+    "nadam": (lambda p: torch.optim.NAdam(p), lambda: kit.optimizers.NAdam()),
+    "adamax": (lambda p: torch.optim.Adamax(p), lambda: kit.optimizers.Adamax()),
+    "adagrad": (lambda p: torch.optim.Adagrad(p), lambda: kit.optimizers.Adagrad()),
+    "adadelta": (lambda p: torch.optim.Adadelta(p), lambda: kit.optimizers.Adadelta()),
+    "capturable": (
+        lambda p: torch.optim.Adam(p, lr=torch.tensor(1e-2)),
+        lambda: kit.optimizers.Adam(1e-2),
+    ),
 }
 
 
@@ -94,6 +111,225 @@ def test_both_ways(kind, tmp_path):
     again.load_state_dict(torch2mlx.revert_optimizer_state(other.state, model, again))
     found = steps_in_torch(back, again, x, 6)
     np.testing.assert_allclose(found, steps_in_torch(model, optimizer, x, 6), rtol=1e-3)
+
+
+def stepped(module, groups, count=3, late=(), kind=torch.optim.AdamW):
+    """An optimizer after some steps; parameters in `late` took the last one alone."""
+    optimizer = kind(groups)
+    for step in range(count):
+        for parameter in late:
+            parameter.requires_grad = step == count - 1
+        optimizer.zero_grad()
+        sum((p * (p + 1)).sum() for p in module.parameters() if p.requires_grad).backward()
+        optimizer.step()
+    return optimizer
+
+
+def gradients_of(twin):
+    """The gradients that `stepped` gives."""
+    return tree_map(lambda p: 2 * p + 1, twin.trainable_parameters())
+
+
+def mlx_twin(module):
+    twin = mlx.nn.Linear(3, 2)
+    twin.update({name: mx.array(p.detach().numpy()) for name, p in module.named_parameters()})
+    return twin
+
+
+def assert_goes_on(module, optimizer, twin, other):
+    """Three more steps in both frameworks end at the same parameters."""
+    for _ in range(3):
+        optimizer.zero_grad()
+        sum((p * (p + 1)).sum() for p in module.parameters()).backward()
+        optimizer.step()
+        other.update(twin, gradients_of(twin))
+    for name, parameter in module.named_parameters():
+        close(twin[name], parameter.detach())
+
+
+def same_states(found, expected, tolerance=1e-7):
+    assert found["state"].keys() == expected["state"].keys()
+    for number, held in expected["state"].items():
+        assert found["state"][number].keys() == held.keys()
+        for slot, value in held.items():
+            close(found["state"][number][slot], value, tolerance)
+    rates = [[float(g["lr"]) for g in s["param_groups"]] for s in (found, expected)]
+    np.testing.assert_allclose(rates[0], rates[1], rtol=1e-7)
+
+
+def test_a_step_of_its_own_for_each_parameter():
+    module = nn.Linear(3, 2)
+    optimizer = stepped(module, module.parameters(), 5, late=[module.bias])
+    with pytest.raises(ConversionError, match=r"weight: 5, bias: 1.*kit\.optimizers"):
+        torch2mlx.convert_optimizer_state(optimizer, module)
+    twin, other = mlx_twin(module), kit.optimizers.AdamW(1e-3)
+    with pytest.raises(ConversionError, match="steps of their own"):
+        torch2mlx.convert_optimizer_state(optimizer, module, optimizer=mlx.optimizers.AdamW(1e-3))
+    other.state = torch2mlx.convert_optimizer_state(optimizer, module, optimizer=other)
+    again = torch.optim.AdamW(module.parameters())
+    same_states(
+        torch2mlx.revert_optimizer_state(other.state, module, again), optimizer.state_dict()
+    )
+    assert_goes_on(module, optimizer, twin, other)
+    found = torch2mlx.revert_optimizer_state(other.state, module, again)
+    same_states(found, optimizer.state_dict(), 1e-5)
+
+
+def test_groups_with_options_of_their_own():
+    module = nn.Linear(3, 2)
+    groups = lambda m: [
+        {"params": [m.bias], "lr": 1e-1},
+        {"params": [m.weight], "betas": (0.5, 0.9)},
+    ]
+    optimizer = stepped(module, groups(module))
+    with pytest.raises(
+        ConversionError, match=r"groups 0 and 1 differ in betas, lr.*ParameterGroups"
+    ):
+        torch2mlx.convert_optimizer_state(optimizer, module)
+    with pytest.raises(ConversionError, match="2 groups does not say which parameter is which"):
+        torch2mlx.convert_optimizer_state(optimizer.state_dict(), module)
+    twin = mlx_twin(module)
+    other = kit.ParameterGroups(twin, kit.optimizers.AdamW, groups(twin), lr=1e-3)
+    other.state = torch2mlx.convert_optimizer_state(optimizer, module, optimizer=other)
+    same_states(
+        torch2mlx.revert_optimizer_state(other.state, module, optimizer), optimizer.state_dict()
+    )
+    with pytest.raises(ConversionError, match="learning rates"):
+        torch2mlx.revert_optimizer_state(other.state[0], module, optimizer)
+    assert_goes_on(module, optimizer, twin, other)
+
+
+def test_groups_of_a_multi_optimizer():
+    module = nn.Linear(3, 2)
+    optimizer = stepped(
+        module, [{"params": [module.bias], "lr": 1e-1}, {"params": [module.weight]}]
+    )
+    parts = [kit.optimizers.AdamW(1e-1), kit.optimizers.AdamW(1e-3)]
+    other = mlx.optimizers.MultiOptimizer(parts, [lambda name, _: name == "bias"])
+    twin = mlx_twin(module)
+    other.state = torch2mlx.convert_optimizer_state(optimizer, module, optimizer=other)
+    same_states(
+        torch2mlx.revert_optimizer_state(other.state, module, optimizer), optimizer.state_dict()
+    )
+    assert_goes_on(module, optimizer, twin, other)
+    turned = mlx.optimizers.MultiOptimizer(parts, [lambda name, _: name == "weight"])
+    with pytest.raises(
+        ConversionError, match=r"weight is in group 1 of torch's .* group 0 of MLX's"
+    ):
+        torch2mlx.convert_optimizer_state(optimizer, module, optimizer=turned)
+
+
+def test_amsgrad_in_one_group_only():
+    module = nn.Linear(3, 2)
+    groups = lambda m: [{"params": [m.bias], "amsgrad": True}, {"params": [m.weight]}]
+    optimizer = stepped(module, groups(module))
+    with pytest.raises(ConversionError, match="differ in amsgrad"):
+        torch2mlx.convert_optimizer_state(optimizer, module)
+    twin = mlx_twin(module)
+    other = kit.ParameterGroups(twin, kit.optimizers.AdamW, groups(twin), lr=1e-3)
+    other.state = torch2mlx.convert_optimizer_state(optimizer, module, optimizer=other)
+    assert_goes_on(module, optimizer, twin, other)
+    found = torch2mlx.revert_optimizer_state(other.state, module, optimizer)
+    same_states(found, optimizer.state_dict(), 1e-5)
+
+
+def test_the_order_of_the_parameters_is_the_optimizers():
+    module = nn.Linear(2, 2)
+    optimizer = stepped(module, [module.bias, module.weight])
+    named = stepped(module, [("bias", module.bias), ("weight", module.weight)])
+    for source in (optimizer, named, named.state_dict()):
+        state = torch2mlx.convert_optimizer_state(source, module)
+        assert state["weight"]["m"].shape == (2, 2) and state["bias"]["m"].shape == (2,)
+        back = torch2mlx.revert_optimizer_state(state, module, named)
+        assert back["state"][0]["exp_avg"].shape == (2,)
+    with pytest.raises(
+        ConversionError, match=r"weight: its state 'exp_avg' is \[2\], not \[2, 2\]"
+    ):
+        torch2mlx.convert_optimizer_state(optimizer.state_dict(), module)
+
+
+def test_frozen_and_unused_parameters():
+    module = nn.Linear(3, 2)
+    module.bias.requires_grad = False
+    optimizer = stepped(module, [p for p in module.parameters() if p.requires_grad])
+    for source in (optimizer, optimizer.state_dict()):
+        state = torch2mlx.convert_optimizer_state(source, module)
+        assert set(state) == {"weight", "step", "learning_rate"}
+    same_states(torch2mlx.revert_optimizer_state(state, module, optimizer), optimizer.state_dict())
+    module.bias.requires_grad = True
+    with pytest.raises(ConversionError, match="lacks bias"):
+        torch2mlx.convert_optimizer_state(optimizer, module)
+    whole = torch.optim.AdamW(module.parameters())
+    module.weight.grad = torch.ones(2, 3)
+    whole.step()  # the bias has no gradient, so no state
+    with pytest.raises(ConversionError, match="weight: 1, bias: 0"):
+        torch2mlx.convert_optimizer_state(whole, module)
+    other = kit.optimizers.AdamW(1e-3)
+    other.state = torch2mlx.convert_optimizer_state(whole, module, optimizer=other)
+    assert_goes_on(module, whole, mlx_twin(module), other)
+
+
+def test_tied_parameters_have_one_state():
+    module = nn.Module()
+    module.embed, module.head = nn.Embedding(4, 3), nn.Linear(3, 4, bias=False)
+    module.head.weight = module.embed.weight
+    optimizer = stepped(module, module.parameters())
+    state = torch2mlx.convert_optimizer_state(optimizer, module)
+    assert set(state) == {"embed", "step", "learning_rate"}
+    same_states(torch2mlx.revert_optimizer_state(state, module, optimizer), optimizer.state_dict())
+
+
+def edited(change):
+    module = nn.Linear(3, 2)
+    state = stepped(module, module.parameters()).state_dict()
+    change(state["state"][0])
+    return state, module
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: s.update(shampoo=torch.ones(2, 3)), "weight: its state 'shampoo' has no place"),
+        (lambda s: s.update(exp_avg=torch.ones(9)), r"'exp_avg' is \[9\], not \[2, 3\]"),
+        (lambda s: s.update(exp_avg=1.0), r"'exp_avg' is \[\], not \[2, 3\]"),
+        (lambda s: s.pop("exp_avg_sq"), "differs from other parameters' in exp_avg_sq"),
+        (lambda s: s.update(step=torch.ones(2)), "weight: its step is no number"),
+        (lambda s: s.update(step=1.5), "weight: its step is 1.5"),
+        (lambda s: s.update(step=float("nan")), "weight: its step is nan"),
+    ],
+)
+def test_states_that_do_not_fit_are_refused_by_name(change, reason):
+    with pytest.raises(ConversionError, match=reason):
+        torch2mlx.convert_optimizer_state(*edited(change))
+
+
+@pytest.mark.parametrize("step", [5, 5.0, torch.tensor(5), torch.tensor(5.0), np.float32(5)])
+def test_steps_of_every_kind(step):
+    state, module = edited(lambda s: None)
+    for held in state["state"].values():
+        held["step"] = step
+    assert torch2mlx.convert_optimizer_state(state, module)["step"].item() == 5
+
+
+def test_what_torch_has_no_place_for_is_refused():
+    module = nn.Linear(3, 2)
+    optimizer = stepped(module, module.parameters())
+    twin, other = mlx_twin(module), kit.optimizers.AdamW(1e-3, amsgrad=True)
+    other.update(twin, gradients_of(twin))
+    with pytest.raises(ConversionError, match="its state 'largest' has no place"):
+        torch2mlx.revert_optimizer_state(other.state, module, optimizer)
+    plain = mlx.optimizers.AdamW(1e-3)
+    plain.update(twin, gradients_of(twin))
+    wanting = torch.optim.AdamW(module.parameters(), amsgrad=True)
+    with pytest.raises(ConversionError, match="no 'largest', torch's max_exp_avg_sq"):
+        torch2mlx.revert_optimizer_state(plain.state, module, wanting)
+    plain.state["weight"]["m"] = mx.ones((3, 2))
+    with pytest.raises(ConversionError, match=r"'weight' is \[3, 2\], not \[2, 3\]"):
+        torch2mlx.revert_optimizer_state(plain.state, module, optimizer)
+    with pytest.raises(ConversionError, match="no parameters of the module: other"):
+        torch2mlx.revert_optimizer_state(
+            {**plain.state, "other": {"m": mx.ones(1)}}, module, optimizer
+        )
 
 
 def test_states_that_cannot_be_one_are_refused():

@@ -44,7 +44,7 @@ class _Torch(Optimizer):
         gradient = -gradient if self.maximize else gradient
         if self.weight_decay:
             gradient = gradient + self.weight_decay * parameter
-        state["t"] = state["t"] + 1
+        state["t"] = state["t"].astype(mx.int64) + 1  # int32: from torch, and not stepped since
         lr = self.learning_rate.astype(gradient.dtype)
         return self._step(gradient, parameter, state, lr)
 

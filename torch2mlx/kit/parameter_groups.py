@@ -61,6 +61,11 @@ class ParameterGroups:
             if part:
                 optimizer.update(model, tree_unflatten(part))
 
+    def names(self) -> list[set[str]]:
+        """The parameters of each group, by their names in the model."""
+        names = {(id(owner), key): name for name, owner, key, _ in held(self._model)}
+        return [{names[place] for place in places} for places in self._places]
+
     @property
     def learning_rate(self) -> Any:
         """The first group's; setting it sets every group's."""

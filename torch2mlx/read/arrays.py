@@ -25,7 +25,8 @@ def _is_mlx(value: Any) -> bool:
     return core is not None and isinstance(value, core.array)
 
 
-def _from_mlx(array: Any) -> _core.Tensor:
+def borrowed(array: Any) -> _core.Tensor:
+    """An mx.array's memory, without a copy where the CPU reaches it."""
     core = sys.modules["mlx.core"]
     if array.dtype == core.bfloat16:
         return _core.from_buffer(np.asarray(array.view(core.uint16)), "bfloat16")
@@ -35,7 +36,7 @@ def _from_mlx(array: Any) -> _core.Tensor:
 
 def _one(name: str, value: Any, origin: str) -> _core.Tensor:
     if _is_mlx(value):
-        return _from_mlx(value)
+        return borrowed(value)
     if not is_array(value):
         raise RevertError(f"{origin}: {name!r} is a {type(value).__name__}, not an array")
     return borrow(name, value).load()
