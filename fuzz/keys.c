@@ -7,6 +7,20 @@
 
 #define MAX_KEYS 4096
 
+/* Lists are no longer than the keys account for. */
+static void
+check(const t2m_key_tree *tree, size_t n)
+{
+    uint64_t slots = 0;
+    for (size_t i = 0; tree->slots && i < tree->trie.count; i++) {
+        slots += tree->slots[i];
+    }
+    if (slots >
+        tree->trie.count + T2M_KEYS_HOLES + T2M_KEYS_HOLES_PER_KEY * n) {
+        __builtin_trap();
+    }
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -22,7 +36,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         at = line ? line + 1 : end;
     }
     for (int lists = 0; lists < 2; lists++) {
-        if (t2m_keys_nest(keys, n, lists, NULL, &tree, &bad) == T2M_OK) {
+        if (t2m_keys_nest(keys, n, lists, NULL, 1, &tree, &bad) == T2M_OK) {
+            check(&tree, n);
             t2m_keys_free(&tree);
         }
     }

@@ -15,7 +15,12 @@ from typing import Any, Literal
 
 from torch2mlx import load
 from torch2mlx.checkpoint import open_checkpoint
-from torch2mlx.errors import ConversionError, StateDictMismatchError, UnmappedLayersError
+from torch2mlx.errors import (
+    CheckpointError,
+    ConversionError,
+    StateDictMismatchError,
+    UnmappedLayersError,
+)
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.state_dict import nest
@@ -245,4 +250,9 @@ def load_converted(
         raise ValueError(f"framework={framework!r}: choose 'mlx' or 'numpy'")
     if ties:
         arrays = load.expand_ties(arrays, converted.plan.ties, where)
-    return nest(arrays, lists) if nested else arrays
+    if not nested:
+        return arrays
+    try:
+        return nest(arrays, lists)
+    except ConversionError as error:
+        raise CheckpointError(f"{where}: {error}") from error

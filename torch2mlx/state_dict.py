@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch2mlx import _core
-from torch2mlx.errors import KeyCollisionError
+from torch2mlx.errors import ConversionError, KeyCollisionError
+
+_ADVICE = dict.fromkeys(("KEY_HOLES", "LIMIT"), "; lists=False makes dicts of all levels")
 
 
 def nest(tensors: Mapping[str, Any], lists: bool = True) -> Any:
@@ -14,14 +16,18 @@ def nest(tensors: Mapping[str, Any], lists: bool = True) -> Any:
 
     Equals `mlx.utils.tree_unflatten(list(tensors.items()))`; with `lists=False` every level is a
     dict: {"a": {"0": {"b": x}}}. Raises KeyCollisionError for keys that cannot stand together,
-    ValueError for a key nested or numbered beyond the limits of the core.
+    ConversionError for a key that is nested too deeply, or whose number would leave more places
+    of lists empty than the keys account for.
     """
     try:
         return _core.nest(list(tensors), list(tensors.values()), lists=lists)
     except _core.CoreError as error:
-        if error.args[0] == "KEY_COLLISION":
-            raise KeyCollisionError(f"key {error.args[3]!r}: {error.args[1]}") from error
-        raise
+        status, message, _, name = error.args
+        if status == "KEY_COLLISION":
+            raise KeyCollisionError(f"key {name!r}: {message}") from error
+        raise ConversionError(f"key {name!r}: {message}{_ADVICE.get(status, '')}") from error
+    except UnicodeEncodeError as error:
+        raise ConversionError(f"key {error.object!r}: is not valid text") from error
 
 
 def flatten(
@@ -29,6 +35,10 @@ def flatten(
 ) -> dict[str, Any]:
     """A tree of dicts, lists and tuples as dotted keys: the inverse of `nest`.
 
-    Equals `dict(mlx.utils.tree_flatten(tree, prefix, is_leaf))`.
+    Equals `dict(mlx.utils.tree_flatten(tree, prefix, is_leaf))`. Raises ConversionError for a tree
+    deeper than Python's recursion limit.
     """
-    return _core.flatten(tree, prefix, is_leaf, pairs=False)
+    try:
+        return _core.flatten(tree, prefix, is_leaf, pairs=False)
+    except RecursionError as error:
+        raise ConversionError("the tree is nested too deeply, or contains itself") from error

@@ -10,6 +10,7 @@
 #include "../core/exec.h"
 #include "../core/permute.h"
 #include "../core/status.h"
+#include "../core/trie.h"
 
 typedef struct {
     PyTypeObject *tensor_type;
@@ -69,6 +70,17 @@ PyObject *bind_held_object(PyObject *owner);
 
 /* Allocates bytes; the result owns them. */
 PyObject *bind_block_new(size_t bytes, uint8_t **data);
+
+/* Points keys at the UTF-8 of the strings in a list, which has to live as
+   long; PyMem_Free ends them.  NULL with an exception for anything else. */
+t2m_key *bind_keys(PyObject *list);
+
+/* A number that differs from process to process, for hashes of names. */
+uint64_t bind_secret(void);
+
+/* As bind_raise, naming the key at `bad` of a list. */
+PyObject *bind_raise_key(PyObject *module, t2m_status status, PyObject *names,
+                         size_t bad);
 
 /* Converter for "O&" of PyArg_Parse*: an integer of 0 to 2^64 - 1. */
 int bind_size(PyObject *object, void *out);

@@ -31,39 +31,39 @@ typedef struct {
 static PyObject *build(builder *b, uint32_t index);
 
 static PyObject *
-build_list(builder *b, const t2m_key_node *node)
+build_list(builder *b, uint32_t index)
 {
-    PyObject *list = PyList_New(0);
-    uint32_t c = node->first_child;
-    for (; list && c != T2M_NO_INDEX; c = b->tree->nodes[c].next) {
-        PyObject *item;
-        int failed = 0;
+    const t2m_trie_node *nodes = b->tree->trie.nodes;
+    uint32_t slots = b->tree->slots[index];
+    PyObject *list = PyList_New((Py_ssize_t)slots);
+    uint32_t c = nodes[index].first_child;
+    for (uint32_t at = 0; list && at < slots; at++) {
+        int taken = (uint32_t)b->tree->numbers[c] == at;
         /* Holes below an index hold empty dicts. */
-        while (!failed && PyList_GET_SIZE(list) < b->tree->nodes[c].number) {
-            item = PyDict_New();
-            failed = !item || PyList_Append(list, item) < 0;
-            Py_XDECREF(item);
-        }
-        item = failed ? NULL : build(b, c);
-        if (!item || PyList_Append(list, item) < 0) {
+        PyObject *item = taken ? build(b, c) : PyDict_New();
+        c = taken ? nodes[c].next : c;
+        if (!item) {
             Py_CLEAR(list);
+        } else {
+            PyList_SET_ITEM(list, (Py_ssize_t)at, item);
         }
-        Py_XDECREF(item);
     }
     return list;
 }
 
 static PyObject *
-build_dict(builder *b, const t2m_key_node *node)
+build_dict(builder *b, uint32_t index)
 {
+    const t2m_trie_node *nodes = b->tree->trie.nodes;
+    const t2m_trie_text *names = b->tree->trie.texts;
     PyObject *dict = PyDict_New();
-    uint32_t c = node->first_child;
-    for (; dict && c != T2M_NO_INDEX; c = b->tree->nodes[c].next) {
-        const t2m_key_node *child = &b->tree->nodes[c];
-        PyObject **text = &b->texts[child->text_id];
+    uint32_t c = nodes[index].first_child;
+    for (; dict && c != T2M_NO_INDEX; c = nodes[c].next) {
+        PyObject **text = &b->texts[nodes[c].text_id];
         if (!*text) {
-            *text = PyUnicode_DecodeUTF8(child->text,
-                                         (Py_ssize_t)child->length, NULL);
+            const t2m_trie_text *name = &names[nodes[c].text_id];
+            *text = PyUnicode_DecodeUTF8(name->text, (Py_ssize_t)name->length,
+                                         NULL);
         }
         PyObject *item = *text ? build(b, c) : NULL;
         if (!item || PyDict_SetItem(dict, *text, item) < 0) {
@@ -78,11 +78,14 @@ build_dict(builder *b, const t2m_key_node *node)
 static PyObject *
 build(builder *b, uint32_t index)
 {
-    const t2m_key_node *node = &b->tree->nodes[index];
-    if (node->leaf != T2M_NO_INDEX) {
-        return Py_NewRef(PyList_GET_ITEM(b->values, (Py_ssize_t)node->leaf));
+    const t2m_trie_node *node = &b->tree->trie.nodes[index];
+    if (node->value != T2M_NO_INDEX) {
+        return Py_NewRef(PyList_GET_ITEM(b->values, (Py_ssize_t)node->value));
     }
-    return node->is_list ? build_list(b, node) : build_dict(b, node);
+    if (b->tree->slots && (b->tree->slots[index] || !node->children)) {
+        return build_list(b, index);
+    }
+    return build_dict(b, index);
 }
 
 static PyObject *
@@ -91,7 +94,7 @@ build_tree(const t2m_key_tree *tree, PyObject *values)
     builder b = {tree, values, NULL};
     PyObject *result = NULL;
 
-    b.texts = PyMem_Calloc(tree->text_count + 1, sizeof *b.texts);
+    b.texts = PyMem_Calloc(tree->trie.text_count + 1, sizeof *b.texts);
     if (!b.texts) {
         return PyErr_NoMemory();
     }
@@ -102,16 +105,15 @@ build_tree(const t2m_key_tree *tree, PyObject *values)
     if (collecting) {
         PyGC_Enable();
     }
-    for (uint32_t i = 0; i < tree->text_count; i++) {
+    for (size_t i = 0; i < tree->trie.text_count; i++) {
         Py_XDECREF(b.texts[i]);
     }
     PyMem_Free(b.texts);
     return result;
 }
 
-/* Points keys at the UTF-8 of the strings in a list. */
-static t2m_key *
-read_keys(PyObject *list)
+t2m_key *
+bind_keys(PyObject *list)
 {
     Py_ssize_t n = PyList_GET_SIZE(list);
     t2m_key *keys = PyMem_Calloc((size_t)n + 1, sizeof *keys);
@@ -132,8 +134,19 @@ read_keys(PyObject *list)
     return keys;
 }
 
-static PyObject *
-raise_key(PyObject *module, t2m_status status, PyObject *names, size_t bad)
+uint64_t
+bind_secret(void)
+{
+    PyObject *text = PyUnicode_FromString("torch2mlx");
+    Py_hash_t hash = text ? PyObject_Hash(text) : 0;
+    Py_XDECREF(text);
+    PyErr_Clear();
+    return (uint64_t)hash;
+}
+
+PyObject *
+bind_raise_key(PyObject *module, t2m_status status, PyObject *names,
+               size_t bad)
 {
     t2m_where where = {bad, ""};
     if ((Py_ssize_t)bad < PyList_GET_SIZE(names)) {
@@ -166,14 +179,15 @@ nest(PyObject *module, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_ValueError, "keys and values differ in number");
         return NULL;
     }
-    t2m_key *keys = read_keys(names);
+    t2m_key *keys = bind_keys(names);
     if (!keys) {
         return NULL;
     }
-    t2m_status status = t2m_keys_nest(keys, (size_t)PyList_GET_SIZE(names),
-                                      lists, read_number, &tree, &bad);
+    t2m_status status =
+        t2m_keys_nest(keys, (size_t)PyList_GET_SIZE(names), lists, read_number,
+                      bind_secret(), &tree, &bad);
     if (status != T2M_OK) {
-        raise_key(module, status, names, bad);
+        bind_raise_key(module, status, names, bad);
     } else {
         result = build_tree(&tree, values);
         t2m_keys_free(&tree);
@@ -186,6 +200,7 @@ nest(PyObject *module, PyObject *args, PyObject *kwargs)
 typedef struct {
     char *text;
     size_t length, capacity;
+    size_t wide; /* parts of it that are not ASCII */
     PyObject *is_leaf;
     PyObject *out;
 } flattener;
@@ -214,10 +229,15 @@ append(flattener *f, const char *text, size_t length)
 static PyObject *
 key_of(const flattener *f)
 {
-    if (f->length == 0) {
-        return PyUnicode_FromString("");
+    size_t skip = f->length > 0;
+    if (f->wide == 0) {
+        PyObject *key = PyUnicode_New((Py_ssize_t)(f->length - skip), 127);
+        if (key && f->length > skip) {
+            memcpy(PyUnicode_1BYTE_DATA(key), f->text + skip,
+                   f->length - skip);
+        }
+        return key;
     }
-    size_t skip = 1;
     while (skip < f->length && ((uint8_t)f->text[skip] & 0xc0) == 0x80) {
         skip++;
     }
@@ -284,11 +304,17 @@ walk_sequence(flattener *f, PyObject *tree)
 static int
 walk_pair(flattener *f, PyObject *key, PyObject *value)
 {
+    if (PyUnicode_CheckExact(key) && PyUnicode_IS_COMPACT_ASCII(key)) {
+        return walk_item(f, (const char *)PyUnicode_1BYTE_DATA(key),
+                         (size_t)PyUnicode_GET_LENGTH(key), value);
+    }
     PyObject *name =
         PyUnicode_Check(key) ? Py_NewRef(key) : PyObject_Format(key, NULL);
     Py_ssize_t n = 0;
     const char *text = name ? PyUnicode_AsUTF8AndSize(name, &n) : NULL;
+    f->wide++;
     int failed = !text || walk_item(f, text, (size_t)n, value) < 0;
+    f->wide--;
     Py_XDECREF(name);
     return failed ? -1 : 0;
 }
@@ -391,6 +417,7 @@ flatten(PyObject *module, PyObject *args, PyObject *kwargs)
         } else {
             /* append() put a dot in front; the prefix brings its own. */
             memmove(f.text, f.text + 1, --f.length);
+            f.wide = 1;
         }
     }
     int collecting = PyGC_Disable(); /* as in build_tree */

@@ -1,306 +1,74 @@
 #include "keys.h"
-#include "size.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Two open-addressing tables: component text -> id, and (parent, text id)
-   -> node. Slots hold index + 1; 0 is empty. */
 typedef struct {
-    uint32_t *slots;
-    size_t mask, used;
-} table;
-
-typedef struct {
-    const char *text;
-    uint32_t length;
-} component;
-
-typedef struct {
-    t2m_key_tree *out;
-    size_t node_capacity;
-    component *texts;
-    size_t text_capacity;
-    table by_text, by_place;
-    /* The path of the key before: neighbours share most of it. */
-    const t2m_key *last;
-    size_t last_depth;
-    uint32_t path[T2M_KEYS_MAX_DEPTH];
-    size_t ends[T2M_KEYS_MAX_DEPTH]; /* offset behind each component */
+    t2m_trie *trie;
+    t2m_trie_trail trail; /* of the key before */
 } builder;
 
-static uint64_t
-mix(uint64_t h)
-{
-    h ^= h >> 32;
-    h *= 0x9e3779b97f4a7c15ull;
-    return h ^ h >> 29;
-}
+/* What a component is as an index. */
+typedef struct {
+    int32_t value;
+    enum { NAME, NUMBER, TOO_LARGE } kind;
+} number;
 
-static uint64_t
-hash_text(const char *text, size_t length)
-{
-    uint64_t h = length;
-    for (; length >= 8; text += 8, length -= 8) {
-        uint64_t part;
-        memcpy(&part, text, 8);
-        h = mix(h ^ part);
-    }
-    uint64_t tail = 0;
-    memcpy(&tail, text, length);
-    return mix(h ^ tail);
-}
+/* What deciding on lists needs. */
+typedef struct {
+    t2m_key_tree *tree;
+    number *texts;  /* by text id */
+    uint64_t holes; /* that may still be made */
+    uint32_t bad;   /* the node that exceeds a limit */
+} decider;
 
-static uint64_t
-hash_place(uint32_t parent, uint32_t text_id)
-{
-    return mix((uint64_t)parent << 32 | text_id);
-}
-
-static uint64_t
-hash_of(const builder *b, const table *t, uint32_t index)
-{
-    if (t == &b->by_text) {
-        return hash_text(b->texts[index].text, b->texts[index].length);
-    }
-    /* A node keeps its parent in `number` while the tree is built. */
-    const t2m_key_node *n = &b->out->nodes[index];
-    return hash_place((uint32_t)n->number, n->text_id);
-}
-
-/* Doubles a table that is half full. */
-static t2m_status
-make_room(const builder *b, table *t)
-{
-    if (t->slots && t->used * 2 <= t->mask) {
-        return T2M_OK;
-    }
-    size_t size = t->slots ? (t->mask + 1) * 2 : 256;
-    uint32_t *slots = calloc(size, sizeof *slots);
-    if (!slots) {
-        return T2M_NO_MEMORY;
-    }
-    for (size_t i = 0; t->slots && i <= t->mask; i++) {
-        if (t->slots[i]) {
-            size_t at = hash_of(b, t, t->slots[i] - 1) & (size - 1);
-            while (slots[at]) {
-                at = (at + 1) & (size - 1);
-            }
-            slots[at] = t->slots[i];
-        }
-    }
-    free(t->slots);
-    t->slots = slots;
-    t->mask = size - 1;
-    return T2M_OK;
-}
-
-/* Parents with at most this many children are searched one by one. */
-#define FEW 8
-
-static t2m_status
-grow(void **items, size_t *capacity, size_t count, size_t item)
-{
-    if (count < *capacity) {
-        return T2M_OK;
-    }
-    size_t wanted = *capacity ? *capacity * 2 : 64;
-    uint64_t bytes;
-    if (wanted >= UINT32_MAX || t2m_mul(wanted, item, &bytes)) {
-        return T2M_LIMIT;
-    }
-    void *bigger = realloc(*items, bytes);
-    if (!bigger) {
-        return T2M_NO_MEMORY;
-    }
-    *items = bigger;
-    *capacity = wanted;
-    return T2M_OK;
-}
-
-static t2m_status
-intern(builder *b, const char *text, size_t length, uint32_t *id)
-{
-    t2m_status status = make_room(b, &b->by_text);
-    if (status != T2M_OK) {
-        return status;
-    }
-    size_t at = hash_text(text, length) & b->by_text.mask;
-    for (; b->by_text.slots[at]; at = (at + 1) & b->by_text.mask) {
-        uint32_t i = b->by_text.slots[at] - 1;
-        if (b->texts[i].length == length &&
-            memcmp(b->texts[i].text, text, length) == 0) {
-            *id = i;
-            return T2M_OK;
-        }
-    }
-    status = grow((void **)&b->texts, &b->text_capacity, b->out->text_count,
-                  sizeof *b->texts);
-    if (status != T2M_OK) {
-        return status;
-    }
-    *id = b->out->text_count++;
-    b->texts[*id] = (component){text, (uint32_t)length};
-    b->by_text.slots[at] = *id + 1;
-    b->by_text.used++;
-    return T2M_OK;
-}
-
-static t2m_status
-new_node(builder *b, uint32_t parent, uint32_t text_id, uint32_t *index)
-{
-    t2m_status status = grow((void **)&b->out->nodes, &b->node_capacity,
-                             b->out->count, sizeof *b->out->nodes);
-    if (status != T2M_OK) {
-        return status;
-    }
-    *index = (uint32_t)b->out->count++;
-    t2m_key_node *n = &b->out->nodes[*index];
-    *n = (t2m_key_node){.text_id = text_id,
-                        .leaf = T2M_NO_INDEX,
-                        .first_child = T2M_NO_INDEX,
-                        .last_child = T2M_NO_INDEX,
-                        .next = T2M_NO_INDEX,
-                        .number = (int32_t)parent};
-    if (*index == 0) {
-        return T2M_OK;
-    }
-    n->text = b->texts[text_id].text;
-    n->length = b->texts[text_id].length;
-    t2m_key_node *p = &b->out->nodes[parent];
-    if (p->last_child == T2M_NO_INDEX) {
-        p->first_child = *index;
-    } else {
-        b->out->nodes[p->last_child].next = *index;
-    }
-    p->last_child = *index;
-    p->children++;
-    return T2M_OK;
-}
-
-static t2m_status child_of(builder *b, uint32_t parent, const char *text,
+static t2m_status child_of(t2m_trie *t, uint32_t parent, const char *text,
                            size_t length, uint32_t *child);
 
 /* Ends key `leaf` at this node: as its value, or under the empty component
    where the node has children. */
 static t2m_status
-end_at(builder *b, uint32_t node, uint32_t leaf)
+end_at(t2m_trie *t, uint32_t node, uint32_t leaf)
 {
-    while (b->out->nodes[node].children) {
-        t2m_status status = child_of(b, node, "", 0, &node);
+    while (t->nodes[node].children) {
+        t2m_status status = child_of(t, node, "", 0, &node);
         if (status != T2M_OK) {
             return status;
         }
     }
-    if (b->out->nodes[node].leaf != T2M_NO_INDEX) {
+    if (t->nodes[node].value != T2M_NO_INDEX) {
         return T2M_KEY_COLLISION;
     }
-    b->out->nodes[node].leaf = leaf;
+    t->nodes[node].value = leaf;
     return T2M_OK;
-}
-
-/* Puts a node into the table of places. */
-static t2m_status
-remember(builder *b, uint32_t node)
-{
-    t2m_status status = make_room(b, &b->by_place);
-    if (status != T2M_OK) {
-        return status;
-    }
-    size_t at = hash_of(b, &b->by_place, node) & b->by_place.mask;
-    while (b->by_place.slots[at]) {
-        at = (at + 1) & b->by_place.mask;
-    }
-    b->by_place.slots[at] = node + 1;
-    b->by_place.used++;
-    return T2M_OK;
-}
-
-/* child_of for a parent with few children; the one that makes them many puts
-   them all into the table. */
-static t2m_status
-child_of_few(builder *b, uint32_t parent, uint32_t text_id, uint32_t *child)
-{
-    uint32_t c = b->out->nodes[parent].first_child;
-    for (; c != T2M_NO_INDEX; c = b->out->nodes[c].next) {
-        if (b->out->nodes[c].text_id == text_id) {
-            *child = c;
-            return T2M_OK;
-        }
-    }
-    t2m_status status = new_node(b, parent, text_id, child);
-    if (status != T2M_OK || b->out->nodes[parent].children <= FEW) {
-        return status;
-    }
-    c = b->out->nodes[parent].first_child;
-    for (; c != T2M_NO_INDEX && status == T2M_OK; c = b->out->nodes[c].next) {
-        status = remember(b, c);
-    }
-    return status;
 }
 
 /* Finds or adds a child.  A node that had a value of its own first moves it
    under the empty component. */
 static t2m_status
-child_of(builder *b, uint32_t parent, const char *text, size_t length,
+child_of(t2m_trie *t, uint32_t parent, const char *text, size_t length,
          uint32_t *child)
 {
-    uint32_t id, leaf = b->out->nodes[parent].leaf;
+    uint32_t empty, leaf = t->nodes[parent].value;
     t2m_status status;
 
     if (leaf != T2M_NO_INDEX) {
-        uint32_t empty;
-        b->out->nodes[parent].leaf = T2M_NO_INDEX;
-        if ((status = child_of(b, parent, "", 0, &empty)) != T2M_OK ||
-            (status = end_at(b, empty, leaf)) != T2M_OK) {
+        t->nodes[parent].value = T2M_NO_INDEX;
+        if ((status = child_of(t, parent, "", 0, &empty)) != T2M_OK ||
+            (status = end_at(t, empty, leaf)) != T2M_OK) {
             return status;
         }
     }
-    if ((status = intern(b, text, length, &id)) != T2M_OK) {
-        return status;
-    }
-    if (b->out->nodes[parent].children <= FEW) {
-        return child_of_few(b, parent, id, child);
-    }
-    size_t at = hash_place(parent, id) & b->by_place.mask;
-    for (; b->by_place.slots[at]; at = (at + 1) & b->by_place.mask) {
-        uint32_t i = b->by_place.slots[at] - 1;
-        const t2m_key_node *n = &b->out->nodes[i];
-        if ((uint32_t)n->number == parent && n->text_id == id) {
-            *child = i;
-            return T2M_OK;
-        }
-    }
-    status = new_node(b, parent, id, child);
-    return status == T2M_OK ? remember(b, *child) : status;
-}
-
-/* Returns how many leading components the key shares with the one before,
-   each followed by a dot in both. */
-static size_t
-shared_depth(const builder *b, const t2m_key *key)
-{
-    size_t depth = 0, at = 0;
-    if (!b->last) {
-        return 0;
-    }
-    for (; depth < b->last_depth; depth++) {
-        size_t end = b->ends[depth];
-        if (end >= b->last->length || end >= key->length ||
-            memcmp(b->last->text + at, key->text + at, end + 1 - at) != 0) {
-            break;
-        }
-        at = end + 1;
-    }
-    return depth;
+    return t2m_trie_add(t, parent, text, length, child);
 }
 
 static t2m_status
 add_key(builder *b, const t2m_key *key, uint32_t index)
 {
-    size_t depth = shared_depth(b, key);
-    size_t at = depth ? b->ends[depth - 1] + 1 : 0;
-    uint32_t node = depth ? b->path[depth - 1] : 0;
+    t2m_trie_trail *trail = &b->trail;
+    size_t depth = t2m_trie_shared(trail, key->text, key->length);
+    size_t at = depth ? trail->ends[depth - 1] + 1 : 0;
+    uint32_t node = depth ? trail->path[depth - 1] : 0;
 
     while (at < key->length) {
         const char *start = key->text + at;
@@ -309,17 +77,18 @@ add_key(builder *b, const t2m_key *key, uint32_t index)
         if (depth == T2M_KEYS_MAX_DEPTH) {
             return T2M_DEPTH;
         }
-        t2m_status status = child_of(b, node, start, length, &node);
+        t2m_status status = child_of(b->trie, node, start, length, &node);
         if (status != T2M_OK) {
             return status;
         }
-        b->path[depth] = node;
-        b->ends[depth++] = at + length;
+        trail->path[depth] = node;
+        trail->ends[depth++] = at + length;
         at += length + 1;
     }
-    b->last = key;
-    b->last_depth = depth;
-    return end_at(b, node, index);
+    trail->text = key->text;
+    trail->length = key->length;
+    trail->depth = depth;
+    return end_at(b->trie, node, index);
 }
 
 static int
@@ -367,94 +136,161 @@ read_number(const char *text, size_t length, t2m_number_reader reader,
     return digit;
 }
 
+/* A child on its way to its place in a list. */
+typedef struct {
+    int32_t number;
+    uint32_t node;
+} place;
+
 static int
 by_number(const void *a, const void *b)
 {
-    const t2m_key_node *x = *(t2m_key_node *const *)a;
-    const t2m_key_node *y = *(t2m_key_node *const *)b;
+    const place *x = a, *y = b;
     return (x->number > y->number) - (x->number < y->number);
 }
 
-/* Fills `order` with the children when all are integers: 1, else 0; -1 when
-   an index is over the limit. */
-static int
-numbered_children(t2m_key_tree *tree, const t2m_key_node *node,
-                  t2m_number_reader reader, t2m_key_node **order)
+/* Reads each distinct component once. */
+static void
+read_numbers(const t2m_trie *t, t2m_number_reader reader, number *out)
 {
-    size_t n = 0;
-    int limit = 0;
-    for (uint32_t c = node->first_child; c != T2M_NO_INDEX;
-         c = tree->nodes[c].next) {
-        t2m_key_node *child = &tree->nodes[c];
-        int64_t number;
-        if (!read_number(child->text, child->length, reader, &number)) {
-            return 0;
+    for (size_t i = 0; i < t->text_count; i++) {
+        int64_t value;
+        if (!read_number(t->texts[i].text, t->texts[i].length, reader,
+                         &value)) {
+            out[i] = (number){0, NAME};
+        } else if (value > T2M_KEYS_MAX_INDEX || value < -T2M_KEYS_MAX_INDEX) {
+            out[i] = (number){0, TOO_LARGE};
+        } else {
+            out[i] = (number){(int32_t)value, NUMBER};
         }
-        if (number > T2M_KEYS_MAX_INDEX || number < -T2M_KEYS_MAX_INDEX) {
-            limit = 1;
-            number = 0;
-        }
-        child->number = (int32_t)number;
-        order[n++] = child;
     }
-    return limit ? -1 : 1;
 }
 
-/* Marks a node as a list where it is one, its children linked in order. */
-static t2m_status
-decide(t2m_key_tree *tree, t2m_key_node *node, t2m_number_reader reader,
-       t2m_key_node **order)
+/* Numbers the children when all are integers: 1, else 0; -1 when an index is
+   over the limit. `places` gets them; *sorted whether they ascend. */
+static int
+number_children(decider *d, const t2m_trie_node *node, place *places,
+                int *sorted)
 {
-    uint32_t n = node->children;
-    int numbered = numbered_children(tree, node, reader, order);
-    if (numbered == 0) {
-        return T2M_OK;
-    }
-    if (numbered < 0) {
-        return T2M_LIMIT;
-    }
-    qsort(order, n, sizeof *order, by_number);
-    for (uint32_t i = 1; i < n; i++) {
-        if (order[i - 1]->number == order[i]->number) {
-            return T2M_OK; /* "01" and "1" are two keys of a dict */
+    const t2m_trie_node *nodes = d->tree->trie.nodes;
+    uint32_t over = T2M_NO_INDEX;
+    size_t n = 0;
+
+    *sorted = 1;
+    for (uint32_t c = node->first_child; c != T2M_NO_INDEX;
+         c = nodes[c].next) {
+        const number *index = &d->texts[nodes[c].text_id];
+        if (index->kind == NAME) {
+            return 0;
         }
+        over = index->kind == TOO_LARGE ? c : over;
+        places[n] = (place){index->value, c};
+        *sorted &= n == 0 || places[n - 1].number < places[n].number;
+        n++;
     }
-    node->is_list = 1;
+    if (over != T2M_NO_INDEX) {
+        d->bad = over;
+        return -1;
+    }
+    return 1;
+}
+
+/* Links n sorted children as a list, and counts the holes between them. */
+static t2m_status
+link_list(decider *d, uint32_t index, const place *places, uint32_t n)
+{
+    t2m_trie_node *nodes = d->tree->trie.nodes;
+    uint32_t slots = 0;
+
     for (uint32_t i = 0; i < n; i++) {
-        order[i]->next =
-            i + 1 < n ? (uint32_t)(order[i + 1] - tree->nodes) : T2M_NO_INDEX;
+        uint32_t node = places[i].node;
+        uint32_t at = places[i].number > (int32_t)slots
+                          ? (uint32_t)places[i].number
+                          : slots;
+        if (at - slots > d->holes) {
+            d->bad = node;
+            return T2M_KEY_HOLES;
+        }
+        d->holes -= at - slots;
+        slots = at + 1;
+        d->tree->numbers[node] = (int32_t)at;
+        nodes[node].next = i + 1 < n ? places[i + 1].node : T2M_NO_INDEX;
     }
-    if (n) {
-        node->first_child = (uint32_t)(order[0] - tree->nodes);
-        node->last_child = (uint32_t)(order[n - 1] - tree->nodes);
-    }
+    nodes[index].first_child = n ? places[0].node : T2M_NO_INDEX;
+    nodes[index].last_child = n ? places[n - 1].node : T2M_NO_INDEX;
+    d->tree->slots[index] = slots;
     return T2M_OK;
 }
 
+/* Makes a node a list where it is one. */
 static t2m_status
-decide_lists(t2m_key_tree *tree, t2m_number_reader reader)
+decide(decider *d, uint32_t index, place *places)
 {
-    t2m_status status = T2M_OK;
-    t2m_key_node **order = malloc(tree->count * sizeof *order);
-    if (!order) {
-        return T2M_NO_MEMORY;
+    const t2m_trie_node *node = &d->tree->trie.nodes[index];
+    int sorted;
+    int numbered = number_children(d, node, places, &sorted);
+
+    if (numbered <= 0) {
+        return numbered == 0 ? T2M_OK : T2M_LIMIT;
     }
-    for (size_t i = 0; i < tree->count && status == T2M_OK; i++) {
-        t2m_key_node *node = &tree->nodes[i];
-        if (node->leaf == T2M_NO_INDEX) {
-            status = decide(tree, node, reader, order);
+    if (!sorted) {
+        qsort(places, node->children, sizeof *places, by_number);
+    }
+    for (uint32_t i = 1; i < node->children; i++) {
+        if (places[i - 1].number == places[i].number) {
+            return T2M_OK; /* "01" and "1" are two keys of a dict */
         }
     }
-    free(order);
+    return link_list(d, index, places, node->children);
+}
+
+/* The first key at or below a node. */
+static size_t
+key_below(const t2m_trie *t, uint32_t node)
+{
+    while (t->nodes[node].value == T2M_NO_INDEX) {
+        node = t->nodes[node].first_child;
+    }
+    return t->nodes[node].value;
+}
+
+static t2m_status
+decide_lists(decider *d, t2m_number_reader reader, size_t *bad)
+{
+    const t2m_trie *t = &d->tree->trie;
+    t2m_status status = T2M_OK;
+
+    /* no product overflows: the trie holds more for each of these */
+    place *places = malloc(t->count * sizeof *places);
+    d->texts = malloc((t->text_count + 1) * sizeof *d->texts);
+    d->tree->numbers = malloc(t->count * sizeof *d->tree->numbers);
+    d->tree->slots = calloc(t->count, sizeof *d->tree->slots);
+    if (!places || !d->texts || !d->tree->numbers || !d->tree->slots) {
+        status = T2M_NO_MEMORY;
+        goto done;
+    }
+    read_numbers(t, reader, d->texts);
+    for (size_t i = 0; i < t->count && status == T2M_OK; i++) {
+        if (t->nodes[i].children) {
+            status = decide(d, (uint32_t)i, places);
+        }
+    }
+    if (status == T2M_LIMIT || status == T2M_KEY_HOLES) {
+        *bad = key_below(t, d->bad);
+    }
+done:
+    free(places);
+    free(d->texts);
     return status;
 }
 
 t2m_status
 t2m_keys_nest(const t2m_key *keys, size_t n, int lists,
-              t2m_number_reader reader, t2m_key_tree *out, size_t *bad)
+              t2m_number_reader reader, uint64_t secret, t2m_key_tree *out,
+              size_t *bad)
 {
     builder *b = calloc(1, sizeof *b);
-    uint32_t root;
+    decider d = {out, NULL, T2M_KEYS_HOLES, 0};
     t2m_status status = T2M_NO_MEMORY;
 
     memset(out, 0, sizeof *out);
@@ -462,12 +298,12 @@ t2m_keys_nest(const t2m_key *keys, size_t n, int lists,
     if (!b) {
         goto done;
     }
-    b->out = out;
     if (n >= UINT32_MAX) {
         status = T2M_LIMIT;
         goto done;
     }
-    status = new_node(b, 0, 0, &root);
+    b->trie = &out->trie;
+    status = t2m_trie_new(secret, b->trie);
     for (size_t i = 0; i < n && status == T2M_OK; i++) {
         status = add_key(b, &keys[i], (uint32_t)i);
         if (status != T2M_OK) {
@@ -475,15 +311,11 @@ t2m_keys_nest(const t2m_key *keys, size_t n, int lists,
         }
     }
     if (status == T2M_OK && lists) {
-        status = decide_lists(out, reader);
+        d.holes += (uint64_t)n * T2M_KEYS_HOLES_PER_KEY;
+        status = decide_lists(&d, reader, bad);
     }
 done:
-    if (b) {
-        free(b->texts);
-        free(b->by_text.slots);
-        free(b->by_place.slots);
-        free(b);
-    }
+    free(b);
     if (status != T2M_OK) {
         t2m_keys_free(out);
     }
@@ -493,6 +325,8 @@ done:
 void
 t2m_keys_free(t2m_key_tree *tree)
 {
-    free(tree->nodes);
+    t2m_trie_free(&tree->trie);
+    free(tree->numbers);
+    free(tree->slots);
     memset(tree, 0, sizeof *tree);
 }

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torch2mlx import flatten, nest
-from torch2mlx.errors import KeyCollisionError
+from torch2mlx.errors import ConversionError, KeyCollisionError
 
 
 def test_the_examples_of_a_model():
@@ -121,11 +121,47 @@ def test_a_tree_that_changes_while_it_is_walked_is_survived():
     assert isinstance(flatten(tree), dict)
 
 
+@pytest.mark.parametrize("names", [["0", "20.a"], ["a.7", "a.3"], ["e.1000.w", "e.0.w"]])
+def test_holes_that_the_keys_account_for_are_filled_like_mlx(names):
+    pairs = [(name, i) for i, name in enumerate(names)]
+    assert nest(dict(pairs)) == mlx.utils.tree_unflatten(pairs)
+
+
+def test_many_keys_may_leave_many_holes():
+    pairs = [(f"l.{i * 16}.w", i) for i in range(3000)]
+    assert nest(dict(pairs)) == mlx.utils.tree_unflatten(pairs)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.1057"],
+        ["a.b", "0.16777216", "c"],
+        ["x.2000.w", "x.0.w", "x.4000.w"],
+        ["9999999.0.0", "1.0"],
+        [f"k{i}.1040" for i in range(3)],
+        ["a.99999999999999999999"],
+        ["a.-99999999999999999999"],
+    ],
+)
+def test_holes_that_would_fill_the_memory_are_refused_by_the_key(names):
+    with pytest.raises(ConversionError, match=rf"key '({'|'.join(names)})': .*lists=False"):
+        nest(dict.fromkeys(names, 1))
+    assert flatten(nest(dict.fromkeys(names, 1), lists=False)) == dict.fromkeys(names, 1)
+
+
+def test_a_key_that_is_no_text_is_refused():
+    with pytest.raises(ConversionError, match="is not valid text"):
+        nest({"b": 1, "a.\ud800": 2})
+
+
 def test_depth_is_limited_not_crashed():
-    with pytest.raises(ValueError):
-        nest({".".join(["a"] * 1_000_000): 1})
+    assert flatten(nest({".".join(["a"] * 512): 1})) == {".".join(["a"] * 512): 1}
+    for depth in (513, 1_000_000):
+        with pytest.raises(ConversionError, match=r"key 'a\.a.*': nested deeper than the limit"):
+            nest({"b": 1, ".".join(["a"] * depth): 1})
     tree = current = {}
     for _ in range(100_000):
         current["a"] = current = {}
-    with pytest.raises((RecursionError, ValueError)):
+    with pytest.raises(ConversionError, match="nested too deeply"):
         flatten(tree)
