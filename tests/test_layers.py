@@ -135,6 +135,7 @@ LAYERS = (
     ("weights.inverses",),
     ("weights.recurrent", "weights.folds"),
     ("weights.actions", "weights.merges", "weights.layout", "weights.portable"),
+    ("trust",),
     ("types", "optional", "options"),
     ("errors",),
     ("read.__init__", "weights.__init__", "write.__init__", "_core", "kit"),

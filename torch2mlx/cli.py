@@ -18,6 +18,7 @@ from typing import Any
 from torch2mlx import __version__, analyze, convert, inspect, revert, translate, verify
 from torch2mlx.errors import PortError, Torch2MLXError, VerificationError
 from torch2mlx.graph.sources import find
+from torch2mlx.options import command_line
 from torch2mlx.porter import port, port_folder, write
 from torch2mlx.progress import progress_bar
 from torch2mlx.report.html import as_html
@@ -93,7 +94,15 @@ def _translate(args: argparse.Namespace) -> Any:
 def _verify(args: argparse.Namespace) -> Any:
     model, given, named = find(args.source, args.stream)
     weights = args.source if args.stream else None
-    checked = verify(model, args.folder, given, named, args.tolerance, weights=weights)
+    checked = verify(
+        model,
+        args.folder,
+        given,
+        named,
+        args.tolerance,
+        weights=weights,
+        trust_remote_code=args.trust_remote_code,
+    )
     if not checked.ok:
         raise VerificationError(str(checked))
     return {o.name or "output": f"{o.difference:.1e}" for o in checked.outputs}
@@ -224,6 +233,11 @@ def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
         action="store_true",
         help="for models larger than memory: weights are read when their module is called",
     )
+    sub.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the folder's model.py though your own translate did not write it",
+    )
     _port_command(add)
 
 
@@ -252,7 +266,7 @@ def _show(result: Any, as_json: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     args = _parser().parse_args(argv)
-    with warnings.catch_warnings():
+    with command_line(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         try:
             _show(args.run(args), args.json)

@@ -70,6 +70,10 @@ class TranslationError(Torch2MLXError, ValueError):
     """A model cannot be translated; nothing was written."""
 
 
+class UntrustedCodeError(TranslationError):
+    """A folder's program would be run that this user did not write, and nobody vouched for it."""
+
+
 class ExportError(TranslationError):
     """torch.export cannot trace the model: says what each way of tracing said."""
 

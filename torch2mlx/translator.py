@@ -3,10 +3,10 @@ back."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import types
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torch2mlx import load as loading
+from torch2mlx import trust
 from torch2mlx.converter import convert
 from torch2mlx.errors import TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.assemble import Assembly
@@ -28,6 +29,7 @@ from torch2mlx.read.tensors import borrow
 from torch2mlx.structures import to_mlx
 from torch2mlx.types import Progress
 
+_WEIGHTS = ("weights.safetensors", "constants.safetensors")
 _SERIAL = iter(range(1 << 62))
 
 
@@ -109,6 +111,9 @@ class Translation:
         if self.ends != Ends():
             config["channels_last"] = asdict(self.ends)
         (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        unknown = trust.remember(place)
+        if unknown:
+            warnings.warn(unknown, UserWarning, stacklevel=2)
         return place
 
 
@@ -182,15 +187,29 @@ def _lowered(model: Any, args: Any, kwargs: Any, dynamic: bool) -> tuple[Any, An
     return traced, stored, lower(traced, stored)
 
 
-def load(folder: str | Path) -> Any:
-    """The module that `Translation.save` wrote, with its weights. Needs MLX, not torch."""
+def load(folder: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The module that `Translation.save` wrote, with its weights. Needs MLX, not torch.
+
+    This runs the folder's model.py. What this user's own `translate` wrote is known and runs; any
+    other program, and one that was edited since, only with `trust_remote_code=True`: read it
+    first. Raises UntrustedCodeError otherwise, TranslationError for a folder without one.
+    """
     place = Path(folder)
-    path = place / "model.py"
-    if not path.exists():
+    path = place / trust.PROGRAM
+    if not path.is_file():
         raise TranslationError(f"{place}: no model.py; is this a folder that translate wrote?")
-    spec = importlib.util.spec_from_file_location(f"translated_{next(_SERIAL)}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    source = trust.program(place, trust_remote_code)
+    module = types.ModuleType(f"translated_{next(_SERIAL)}")
+    module.__file__ = str(path)
     sys.modules[module.__name__] = module
-    spec.loader.exec_module(module)
+    try:
+        # the bytes that were looked at, not a cached compilation that lies beside them
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except SyntaxError as error:
+        raise TranslationError(f"{path}: line {error.lineno}: {error.msg}") from error
+    if not hasattr(module, "load"):
+        raise TranslationError(f"{path}: has no function load, so translate did not write it")
+    lacking = [n for n in _WEIGHTS if n.encode() in source and not (place / n).is_file()]
+    if lacking:
+        raise TranslationError(f"{place}: {lacking[0]} is missing, which model.py reads")
     return module.load(str(place))

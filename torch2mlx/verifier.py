@@ -77,6 +77,7 @@ def verify(
     tolerance: float | None = None,
     *,
     weights: Any = None,
+    trust_remote_code: bool = False,
 ) -> Verification:
     """Runs a torch model and its MLX twin on the same inputs, on the CPU, and compares all outputs.
 
@@ -89,6 +90,9 @@ def verify(
     each side then reads a module's weights when that module is called and forgets them again, so
     that models larger than memory are compared, in the dtype of the torch model's parameters.
 
+    `trust_remote_code`: whether a folder's model.py may run that this user's own `translate` did
+    not write (see `load`).
+
     Raises VerificationError when the structures of the outputs differ, StateDictMismatchError when
     the checkpoint is not the model's.
     """
@@ -96,7 +100,7 @@ def verify(
     import torch
 
     kwargs = dict(kwargs or {})
-    twin, unread = _opened(model, translated, streamed=weights is not None)
+    twin, unread = _opened(model, translated, weights is not None, trust_remote_code)
     filled = nullcontext() if weights is None else values_from(model, weights)
     with torch.no_grad(), _torch_calls(model) as theirs, filled:
         expected = model(*args, **kwargs)
@@ -117,11 +121,13 @@ def verify(
     return Verification(outputs, first)
 
 
-def _opened(model: Any, translated: Any, streamed: bool) -> tuple[_Twin, Unread | None]:
+def _opened(
+    model: Any, translated: Any, streamed: bool, trusted: bool
+) -> tuple[_Twin, Unread | None]:
     """The MLX module; and, for a folder that is to stay on the disk, what reads its arrays."""
     if isinstance(translated, (str, Path)):
         folder = Path(translated)
-        twin = _Twin(load(folder), ends_of(folder))
+        twin = _Twin(load(folder, trust_remote_code=trusted), ends_of(folder))
         return twin, Unread(twin.module, folder, common_dtype(model)) if streamed else None
     if streamed:
         raise VerificationError("weights are streamed from a saved translation: give its folder")
