@@ -124,7 +124,7 @@ LAYERS = (
     ("write.schema",),
     ("read.arrays",),
     ("read.directory", "read.nested", "read.module_tree", "weights.user_rules", "weights.owners"),
-    ("read.files", "read.tensors", "weights.expected"),
+    ("read.files", "read.tensors", "read.foreign", "weights.expected"),
     ("twins.__init__",),
     (*(f"twins.{n}" for n in TWINS),),
     ("twins.twin",),

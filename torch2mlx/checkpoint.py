@@ -15,6 +15,7 @@ from torch2mlx.errors import (
     KeyCollisionError,
     UnsupportedTensorError,
 )
+from torch2mlx.read import foreign
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import is_safetensors, read_torch, scan_safetensors, unsupported
 from torch2mlx.read.module_tree import describe, is_module
@@ -34,9 +35,9 @@ def open_checkpoint(source: Any, key: str | None = None, *, listing: bool = Fals
     ConversionError for anything that is no source at all.
     """
     if isinstance(source, (str, os.PathLike)):
-        path = Path(os.fspath(source))
-        read = _from_directory if path.is_dir() else _from_file
-        return read(path, key, listing)
+        opened = _from_path(os.fspath(source), key, listing)
+        foreign.refuse_adapter(opened.tensors, opened.origin)
+        return opened
     if is_module(source):
         tree = describe(source)
         origin = type(source).__name__
@@ -49,6 +50,16 @@ def open_checkpoint(source: Any, key: str | None = None, *, listing: bool = Fals
         f"cannot convert a {type(source).__name__}: pass an nn.Module, a state dict, a checkpoint "
         "file or a directory with one"
     )
+
+
+def _from_path(text: str, key: str | None, listing: bool) -> Checkpoint:
+    path = Path(text)
+    if path.is_dir():
+        foreign.refuse_folder(path)
+        return _from_directory(path, key, listing)
+    if not path.is_file():
+        raise CheckpointError(foreign.missing(text))
+    return _from_file(path, key, listing)
 
 
 def _holds_tensors(value: Any, depth: int = 8) -> bool:
@@ -87,8 +98,12 @@ def _from_mapping(state: Mapping[Any, Any], origin: str, listing: bool = False) 
 
 
 def _from_file(path: Path, key: str | None, listing: bool) -> Checkpoint:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: does not exist")
+    foreign.refuse_file(path)
+    with foreign.named(path):
+        return _opened(path, key, listing)
+
+
+def _opened(path: Path, key: str | None, listing: bool) -> Checkpoint:
     files = (os.fspath(path),)
     if is_safetensors(path):
         tensors, metadata = scan_safetensors(path)

@@ -13,6 +13,7 @@ import numpy as np
 from torch2mlx import _core
 from torch2mlx.errors import CheckpointError, NotConvertedError
 from torch2mlx.optional import installed
+from torch2mlx.read import foreign
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import read_safetensors
 from torch2mlx.write.marker import read_digests, read_marker
@@ -25,9 +26,17 @@ _NOT_IN_MX_LOAD = {"float64", "float8_e4m3fn", "float8_e5m2", "uint16", "uint32"
 
 def converted_files(path: Path) -> list[Path]:
     """The files of a converted checkpoint. Raises CheckpointError when there are none."""
-    if path.is_dir():
-        return checkpoint_files(path)[0] if _has_index(path) else [path / "model.safetensors"]
-    return [path]
+    if not path.is_dir():
+        if not path.is_file():
+            raise CheckpointError(foreign.missing(os.fspath(path)))
+        foreign.refuse_file(path, converted=True)
+        return [path]
+    foreign.refuse_folder(path)
+    if _has_index(path):
+        return checkpoint_files(path)[0]
+    if not (path / "model.safetensors").is_file():
+        raise NotConvertedError(f"{path}: has no model.safetensors, so convert did not write it")
+    return [path / "model.safetensors"]
 
 
 def _has_index(path: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from torch2mlx.errors import TranslationError
 from torch2mlx.graph.empty import empty_weights
 from torch2mlx.optional import installed
+from torch2mlx.read.foreign import missing
 
 Source = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
@@ -31,7 +32,7 @@ def find(text: str, empty: bool = False) -> Source:
         raise TranslationError(f"{text!r} is no folder with a checkpoint to stream weights from")
     module, colon, name = text.partition(":")
     if not colon:
-        raise TranslationError(f"{text!r} is neither a folder nor package.module:factory")
+        raise TranslationError(f"{missing(text)}; give a folder, or package.module:factory")
     sys.path.insert(0, str(Path.cwd()))
     made = getattr(importlib.import_module(module), name)()
     if not isinstance(made, tuple) or len(made) not in (2, 3):
