@@ -101,6 +101,10 @@ ForeignObject *bind_foreign(PyObject *module, const char *text, size_t length,
 /* Checks the type; returns it, or NULL with TypeError set. */
 TensorObject *bind_as_tensor(PyObject *module, PyObject *object);
 
+/* Whether it is a tuple, which PyArg_ParseTuple takes for granted; else
+   TypeError is set. */
+int bind_is_tuple(PyObject *object);
+
 /* Reads a dtype name; 0, or -1 with ValueError set. */
 int bind_dtype(PyObject *name, t2m_dtype *out);
 

@@ -184,6 +184,12 @@ take_capsule(PyObject *module, PyObject *capsule)
 static PyObject *
 from_dlpack(PyObject *module, PyObject *object)
 {
+    if (!PyCapsule_CheckExact(object) &&
+        !PyObject_HasAttrString(object, "__dlpack__")) {
+        PyErr_Format(PyExc_TypeError, "%.100s lends no DLPack tensor",
+                     Py_TYPE(object)->tp_name);
+        return NULL;
+    }
     PyObject *capsule = PyCapsule_CheckExact(object)
                             ? Py_NewRef(object)
                             : PyObject_CallMethod(object, "__dlpack__", NULL);

@@ -86,13 +86,18 @@ static PyObject *
 analyze(PyObject *module, PyObject *args)
 {
     Py_buffer modules, facts;
-    unsigned int classes;
+    uint64_t classes;
     t2m_analysis a;
     size_t bad;
     PyObject *result = NULL;
 
-    if (!PyArg_ParseTuple(args, "y*y*I:analyze", &modules, &facts, &classes)) {
+    if (!PyArg_ParseTuple(args, "y*y*O&:analyze", &modules, &facts, bind_size,
+                          &classes)) {
         return NULL;
+    }
+    if (classes > UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "too many classes");
+        goto done;
     }
     if (modules.len % (Py_ssize_t)sizeof(t2m_module_record) ||
         facts.len % (Py_ssize_t)sizeof(t2m_fact) ||
@@ -104,9 +109,10 @@ analyze(PyObject *module, PyObject *args)
     }
     t2m_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = t2m_analyze(
-        modules.buf, (size_t)modules.len / sizeof(t2m_module_record),
-        facts.buf, (size_t)facts.len / sizeof(t2m_fact), classes, &a, &bad);
+    status = t2m_analyze(modules.buf,
+                         (size_t)modules.len / sizeof(t2m_module_record),
+                         facts.buf, (size_t)facts.len / sizeof(t2m_fact),
+                         (uint32_t)classes, &a, &bad);
     Py_END_ALLOW_THREADS
     if (status != T2M_OK) {
         t2m_where where = {bad, ""};

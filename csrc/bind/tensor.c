@@ -32,6 +32,17 @@ bind_dtype(PyObject *name, t2m_dtype *out)
 }
 
 int
+bind_is_tuple(PyObject *object)
+{
+    if (!PyTuple_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "expected a tuple, got %.100s",
+                     Py_TYPE(object)->tp_name);
+        return 0;
+    }
+    return 1;
+}
+
+int
 bind_size(PyObject *object, void *out)
 {
     /* runs no code of the caller's, who could change what is being read */

@@ -21,7 +21,8 @@ read_jobs(PyObject *module, PyObject *list, Py_ssize_t n)
         PyObject *item = PyList_GET_ITEM(list, i);
         PyObject *object, *dtype;
         TensorObject *t;
-        if (!PyArg_ParseTuple(item, "OU", &object, &dtype) ||
+        if (!bind_is_tuple(item) ||
+            !PyArg_ParseTuple(item, "OU", &object, &dtype) ||
             !(t = bind_as_tensor(module, object)) ||
             bind_dtype(dtype, &jobs[i].to) < 0) {
             PyMem_Free(jobs);
@@ -83,7 +84,8 @@ read_entry(PyObject *item, t2m_st_entry *e, uint64_t *offset)
     Py_ssize_t length;
     uint64_t count;
 
-    if (!PyArg_ParseTuple(item, "UUO!", &name, &dtype, &PyTuple_Type,
+    if (!bind_is_tuple(item) ||
+        !PyArg_ParseTuple(item, "UUO!", &name, &dtype, &PyTuple_Type,
                           &shape) ||
         bind_dtype(dtype, &e->dtype) < 0) {
         return -1;

@@ -449,6 +449,16 @@ prepare_jobs(const t2m_job *jobs, size_t count, prepared *ready, size_t *bad)
     return T2M_OK;
 }
 
+static size_t
+span_of(const t2m_exec_options *options)
+{
+    if (options->span < MIN_SPAN) {
+        return T2M_EXEC_SPAN;
+    }
+    return options->span < T2M_EXEC_MAX_SPAN ? options->span
+                                             : T2M_EXEC_MAX_SPAN;
+}
+
 t2m_status
 t2m_exec(const t2m_job *jobs, size_t count, const t2m_target *target,
          const t2m_exec_options *options, int *os_error, size_t *bad)
@@ -457,17 +467,21 @@ t2m_exec(const t2m_job *jobs, size_t count, const t2m_target *target,
              .count = count,
              .target = target,
              .options = options,
-             .span = options->span >= MIN_SPAN ? options->span : T2M_EXEC_SPAN,
+             .span = span_of(options),
              .lock = PTHREAD_MUTEX_INITIALIZER,
              .changed = PTHREAD_COND_INITIALIZER,
              .next = {0, 0, target->start},
              .status = T2M_OK};
-    uint64_t bytes;
+    uint64_t bytes, end;
     prepared *ready = NULL;
 
     *os_error = 0;
     t2m_status status = t2m_exec_size(jobs, count, &bytes, bad);
     if (status != T2M_OK || bytes == 0) {
+        goto done;
+    }
+    if (t2m_add(target->start, bytes, &end) || end > INT64_MAX) {
+        status = T2M_OVERFLOW;
         goto done;
     }
     ready = malloc(count * sizeof *ready);

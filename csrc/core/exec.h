@@ -13,6 +13,9 @@
    cache between gather and write. */
 #define T2M_EXEC_SPAN (1u << 20)
 
+/* A larger span is cut to this. */
+#define T2M_EXEC_MAX_SPAN (64u << 20)
+
 typedef struct {
     t2m_view view;
     t2m_dtype from, to;
@@ -31,7 +34,7 @@ typedef struct {
 typedef int (*t2m_progress)(void *context, uint64_t done);
 
 typedef struct {
-    int threads; /* 0: one for each processor, at most 8 */
+    int threads; /* 0 or less: one for each processor, at most 8 */
     size_t span; /* bytes; below 4096: T2M_EXEC_SPAN */
     int simd;    /* 0: scalar kernels only */
     int flush;   /* 1: start writing back to disk early (file targets) */
@@ -39,7 +42,8 @@ typedef struct {
     void *context;
 } t2m_exec_options;
 
-/* Runs all jobs.  On IO *os_error gets errno; on a bad job *bad its index. */
+/* Runs all jobs.  On IO *os_error gets errno; on a bad job *bad its index;
+   OVERFLOW also where the last byte would lie beyond 63 bits. */
 t2m_status t2m_exec(const t2m_job *jobs, size_t count,
                     const t2m_target *target, const t2m_exec_options *options,
                     int *os_error, size_t *bad);

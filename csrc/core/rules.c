@@ -1,4 +1,5 @@
 #include "rules.h"
+#include "size.h"
 
 #include <stdlib.h>
 
@@ -137,10 +138,11 @@ is_layer(const t2m_module_record *m)
 }
 
 /* Counts layers and sizes.  `inside` has, for each module, the index of the
-   layer that it is part of, or NONE; rules speak of no module inside one. */
-static void
+   layer that it is part of, or NONE; rules speak of no module inside one.
+   OVERFLOW with the module's index in *bad. */
+static t2m_status
 count_layers(const t2m_module_record *modules, size_t n, uint32_t *inside,
-             t2m_analysis *out)
+             t2m_analysis *out, size_t *bad)
 {
     for (size_t i = 0; i < n; i++) {
         const t2m_module_record *m = &modules[i];
@@ -156,13 +158,18 @@ count_layers(const t2m_module_record *modules, size_t n, uint32_t *inside,
         }
         uint32_t status =
             inside[i] == NONE ? m->status : modules[inside[i]].status;
-        out->parameters[status] += m->parameters;
-        out->bytes[status] += m->bytes;
+        if (t2m_add(out->parameters[status], m->parameters,
+                    &out->parameters[status]) ||
+            t2m_add(out->bytes[status], m->bytes, &out->bytes[status])) {
+            *bad = i;
+            return T2M_OVERFLOW;
+        }
         if (inside[i] == NONE && is_layer(m)) {
             out->layers++;
             out->mapped += m->status == T2M_MODULE_MAPPED;
         }
     }
+    return T2M_OK;
 }
 
 /* Adds one finding for each rule and class: `slots` has, for these, the
@@ -249,8 +256,10 @@ t2m_analyze(const t2m_module_record *modules, size_t module_count,
         status = T2M_NO_MEMORY;
         goto done;
     }
-    count_layers(modules, module_count, inside, out);
-    status = apply_module_rules(modules, module_count, inside, slots, &c);
+    status = count_layers(modules, module_count, inside, out, bad);
+    if (status == T2M_OK) {
+        status = apply_module_rules(modules, module_count, inside, slots, &c);
+    }
     if (status == T2M_OK) {
         find_users(modules, module_count, inside, first, users);
         status = apply_fact_rules(facts, fact_count, first, users, &c);

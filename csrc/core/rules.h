@@ -85,7 +85,8 @@ const t2m_rule *t2m_rules(size_t *count);
 const char *const *t2m_fact_names(void);
 
 /* Applies all rules.  LIMIT when a record or fact refers outside of its
-   arrays; *bad is then its index.  On failure *out is empty. */
+   arrays, OVERFLOW when sizes add up beyond 64 bits; *bad is then its index.
+   On failure *out is empty. */
 t2m_status t2m_analyze(const t2m_module_record *modules, size_t module_count,
                        const t2m_fact *facts, size_t fact_count,
                        uint32_t class_count, t2m_analysis *out, size_t *bad);
