@@ -26,6 +26,12 @@ from torch2mlx.report.port import as_html as port_html
 from torch2mlx.report.port import as_json as port_json
 from torch2mlx.report.port import as_markdown
 from torch2mlx.report.sarif import as_sarif
+from torch2mlx.write.folder import check_folder
+from torch2mlx.write.replacing import Guard, paths_of, settled
+from torch2mlx.write.transaction import watched
+from torch2mlx.write.tree import write_small
+
+_FORCE = "replace what is in the way, even if torch2mlx did not write it; the source never"
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -48,12 +54,14 @@ def _convert(args: argparse.Namespace) -> Any:
             on_unmapped=args.on_unmapped,
             progress=progress,
             threads=args.threads,
+            force=args.force,
         )
 
 
 def _revert(args: argparse.Namespace) -> Any:
     with progress_bar("reverting", not args.quiet) as progress:
-        return {"written": revert(args.source, args.out, like=args.like, progress=progress)}
+        written = revert(args.source, args.out, like=args.like, progress=progress, force=args.force)
+    return {"written": written}
 
 
 def _inspect(args: argparse.Namespace) -> Any:
@@ -62,14 +70,22 @@ def _inspect(args: argparse.Namespace) -> Any:
 
 def _analyze(args: argparse.Namespace) -> Any:
     report = analyze(args.source)
+    guard = Guard(paths_of(args.source), args.force)
     if args.html:
-        Path(args.html).write_text(as_html(report), encoding="utf-8")
+        write_small(Path(args.html), as_html(report).encode(), guard, _has(b'content="torch2mlx"'))
     if args.sarif:
-        Path(args.sarif).write_text(json.dumps(as_sarif(report, __version__), indent=2) + "\n")
+        text = json.dumps(as_sarif(report, __version__), indent=2) + "\n"
+        write_small(Path(args.sarif), text.encode(), guard, _has(b'"name": "torch2mlx"'))
     return report
 
 
+def _has(mark: bytes) -> Callable[[Path], bool]:
+    """Whether a page or a report was written here: it names its writer."""
+    return lambda path: mark in path.read_bytes()
+
+
 def _translate(args: argparse.Namespace) -> Any:
+    check_folder(settled(Path(args.out)), Guard(paths_of(args.source), args.force))
     model, given, named = find(args.source, args.stream)
     made = translate(
         model,
@@ -82,9 +98,9 @@ def _translate(args: argparse.Namespace) -> Any:
     result = {"class": made.name, "lines": made.source.count("\n"), "dynamic": made.dynamic}
     if args.stream:
         with progress_bar("converting", not args.quiet) as progress:
-            folder = made.save(args.out, weights=args.source, progress=progress)
+            folder = made.save(args.out, weights=args.source, progress=progress, force=args.force)
         return {"written": str(folder), **result, "difference": "not compared: verify --stream"}
-    folder = made.save(args.out)
+    folder = made.save(args.out, force=args.force)
     checked = verify(model, made, given, named)
     if not checked.ok:
         raise VerificationError(f"written to {folder}, but it computes something else:\n{checked}")
@@ -114,11 +130,12 @@ def _port(args: argparse.Namespace) -> Any:
         if not args.out and not args.check:
             raise PortError(f"{source}: is a folder; give -o OUT")
         with tempfile.TemporaryDirectory() as spare:
-            results = port_folder(source, args.out or Path(spare) / "out", args.layout, args.data)
+            out = args.out or Path(spare) / "out"
+            results = port_folder(source, out, args.layout, args.data, force=args.force)
     else:
         results = [port(source, args.layout, args.data)]
         if args.out:
-            write(results[0], Path(args.out))
+            write(results[0], Path(args.out), force=args.force)
     if args.diff:
         print("".join(result.diff() for result in results), end="")
     elif not args.out and not args.check and not args.report:
@@ -151,6 +168,7 @@ def _port_command(add: Callable[..., Any]) -> None:
         help="what a DataLoader with workers becomes: a plain loop, or threads of mlx-data",
     )
     sub.add_argument("--report", choices=("html", "md", "json"), help="print what changed and why")
+    sub.add_argument("--force", action="store_true", help=_FORCE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,6 +180,23 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--quiet", action="store_true", help="no progress bar")
     add = lambda name, run, text: _command(commands, common, name, run, text)  # noqa: E731
 
+    _add_weights(add)
+    _add_revert(add)
+    sub = add("analyze", _analyze, "say what converting a model would meet")
+    sub.add_argument("source", help="a folder with a config.json, or a checkpoint")
+    sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
+    sub.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 for editors too")
+    sub.add_argument("--force", action="store_true", help=_FORCE)
+
+    _add_models(add)
+    sub = add("inspect", _inspect, "list what a checkpoint holds")
+    sub.add_argument("source", help="a checkpoint, of PyTorch or converted")
+    sub.add_argument("--key", help="which state dict of a nested checkpoint")
+    return parser
+
+
+def _add_weights(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that need weights alone."""
     sub = add("convert", _convert, "write a PyTorch checkpoint as MLX stores it")
     sub.add_argument("source", help="a .safetensors, .pt, .pth, .bin, .ckpt file or a directory")
     sub.add_argument("out", help="a .safetensors file, or a directory for shards")
@@ -178,18 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--on-unmapped", choices=("warn", "error", "ignore"), default="warn")
     sub.add_argument("--threads", type=int, default=0, help="0: all cores")
-
-    _add_revert(add)
-    sub = add("analyze", _analyze, "say what converting a model would meet")
-    sub.add_argument("source", help="a folder with a config.json, or a checkpoint")
-    sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
-    sub.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 for editors too")
-
-    _add_models(add)
-    sub = add("inspect", _inspect, "list what a checkpoint holds")
-    sub.add_argument("source", help="a checkpoint, of PyTorch or converted")
-    sub.add_argument("--key", help="which state dict of a nested checkpoint")
-    return parser
+    sub.add_argument("--force", action="store_true", help=_FORCE)
 
 
 def _add_revert(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -201,6 +225,7 @@ def _add_revert(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="CONVERTED",
         help="the converted file or directory that training started from",
     )
+    sub.add_argument("--force", action="store_true", help=_FORCE)
 
 
 def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -223,6 +248,7 @@ def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="for models larger than memory: source from shapes, weights tensor by tensor; "
         "compared by verify --stream",
     )
+    sub.add_argument("--force", action="store_true", help=_FORCE)
 
     sub = add("verify", _verify, "compare a translated folder with the PyTorch model")
     sub.add_argument("source", help=model)
@@ -263,10 +289,18 @@ def _show(result: Any, as_json: bool) -> None:
     print(text)
 
 
+def _changed(paths: Sequence[Path]) -> str:
+    """What an interrupted command has changed."""
+    if not paths:
+        return "nothing was changed"
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"{', '.join(map(str, paths[:3]))}{more} had been written completely"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     args = _parser().parse_args(argv)
-    with command_line(), warnings.catch_warnings():
+    with command_line(), warnings.catch_warnings(), watched() as written:
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         try:
             _show(args.run(args), args.json)
@@ -274,6 +308,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"torch2mlx: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("torch2mlx: interrupted; nothing was changed", file=sys.stderr)
+            print(f"torch2mlx: interrupted; {_changed(written())}", file=sys.stderr)
             return 130
     return 0

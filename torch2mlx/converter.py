@@ -32,6 +32,7 @@ from torch2mlx.weights.prefixes import select
 from torch2mlx.weights.typing import Typed, from_keys, from_module
 from torch2mlx.write import output
 from torch2mlx.write.marker import plain_values
+from torch2mlx.write.replacing import Guard, paths_of
 
 WRITER = "0.1.0"
 #: Largest shard of a directory unless `shard_size` says otherwise: what mlx-lm uses.
@@ -54,6 +55,7 @@ def convert(
     on_unmapped: OnUnmapped = "warn",
     progress: Progress | None = None,
     threads: int = 0,
+    force: bool = False,
 ) -> ConversionReport:
     """Writes a PyTorch model's weights as MLX stores them.
 
@@ -72,14 +74,18 @@ def convert(
     with the exact originals in the sidecar. `strict`: whether every key must fit `module`.
     `on_unmapped`: what to do about layers that MLX lacks.
     `progress` is called with (bytes done, bytes in all, tensor). `threads`: 0 takes all cores.
+    What `convert` wrote may be replaced by a new conversion; `force`: anything else too, save the
+    source.
 
     Returns a report that accounts for every tensor. Raises CheckpointError, ConversionError and
-    their subclasses; after an exception `out` is what it was before.
+    their subclasses; after an exception `out` is what it was before. So it is after an interrupt,
+    unless the KeyboardInterrupt says that `out` was written completely before.
     """
     began = time.perf_counter()
     dtype = _dtype_name(dtype)
     target, limit = _target(out, shard_size)
-    _refuse_same(source, target)
+    guard = Guard(paths_of(source), force)
+    output.check_target(target, limit is None, guard)
     checkpoint = open_checkpoint(source, key)
     typed = _under(checkpoint, prefix, module, rules, strict)
     coverage = Resolver(typed.tree.records).coverage() if typed.known else None
@@ -88,7 +94,7 @@ def convert(
         plan = portable(plan, typed.tensors)
     _report_unmapped(coverage, on_unmapped)
     values, lost = plain_values(checkpoint.values)
-    where = output.Output(target, WRITER, values, progress, threads)
+    where = output.Output(target, WRITER, values, progress, threads, guard)
     if limit is None:
         written = output.write_file(plan, where)
     else:
@@ -104,7 +110,7 @@ def convert(
         plan.traces,
         plan.ties,
         coverage,
-        (*plan.notes, *_notes(typed, plan, lost)),
+        (*plan.notes, *_notes(typed, plan, lost), *written.notes),
     )
 
 
@@ -137,13 +143,6 @@ def _target(out: str | os.PathLike[str], shard_size: int | str | None) -> tuple[
     if shard_size is not None:
         raise ConversionError(f"{path}: shard_size needs a directory as the output")
     return path, None
-
-
-def _refuse_same(source: Any, target: Path) -> None:
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(os.fspath(source))
-        if path.exists() and target.exists() and path.samefile(target):
-            raise ConversionError(f"{target}: is the source; write somewhere else")
 
 
 def _under(

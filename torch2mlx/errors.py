@@ -88,5 +88,10 @@ class UnsupportedOperatorError(TranslationError):
         super().__init__(f"{len(findings)} calls cannot be translated:\n  {shown}{more}")
 
 
+class WriteError(ConversionError, RevertError, TranslationError, PortError, RuntimeError):
+    """A target cannot be written, or something that is not ours would be replaced by it; nothing
+    was changed. Every verb that writes raises it, as an error of its own kind."""
+
+
 class VerificationError(Torch2MLXError, ValueError):
     """Outputs of two models cannot be compared: their structures or shapes differ."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from torch2mlx.errors import PortError
 from torch2mlx.optional import installed
 from torch2mlx.source.report import Change, Report, Unsupported
+from torch2mlx.write.replacing import Guard, paths_of
+from torch2mlx.write.tree import Content, Link, write_small, write_tree
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,16 @@ def port_folder(
     out: str | os.PathLike[str],
     layout: str = "mlx",
     data: str = "kit",
+    *,
+    force: bool = False,
 ) -> list[PortResult]:
     """Ports every .py and .ipynb file under a folder into another; other files are copied.
 
-    Raises PortError when a file is no Python, when the target is the source, or has the name of a
-    library that ported code imports; nothing is written then.
+    Symbolic links that lead out of the folder are copied as links. A file that is there already
+    and differs is replaced with `force` alone.
+
+    Raises PortError when a file is no Python, when the target is the source, has the name of a
+    library that ported code imports, or has a file that differs; nothing is written then.
     """
     root, target = Path(source), Path(out)
     if not root.is_dir():
@@ -100,19 +106,29 @@ def port_folder(
         raise PortError(f"{target}: a package of this name hides the library; choose another name")
     files = sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     results = {p: port(p, layout, data) for p in files if p.suffix in (".py", ".ipynb")}
-    for path in files:
-        place = target / path.relative_to(root)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if path in results:
-            write(results[path], place)
-        else:
-            shutil.copy2(path, place)
+    contents = {p.relative_to(root): _content(p, results.get(p), root) for p in files}
+    write_tree(target, contents, Guard(tuple(files), force))
     return list(results.values())
 
 
-def write(result: PortResult, place: Path) -> None:
-    """Writes a ported file, byte for byte what it says."""
-    place.write_bytes(result.source.encode("utf-8", "surrogateescape"))
+def write(result: PortResult, place: Path, *, force: bool = False) -> None:
+    """Writes a ported file, byte for byte what it says.
+
+    Raises PortError when it would replace the source, or, without `force`, a file that differs.
+    """
+    write_small(place, _bytes(result), Guard(paths_of(Path(result.path)), force))
+
+
+def _content(path: Path, result: PortResult | None, root: Path) -> Content:
+    if result is not None:
+        return _bytes(result)
+    if path.is_symlink() and root.resolve() not in path.resolve().parents:
+        return Link(os.readlink(path))
+    return path
+
+
+def _bytes(result: PortResult) -> bytes:
+    return result.source.encode("utf-8", "surrogateescape")
 
 
 def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:

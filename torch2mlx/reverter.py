@@ -31,6 +31,8 @@ from torch2mlx.weights.trained import Origin
 from torch2mlx.weights.typing import from_module
 from torch2mlx.weights.undo import Reverted, undo
 from torch2mlx.write.marker import check_sidecar, marker_of
+from torch2mlx.write.pair import sidecar_path
+from torch2mlx.write.replacing import Guard, paths_of
 from torch2mlx.write.reverted import as_arrays, as_torch, write_reverted
 
 
@@ -41,6 +43,7 @@ def revert(
     like: Any = None,
     framework: Literal["torch", "numpy"] | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> Any:
     """The PyTorch state dict of converted weights: {key: tensor}, in torch's names and order.
 
@@ -54,7 +57,8 @@ def revert(
 
     Without `out` the state dict is returned: torch tensors (numpy arrays where torch is not
     installed, or with `framework="numpy"`). With `out`, a .safetensors file or any other name for
-    torch.save, it is written, and the path returned.
+    torch.save, it is written, and the path returned. A file that is there already is replaced with
+    `force` alone, what it comes from never.
 
     Warns (UserWarning) about tensors whose values are rounded, because the conversion or the
     training holds them in a narrower dtype. Raises NotConvertedError, CheckpointError, and
@@ -63,7 +67,9 @@ def revert(
     state = _reverted(source, like)
     _warn_inexact(state)
     if out is not None:
-        return write_reverted(state, Path(os.fspath(out)), progress)
+        given = paths_of(source, like)
+        guard = Guard((*given, *paths_of(*map(sidecar_path, given))), force)
+        return write_reverted(state, Path(os.fspath(out)), progress, guard)
     if framework not in (None, "torch", "numpy"):
         raise ValueError(f"framework={framework!r}: choose 'torch' or 'numpy'")
     if framework == "numpy" or not (framework == "torch" or installed("torch")):

@@ -3,7 +3,6 @@ back."""
 
 from __future__ import annotations
 
-import json
 import sys
 import types
 import warnings
@@ -28,6 +27,8 @@ from torch2mlx.graph.trace import trace
 from torch2mlx.read.tensors import borrow
 from torch2mlx.structures import to_mlx
 from torch2mlx.types import Progress
+from torch2mlx.write.replacing import Guard, paths_of
+from torch2mlx.write.translated import save_arrays, translated_folder
 
 _WEIGHTS = ("weights.safetensors", "constants.safetensors")
 _SERIAL = iter(range(1 << 62))
@@ -73,19 +74,25 @@ class Translation:
         return {k: loading.mlx_array(borrow(k, v).load().dense()) for k, v in kept.items()}
 
     def save(
-        self, folder: str | Path, weights: Any = None, progress: Progress | None = None
+        self,
+        folder: str | Path,
+        weights: Any = None,
+        progress: Progress | None = None,
+        *,
+        force: bool = False,
     ) -> Path:
         """Writes model.py, weights.safetensors, constants.safetensors (if any) and config.json.
 
         `weights`: a checkpoint (any source of `convert`) to take the weights from, tensor by
         tensor, instead of the model's: for a model on the meta device, larger than memory.
-        `progress` is called with (bytes done, bytes in all, tensor) while they are written.
+        `progress` is called with (bytes done, bytes in all, tensor) while they are written. What
+        `save` wrote before may be replaced by a new translation; `force`: anything else too, a
+        model.py that was edited since, for example. Other files of the folder stay.
 
         Raises TranslationError for a folder named `mlx`: it would hide the real package;
-        StateDictMismatchError when the checkpoint is not the model's.
+        StateDictMismatchError when the checkpoint is not the model's. The folder then is what it
+        was before.
         """
-        import mlx.core as mx
-
         place = Path(folder)
         if place.name in ("mlx", "torch", "numpy"):
             raise TranslationError(
@@ -93,24 +100,19 @@ class Translation:
             )
         if weights is not None and self._stored.leaves:
             raise TranslationError(f"no checkpoint has {', '.join(self._stored.leaves)}")
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "model.py").write_text(self.source)
-        target = place / "weights.safetensors"
-        if weights is None:
-            mx.save_safetensors(str(target), self.weights)
-        else:
-            model = self._stored.model
-            convert(weights, target, module=model, on_unmapped="ignore", progress=progress)
-        if self.constants:
-            mx.save_safetensors(str(place / "constants.safetensors"), self.constants)
-        config: dict[str, Any] = {
-            "class": self.name,
-            "training": self.training,
-            "format": "torch2mlx translation 1",
-        }
+        config: dict[str, Any] = {"class": self.name, "training": self.training}
         if self.ends != Ends():
             config["channels_last"] = asdict(self.ends)
-        (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        guard, constants = Guard(paths_of(weights), force), self.constants
+        with translated_folder(place, self.source, config, bool(constants), guard) as new:
+            target = new / "weights.safetensors"
+            if weights is None:
+                save_arrays(target, self.weights, place)
+            else:
+                model = self._stored.model
+                convert(weights, target, module=model, on_unmapped="ignore", progress=progress)
+            if constants:
+                save_arrays(new / "constants.safetensors", constants, place)
         unknown = trust.remember(place)
         if unknown:
             warnings.warn(unknown, UserWarning, stacklevel=2)

@@ -153,6 +153,7 @@ def as_html(report: PortabilityReport) -> str:
     shown = "".join(f"<div><b>{escape(value)}</b>{escape(name)}</div>" for value, name in figures)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="generator" content="torch2mlx">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>'
         f'<h1>{escape(title)}</h1><div class="figures">{shown}</div>'

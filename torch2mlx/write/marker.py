@@ -126,9 +126,23 @@ def digest(path: Path) -> str:
     return sha.hexdigest()
 
 
+def pending_sidecar(beside: Path, sha256: str) -> Path:
+    """The name that a new sidecar has until the file that it belongs to is in its place."""
+    return beside.with_name(f".{beside.name}.{sha256[:16]}{PENDING}")
+
+
 def check_sidecar(path: Path, sidecar: Mapping[str, str]) -> Path:
-    """The sidecar of a converted file. Raises RevertError when it is lost or another one."""
+    """The sidecar of a converted file. Raises RevertError when it is lost or another one.
+
+    A process that was killed while it wrote both may have left it under its first name. Behind a
+    symbolic link it lies beside the file itself.
+    """
     beside = path.parent / sidecar["file"]
+    if path.is_symlink() and not beside.exists():
+        beside = path.resolve().parent / beside.name
+    pending = pending_sidecar(beside, sidecar["sha256"])
+    if pending.is_file() and digest(pending) == sidecar["sha256"]:
+        return pending
     if not beside.is_file():
         raise RevertError(f"{path}: its sidecar {beside.name} is missing; put it beside the file")
     if digest(beside) != sidecar["sha256"]:

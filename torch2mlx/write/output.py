@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.errors import CheckpointError, ConversionError
-from torch2mlx.read.files import scan_safetensors
+from torch2mlx.errors import WriteError
 from torch2mlx.types import Piece, Plan, Progress
-from torch2mlx.write.marker import digest, marker, part_marker
+from torch2mlx.write.companions import companions, copy_companion
+from torch2mlx.write.folder import Verdict, check_folder, replaced, sync_file
+from torch2mlx.write.lock import FolderLock
+from torch2mlx.write.marker import KEY, digest, marker, part_marker
+from torch2mlx.write.pair import commit_pair, settle, sidecar_path
+from torch2mlx.write.replacing import (
+    INDEX,
+    SIDECAR_KEY,
+    Guard,
+    check_parent,
+    file_digest,
+    is_converted,
+    is_sidecar_of,
+    json_of,
+    metadata_of,
+    settled,
+)
 from torch2mlx.write.safetensors_file import write_safetensors
-from torch2mlx.write.schema import KEY
-from torch2mlx.write.transaction import swap_folder, sync_folder, temporary_file, temporary_folder
+from torch2mlx.write.transaction import Staged, inherit, staged_file, status
 
-#: Files of a checkpoint directory that MLX programs need beside the weights.
-_COMPANIONS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.md")
 _FOLDER_SIDECAR = "originals.torch.safetensors"
-_SIDECAR_KEY = "torch2mlx_sidecar_of"
+#: In the index of a folder: the digests of the companions that were copied with the weights.
+_COMPANIONS_KEY = "torch2mlx_companions"
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where to write, and what to say in the files."""
+    """Where to write, what to say in the files, and what not to replace."""
 
     path: Path
     writer: str
     values: Mapping[str, Any]
     progress: Progress | None = None
     threads: int = 0
+    guard: Guard = field(default_factory=Guard)
 
 
 @dataclass(frozen=True)
@@ -43,66 +56,71 @@ class Written:
     files: tuple[str, ...]
     sidecar: str | None
     nbytes: int
+    notes: tuple[str, ...] = ()
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ConversionError(f"{folder}: is no folder; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConversionError(f"{folder}: is not writable")
+def check_target(path: Path, single: bool, guard: Guard) -> None:
+    """Raises WriteError for a path that is not to be written, before anything is read."""
+    target = settled(path)
+    if single:
+        _check_file(target, guard, with_sidecar=False)
+    else:
+        check_folder(target, guard)
+
+
+def _check_file(target: Path, guard: Guard, with_sidecar: bool) -> bool:
+    """Raises WriteError unless a converted file may take this place, with a sidecar or without.
+
+    Returns whether a sidecar of an earlier conversion lies beside it.
+    """
+    check_parent(target)
+    guard.refuse_beside_source(target)
+    weight_map = json_of(target.with_name(INDEX)).get("weight_map")
+    if isinstance(weight_map, dict) and target.name in weight_map.values() and not guard.force:
+        guard.refuse_source(target)
+        raise WriteError(f"{target}: is a part of the checkpoint in its folder; write elsewhere")
+    guard.check_file(target, is_converted)
+    beside = sidecar_path(target)
+    stale = is_sidecar_of(beside, target.name)
+    if stale:
+        guard.refuse_source(beside)
+    elif with_sidecar and os.path.lexists(beside):
+        guard.refuse_source(beside)
+        if not guard.force or not beside.is_file() or beside.is_symlink():
+            raise WriteError(f"{beside}: is in the way of the sidecar; move it elsewhere")
+    return stale
 
 
 def write_file(plan: Plan, out: Output) -> Written:
-    """One .safetensors file, and its sidecar when the plan has one.
-
-    Order of the last steps: old target away, sidecar in place, target in place. Stopped in
-    between, there is no target: never one beside a sidecar that is not its own.
-    """
-    target = out.path
-    _check_folder(target.parent)
-    if target.is_dir():
-        raise ConversionError(f"{target}: is a folder")
-    beside = target.with_name(f"{target.stem}.torch.safetensors")
-    stale = _own_sidecar(beside)
-    with temporary_file(target) as (fd, temporary):
-        if not plan.sidecar:
-            meta = marker(plan, out.writer, out.values, None)
-            size = write_safetensors(fd, plan.pieces, meta, out.progress, out.threads)
-            os.rename(temporary, target)
-            if stale:
-                beside.unlink()
-            sync_folder(target.parent)
-            return Written((os.fspath(target),), None, size)
-        if beside.exists() and not stale:
-            raise ConversionError(f"{beside}: is in the way of the sidecar; move it elsewhere")
-        with temporary_file(beside) as (side_fd, side):
-            kept = write_safetensors(side_fd, plan.sidecar, _sidecar_metadata(target.name))
-            named = {"file": beside.name, "sha256": digest(side)}
-            meta = marker(plan, out.writer, out.values, named)
-            size = write_safetensors(fd, plan.pieces, meta, out.progress, out.threads)
-            with suppress(FileNotFoundError):
-                target.unlink()
-            os.rename(side, beside)
-            os.rename(temporary, target)
-            sync_folder(target.parent)
-    return Written((os.fspath(target),), os.fspath(beside), size + kept)
-
-
-def _metadata(path: Path) -> Mapping[str, str]:
-    """The metadata of a safetensors file, {} for anything else."""
-    try:
-        return scan_safetensors(path)[1]
-    except CheckpointError:
-        return {}
-
-
-def _own_sidecar(path: Path) -> bool:
-    """Whether an earlier conversion wrote this file as its sidecar."""
-    return path.is_file() and _SIDECAR_KEY in _metadata(path)
+    """One .safetensors file, and its sidecar when the plan has one."""
+    target, kept = settled(out.path), 0
+    beside = sidecar_path(target)
+    _check_file(target, out.guard, bool(plan.sidecar))
+    like, side_like = status(target), status(beside, target)
+    side: Staged | None = None
+    named = None
+    with ExitStack() as stack:
+        new = stack.enter_context(staged_file(target, like))
+        if plan.sidecar:
+            side = stack.enter_context(staged_file(beside, side_like))
+            kept = write_safetensors(side.fd, plan.sidecar, _sidecar_metadata(target.name))
+            inherit(side.fd, side_like)
+            named = {"file": beside.name, "sha256": digest(side.path)}
+        meta = marker(plan, out.writer, out.values, named)
+        size = write_safetensors(new.fd, plan.pieces, meta, out.progress, out.threads)
+        inherit(new.fd, like)
+        lock = stack.enter_context(FolderLock(target.parent))
+        lock.acquire()
+        if lock.held:
+            settle(target)
+        stale = _check_file(target, out.guard, bool(plan.sidecar))
+        notes = commit_pair(new, side, named["sha256"] if named else "", stale)
+    sidecar = os.fspath(beside) if plan.sidecar else None
+    return Written((os.fspath(target),), sidecar, size + kept, notes)
 
 
 def _sidecar_metadata(name: str) -> dict[str, str]:
-    return {"format": "pt", _SIDECAR_KEY: name}
+    return {"format": "pt", SIDECAR_KEY: name}
 
 
 def shards(pieces: Sequence[Piece], limit: int) -> list[list[Piece]]:
@@ -124,35 +142,24 @@ def _shard_names(count: int) -> list[str]:
     return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
 
 
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _judge(path: Path) -> Verdict:
+    """What an entry of a target folder is, for a conversion into the folder."""
+    if path.name == _FOLDER_SIDECAR:
+        return "ours" if SIDECAR_KEY in metadata_of(path) else "clash"
+    if path.name.startswith("model") and path.name.endswith(".safetensors"):
+        return "ours" if KEY in metadata_of(path) else "clash"
+    if path.name.startswith("model") and path.name.endswith(".index.json"):
+        return "ours" if _is_own_index(path) else "clash"
+    copied = json_of(path.with_name(INDEX)).get("metadata", {}).get(_COMPANIONS_KEY, {})
+    return "ours" if copied.get(path.name, "") == file_digest(path) != "" else "other"
 
 
-def _copy_companions(source: Path, target: Path) -> None:
-    """Config, tokenizer and the like; not the index of the torch weights."""
-    for pattern in _COMPANIONS:
-        for path in source.glob(pattern):
-            if path.is_file() and not path.name.endswith(".index.json"):
-                shutil.copyfile(path, target / path.name)
-                _sync_file(target / path.name)
-
-
-def _keep_others(old: Path, new: Path) -> None:
-    """Carries over what the old folder has beside weights of an earlier conversion."""
-    for path in old.iterdir() if old.is_dir() else ():
-        ours = path.name.startswith("model") and path.name.endswith((".safetensors", ".index.json"))
-        if ours or path.name == _FOLDER_SIDECAR or (new / path.name).exists():
-            known = path.suffix == ".json" or {KEY, _SIDECAR_KEY} & _metadata(path).keys()
-            if path.suffix == ".safetensors" and not known:
-                raise ConversionError(
-                    f"{path}: was not written by torch2mlx and would be replaced; move it elsewhere"
-                )
-            continue
-        if path.is_dir():
-            shutil.copytree(path, new / path.name, symlinks=True, copy_function=os.link)
-        else:
-            os.link(path, new / path.name, follow_symlinks=False)
+def _is_own_index(path: Path) -> bool:
+    weight_map = json_of(path).get("weight_map")
+    if not isinstance(weight_map, dict):
+        return False
+    names = {str(name) for name in weight_map.values()}
+    return all(KEY in metadata_of(path.with_name(Path(name).name)) for name in names)
 
 
 def _write_new(
@@ -165,41 +172,55 @@ def _write_new(
         os.close(fd)
 
 
-def _write_index(folder: Path, names: Sequence[str], files: Sequence[Sequence[Piece]]) -> None:
+def _write_index(
+    folder: Path,
+    names: Sequence[str],
+    files: Sequence[Sequence[Piece]],
+    copied: Mapping[str, str],
+) -> None:
     placed = {p.target: name for name, pieces in zip(names, files, strict=True) for p in pieces}
     size = sum(piece.nbytes for pieces in files for piece in pieces)
-    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(placed.items()))}
-    path = folder / "model.safetensors.index.json"
+    about: dict[str, Any] = {"total_size": size}
+    if copied:
+        about[_COMPANIONS_KEY] = dict(copied)
+    index = {"metadata": about, "weight_map": dict(sorted(placed.items()))}
+    path = folder / INDEX
     path.write_text(json.dumps(index, indent=2) + "\n")
-    _sync_file(path)
+    sync_file(path)
 
 
-def write_folder(plan: Plan, out: Output, shard_size: int, companions: Path | None) -> Written:
-    """A directory as mlx-lm reads it: shards, index, config and tokenizer files.
+def _write_weights(
+    plan: Plan, out: Output, folder: Path, named_files: Mapping[str, Sequence[Piece]]
+) -> int:
+    size, named = 0, None
+    first, *_ = named_files
+    if plan.sidecar:
+        path = folder / _FOLDER_SIDECAR
+        size += _write_new(path, plan.sidecar, _sidecar_metadata(first), out)
+        named = {"file": path.name, "sha256": digest(path)}
+    meta = marker(plan, out.writer, out.values, named)
+    for name, pieces in named_files.items():
+        size += _write_new(folder / name, pieces, meta, out)
+        meta = part_marker(first)
+    return size
+
+
+def write_folder(plan: Plan, out: Output, shard_size: int, source: Path | None) -> Written:
+    """A directory as mlx-lm reads it: shards, index, config and tokenizer files of `source`.
 
     It appears complete under its name, or the old one stays.
     """
-    target = out.path
-    _check_folder(target.parent)
-    if target.exists() and not target.is_dir():
-        raise ConversionError(f"{target}: is a file")
+    target = settled(out.path)
     files = shards(plan.pieces, shard_size)
     names = _shard_names(len(files))
-    with temporary_folder(target) as (_, folder):
-        size, named = 0, None
-        if plan.sidecar:
-            path = folder / _FOLDER_SIDECAR
-            size += _write_new(path, plan.sidecar, _sidecar_metadata(names[0]), out)
-            named = {"file": path.name, "sha256": digest(path)}
-        meta = marker(plan, out.writer, out.values, named)
-        for name, pieces in zip(names, files, strict=True):
-            size += _write_new(folder / name, pieces, meta, out)
-            meta = part_marker(names[0])
-        _write_index(folder, names, files)
-        if companions is not None:
-            _copy_companions(companions, folder)
-        _keep_others(target, folder)
-        sync_folder(folder)
-        swap_folder(folder, target)
+    beside, notes = companions(source) if source is not None else ([], [])
+    made = dict.fromkeys((*names, INDEX), None) | {path.name: path for path in beside}
+    with replaced(target, _judge, out.guard, made) as (folder, late):
+        size = _write_weights(plan, out, folder, dict(zip(names, files, strict=True)))
+        copies = [copy_companion(path, folder) for path in beside]
+        for path in copies:
+            sync_file(path)
+        _write_index(folder, names, files, {path.name: file_digest(path) for path in copies})
     sidecar = os.fspath(target / _FOLDER_SIDECAR) if plan.sidecar else None
-    return Written(tuple(os.fspath(target / name) for name in names), sidecar, size)
+    written = tuple(os.fspath(target / name) for name in names)
+    return Written(written, sidecar, size, (*notes, *late))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ from torch2mlx.errors import RevertError
 from torch2mlx.load import array
 from torch2mlx.types import Piece, Progress
 from torch2mlx.weights.undo import Reverted
+from torch2mlx.write.lock import FolderLock
+from torch2mlx.write.replacing import Guard, check_parent, nobodys, settled
 from torch2mlx.write.safetensors_file import write_safetensors
-from torch2mlx.write.transaction import sync_folder, temporary_file
+from torch2mlx.write.transaction import commit, inherit, put_file, staged_file, status
 
 #: How often a tied tensor may be repeated, on average, in a file that holds no ties.
 MAX_GROWTH = 64
@@ -67,7 +70,7 @@ def _check_size(state: Reverted, out: Path) -> None:
         )
 
 
-def write_reverted(state: Reverted, out: Path, progress: Progress | None) -> str:
+def write_reverted(state: Reverted, out: Path, progress: Progress | None, guard: Guard) -> str:
     """Writes a .safetensors file natively, or anything else by torch.save; returns its path.
 
     Entries that are no tensors stand in the metadata of a safetensors file, as JSON. Raises
@@ -76,18 +79,31 @@ def write_reverted(state: Reverted, out: Path, progress: Progress | None) -> str
     """
     if out.suffix == ".safetensors":
         _check_size(state, out)
-    with temporary_file(out) as (fd, temporary):
-        if out.suffix == ".safetensors":
-            metadata = {"format": "pt"}
-            if state.values:
-                metadata["values"] = json.dumps(dict(state.values))
-            write_safetensors(fd, state.pieces, metadata, progress, keep_order=True)
-        else:
-            import torch
-
-            with os.fdopen(os.dup(fd), "wb") as file:
-                torch.save(as_torch(state), file)
-            os.fsync(fd)
-        os.rename(temporary, out)
-        sync_folder(out.parent)
+    target = settled(out)
+    check_parent(target)
+    guard.check_file(target, nobodys)
+    like = status(target)
+    with staged_file(target, like) as staged:
+        _write_state(state, staged.fd, target.suffix, progress)
+        inherit(staged.fd, like)
+        with FolderLock(target.parent) as lock:
+            lock.acquire()
+            guard.check_file(target, nobodys)
+            notes = commit(staged, put_file, ())
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=4)
     return os.fspath(out)
+
+
+def _write_state(state: Reverted, fd: int, suffix: str, progress: Progress | None) -> None:
+    if suffix == ".safetensors":
+        metadata = {"format": "pt"}
+        if state.values:
+            metadata["values"] = json.dumps(dict(state.values))
+        write_safetensors(fd, state.pieces, metadata, progress, keep_order=True)
+        return
+    import torch
+
+    with os.fdopen(os.dup(fd), "wb") as file:
+        torch.save(as_torch(state), file)
+    os.fsync(fd)

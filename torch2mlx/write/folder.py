@@ -1,0 +1,164 @@
+"""A folder that is replaced as a whole, with what its owner keeps in it."""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from torch2mlx.errors import WriteError
+from torch2mlx.options import given
+from torch2mlx.write.lock import FolderLock
+from torch2mlx.write.replacing import Guard, check_parent
+from torch2mlx.write.transaction import (
+    commit,
+    inherit,
+    put_folder,
+    remove_old,
+    staged_folder,
+    status,
+    sync_folder,
+)
+
+#: What an entry of the old folder is: of an earlier write; the user's, but read together with what
+#: is written; anything else.
+Verdict = Literal["ours", "clash", "other"]
+Judge = Callable[[Path], Verdict]
+#: Answers of file systems that have no hard links, or not this one.
+_NO_LINK = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+
+
+def check_folder(target: Path, guard: Guard) -> None:
+    """Raises WriteError where no folder can be made, or exchanged for another."""
+    check_parent(target)
+    guard.refuse_around_source(target)
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir():
+        raise WriteError(f"{target}: is a file")
+    with suppress(OSError):
+        here = Path.cwd()
+        if any(target.samefile(path) for path in (here, *here.parents)):
+            raise WriteError(
+                f"{target}: is the current folder, or holds it, and is replaced as a whole; "
+                "name a folder in it, or go elsewhere"
+            )
+    if os.path.ismount(target):
+        raise WriteError(f"{target}: is a mount point; name a folder in it")
+
+
+def _refuse_foreign(
+    target: Path, made: Mapping[str, Path | None], judge: Judge, guard: Guard
+) -> None:
+    """Raises WriteError when what the user has in `target` would be replaced or left out.
+
+    `made`: the names of what is written, with the files that have their content, if any has.
+    """
+    lost = []
+    for path in _entries(target):
+        new, verdict = made.get(path.name), judge(path)
+        if verdict != "clash" and path.name not in made:
+            continue
+        guard.refuse_source(path)
+        if path.is_dir():
+            raise WriteError(f"{path}: is a folder, in the way of a file")
+        if verdict != "ours" and not (new is not None and _same(path, new)):
+            lost.append(path)
+    if lost and not guard.force:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise WriteError(
+            f"{', '.join(map(str, lost[:3]))}{more}: not written by torch2mlx and would be "
+            f"replaced; move it elsewhere, or pass {given('force', True)}"
+        )
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _same(a: Path, b: Path) -> bool:
+    with suppress(OSError):
+        return a.is_file() and b.is_file() and filecmp.cmp(a, b, shallow=False)
+    return False
+
+
+def _carry_over(old: Path, new: Path, judge: Judge, guard: Guard) -> None:
+    """Gives the new folder what the old one has beside things of an earlier write."""
+    made = {path.name: path for path in _entries(new)}
+    _refuse_foreign(old, made, judge, guard)
+    for path in _entries(old):
+        if path.name not in made and judge(path) == "other":
+            _link_all(path, new / path.name)
+    weights = sorted(old.glob("*.safetensors"))
+    for name, path in made.items():
+        _inherit(path, [old / name, *(weights if name.endswith(".safetensors") else ())])
+
+
+def _inherit(path: Path, like: list[Path]) -> None:
+    found = status(*like)
+    if found is not None and path.is_file():
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            inherit(fd, found)
+        finally:
+            os.close(fd)
+
+
+def _link_all(path: Path, new: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.copytree(path, new, symlinks=True, copy_function=_link)
+    else:
+        _link(os.fspath(path), os.fspath(new))
+
+
+def _link(path: str, new: str, follow_symlinks: bool = False) -> str:
+    """A second name of a file; a copy where the file system has no such thing."""
+    try:
+        os.link(path, new, follow_symlinks=follow_symlinks)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copy2(path, new, follow_symlinks=False)
+    return new
+
+
+@contextmanager
+def replaced(
+    target: Path, judge: Judge, guard: Guard, made: Mapping[str, Path | None]
+) -> Iterator[tuple[Path, list[str]]]:
+    """(a new folder to fill, notes): afterwards it is in the place of `target`.
+
+    What lies in `target` is kept, unless `judge` finds it to be of an earlier write. `made`: names
+    that will be written, with files of their content where there are some. Raises WriteError when
+    something of the user's would be replaced, at once or later; that, and an error within, leaves
+    all as it was. Notes are added about what could not be tidied up.
+    """
+    check_folder(target, guard)
+    _refuse_foreign(target, made, judge, guard)
+    notes: list[str] = []
+    like = status(target)
+    with staged_folder(target, like) as staged:
+        yield staged.path, notes
+        with FolderLock(target.parent) as lock, FolderLock(target) as within:
+            lock.acquire()
+            if target.is_dir():
+                within.acquire()
+                _carry_over(target, staged.path, judge, guard)
+            inherit(staged.fd, like)
+            sync_folder(staged.path)
+            notes += commit(staged, put_folder, [partial(remove_old, staged)])
+
+
+def sync_file(path: Path) -> None:
+    """Makes the content of a file last. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

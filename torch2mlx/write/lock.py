@@ -1,0 +1,67 @@
+"""One writer at a time in a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+#: How names of temporary files and folders end.
+TEMPORARY = ".t2m-tmp"
+
+
+class FolderLock:
+    """Keeps other writers out of a folder, as a context that is entered unlocked.
+
+        with FolderLock(folder) as lock:
+            lock.acquire()
+
+    The lock is flock's, on the folder itself: a killed writer leaves nothing behind, and a folder
+    that is reached by two paths is one. `held` stays False in a temporary folder, which is its
+    writer's alone, and where the file system has no such locks: the writer goes on without.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._fd, self.held = folder, -1, False
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def acquire(self) -> None:
+        """Waits for the folder. Raises OSError when it does not exist."""
+        if self._folder.name.endswith(TEMPORARY):
+            return
+        while not self.held:
+            try:
+                self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except PermissionError:  # a folder that may be written and not listed
+                return
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+            except OSError:
+                self._release()
+                return
+            self.held = True
+            found, now = os.fstat(self._fd), os.stat(self._folder)
+            if (found.st_dev, found.st_ino) != (now.st_dev, now.st_ino):
+                self._release()  # another writer has put a new folder there meanwhile
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def __del__(self) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        """Unlocks for forked children too, which share the descriptor."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        try:
+            if self.held:
+                self.held = False
+                fcntl.flock(fd, fcntl.LOCK_UN)
+        except OSError:
+            pass  # closing it unlocks as well
+        finally:
+            os.close(fd)

@@ -1,0 +1,81 @@
+"""The folder of a translated model: source, weights and config, replaced as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch2mlx.errors import WriteError
+from torch2mlx.write.folder import Verdict, replaced, sync_file
+from torch2mlx.write.marker import KEY
+from torch2mlx.write.replacing import (
+    SIDECAR_KEY,
+    Guard,
+    file_digest,
+    json_of,
+    metadata_of,
+    settled,
+)
+
+FORMAT = "torch2mlx translation 1"
+_WEIGHTS = ("weights.safetensors", "constants.safetensors", "weights.torch.safetensors")
+_MARKER = {"format": "mlx", "torch2mlx_translation": "1"}
+_MARKERS = {KEY, SIDECAR_KEY, "torch2mlx_translation"}
+
+
+def _judge(path: Path) -> Verdict:
+    """What an entry of a folder is: source that was edited since is the user's."""
+    if path.name in _WEIGHTS:
+        return "ours" if _MARKERS & metadata_of(path).keys() else "other"
+    config = json_of(path.with_name("config.json"))
+    if config.get("format") != FORMAT:
+        return "other"
+    if path.name == "model.py":
+        return "ours" if config.get("source_sha256") == file_digest(path) else "other"
+    return "ours" if path.name == "config.json" else "other"
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any], folder: Path) -> None:
+    """Writes MLX arrays, with a marker; `folder` is where they will be, for messages."""
+    import mlx.core as mx
+
+    try:
+        mx.save_safetensors(str(path), dict(arrays), _MARKER)
+    except RuntimeError as error:
+        raise WriteError(f"{folder / path.name}: cannot be written: {error}") from error
+    sync_file(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    sync_file(path)
+
+
+@contextmanager
+def translated_folder(
+    place: Path, source: str, config: Mapping[str, Any], constants: bool, guard: Guard
+) -> Iterator[Path]:
+    """A new folder with model.py and config.json, for the weights; in its place afterwards.
+
+    Raises WriteError, and leaves what is there, where something of the user's would be replaced.
+    """
+    target = settled(place)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{target}: cannot be written: {error.strerror}") from error
+    names = ["model.py", "config.json", "weights.safetensors"]
+    made = dict.fromkeys(names + ["constants.safetensors"] * constants)
+    with replaced(target, _judge, guard, made) as (folder, notes):
+        _write_text(folder / "model.py", source)
+        digest = hashlib.sha256(source.encode()).hexdigest()
+        text = json.dumps({**config, "format": FORMAT, "source_sha256": digest}, indent=2)
+        _write_text(folder / "config.json", text + "\n")
+        yield folder
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=4)
