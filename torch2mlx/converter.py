@@ -136,7 +136,7 @@ def _target(out: str | os.PathLike[str], shard_size: int | str | None) -> tuple[
     """(where to write, shard size in bytes; None for a single file)."""
     text = os.fspath(out)
     path = Path(text)
-    if path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix:
+    if os.path.isdir(path) or text.endswith(("/", os.sep)) or not path.suffix:
         return path, SHARD_BYTES if shard_size is None else _bytes(shard_size)
     if path.suffix != ".safetensors":
         raise ConversionError(f"{path}: MLX checkpoints end in .safetensors, or are directories")

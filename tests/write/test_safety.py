@@ -6,12 +6,11 @@ import resource
 import signal
 import subprocess
 import sys
-import textwrap
-import time
 
 import numpy as np
 import pytest
 
+from tests.write import stress
 from torch2mlx import convert, load_converted, revert
 from torch2mlx.errors import CheckpointError, ConversionError, RevertError
 
@@ -24,23 +23,6 @@ STATE = {
     "big": np.arange(200_000, dtype=np.float32),
 }
 CHANGED = {**STATE, "big": STATE["big"] + 1, "norm.num_batches_tracked": np.array(4)}
-
-# Forks, for every line it reads, a child that converts without end, and says its pid.
-NURSERY = textwrap.dedent(
-    """
-    import os, sys
-    from torch2mlx import convert
-    from tests.write.test_safety import STATE, CHANGED
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            for i in range(10**9):
-                convert(CHANGED if i % 2 else STATE, sys.argv[1])
-        print(child, flush=True)
-        os.waitpid(child, 0)
-        print("gone", flush=True)
-    """
-)
 
 
 def leftovers(folder):
@@ -58,34 +40,21 @@ def consistent(path):
     return which
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("name", ["out.safetensors", "folder"])
-def test_killed_at_any_moment(name, tmp_path):
-    target, seen = tmp_path / name, set()
-    nursery = subprocess.Popen(
-        [sys.executable, "-c", NURSERY, str(target)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    rounds = 0
-    while rounds < 200 or seen != {0, 1}:
-        rounds += 1
-        assert rounds < 5000, "a child never finished a second conversion"
-        print(file=nursery.stdin, flush=True)
-        child = int(nursery.stdout.readline())
-        time.sleep(0.002 + 0.00021 * (rounds % 150))
-        os.kill(child, signal.SIGKILL)
-        assert nursery.stdout.readline() == "gone\n"
-        if target.exists():
-            seen.add(consistent(target))
-    nursery.stdin.close()
-    assert nursery.wait() == 0
-    nursery.stdout.close()
-    convert(STATE, target)  # sweeps what the killed ones left
-    assert consistent(target) == 0
-    assert leftovers(tmp_path) == []
+def test_stopped_at_any_moment(name, how, tmp_path):
+    found = stress.stopped_at_random(tmp_path / name, 12, how)
+    assert found["state 0"] + found["state 1"] == 12
+    assert not found["untrue"] and not found["left behind"]
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "folder"])
+def test_writers_of_one_target_wait_for_each_other(name, tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    found = stress.writers_at_once(folder / name, 8)
+    assert found["state 0"] + found["state 1"] + found["state 2"] == 8
+    assert not found["failed"] and not found["left behind"]
 
 
 def limited(limit):

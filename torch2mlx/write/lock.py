@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 #: How names of temporary files and folders end.
@@ -53,15 +54,20 @@ class FolderLock:
         self._release()
 
     def _release(self) -> None:
-        """Unlocks for forked children too, which share the descriptor."""
+        """Unlocks, for forked children too, which share the descriptor."""
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
-        try:
-            if self.held:
-                self.held = False
+        held, self.held = self.held, False
+        release(fd, held)
+
+
+def release(fd: int, locked: bool = True) -> None:
+    """Unlocks and closes a descriptor, all of whose content is synced: nothing depends on it."""
+    try:
+        if locked:
+            with suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_UN)
-        except OSError:
-            pass  # closing it unlocks as well
-        finally:
+    finally:
+        with suppress(OSError):
             os.close(fd)

@@ -33,6 +33,9 @@ from torch2mlx.write.schema import (
     parse_marker,
 )
 
+#: How the name of a sidecar ends that is on its way to its place.
+PENDING = ".t2m-pair"
+
 
 def plain_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Entries that JSON holds exactly, and the keys of those it cannot."""

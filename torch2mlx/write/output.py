@@ -30,7 +30,7 @@ from torch2mlx.write.replacing import (
     settled,
 )
 from torch2mlx.write.safetensors_file import write_safetensors
-from torch2mlx.write.transaction import Staged, inherit, staged_file, status
+from torch2mlx.write.transaction import Staged, inherit, staged_file, status, writing
 
 _FOLDER_SIDECAR = "originals.torch.safetensors"
 #: In the index of a folder: the digests of the companions that were copied with the weights.
@@ -61,11 +61,12 @@ class Written:
 
 def check_target(path: Path, single: bool, guard: Guard) -> None:
     """Raises WriteError for a path that is not to be written, before anything is read."""
-    target = settled(path)
-    if single:
-        _check_file(target, guard, with_sidecar=False)
-    else:
-        check_folder(target, guard)
+    with writing(path):
+        target = settled(path)
+        if single:
+            _check_file(target, guard, with_sidecar=False)
+        else:
+            check_folder(target, guard)
 
 
 def _check_file(target: Path, guard: Guard, with_sidecar: bool) -> bool:
@@ -93,6 +94,11 @@ def _check_file(target: Path, guard: Guard, with_sidecar: bool) -> bool:
 
 def write_file(plan: Plan, out: Output) -> Written:
     """One .safetensors file, and its sidecar when the plan has one."""
+    with writing(out.path):
+        return _write_file(plan, out)
+
+
+def _write_file(plan: Plan, out: Output) -> Written:
     target, kept = settled(out.path), 0
     beside = sidecar_path(target)
     _check_file(target, out.guard, bool(plan.sidecar))
@@ -210,6 +216,11 @@ def write_folder(plan: Plan, out: Output, shard_size: int, source: Path | None) 
 
     It appears complete under its name, or the old one stays.
     """
+    with writing(out.path):
+        return _write_folder(plan, out, shard_size, source)
+
+
+def _write_folder(plan: Plan, out: Output, shard_size: int, source: Path | None) -> Written:
     target = settled(out.path)
     files = shards(plan.pieces, shard_size)
     names = _shard_names(len(files))

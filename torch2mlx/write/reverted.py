@@ -19,7 +19,7 @@ from torch2mlx.weights.undo import Reverted
 from torch2mlx.write.lock import FolderLock
 from torch2mlx.write.replacing import Guard, check_parent, nobodys, settled
 from torch2mlx.write.safetensors_file import write_safetensors
-from torch2mlx.write.transaction import commit, inherit, put_file, staged_file, status
+from torch2mlx.write.transaction import commit, inherit, put_file, staged_file, status, writing
 
 #: How often a tied tensor may be repeated, on average, in a file that holds no ties.
 MAX_GROWTH = 64
@@ -79,6 +79,14 @@ def write_reverted(state: Reverted, out: Path, progress: Progress | None, guard:
     """
     if out.suffix == ".safetensors":
         _check_size(state, out)
+    with writing(out):
+        notes = _write(state, out, progress, guard)
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=4)
+    return os.fspath(out)
+
+
+def _write(state: Reverted, out: Path, progress: Progress | None, guard: Guard) -> tuple[str, ...]:
     target = settled(out)
     check_parent(target)
     guard.check_file(target, nobodys)
@@ -89,10 +97,7 @@ def write_reverted(state: Reverted, out: Path, progress: Progress | None, guard:
         with FolderLock(target.parent) as lock:
             lock.acquire()
             guard.check_file(target, nobodys)
-            notes = commit(staged, put_file, ())
-    for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=4)
-    return os.fspath(out)
+            return commit(staged, put_file, ())
 
 
 def _write_state(state: Reverted, fd: int, suffix: str, progress: Progress | None) -> None:

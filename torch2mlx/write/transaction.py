@@ -22,7 +22,7 @@ from pathlib import Path
 
 from torch2mlx import _core
 from torch2mlx.errors import WriteError
-from torch2mlx.write.lock import TEMPORARY, FolderLock
+from torch2mlx.write.lock import TEMPORARY, FolderLock, release
 
 _OLD = ".t2m-old"
 #: What file systems answer that cannot sync folders; a rename is atomic there all the same.
@@ -59,12 +59,26 @@ _announced = ContextVar("announced", default=None)
 @contextmanager
 def watched() -> Iterator[Callable[[], list[Path]]]:
     """A function that names the targets written since, right at any moment."""
-    seen: list[tuple[Path, _Identity | None]] = []
-    token = _announced.set(seen)
+    outer = _announced.get()
+    seen = [] if outer is None else outer
+    first, token = len(seen), _announced.set(seen)
     try:
-        yield lambda: [path for path, new in seen if new and _identity(path) == new]
+        yield lambda: [path for path, new in seen[first:] if new and _identity(path) == new]
     finally:
         _announced.reset(token)
+
+
+@contextmanager
+def _truthful() -> Iterator[None]:
+    """An interrupt that comes too late to stop a commit says so."""
+    with watched() as written:
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            done = written()
+            if done and not error.args:
+                raise KeyboardInterrupt(f"{done[-1]} was written completely before") from error
+            raise
 
 
 def remove(path: Path) -> None:
@@ -132,6 +146,15 @@ def writing_error(target: Path, error: OSError) -> WriteError:
     return WriteError(f"{target}: cannot be written: {error.strerror or error}")
 
 
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Within it, what the system refuses is a `writing_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise writing_error(target, error) from error
+
+
 def inherit(fd: int, like: os.stat_result | None) -> None:
     """Gives a new file the owner, group and mode of the one whose place it takes.
 
@@ -176,31 +199,22 @@ def _staged(
     target: Path, make: Callable[[Path, int | None], int], like: os.stat_result | None
 ) -> Iterator[Staged]:
     """A locked path beside `target`, opened by `make`; gone afterwards unless put in place."""
-    path, fd = _new_name(target), -1
-    try:
-        with FolderLock(target.parent) as lock:
-            lock.acquire()
-            if lock.held:
-                sweep(target)
-            fd = make(path, None if like is None else like.st_mode)
-            with suppress(OSError):  # no locks here: nobody can sweep either
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield Staged(target, path, fd)
-    except OSError as error:
-        raise writing_error(target, error) from error
-    finally:
-        if fd >= 0:
-            _release(fd)
-        with suppress(OSError):  # the next conversion sweeps it
-            remove(path)
-
-
-def _release(fd: int) -> None:
-    try:
-        with suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_UN)  # a forked child may hold the descriptor too
-    finally:
-        os.close(fd)
+    with _truthful(), writing(target):
+        path, fd = _new_name(target), -1
+        try:
+            with FolderLock(target.parent) as lock:
+                lock.acquire()
+                if lock.held:
+                    sweep(target)
+                fd = make(path, None if like is None else like.st_mode)
+                with suppress(OSError):  # no locks here: nobody can sweep either
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield Staged(target, path, fd)
+        finally:
+            if fd >= 0:
+                release(fd)
+            with suppress(OSError):  # the next conversion sweeps it
+                remove(path)
 
 
 def staged_file(target: Path, like: os.stat_result | None = None) -> AbstractContextManager[Staged]:
@@ -226,8 +240,8 @@ def put_file(staged: Staged) -> None:
 
 
 def _announce(staged: Staged) -> None:
-    seen = _announced.get()
-    if seen is not None:
+    seen, within = _announced.get(), staged.target.parent.name
+    if seen is not None and not within.endswith(TEMPORARY):
         seen.append((staged.target, _identity(staged.fd)))
 
 
@@ -274,7 +288,7 @@ def commit(
     """Puts `staged` in its place, then tidies up; returns what could not be tidied.
 
     Raises OSError or the interrupt as long as nothing has changed. Once `staged` is in place no
-    error undoes it: an interrupt waits until all is tidy, and its text says that it was late.
+    error undoes it, and an interrupt waits until all is tidy.
     """
     notes: list[str] = []
     late: BaseException | None = None
@@ -286,8 +300,6 @@ def commit(
         late = None if isinstance(error, OSError) else error
     for step in (*after, lambda: sync_folder(staged.target.parent)):
         late = _insist(step, notes) or late
-    if isinstance(late, KeyboardInterrupt):
-        raise KeyboardInterrupt(f"{staged.target} was written completely before") from late
     if late is not None:
         raise late
     return tuple(f"{staged.target} was written completely, but {note}" for note in notes)

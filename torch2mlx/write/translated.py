@@ -21,6 +21,7 @@ from torch2mlx.write.replacing import (
     metadata_of,
     settled,
 )
+from torch2mlx.write.transaction import writing
 
 FORMAT = "torch2mlx translation 1"
 _WEIGHTS = ("weights.safetensors", "constants.safetensors", "weights.torch.safetensors")
@@ -65,13 +66,11 @@ def translated_folder(
     Raises WriteError, and leaves what is there, where something of the user's would be replaced.
     """
     target = settled(place)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{target}: cannot be written: {error.strerror}") from error
     names = ["model.py", "config.json", "weights.safetensors"]
     made = dict.fromkeys(names + ["constants.safetensors"] * constants)
-    with replaced(target, _judge, guard, made) as (folder, notes):
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target), replaced(target, _judge, guard, made) as (folder, notes):
         _write_text(folder / "model.py", source)
         digest = hashlib.sha256(source.encode()).hexdigest()
         text = json.dumps({**config, "format": FORMAT, "source_sha256": digest}, indent=2)

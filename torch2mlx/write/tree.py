@@ -23,6 +23,7 @@ from torch2mlx.write.transaction import (
     staged_folder,
     status,
     sync_folder,
+    writing,
 )
 
 
@@ -77,6 +78,11 @@ def write_small(
     Raises WriteError when it would replace something that is not `ours`, without force, and when
     it cannot be written; it then is what it was.
     """
+    with writing(path):
+        _write_small(path, content, guard, ours)
+
+
+def _write_small(path: Path, content: Content, guard: Guard, ours: Callable[[Path], bool]) -> None:
     check_parent(path)
     if not check_small(path, content, guard, ours):
         return
@@ -102,6 +108,11 @@ def write_tree(target: Path, files: Mapping[Path, Content], guard: Guard) -> Non
     Into a folder that is there each file is written whole, after all were found to replace
     nothing of the user's. Raises WriteError.
     """
+    with writing(target):
+        _write_tree(target, files, guard)
+
+
+def _write_tree(target: Path, files: Mapping[Path, Content], guard: Guard) -> None:
     folder = settled(target)
     if not os.path.lexists(folder):
         _make_tree(folder, files)
@@ -110,18 +121,12 @@ def write_tree(target: Path, files: Mapping[Path, Content], guard: Guard) -> Non
         raise WriteError(f"{target}: is a file")
     needed = [p for p in files if check_small(folder / p, files[p], guard, nobodys)]
     for path in needed:
-        try:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"{folder / path}: cannot be written: {error.strerror}") from error
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_small(folder / path, files[path], guard)
 
 
 def _make_tree(folder: Path, files: Mapping[Path, Content]) -> None:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder}: cannot be written: {error.strerror}") from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
     check_parent(folder)
     with staged_folder(folder) as staged:
         for path, content in files.items():
