@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds the extension and runs the tests that need neither torch nor mlx, with Debian's
 # python3-dev, python3-numpy and python3-pytest: no pip, no setuptools.
+# debian.sh PYTHON: the same with another one that has numpy and pytest.
 set -eu
-python=/usr/bin/python3
+python=${1:-/usr/bin/python3}
 complete() {
     command -v cc >/dev/null && $python -c '
 import os, sysconfig, numpy, pytest
