@@ -146,6 +146,7 @@ def run_step(step: Step, commit: str, root: Path) -> Row:
     print(f"ledger: {step.name}: {step.command}", flush=True)
     began, last = time.monotonic(), ""
     command = shlex.split(step.command)
+    command[0] = sys.executable if command[0] == "python" else command[0]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

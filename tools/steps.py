@@ -1,7 +1,7 @@
 """What `./dev full` runs: the measures that take too long for every change.
 
 The last line that a step prints on standard output is what it gave; a step that does not end
-with exit code 0 has failed.
+with exit code 0 has failed. `python` in a command is that of .venv.
 """
 
 from __future__ import annotations
@@ -58,8 +58,15 @@ STEPS = (
     Step(
         "fuzz",
         "every reader of the core under libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer",
-        "./dev fuzz",
+        "sh tools/fuzz.sh 300",
         ("csrc/core", "fuzz"),
+        14,
+    ),
+    Step(
+        "headers",
+        "mutated safetensors files, read here and by the format's own library",
+        "python -m tests.read.headers --files 400000",
+        ("csrc/core/safetensors.c", "csrc/core/json.c", "tests/read/headers.py"),
         14,
     ),
     Step(

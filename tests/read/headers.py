@@ -343,7 +343,7 @@ def main() -> int:
             counts["different"] += 1
             if counts["different"] <= 20:
                 print(content[:600], problem, sep="\n  ")
-    print(dict(counts))
+    print("headers:", ", ".join(f"{count} {name}" for name, count in sorted(counts.items())))
     return int(counts["different"] > 0)
 
 
