@@ -141,7 +141,7 @@ LAYERS = (
     ("weights.recurrent", "weights.folds"),
     ("weights.actions", "weights.merges", "weights.layout", "weights.portable"),
     ("trust",),
-    ("types", "optional", "options"),
+    ("types", "optional", "options", "names"),
     ("errors",),
     ("read.__init__", "weights.__init__", "write.__init__", "_core", "kit"),
 )

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch2mlx import _core
-from torch2mlx.errors import ConversionError, KeyCollisionError
-
-_ADVICE = dict.fromkeys(("KEY_HOLES", "LIMIT"), "; lists=False makes dicts of all levels")
+from torch2mlx.errors import ConversionError
+from torch2mlx.names import naming_keys
 
 
 def nest(tensors: Mapping[str, Any], lists: bool = True) -> Any:
@@ -19,15 +18,8 @@ def nest(tensors: Mapping[str, Any], lists: bool = True) -> Any:
     ConversionError for a key that is nested too deeply, or whose number would leave more places
     of lists empty than the keys account for.
     """
-    try:
+    with naming_keys(advice=True):
         return _core.nest(list(tensors), list(tensors.values()), lists=lists)
-    except _core.CoreError as error:
-        status, message, _, name = error.args
-        if status == "KEY_COLLISION":
-            raise KeyCollisionError(f"key {name!r}: {message}") from error
-        raise ConversionError(f"key {name!r}: {message}{_ADVICE.get(status, '')}") from error
-    except UnicodeEncodeError as error:
-        raise ConversionError(f"key {error.object!r}: is not valid text") from error
 
 
 def flatten(

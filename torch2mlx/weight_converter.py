@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.errors import ConversionError, KeyCollisionError
+from torch2mlx.names import naming_keys
 from torch2mlx.types import (
     Deferred,
     Fold,
@@ -270,22 +271,21 @@ class _OwnerPlan:
             self._keep(part, f"merged into {self.owner.prefix}{action.to}")
 
 
-def _check_targets(pieces: Iterable[Piece]) -> None:
+def _check_targets(pieces: Sequence[Piece]) -> None:
     """Raises KeyCollisionError for equal targets and for `a` beside `a.b`."""
-    seen: dict[str, Piece] = {}
-    for piece in pieces:
-        other = seen.setdefault(piece.target, piece)
-        if other is not piece:
-            raise KeyCollisionError(
-                f"{_names(other)} and {_names(piece)} would both become {piece.target!r}"
-            )
-    for target, piece in seen.items():
-        for at, letter in enumerate(target):
-            if letter == "." and target[:at] in seen:
-                raise KeyCollisionError(
-                    f"{_names(seen[target[:at]])} becomes {target[:at]!r}, which is also the "
-                    f"prefix of {target!r} (from {_names(piece)}); MLX cannot hold both"
-                )
+    with naming_keys():
+        found = _core.collision([piece.target for piece in pieces])
+    if found is None:
+        return
+    first, second = pieces[found[0]], pieces[found[1]]
+    if first.target == second.target:
+        raise KeyCollisionError(
+            f"{_names(first)} and {_names(second)} would both become {first.target!r}"
+        )
+    raise KeyCollisionError(
+        f"{_names(first)} becomes {first.target!r}, which is also the prefix of "
+        f"{second.target!r} (from {_names(second)}); MLX cannot hold both"
+    )
 
 
 def _check_names(pieces: Iterable[Piece]) -> None:
@@ -319,11 +319,11 @@ def _absent_ties(typed: Typed, resolver: Resolver, pieces: list[Piece]) -> dict[
     """Targets of tied tensors that the checkpoint left out because it has the other name."""
     by_source = {piece.sources: piece for piece in pieces}
     ties = {}
-    for absent, present in typed.tree.ties.items():
-        path, name = resolver.locate(absent)
-        piece = by_source.get((typed.tensors[present].key,))
-        if piece is not None and piece.rule == "copy":
-            ties[resolver.prefix(path) + name] = piece.target
+    for owner in resolver.owners(typed.tree.ties) if typed.tree.ties else ():
+        for name, absent in owner.keys.items():
+            piece = by_source.get((typed.tensors[typed.tree.ties[absent]].key,))
+            if piece is not None and piece.rule == "copy":
+                ties[owner.prefix + name] = piece.target
     return ties
 
 

@@ -116,6 +116,7 @@ int bind_execute(PyObject *module, const t2m_job *jobs, size_t count,
 extern PyType_Spec bind_tensor_spec, bind_mapping_spec, bind_foreign_spec;
 extern PyMethodDef bind_borrow_functions[], bind_numeric_functions[],
     bind_file_functions[], bind_safetensors_functions[],
-    bind_write_functions[], bind_key_functions[], bind_rule_functions[];
+    bind_write_functions[], bind_key_functions[], bind_rule_functions[],
+    bind_module_functions[];
 
 #endif

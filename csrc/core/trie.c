@@ -303,9 +303,8 @@ t2m_trie_free(t2m_trie *t)
     memset(t, 0, sizeof *t);
 }
 
-/* How many bytes two texts have in common. */
-static size_t
-common(const char *a, const char *b, size_t n)
+size_t
+t2m_common(const char *a, const char *b, size_t n)
 {
     size_t at = 0;
     for (uint64_t x, y; at + 8 <= n; at += 8) {
@@ -327,7 +326,7 @@ t2m_trie_shared(const t2m_trie_trail *trail, const char *text, size_t length)
     size_t n = trail->length < length ? trail->length : length;
     size_t depth = trail->depth;
 
-    n = trail->depth ? common(trail->text, text, n) : 0;
+    n = trail->depth ? t2m_common(trail->text, text, n) : 0;
     while (depth && trail->ends[depth - 1] >= n) {
         depth--;
     }

@@ -68,6 +68,9 @@ t2m_status t2m_trie_add(t2m_trie *trie, uint32_t parent, const char *text,
 t2m_status t2m_trie_intern(t2m_trie *trie, const char *text, size_t length,
                            uint32_t *id);
 
+/* How many bytes two texts of n bytes have in common at their beginning. */
+size_t t2m_common(const char *a, const char *b, size_t n);
+
 /* Where the name before ended: neighbours share most of their path. */
 typedef struct {
     const char *text;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from torch2mlx import _core
+from torch2mlx.names import naming_keys
 from torch2mlx.types import Coverage, ModuleRecord
 from torch2mlx.weights.catalog import LayerSpec, child_names, lookup
 
@@ -36,60 +38,45 @@ class Resolver:
 
     def __init__(self, records: Mapping[str, ModuleRecord]) -> None:
         self._records = records
-        self._specs = {path: lookup(record.kinds) for path, record in records.items()}
-        self._prefixes: dict[str, str] = {"": ""}
-
-    def _child(self, path: str, name: str) -> str:
-        return f"{path}.{name}" if path else name
+        specs: dict[tuple[str, ...], LayerSpec | None] = {}
+        for record in records.values():
+            if record.kinds not in specs:
+                specs[record.kinds] = lookup(record.kinds)
+        self._specs = {path: specs[record.kinds] for path, record in records.items()}
 
     def _inner(self, path: str) -> str | None:
         """The name of the module that the wrapper at `path` wraps."""
         spec = self._specs[path]
         name = spec.transparent if spec else None
-        return name if name in self._records[path].children else None
+        return name if name and name in self._records[path].children else None
 
-    def locate(self, key: str) -> tuple[str, str]:
-        """(path of the owner, name of the tensor in it) of a state dict's key.
-
-        A wrapper's component may be in the key (`module.`) or not, as state_dict hooks decide.
-        """
-        parts = key.split(".")
-        path, at = "", 0
-        while True:
-            record, inner = self._records[path], self._inner(path)
-            if inner is not None and parts[at] != inner and parts[at] in record.tensors:
-                break
+    def _wrappers(self) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+        """(number, name of what it wraps, own tensors) of each wrapper."""
+        for i, (path, record) in enumerate(self._records.items()):
+            inner = self._inner(path)
             if inner is not None:
-                at += parts[at] == inner and at < len(parts) - 1
-                path = self._child(path, inner)
-            elif at < len(parts) - 1 and parts[at] in record.children:
-                path = self._child(path, parts[at])
-                at += 1
-            else:
-                break
-        return path, ".".join(parts[at:])
+                yield i, inner, record.tensors
 
-    def prefix(self, path: str) -> str:
-        """The MLX path of a module, with a trailing dot."""
-        if path not in self._prefixes:
-            parent, _, name = path.rpartition(".")
-            base, spec = self.prefix(parent), self._specs[parent]
-            if self._inner(parent) == name:
-                self._prefixes[path] = base
-            else:
-                names = child_names(spec, self._records[parent])
-                self._prefixes[path] = f"{base}{names.get(name, name)}."
-        return self._prefixes[path]
+    def _renames(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """(number, names of children that change) of each module that has such."""
+        for i, (path, record) in enumerate(self._records.items()):
+            names = child_names(self._specs[path], record) if record.children else {}
+            if names:
+                yield i, dict(names)
 
     def owners(self, keys: Iterable[str]) -> list[Owner]:
-        """All owners, in the order of their first key."""
-        grouped: dict[str, dict[str, str]] = {}
-        for key in keys:
-            path, name = self.locate(key)
-            grouped.setdefault(path, {})[name] = key
+        """All owners, in the order of their first key.
+
+        A wrapper's component may be in a key (`module.`) or not, as state_dict hooks decide.
+        Raises ConversionError for a module path that is too deep.
+        """
+        paths = list(self._records)
+        wrappers, renames = list(self._wrappers()), list(self._renames())
+        with naming_keys():
+            found = _core.owners(paths, wrappers, renames, list(keys))
         return [
-            Owner(self._records[path], self._specs[path], self.prefix(path), names)
-            for path, names in grouped.items()
+            Owner(self._records[paths[i]], self._specs[paths[i]], prefix, names)
+            for i, prefix, names in found
         ]
 
     def is_wrapper(self, path: str) -> bool:

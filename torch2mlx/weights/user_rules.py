@@ -13,10 +13,12 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from torch2mlx import options
+from torch2mlx import _core, options
 from torch2mlx.errors import ConversionError
+from torch2mlx.names import naming_keys
 from torch2mlx.types import ModuleRecord, TensorSource
 from torch2mlx.weights.actions import Drop, Move
 from torch2mlx.weights.catalog import by_short_name, class_name, lookup, registered_names
@@ -25,6 +27,8 @@ from torch2mlx.weights.layout import parse
 
 _GLOB = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
 UNTYPED = "(type unknown)"
+_UNTYPED_KINDS = (UNTYPED,)
+_UNTYPED_OPTIONS = MappingProxyType({"from_keys": True})
 # the one layer with a layout that hangs on an option: a misspelt one must not go by
 _TRANSPOSED = "torch.nn.ConvTranspose"
 _CONV_OPTIONS = {"in_channels", "out_channels", "kernel_size", "stride", "padding", "bias"} | {
@@ -80,23 +84,15 @@ def _meant(value: Any) -> str:
 
 
 def untyped_records(keys: Iterable[str]) -> dict[str, ModuleRecord]:
-    """A tree as the keys of a state dict show it, with no layer type known."""
-    children: dict[str, dict[str, None]] = {"": {}}
-    tensors: dict[str, list[str]] = {}
-    for key in keys:
-        parts = key.split(".")
-        # what parametrize and weight_norm keep belongs to the module that holds it
-        depth = parts.index("parametrizations") if "parametrizations" in parts else len(parts) - 1
-        for i in range(depth):
-            children.setdefault(".".join(parts[:i]), {})[parts[i]] = None
-        path = ".".join(parts[:depth])
-        children.setdefault(path, {})
-        tensors.setdefault(path, []).append(".".join(parts[depth:]))
+    """A tree as the keys of a state dict show it, with no layer type known.
+
+    Raises ConversionError for a key that is nested too deeply.
+    """
+    with naming_keys():
+        rows = _core.shown_modules(list(keys))
     return {
-        path: ModuleRecord(
-            path, (UNTYPED,), {"from_keys": True}, tuple(names), tuple(tensors.get(path, ()))
-        )
-        for path, names in children.items()
+        path: ModuleRecord(path, _UNTYPED_KINDS, _UNTYPED_OPTIONS, children, tensors)
+        for path, children, tensors in rows
     }
 
 
