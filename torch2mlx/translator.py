@@ -28,6 +28,7 @@ from torch2mlx.read.tensors import borrow
 from torch2mlx.structures import to_mlx
 from torch2mlx.types import Progress
 from torch2mlx.write.replacing import Guard, paths_of
+from torch2mlx.write.transaction import truthful
 from torch2mlx.write.translated import save_arrays, translated_folder
 
 _WEIGHTS = ("weights.safetensors", "constants.safetensors")
@@ -104,18 +105,19 @@ class Translation:
         if self.ends != Ends():
             config["channels_last"] = asdict(self.ends)
         guard, constants = Guard(paths_of(weights), force), self.constants
-        with translated_folder(place, self.source, config, bool(constants), guard) as new:
-            target = new / "weights.safetensors"
-            if weights is None:
-                save_arrays(target, self.weights, place)
-            else:
-                model = self._stored.model
-                convert(weights, target, module=model, on_unmapped="ignore", progress=progress)
-            if constants:
-                save_arrays(new / "constants.safetensors", constants, place)
-        unknown = trust.remember(place)
-        if unknown:
-            warnings.warn(unknown, UserWarning, stacklevel=2)
+        with truthful():
+            with translated_folder(place, self.source, config, bool(constants), guard) as new:
+                target = new / "weights.safetensors"
+                if weights is None:
+                    save_arrays(target, self.weights, place)
+                else:
+                    model = self._stored.model
+                    convert(weights, target, module=model, on_unmapped="ignore", progress=progress)
+                if constants:
+                    save_arrays(new / "constants.safetensors", constants, place)
+            unknown = trust.remember(place)
+            if unknown:
+                warnings.warn(unknown, UserWarning, stacklevel=2)
         return place
 
 

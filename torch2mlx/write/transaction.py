@@ -69,7 +69,7 @@ def watched() -> Iterator[Callable[[], list[Path]]]:
 
 
 @contextmanager
-def _truthful() -> Iterator[None]:
+def truthful() -> Iterator[None]:
     """An interrupt that comes too late to stop a commit says so."""
     with watched() as written:
         try:
@@ -199,7 +199,7 @@ def _staged(
     target: Path, make: Callable[[Path, int | None], int], like: os.stat_result | None
 ) -> Iterator[Staged]:
     """A locked path beside `target`, opened by `make`; gone afterwards unless put in place."""
-    with _truthful(), writing(target):
+    with truthful(), writing(target):
         path, fd = _new_name(target), -1
         try:
             with FolderLock(target.parent) as lock:

@@ -61,8 +61,10 @@ def _fill(fd: int, content: bytes | Path) -> None:
 
 def check_small(path: Path, content: Content, guard: Guard, ours: Callable[[Path], bool]) -> bool:
     """Whether a small file has to be written. Raises WriteError when it must not be."""
-    place = path if isinstance(content, Link) else settled(path)
-    guard.refuse_source(place)
+    link = isinstance(content, Link)
+    place = path if link else settled(path)
+    if not link:
+        guard.refuse_source(place)
     with suppress(OSError):
         if _same(place, content):
             return False
