@@ -12,6 +12,7 @@ import pytest
 from tests.support import need
 from torch2mlx import load_converted
 from torch2mlx.cli import main
+from torch2mlx.read.files import read_safetensors
 from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Piece
 from torch2mlx.write.safetensors_file import write_safetensors
@@ -39,6 +40,21 @@ def test_convert_inspect_revert(source, tmp_path, capsys):
     assert "[4, 2, 3]" in capsys.readouterr().out
     assert main(["revert", str(out), str(back)]) == 0
     assert back.read_bytes() == source.read_bytes()
+
+
+def test_weights_that_changed_since_go_back(source, tmp_path, capsys):
+    out, back = tmp_path / "out.safetensors", tmp_path / "back.safetensors"
+    assert main(["convert", str(source), str(out), "--rule", "conv=Conv1d"]) == 0
+    kernel = np.array(load_converted(out, framework="numpy")["conv.weight"]) * 2
+    trained = tmp_path / "trained.npz"
+    np.savez(trained, **{"conv.weight": kernel})
+    assert main(["revert", str(trained), str(back), "--like", str(out)]) == 0
+    found = read_safetensors(back)[0]["conv.weight"]
+    np.testing.assert_array_equal(np.asarray(found), kernel.transpose(0, 2, 1))
+    np.savez(trained, **{"conv.weight": kernel, "conv.lora_a": kernel})
+    capsys.readouterr()
+    assert main(["revert", str(trained), str(back), "--like", str(out)]) == 1
+    assert "fuse the adapters" in capsys.readouterr().err
 
 
 def test_json_is_the_whole_output(source, tmp_path, capsys):

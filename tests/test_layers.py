@@ -115,7 +115,7 @@ LAYERS = (
     ("analysis.source", "analysis.__init__"),
     ("write.reverted",),
     ("weights.undo",),
-    ("weights.remade",),
+    ("weights.remade", "weights.first_version"),
     ("weights.trained",),
     ("load",),
     ("write.output",),

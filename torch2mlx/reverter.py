@@ -65,7 +65,7 @@ def revert(
     RevertError, which names every tensor that is missing, does not fit or cannot be derived.
     """
     state = _reverted(source, like)
-    _warn_inexact(state)
+    _warn(state)
     if out is not None:
         given = paths_of(source, like)
         guard = Guard((*given, *paths_of(*map(sidecar_path, given))), force)
@@ -85,20 +85,24 @@ def to_torch(source: Any, *, like: Any) -> dict[str, Any]:
     or directory. Raises and warns as `revert`.
     """
     state = _reverted(source, like)
-    _warn_inexact(state)
+    _warn(state)
     return as_torch(state)
 
 
-def _warn_inexact(state: Reverted) -> None:
-    if not state.inexact:
-        return
-    names = ", ".join(state.inexact[:5])
-    warnings.warn(
-        f"{len(state.inexact)} tensors were cast to a narrower dtype, so their values are rounded: "
-        f"{names}{', ...' if len(state.inexact) > 5 else ''}",
-        UserWarning,
-        stacklevel=3,
+def _warn(state: Reverted) -> None:
+    told = (
+        (state.inexact, "tensors were cast to a narrower dtype, so their values are rounded"),
+        (
+            state.doubtful,
+            "tensors are of a file of version 1, which does not tell whether they were trained "
+            "since; what they were computed from is as it was converted",
+        ),
     )
+    for names, what in told:
+        if names:
+            more = ", ..." if len(names) > 5 else ""
+            text = f"{len(names)} {what}: {', '.join(names[:5])}{more}"
+            warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _reverted(source: Any, like: Any) -> Reverted:

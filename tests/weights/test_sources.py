@@ -331,6 +331,50 @@ def test_dtype_casts_floats_only_and_revert_says_so(out):
         convert(state, out, dtype="int8")
 
 
+def test_float64_is_float32_in_the_file_and_exact_in_the_sidecar(out, tmp_path):
+    net = nn.Sequential(nn.Conv1d(2, 3, 2), nn.LSTM(3, 4), nn.BatchNorm1d(4)).double()
+    net.add_module("attention", nn.MultiheadAttention(4, 2).double())
+    report, found, state = round_trip(net, out)
+    assert any("float64 are float32 in the file" in note for note in report.notes)
+    assert {array.dtype for array in mx.load(str(out)).values()} == {mx.float32}
+    assert_same_state(state, net.state_dict())
+    assert_same_state(revert(found, like=net), net.state_dict())
+    _, found, state = round_trip(net, tmp_path / "folder", shard_size="1KB")
+    assert_same_state(state, net.state_dict())
+
+    report, found, state = round_trip(net, out, dtype="float64")
+    assert any("mx.load does not read float64" in note for note in report.notes)
+    assert {array.dtype for array in found.values()} == {mx.float64}
+    assert_same_state(state, net.state_dict())
+
+
+def test_float64_that_was_trained_is_what_was_trained(out):
+    state = {"a": torch.randn(3, 4).double() / 3, "b": torch.randn(5).double() / 3}
+    convert(state, out)
+    arrays = load_converted(out)
+    found = revert({**arrays, "a": arrays["a"] * 2}, like=out)
+    assert torch.equal(found["a"], torch.from_numpy(np.array(arrays["a"] * 2)).double())
+    assert same_bits(found["b"], state["b"])
+
+
+@pytest.mark.parametrize("value", [1e39, -1e300, 3.4028236e38])
+def test_values_that_float32_cannot_hold_are_refused(value, out):
+    state = {"fine": torch.ones(2), "wide": torch.tensor([1.0, value], dtype=torch.float64)}
+    with pytest.raises(ConversionError, match=r"'wide' holds .* dtype=\"float64\""):
+        convert(state, out)
+    assert not out.exists()
+    _, _, back = round_trip(state, out, dtype="float64")
+    assert_same_state(back, state)
+
+
+def test_infinities_and_the_largest_float32_are_float32_too(out):
+    odd = [float("inf"), -float("inf"), float("nan"), 3.4028235e38, 1e-310]
+    state = {"wide": torch.tensor(odd, dtype=torch.float64)}
+    _, found, back = round_trip(state, out)
+    np.testing.assert_array_equal(np.array(found["wide"]), np.array(odd, np.float32))
+    assert_same_state(back, state)
+
+
 def test_nested_trees_update_a_module(out):
     import mlx.nn
 

@@ -124,9 +124,12 @@ class Match:
         expected: set[str] = set()
         for entry in entries:
             for target, shape in target_shapes(entry.recipe, entry.shape):
-                expected.add(self.root(target))
-                if self.root(target) not in self.found:
+                root = self.root(target)
+                if root not in expected:
                     self._one(target, shape, entry)
+                elif root in self.found:
+                    self._again(self.found[root], target, shape, entry)
+                expected.add(root)
         return expected
 
     def _one(self, target: str, shape: tuple[int, ...], entry: Trace | Made) -> None:
@@ -154,6 +157,16 @@ class Match:
             )
         else:
             self.found[root] = fitting
+
+    def _again(
+        self, found: _core.Tensor, target: str, shape: tuple[int, ...], entry: Trace | Made
+    ) -> None:
+        """A further name of a tensor that fits its first one."""
+        if found.shape != shape or _exactly(found, entry.dtype) is not found:
+            self.problems.append(
+                f"{target!r} is tied to {self.root(target)!r}, which is {list(found.shape)} "
+                f"{found.dtype}, not {list(shape)} {entry.dtype}"
+            )
 
     def _strangers(self, expected: set[str], known: Mapping[str, str]) -> None:
         for name in self._tensors:

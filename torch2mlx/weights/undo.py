@@ -14,6 +14,7 @@ import numpy as np
 from torch2mlx import _core
 from torch2mlx.errors import RevertError
 from torch2mlx.types import Piece, Trace
+from torch2mlx.weights.first_version import doubts
 from torch2mlx.weights.layout import parse
 from torch2mlx.weights.remade import Remade
 from torch2mlx.weights.trained import Match, Origin, holds, same_bytes, target_shapes
@@ -26,12 +27,14 @@ class Reverted:
     """A state dict to be: pieces in torch's order, other entries, and what is not exact.
 
     Pieces of equal identity are one tensor under several names. `nbytes`: what it was made from.
+    `doubtful`: MLX's names of tensors of which it cannot be told whether they were trained.
     """
 
     pieces: tuple[Piece, ...]
     values: Mapping[str, Any]
     inexact: tuple[str, ...]
     nbytes: int
+    doubtful: tuple[str, ...] = ()
 
 
 def _joined(parts: list[_core.Tensor]) -> _core.Tensor:
@@ -113,7 +116,7 @@ class _Undo:
     def _note_inexact(
         self, trace: Trace, roots: tuple[str, ...], parts: list[_core.Tensor], kept: bool
     ) -> None:
-        narrowed = not all(holds(trace.dtype, part.dtype) for part in parts)
+        narrowed = not all(_fits(part, trace.dtype) for part in parts)
         stored = [self._origin.stored.get(root, trace.dtype) for root in roots]
         if narrowed or (not kept and not all(holds(dtype, trace.dtype) for dtype in stored)):
             self.inexact.append(trace.key)
@@ -134,6 +137,13 @@ class _Undo:
                 )
 
 
+def _fits(tensor: _core.Tensor, dtype: str) -> bool:
+    """Whether a cast keeps every value."""
+    if holds(dtype, tensor.dtype):
+        return True
+    return same_bytes(tensor.dense(dtype).dense(tensor.dtype), tensor)
+
+
 def _reshaped(tensor: _core.Tensor, shape: tuple[int, ...]) -> _core.Tensor:
     dense = np.asarray(tensor.dense())
     return _core.from_buffer(dense.reshape(shape), tensor.dtype)
@@ -151,9 +161,18 @@ def undo(tensors: Mapping[str, _core.Tensor], origin: Origin, where: str) -> Rev
     """
     undoing = _Undo(tensors, origin)
     pieces, problems = undoing.pieces(), undoing.problems
+    doubtful: list[str] = []
+    if origin.plan.version == 1 and not problems:
+        problems, doubtful = doubts(tensors, origin)
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise RevertError("\n  ".join([f"{where}: {problems[0]}", *problems[1:_SHOWN], *more]))
     sizes = [*(tensor.nbytes for tensor in tensors.values())]
     sizes += [piece.nbytes for piece in pieces if piece.target in origin.originals]
-    return Reverted(tuple(pieces), origin.plan.values, tuple(undoing.inexact), sum(sizes))
+    return Reverted(
+        tuple(pieces),
+        origin.plan.values,
+        tuple(undoing.inexact),
+        sum(sizes),
+        tuple(doubtful),
+    )
