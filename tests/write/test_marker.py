@@ -273,7 +273,7 @@ def test_mutated_markers_are_refused_or_answered(file, tmp_path):
     chance, marker, answered = random.Random(0), marker_of(file), 0
     calls = (
         lambda: revert(file, framework="numpy"),
-        lambda: inspect(revert(file, tmp_path / "back.safetensors")),
+        lambda: inspect(revert(file, tmp_path / "back.safetensors", force=True)),
         lambda: load_converted(file, framework="numpy"),
         lambda: str(inspect(file)),
     )
