@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import need
+from tests.support import BARE, need
 from tools import export, shipped
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,9 @@ def files(folder):
 
 
 def test_a_build_holds_every_file_of_the_package(tmp_path):
-    need("setuptools")
+    (setuptools,) = need("setuptools")
+    if BARE and int(setuptools.__version__.partition(".")[0]) < 77:
+        pytest.skip("bare run: its setuptools does not know the licence's form")
     command = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_py", "--build-lib"]
     subprocess.run([*command, str(tmp_path)], cwd=ROOT, check=True, timeout=120)
     assert files(tmp_path / "torch2mlx") == files(PACKAGE)
@@ -122,12 +124,12 @@ def test_an_export_without_git_leaves_builds_behind(checkout, tmp_path, monkeypa
 
 
 #: What a bare run has, beside the project's own.
-BARE = {"numpy", "pytest", "_pytest", "tests", "tools", "torch2mlx", "fuzz", "bench", "examples"}
+THERE = {"numpy", "pytest", "_pytest", "tests", "tools", "torch2mlx", "fuzz", "bench", "examples"}
 
 
 def unguarded(tree):
     """Libraries that a module imports before `need` was asked for them."""
-    asked = set(BARE) | set(sys.stdlib_module_names)
+    asked = THERE | set(sys.stdlib_module_names)
     for node in tree.body:
         if isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Call):
             called = getattr(node.value.func, "id", getattr(node.value.func, "attr", ""))

@@ -76,4 +76,12 @@ STEPS = (
         ("csrc",),
         14,
     ),
+    Step(
+        "stress",
+        "conversions killed and interrupted at random, stopped at every call to the system, and "
+        "three at once on one target",
+        "python -m tests.write.stress --calls",
+        ("torch2mlx/write", "torch2mlx/converter.py", "tests/write/stress.py"),
+        14,
+    ),
 )
