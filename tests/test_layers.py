@@ -112,7 +112,7 @@ LAYERS = (
     ("graph.ir",),
     ("builder", "structures"),
     ("analysis.records",),
-    ("analysis.source", "analysis.__init__"),
+    ("analysis.source", "analysis.flattening", "analysis.__init__"),
     ("write.reverted",),
     ("weights.undo",),
     ("weights.remade", "weights.first_version"),

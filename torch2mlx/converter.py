@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torch2mlx import load
+from torch2mlx.analysis.flattening import flattened
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import (
     CheckpointError,
     ConversionError,
+    LayoutWarning,
     StateDictMismatchError,
     UnmappedLayersError,
 )
@@ -79,7 +81,9 @@ def convert(
 
     Returns a report that accounts for every tensor. Raises CheckpointError, ConversionError and
     their subclasses; after an exception `out` is what it was before. So it is after an interrupt,
-    unless the KeyboardInterrupt says that `out` was written completely before.
+    unless the KeyboardInterrupt says that `out` was written completely before. Warns
+    (LayoutWarning) about feature maps that a module flattens into a Linear: code written by hand
+    for MLX has to transpose there.
     """
     began = time.perf_counter()
     dtype = _dtype_name(dtype)
@@ -93,6 +97,7 @@ def convert(
     if dtype is None:
         plan = portable(plan, typed.tensors)
     _report_unmapped(coverage, on_unmapped)
+    traps = _report_flattened(source if checkpoint.tree is not None else module)
     values, lost = plain_values(checkpoint.values)
     where = output.Output(target, WRITER, values, progress, threads, guard)
     if limit is None:
@@ -110,7 +115,7 @@ def convert(
         plan.traces,
         plan.ties,
         coverage,
-        (*plan.notes, *_notes(typed, plan, lost), *written.notes),
+        (*plan.notes, *_notes(typed, plan, lost), *traps, *written.notes),
     )
 
 
@@ -204,6 +209,15 @@ def _report_unmapped(coverage: Coverage | None, on_unmapped: OnUnmapped) -> None
     if on_unmapped == "error":
         raise UnmappedLayersError(text)
     warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def _report_flattened(module: Any) -> list[str]:
+    """Notes on flattened feature maps of a live module, which are a warning too."""
+    found = [str(row) for row in flattened(module)] if module is not None else []
+    if found:
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        warnings.warn(f"{'; '.join(found[:3])}{more}", LayoutWarning, stacklevel=3)
+    return found
 
 
 def _notes(typed: Typed, plan: Plan, lost: list[str]) -> list[str]:

@@ -7,6 +7,10 @@ class Torch2MLXError(Exception):
     """Base of all errors of the project."""
 
 
+class LayoutWarning(UserWarning):
+    """A network in which code written by hand for MLX goes wrong without an error."""
+
+
 class CheckpointError(Torch2MLXError, ValueError):
     """A file cannot be read: says which file, at which byte, and why."""
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch2mlx import load as loading
 from torch2mlx import trust
 from torch2mlx.converter import convert
-from torch2mlx.errors import TranslationError, UnsupportedOperatorError
+from torch2mlx.errors import LayoutWarning, TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.emit import emit
 from torch2mlx.graph.ends import Ends, ends
@@ -111,14 +111,20 @@ class Translation:
                 if weights is None:
                     save_arrays(target, self.weights, place)
                 else:
-                    model = self._stored.model
-                    convert(weights, target, module=model, on_unmapped="ignore", progress=progress)
+                    _convert(weights, target, self._stored.model, progress)
                 if constants:
                     save_arrays(new / "constants.safetensors", constants, place)
             unknown = trust.remember(place)
             if unknown:
                 warnings.warn(unknown, UserWarning, stacklevel=2)
         return place
+
+
+def _convert(weights: Any, target: Path, model: Any, progress: Progress | None) -> None:
+    """The weights of a checkpoint; the source beside them turns what is flattened."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayoutWarning)
+        convert(weights, target, module=model, on_unmapped="ignore", progress=progress)
 
 
 def _run(source: str, name: str) -> types.ModuleType:

@@ -24,6 +24,7 @@ TEST(is_shared, m->flags &T2M_FLAG_SHARED)
 TEST(has_foreign_dtype, m->flags &T2M_FLAG_FOREIGN_DTYPE)
 TEST(has_float64, m->flags &T2M_FLAG_FLOAT64)
 TEST(is_untyped, m->flags &T2M_FLAG_UNTYPED)
+TEST(takes_flattened, m->flags &T2M_FLAG_FLATTENED)
 TEST(has_transient_buffers, m->flags &T2M_FLAG_TRANSIENT_BUFFERS)
 
 static const t2m_rule rules[] = {

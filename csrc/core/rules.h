@@ -33,6 +33,7 @@ enum {
     T2M_FLAG_TRANSIENT_BUFFERS = 32,
     T2M_FLAG_BARE_TENSORS = 64,
     T2M_FLAG_UNTYPED = 128,
+    T2M_FLAG_FLATTENED = 256,
 };
 
 typedef enum {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from torch2mlx import _core
+from torch2mlx.analysis.flattening import flattened
 from torch2mlx.analysis.source import Fact, class_facts
 from torch2mlx.twins import Refused, find_twin
 from torch2mlx.types import ITEM_BYTES, TensorSource, source_bytes
@@ -34,6 +35,7 @@ FLAGS = {
     "transient_buffers": 32,
     "bare_tensors": 64,
     "untyped": 128,
+    "flattened": 256,
 }
 NO_PARENT = 0xFFFFFFFF
 _LARGEST = 2**63
@@ -157,11 +159,15 @@ def flatten(root: Any) -> Tree:
     rows, nodes, classes = [], [], {}
     seen: set[int] = set()
     shared = _shared_tensors(root)
+    traps = {row.path: row for row in flattened(root)}
+    told = "; ".join(f"{row.path}: {row.reason}, {row.advice}" for row in traps.values())
     for path, module, parent, again in _walk(root):
         cls = classes.setdefault(type(module), len(classes))
         status, reason = _status(module, parent < 0)
         both = again or any(id(t) in shared for t in _own_tensors(module))
         flags = _flags(module, status, both)
+        if path in traps:
+            flags, reason = flags | FLAGS["flattened"], told
         count, nbytes = _size(module, seen)
         up = NO_PARENT if parent < 0 else parent
         rows.append((up, cls, STATUSES.index(status), flags, count, nbytes))
