@@ -32,7 +32,7 @@ def _candidates(tree: Any, path: str, depth: int) -> Iterator[tuple[str, Mapping
     ]
     own = [v for k, v in tree.items() if isinstance(k, str) and _is_tensor(v)]
     # beside whole state dicts, small tensors are counters and random states
-    if own and (not inner or any(len(getattr(v, "shape", ())) > 1 for v in own)):
+    if own and (not inner or any(len(getattr(v, "shape", None) or ()) > 1 for v in own)):
         yield path or ROOT, tree
     yield from inner
 
