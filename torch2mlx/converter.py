@@ -253,16 +253,19 @@ def load_converted(
     ones.
     """
     where = Path(os.fspath(path))
-    converted = load.open_converted(where)
     framework = framework or load.default_framework()
-    if framework == "mlx":
-        arrays = load.mlx_arrays(converted)
-    elif framework == "numpy":
-        arrays = {name: load.array(tensor) for name, tensor in converted.tensors().items()}
-    else:
+    if framework not in ("mlx", "numpy"):
         raise ValueError(f"framework={framework!r}: choose 'mlx' or 'numpy'")
-    if ties:
-        arrays = load.expand_ties(arrays, converted.plan.ties, where)
+
+    def read() -> dict[str, Any]:
+        converted = load.open_converted(where)
+        if framework == "mlx":
+            arrays = load.mlx_arrays(converted)
+        else:
+            arrays = {name: load.array(tensor) for name, tensor in converted.tensors().items()}
+        return load.expand_ties(arrays, converted.plan.ties, where) if ties else arrays
+
+    arrays = load.undisturbed(where, read)
     if not nested:
         return arrays
     try:

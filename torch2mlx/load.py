@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from torch2mlx import _core
-from torch2mlx.errors import CheckpointError, NotConvertedError
+from torch2mlx.errors import CheckpointError, NotConvertedError, Torch2MLXError
 from torch2mlx.optional import installed
 from torch2mlx.read import foreign
 from torch2mlx.read.directory import checkpoint_files
@@ -43,6 +44,11 @@ def _has_index(path: Path) -> bool:
     return (path / "model.safetensors.index.json").is_file()
 
 
+#: How often a checkpoint is read that is replaced meanwhile.
+MAX_READS = 100
+_Found = TypeVar("_Found")
+
+
 @dataclass(frozen=True)
 class Converted:
     """A converted checkpoint, opened: tensors by file, borrowed from it, and the plan.
@@ -58,6 +64,33 @@ class Converted:
     def tensors(self) -> dict[str, _core.Tensor]:
         """All tensors, by name."""
         return {name: t for tensors in self.files.values() for name, t in tensors.items()}
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when another file or folder takes a path's place."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino, found.st_ctime_ns
+    return None
+
+
+def undisturbed(path: Path, read: Callable[[], _Found]) -> _Found:
+    """What `read` finds in a converted checkpoint, files of one conversion all of them.
+
+    Reads again when a new conversion took its place meanwhile. Raises what `read` does, and
+    CheckpointError for a checkpoint that is being replaced all the time.
+    """
+    for _ in range(MAX_READS):
+        before, around = _stamp(path), _stamp(path.parent)
+        try:
+            found = read()
+        except (Torch2MLXError, OSError, KeyError):
+            if _stamp(path) == before and _stamp(path.parent) == around:
+                raise
+            continue
+        if _stamp(path) == before:
+            return found
+    raise CheckpointError(f"{path}: is being replaced all the time; try again")
 
 
 def open_converted(path: Path) -> Converted:

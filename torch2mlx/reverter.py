@@ -132,7 +132,12 @@ def _of_path(path: Any) -> tuple[Origin, Mapping[str, _core.Tensor]]:
             f"like= takes a converted file or directory, or the torch module, not a "
             f"{type(path).__name__}"
         )
-    converted = load.open_converted(Path(os.fspath(path)))
+    where = Path(os.fspath(path))
+    return load.undisturbed(where, lambda: _of_converted(where))
+
+
+def _of_converted(path: Path) -> tuple[Origin, Mapping[str, _core.Tensor]]:
+    converted = load.open_converted(path)
     kept: dict[str, TensorSource] = {}
     if converted.plan.sidecar:
         beside = check_sidecar(converted.first, converted.plan.sidecar)

@@ -37,7 +37,7 @@ def _read(folder: Path) -> tuple[bytes, str]:
     """A folder's program, and the digest of it and of every other Python file beside it."""
     program, whole = b"", hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
-        content = path.read_bytes()
+        content = path.read_bytes() if path.is_file() else b"\0"  # no FIFO is waited for
         whole.update(f"{path.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
         if path.name == PROGRAM:
             program = content

@@ -1,6 +1,6 @@
 """Writers that are killed, interrupted, made to fail, or many at once: counts of what was lost.
 
-python -m tests.write.stress [--kill 200] [--sigint 200] [--writers 100] [--calls]
+python -m tests.write.stress [--kill 200] [--sigint 200] [--writers 100] [--readers 200] [--calls]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.write.faults import CALLS, CASES, KINDS, STATES, Case, held, leftovers
-from torch2mlx import convert
+from torch2mlx import convert, load_converted, revert
 from torch2mlx.write.transaction import watched
 
 
@@ -113,6 +113,32 @@ def writers_at_once(target: Path, rounds: int) -> Counter[str]:
     return found
 
 
+def read_while_written(target: Path, rounds: int) -> Counter[str]:
+    """Counts of what a reader found while a writer replaced the target all the time."""
+    found: Counter[str] = Counter()
+    convert(STATES[0], target)
+    read, write = os.pipe()
+    pid = _child(lambda: _convert_for_ever(target, write))
+    os.close(write)
+    try:
+        for _ in range(rounds):
+            os.read(read, 4096)  # at least one more conversion is done
+            try:
+                state = revert(target, framework="numpy")
+                which = int(state["big"][0])
+                belongs = state["norm.num_batches_tracked"] == 3 + which
+                arrays = load_converted(target, framework="numpy")
+                found["read" if belongs and set(arrays) < set(state) else "torn"] += 1
+            except Exception as error:
+                print(f"{type(error).__name__}: {error}", file=sys.stderr)
+                found["torn"] += 1
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(read)
+    return found
+
+
 def every_call(case: Case, kind: str, folder: Path) -> Counter[str]:
     """Counts of calls at which a conversion was stopped, and of those that left it wrong."""
     found: Counter[str] = Counter()
@@ -137,6 +163,7 @@ def main() -> int:
     parser.add_argument("--kill", type=int, default=200)
     parser.add_argument("--sigint", type=int, default=200)
     parser.add_argument("--writers", type=int, default=100)
+    parser.add_argument("--readers", type=int, default=200)
     parser.add_argument("--calls", action="store_true", help="stop at every call to the system")
     args = parser.parse_args()
     said, bad = [], 0
@@ -159,6 +186,9 @@ def main() -> int:
                 f"{name} 3 writers x {args.writers}: torn {found['torn']}, failed "
                 f"{found['failed']}, left behind {found['left behind']}"
             )
+            found = read_while_written(_made(folder, f"read {name}") / name, args.readers)
+            bad += found["torn"]
+            said.append(f"{name} read x {args.readers} while written: torn {found['torn']}")
         if args.calls:
             found = Counter()
             for i, case in enumerate(Case(c.old, c.new, c.name, CALLS) for c in CASES):

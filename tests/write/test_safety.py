@@ -57,6 +57,11 @@ def test_writers_of_one_target_wait_for_each_other(name, tmp_path):
     assert not found["failed"] and not found["left behind"]
 
 
+@pytest.mark.parametrize("name", ["out.safetensors", "folder"])
+def test_a_reader_finds_one_conversion_whole_while_others_are_written(name, tmp_path):
+    assert stress.read_while_written(tmp_path / name, 30) == {"read": 30}
+
+
 def limited(limit):
     def apply():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

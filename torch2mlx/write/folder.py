@@ -6,11 +6,11 @@ import errno
 import filecmp
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch2mlx.errors import WriteError
 from torch2mlx.options import given
@@ -29,7 +29,17 @@ from torch2mlx.write.transaction import (
 #: What an entry of the old folder is: of an earlier write; the user's, but read together with what
 #: is written; anything else.
 Verdict = Literal["ours", "clash", "other"]
-Judge = Callable[[Path], Verdict]
+
+
+class Earlier(Protocol):
+    """What is known of the earlier writes into a folder."""
+
+    def __init__(self, folder: Path) -> None: ...
+
+    def judge(self, path: Path) -> Verdict:
+        """What an entry of the folder is."""
+
+
 #: Answers of file systems that have no hard links, or not this one.
 _NO_LINK = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 
@@ -54,7 +64,7 @@ def check_folder(target: Path, guard: Guard) -> None:
 
 
 def _refuse_foreign(
-    target: Path, made: Mapping[str, Path | None], judge: Judge, guard: Guard
+    target: Path, made: Mapping[str, Path | None], earlier: Earlier, guard: Guard
 ) -> None:
     """Raises WriteError when what the user has in `target` would be replaced or left out.
 
@@ -62,7 +72,7 @@ def _refuse_foreign(
     """
     lost = []
     for path in _entries(target):
-        new, verdict = made.get(path.name), judge(path)
+        new, verdict = made.get(path.name), earlier.judge(path)
         if verdict != "clash" and path.name not in made:
             continue
         guard.refuse_source(path)
@@ -88,12 +98,12 @@ def _same(a: Path, b: Path) -> bool:
     return False
 
 
-def _carry_over(old: Path, new: Path, judge: Judge, guard: Guard) -> None:
+def _carry_over(old: Path, new: Path, earlier: Earlier, guard: Guard) -> None:
     """Gives the new folder what the old one has beside things of an earlier write."""
     made = {path.name: path for path in _entries(new)}
-    _refuse_foreign(old, made, judge, guard)
+    _refuse_foreign(old, made, earlier, guard)
     for path in _entries(old):
-        if path.name not in made and judge(path) == "other":
+        if path.name not in made and earlier.judge(path) == "other":
             _link_all(path, new / path.name)
     weights = sorted(old.glob("*.safetensors"))
     for name, path in made.items():
@@ -130,17 +140,17 @@ def _link(path: str, new: str, follow_symlinks: bool = False) -> str:
 
 @contextmanager
 def replaced(
-    target: Path, judge: Judge, guard: Guard, made: Mapping[str, Path | None]
+    target: Path, earlier: type[Earlier], guard: Guard, made: Mapping[str, Path | None]
 ) -> Iterator[tuple[Path, list[str]]]:
     """(a new folder to fill, notes): afterwards it is in the place of `target`.
 
-    What lies in `target` is kept, unless `judge` finds it to be of an earlier write. `made`: names
-    that will be written, with files of their content where there are some. Raises WriteError when
-    something of the user's would be replaced, at once or later; that, and an error within, leaves
-    all as it was. Notes are added about what could not be tidied up.
+    What lies in `target` is kept, unless `earlier` finds it to be ours. `made`: names that will be
+    written, with files of their content where there are some. Raises WriteError when something of
+    the user's would be replaced, at once or later; that, and an error within, leaves all as it was.
+    Notes are added about what could not be tidied up.
     """
     check_folder(target, guard)
-    _refuse_foreign(target, made, judge, guard)
+    _refuse_foreign(target, made, earlier(target), guard)
     notes: list[str] = []
     like = status(target)
     with staged_folder(target, like) as staged:
@@ -149,7 +159,7 @@ def replaced(
             lock.acquire()
             if target.is_dir():
                 within.acquire()
-                _carry_over(target, staged.path, judge, guard)
+                _carry_over(target, staged.path, earlier(target), guard)
             inherit(staged.fd, like)
             sync_folder(staged.path)
             notes += commit(staged, put_folder, [partial(remove_old, staged)])

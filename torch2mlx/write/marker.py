@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,9 @@ def check_sidecar(path: Path, sidecar: Mapping[str, str]) -> Path:
     if path.is_symlink() and not beside.exists():
         beside = path.resolve().parent / beside.name
     pending = pending_sidecar(beside, sidecar["sha256"])
-    if pending.is_file() and digest(pending) == sidecar["sha256"]:
-        return pending
+    with suppress(OSError):  # it may move on at any moment
+        if pending.is_file() and digest(pending) == sidecar["sha256"]:
+            return pending
     if not beside.is_file():
         raise RevertError(f"{path}: its sidecar {beside.name} is missing; put it beside the file")
     if digest(beside) != sidecar["sha256"]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -148,16 +149,29 @@ def _shard_names(count: int) -> list[str]:
     return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
 
 
-def _judge(path: Path) -> Verdict:
+class _Earlier:
     """What an entry of a target folder is, for a conversion into the folder."""
-    if path.name == _FOLDER_SIDECAR:
-        return "ours" if SIDECAR_KEY in metadata_of(path) else "clash"
-    if path.name.startswith("model") and path.name.endswith(".safetensors"):
-        return "ours" if KEY in metadata_of(path) else "clash"
-    if path.name.startswith("model") and path.name.endswith(".index.json"):
-        return "ours" if _is_own_index(path) else "clash"
-    copied = json_of(path.with_name(INDEX)).get("metadata", {}).get(_COMPANIONS_KEY, {})
-    return "ours" if copied.get(path.name, "") == file_digest(path) != "" else "other"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def _copied(self) -> Mapping[str, str]:
+        """Digests of the companions that an earlier conversion copied, by name."""
+        about = json_of(self._folder / INDEX).get("metadata")
+        copied = about.get(_COMPANIONS_KEY) if isinstance(about, dict) else None
+        return copied if isinstance(copied, dict) else {}
+
+    def judge(self, path: Path) -> Verdict:
+        name = path.name
+        if name == _FOLDER_SIDECAR:
+            return "ours" if SIDECAR_KEY in metadata_of(path) else "clash"
+        if name.startswith("model") and name.endswith(".safetensors"):
+            return "ours" if KEY in metadata_of(path) else "clash"
+        if name.startswith("model") and name.endswith(".index.json"):
+            return "ours" if _is_own_index(path) else "clash"
+        known = self._copied.get(name)
+        return "ours" if known and known == file_digest(path) else "other"
 
 
 def _is_own_index(path: Path) -> bool:
@@ -226,7 +240,7 @@ def _write_folder(plan: Plan, out: Output, shard_size: int, source: Path | None)
     names = _shard_names(len(files))
     beside, notes = companions(source) if source is not None else ([], [])
     made = dict.fromkeys((*names, INDEX), None) | {path.name: path for path in beside}
-    with replaced(target, _judge, out.guard, made) as (folder, late):
+    with replaced(target, _Earlier, out.guard, made) as (folder, late):
         size = _write_weights(plan, out, folder, dict(zip(names, files, strict=True)))
         copies = [copy_companion(path, folder) for path in beside]
         for path in copies:

@@ -29,16 +29,20 @@ _MARKER = {"format": "mlx", "torch2mlx_translation": "1"}
 _MARKERS = {KEY, SIDECAR_KEY, "torch2mlx_translation"}
 
 
-def _judge(path: Path) -> Verdict:
+class _Earlier:
     """What an entry of a folder is: source that was edited since is the user's."""
-    if path.name in _WEIGHTS:
-        return "ours" if _MARKERS & metadata_of(path).keys() else "other"
-    config = json_of(path.with_name("config.json"))
-    if config.get("format") != FORMAT:
-        return "other"
-    if path.name == "model.py":
-        return "ours" if config.get("source_sha256") == file_digest(path) else "other"
-    return "ours" if path.name == "config.json" else "other"
+
+    def __init__(self, folder: Path) -> None:
+        config = json_of(folder / "config.json")
+        self._config = config if config.get("format") == FORMAT else {}
+
+    def judge(self, path: Path) -> Verdict:
+        if path.name in _WEIGHTS:
+            return "ours" if _MARKERS & metadata_of(path).keys() else "other"
+        if path.name == "model.py":
+            known = self._config.get("source_sha256")
+            return "ours" if known and known == file_digest(path) else "other"
+        return "ours" if path.name == "config.json" and self._config else "other"
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any], folder: Path) -> None:
@@ -70,7 +74,7 @@ def translated_folder(
     made = dict.fromkeys(names + ["constants.safetensors"] * constants)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    with writing(target), replaced(target, _judge, guard, made) as (folder, notes):
+    with writing(target), replaced(target, _Earlier, guard, made) as (folder, notes):
         _write_text(folder / "model.py", source)
         digest = hashlib.sha256(source.encode()).hexdigest()
         text = json.dumps({**config, "format": FORMAT, "source_sha256": digest}, indent=2)

@@ -36,6 +36,9 @@ class Link(str):
 #: Bytes; a file whose content, mode and times are taken; a link.
 Content = bytes | Path | Link
 
+#: Where names are streams of this process, as /dev/stdout is, and nothing is replaced.
+_STREAMS = (Path("/dev"), Path("/dev/fd"))
+
 
 def _same(place: Path, content: Content) -> bool:
     if isinstance(content, Link):
@@ -81,7 +84,10 @@ def write_small(
     it cannot be written; it then is what it was.
     """
     with writing(path):
-        _write_small(path, content, guard, ours)
+        if path.parent in _STREAMS and isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            _write_small(path, content, guard, ours)
 
 
 def _write_small(path: Path, content: Content, guard: Guard, ours: Callable[[Path], bool]) -> None:
