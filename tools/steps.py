@@ -42,6 +42,21 @@ STEPS = (
         14,
     ),
     Step(
+        "architectures",
+        "every model class of transformers built, and the table of its layers compared",
+        "./dev architectures --check",
+        ("torch2mlx/weights/architectures.json", "tools/architectures_seen.py"),
+        60,
+    ),
+    Step(
+        "folders",
+        "a folder of each architecture at toy size, as transformers writes it: converted, turned "
+        "back, compared with the modules",
+        "./dev folders",
+        (*_WEIGHTS, "torch2mlx/converter.py", "tests/zoo/folders.py"),
+        14,
+    ),
+    Step(
         "trm",
         "TinyRecursiveModels ported, and trained in MLX and torch from the same weights",
         "./dev trm",

@@ -115,7 +115,11 @@ def _config(path: Path) -> Any | None:
         config = path
     else:
         config = (path if path.is_dir() else path.parent) / "config.json"
-    return config_model.build(config) if config.is_file() else None
+    if not config.is_file():
+        return None
+    content = config_model.read(config)
+    name = config_model.architecture(config, content)
+    return name and config_model.build(config, content, name, config_model.Budget())
 
 
 def _tree(source: Any) -> tuple[str, Tree]:

@@ -20,7 +20,7 @@ from torch2mlx.errors import (
     CheckpointError,
     ConversionError,
     LayoutWarning,
-    StateDictMismatchError,
+    MissingTypesError,
     UnmappedLayersError,
 )
 from torch2mlx.read import config_model
@@ -28,6 +28,7 @@ from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.state_dict import nest
 from torch2mlx.types import Checkpoint, ConversionReport, Coverage, OnUnmapped, Plan, Progress
 from torch2mlx.weight_converter import make_plan
+from torch2mlx.weights.configured import from_config
 from torch2mlx.weights.owners import Resolver
 from torch2mlx.weights.portable import portable
 from torch2mlx.weights.prefixes import select
@@ -91,7 +92,7 @@ def convert(
     guard = Guard(paths_of(source), force)
     output.check_target(target, limit is None, guard)
     checkpoint = open_checkpoint(source, key)
-    typed = _under(checkpoint, prefix, module, rules, strict)
+    typed = _under(checkpoint, prefix, module, rules, strict, limit is not None)
     coverage = Resolver(typed.tree.records).coverage() if typed.known else None
     plan = make_plan(typed, dtype)
     if dtype is None:
@@ -156,12 +157,13 @@ def _under(
     module: Any,
     rules: Mapping[str, Any] | None,
     strict: bool,
+    folder: bool,
 ) -> Typed:
-    """The layer types of what stands under a prefix, or of all."""
+    """The layer types of what stands under a prefix, or of all; `folder`: what the result is."""
     if prefix is None:
-        return _typed(checkpoint, module, rules, strict)
+        return _typed(checkpoint, module, rules, strict, folder)
     part, fitted = select(checkpoint, prefix)
-    return _typed(part, module, rules, strict, search=False).beside(fitted, checkpoint)
+    return _typed(part, module, rules, strict, folder, search=False).beside(fitted, checkpoint)
 
 
 def _typed(
@@ -169,6 +171,7 @@ def _typed(
     module: Any,
     rules: Mapping[str, Any] | None,
     strict: bool,
+    folder: bool,
     search: bool = True,
 ) -> Typed:
     """The layer types: from the live module, module=, config.json, rules or nothing."""
@@ -179,24 +182,18 @@ def _typed(
             raise ConversionError(f"module= takes an nn.Module, not a {type(module).__name__}")
         return from_module(checkpoint, describe(module), rules, strict, search)
     config = config_model.find_config(checkpoint.files)
-    if rules is None and config is not None:
-        built = config_model.build(config)
-        if built is not None:
-            return _from_config(checkpoint, built)
-    return from_keys(checkpoint, rules)
+    if config is None:
+        return from_keys(checkpoint, rules)
+    return from_config(checkpoint, config, rules, folder) or _unnamed(checkpoint, config, rules)
 
 
-def _from_config(checkpoint: Checkpoint, built: Any) -> Typed:
-    """Types from a transformers model: keys may be those of its base model, or have its prefix."""
-    base = getattr(built, "base_model", built)
-    first: StateDictMismatchError | None = None
-    for candidate in (built, base):
-        try:
-            return from_module(checkpoint, describe(candidate), None)
-        except StateDictMismatchError as error:
-            first = first or error
-    assert first is not None
-    raise first
+def _unnamed(checkpoint: Checkpoint, config: Path, rules: Mapping[str, Any] | None) -> Typed:
+    """Types without the help of a config.json that names no architecture."""
+    try:
+        return from_keys(checkpoint, rules)
+    except MissingTypesError as error:
+        text = f"{error} ({config.name} is there, but names no architecture)"
+        raise MissingTypesError(text, error.tensors) from None
 
 
 def _report_unmapped(coverage: Coverage | None, on_unmapped: OnUnmapped) -> None:

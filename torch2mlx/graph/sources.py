@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from torch2mlx.errors import TranslationError
 from torch2mlx.graph.empty import empty_weights
 from torch2mlx.optional import installed
+from torch2mlx.read import config_model
 from torch2mlx.read.foreign import missing
 
 Source = tuple[Any, tuple[Any, ...], dict[str, Any]]
@@ -48,24 +48,48 @@ def from_folder(folder: Path, empty: bool = False) -> Source:
     """A transformers model from a local folder, weights included when they are there."""
     if not installed("transformers"):
         raise TranslationError(f"{folder}: transformers is not installed")
-    import transformers
-
-    if not (folder / "config.json").exists():
+    config = folder / "config.json"
+    if not config.exists():
         raise TranslationError(f"{folder}: no config.json")
-    named = json.loads((folder / "config.json").read_text()).get("architectures") or ()
-    kind = getattr(transformers, named[0], None) if named else None
-    kind = kind or transformers.AutoModel
+    content = config_model.read(config)
+    if content.get("quantization_config"):
+        raise TranslationError(f"{config}: the weights are quantized; dequantize the model first")
     weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
     if empty and not weights:
         raise TranslationError(f"{folder}: no weights to stream")
-    if weights and not empty:
-        model = kind.from_pretrained(folder, local_files_only=True).float()
-    else:
-        config = transformers.AutoConfig.from_pretrained(folder)
-        make = kind.from_config if kind is transformers.AutoModel else kind._from_config
-        with empty_weights() if empty else nullcontext():
-            model = make(config).float()
-    return model.eval(), (), example_inputs(model)
+    kind, parsed = _parsed(config, content)
+    with config_model.offline():
+        if weights and not empty:
+            model = kind.from_pretrained(
+                folder, config=parsed, local_files_only=True, trust_remote_code=False
+            )
+        else:
+            with empty_weights() if empty else nullcontext():
+                model = _make(kind, parsed).float()
+    return model.float().eval(), (), example_inputs(model)
+
+
+def _parsed(config: Path, content: dict[str, Any]) -> tuple[Any, Any]:
+    """(class to make, configuration without what would import or download something)."""
+    import transformers
+
+    name = config_model.architecture(config, content)
+    kind = config_model.model_class(name) if name else None
+    entries = config_model.cleaned(content)
+    if kind is not None:
+        return kind, kind.config_class.from_dict(entries)
+    try:
+        return transformers.AutoModel, transformers.AutoConfig.for_model(**entries)
+    except (TypeError, ValueError) as error:
+        raise TranslationError(
+            f"{config}: names no model of the installed transformers: {error}"
+        ) from error
+
+
+def _make(kind: Any, parsed: Any) -> Any:
+    if kind.__name__ == "AutoModel":
+        return kind.from_config(parsed, trust_remote_code=False)
+    return kind._from_config(parsed)
 
 
 def example_inputs(model: Any) -> dict[str, Any]:

@@ -27,10 +27,9 @@ class Owner:
     keys: Mapping[str, str]
 
 
-def _is_layer(record: ModuleRecord) -> bool:
-    """Whether a module of unknown class counts as a layer: torch.nn's, or one without children."""
-    name = record.kinds[0]
-    return name != _PLAIN and (not record.children or name.startswith("torch.nn."))
+def _lacking(record: ModuleRecord) -> bool:
+    """Whether a module without a spec is a layer of torch's own, which MLX then lacks."""
+    return record.kinds[0].startswith("torch.nn.") and record.kinds[0] != _PLAIN
 
 
 class Resolver:
@@ -84,9 +83,11 @@ class Resolver:
         return self._inner(path) is not None
 
     def coverage(self) -> Coverage:
-        """Counts layers: registered ones, and modules without sub-modules.
+        """Counts layers, and those of which something cannot be carried over.
 
-        What is inside a registered layer counts with it. The root is a layer only if registered.
+        Layers are registered classes, classes of torch.nn, and modules without sub-modules that
+        own tensors: of a class that is not registered these are copied, so nothing is lost. What
+        is inside a registered layer counts with it. The root is a layer only if registered.
         """
         total, unmapped, inside = 0, [], set()
         for path, record in self._records.items():
@@ -96,7 +97,9 @@ class Resolver:
             elif spec is not None and not spec.container and not spec.transparent:
                 inside.add(path)
                 total += 1
-            elif spec is None and path and _is_layer(record):
+            elif spec is None and path and _lacking(record):
                 total += 1
                 unmapped.append(record.kinds[0].rpartition(".")[2])
+            elif spec is None and path and record.tensors and not record.children:
+                total += 1
         return Coverage(total, total - len(unmapped), tuple(sorted(set(unmapped))))

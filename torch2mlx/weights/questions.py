@@ -75,17 +75,22 @@ def _matrices(records: Records, tensors: Tensors, actions: Actions) -> Iterator[
         yield from square
 
 
+def telling(name: str, names: Iterable[str]) -> bool:
+    """Whether a tensor's name shows that torch computes with it before use; `names`: those of its
+    module."""
+    pair = {f"{name[:-1]}g", f"{name[:-1]}v"} if name[-2:] in ("_g", "_v") else {""}
+    return _TELLTALE.fullmatch(name) is not None or pair <= set(names)
+
+
 def sensitive(records: Records, tensors: Tensors, actions: Actions | None = None) -> list[str]:
     """Keys whose owner has no type and whose layout could matter; not those with an action."""
     actions = actions or {}
     found = set(_matrices(records, tensors, actions))
     for path, record in records.items():
         if record.kinds == (UNTYPED,):
-            names = set(record.tensors)
             for name in record.tensors:
                 key = _key(path, name)
-                normed = {f"{name[:-1]}g", f"{name[:-1]}v"} <= names and name[-2:] in ("_g", "_v")
-                if len(tensors[key].shape) >= 3 or _TELLTALE.fullmatch(key) or normed:
+                if len(tensors[key].shape) >= 3 or telling(name, record.tensors):
                     found.add(key)
     return [key for key in tensors if key in found and key not in actions]
 

@@ -51,7 +51,7 @@ class Typed:
         )
 
 
-def _with_folds(records: Mapping[str, ModuleRecord]) -> dict[str, ModuleRecord]:
+def with_folds(records: Mapping[str, ModuleRecord]) -> dict[str, ModuleRecord]:
     """Records made from keys, with the folds that their tensor names show."""
     transposed = "ConvTranspose"  # torch keeps dimension 1 of these in spectral_norm
     return {
@@ -81,7 +81,7 @@ def from_keys(checkpoint: Checkpoint, rules: Mapping[str, Any] | None) -> Typed:
         raise MissingTypesError(text, tuple(open_keys))
     actions = {**_counters(records), **actions}
     notes = tuple(_copied(records, tensors, actions))
-    return Typed(tensors, ModuleTree(_with_folds(records)), actions, False, notes)
+    return Typed(tensors, ModuleTree(with_folds(records)), actions, False, notes)
 
 
 def _copied(
