@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch2mlx.weights.architectures import OPEN, PLAIN, RAW, TOKENS, Architectu
 from torch2mlx.weights.catalog import lookup
 from torch2mlx.weights.expected import folded, misfits
 from torch2mlx.weights.folds import spelled
-from torch2mlx.weights.questions import telling
+from torch2mlx.weights.questions import biased, telling
 from torch2mlx.weights.user_rules import UNTYPED, untyped_records
 
 Tensors = Mapping[str, TensorSource]
@@ -51,11 +51,13 @@ def by_table(known: Architecture, tensors: Tensors, content: Mapping[str, Any]) 
     for path, record in untyped_records(tensors).items():
         keys = {name: f"{path}.{name}" if path else name for name in record.tensors}
         shapes = {name: tensors[key].shape for name, key in keys.items()}
-        found.records[path] = _layer(known, record, keys, shapes)
-        if found.records[path].kinds == (UNTYPED,):
-            for name, key in keys.items():
-                if not _settled(known, key, shapes[name], telling(name, shapes)):
-                    leave(known.drop, key, found)
+        typed = found.records[path] = _layer(known, record, keys, shapes)
+        turned = set(_turned(record, tensors)) if typed.kinds != NAMESPACE else set()
+        if typed.kinds == CARRIED and turned:
+            typed = found.records[path] = record
+        for name, key in keys.items() if typed.kinds == (UNTYPED,) else ():
+            if key in turned or not _settled(known, key, shapes[name], telling(name, shapes)):
+                leave(known.drop, key, found)
     if content.get("tie_word_embeddings", known.tied):
         found.ties = dict(_ties(known, tensors))
     found.names = mlx_names(known, tensors)
@@ -68,6 +70,13 @@ def mlx_names(known: Architecture, tensors: Tensors) -> dict[str, str]:
         return {}
     base = (key for key in tensors if any(map(known.is_base, (key, *paths(key)))))
     return {key: f"{known.mlx}.{known.base(key)}" for key in base}
+
+
+def _turned(record: ModuleRecord, tensors: Tensors) -> Iterator[str]:
+    """Matrices that show by their bias that they are (in, out): no Linear of the table is."""
+    for key, (rows, columns), bias in biased(record, tensors):
+        if rows != columns == bias:
+            yield key
 
 
 def leave(drop: Iterable[str], key: str, found: Found) -> None:

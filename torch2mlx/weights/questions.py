@@ -41,7 +41,7 @@ def _key(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _biased(record: ModuleRecord, tensors: Tensors) -> Iterator[tuple[str, tuple[int, ...], int]]:
+def biased(record: ModuleRecord, tensors: Tensors) -> Iterator[tuple[str, tuple[int, ...], int]]:
     """(key, shape, length of the bias) of a module's matrices that have a bias beside them."""
     for name in record.tensors:
         shape = tensors[_key(record.path, name)].shape
@@ -64,7 +64,7 @@ def _matrices(records: Records, tensors: Tensors, actions: Actions) -> Iterator[
     for record in records.values():
         if record.kinds != (UNTYPED,):
             continue
-        for key, (rows, columns), bias in _biased(record, tensors):
+        for key, (rows, columns), bias in biased(record, tensors):
             action = actions.get(key)
             if rows != columns == bias and (action is None or getattr(action, "layout", None)):
                 shown.append(key)
