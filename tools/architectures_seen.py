@@ -10,7 +10,7 @@ import ast
 import importlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
@@ -85,18 +85,23 @@ def classes() -> dict[str, type]:
     return found
 
 
-def configurations(cls: Any, thorough: bool) -> Iterator[tuple[str, Any]]:
-    """(what it is, configuration): small with tied embeddings; and, when `thorough`, as it
-    comes, and small with every switch turned."""
+def configurations(cls: Any) -> dict[str, Callable[[], Any]]:
+    """Ways to configure a class: small with tied embeddings, as it comes with few layers, and
+    small with every switch turned."""
     make = cls.config_class
-    yield "small", _filled(shrink(_tied(make())))
-    if thorough:
-        yield "default", shrink(make(), 2)  # as it comes, with few layers
-        config = _filled(shrink(make()))
-        for name in [n for n, value in vars(config).items() if isinstance(value, bool)]:
-            if not name.startswith(_NO_SWITCHES):
-                setattr(config, name, not getattr(config, name))
-        yield "turned", config
+    return {
+        "small": lambda: _filled(shrink(_tied(make()))),
+        "default": lambda: _filled(shrink(_tied(make()), 2)),
+        "whole": lambda: _filled(_tied(make())),
+        "turned": lambda: _turned(_filled(shrink(make()))),
+    }
+
+
+def _turned(config: Any) -> Any:
+    for name in [n for n, value in vars(config).items() if isinstance(value, bool)]:
+        if not name.startswith(_NO_SWITCHES):
+            setattr(config, name, not getattr(config, name))
+    return config
 
 
 def _tied(config: Any) -> Any:

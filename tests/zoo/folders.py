@@ -6,6 +6,7 @@ prints what is wrong; the tests of the weights take a few.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -116,16 +117,18 @@ def _transposed(tensor: Any, groups: int) -> Any:
 
 
 def problems(model: Any, folder: Path) -> list[str]:
-    """What is wrong with a model's folder, converted and turned back; raises its refusal."""
+    """What is wrong with the folder of a saved model, converted and turned back.
+
+    Raises what `convert` raises.
+    """
     import torch
     from safetensors.torch import load_file
 
     from torch2mlx import convert, load_converted, revert
 
-    model.save_pretrained(folder / "torch")
-    file = load_file(folder / "torch" / "model.safetensors")
-    out = folder / "out.safetensors"
-    convert(folder / "torch", out, on_unmapped="error")
+    file = load_file(folder / "model.safetensors")
+    out = folder.with_name("out.safetensors")
+    convert(folder, out, on_unmapped="error")
     found = load_converted(out, framework="numpy", ties=False)
     wanted = expected(model, file)
     skipped = tuple(name for name, value in wanted.items() if value is None)
@@ -151,8 +154,8 @@ def _classes(config: Any) -> Iterator[Any]:
             yield named[0] if isinstance(named, (tuple, list)) else named
 
 
-def _models(kinds: list[str]) -> Iterator[Any]:
-    """Models of these types that can be made, and are small enough."""
+def _saved(kinds: list[str], folder: Path) -> Iterator[Any]:
+    """Models of these types that can be made and saved, and are small enough."""
     import torch
 
     for kind in kinds:
@@ -161,7 +164,10 @@ def _models(kinds: list[str]) -> Iterator[Any]:
                 with torch.device("meta"):
                     blank = cls._from_config(configuration(kind))
                 if sum(p.numel() for p in blank.parameters()) < _MOST_PARAMETERS:
-                    yield model_of(cls, configuration(kind))
+                    model = model_of(cls, configuration(kind))
+                    shutil.rmtree(folder, ignore_errors=True)
+                    model.save_pretrained(folder)
+                    yield model
         except Exception as error:  # the sizes do not suit this one
             print(f"{kind}: not made: {error}"[:150], file=sys.stderr)
 
@@ -175,16 +181,17 @@ def main(kinds: list[str]) -> int:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     counts = {"right": 0, "refused": 0, "wrong": 0}
-    for model in _models(kinds):
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "torch"
+        for model in _saved(kinds, folder):
             try:
-                wrong = problems(model, Path(folder))
+                wrong = problems(model, folder)
                 counts["wrong" if wrong else "right"] += 1
             except Torch2MLXError as error:
                 wrong = [str(error)]
                 counts["refused"] += 1
-        if wrong:
-            print(f"{type(model).__name__}: {'; '.join(wrong[:3])}"[:300], file=sys.stderr)
+            if wrong:
+                print(f"{type(model).__name__}: {'; '.join(wrong[:3])}"[:300], file=sys.stderr)
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     return counts["wrong"]
 
