@@ -282,3 +282,17 @@ def test_a_sidecar_that_a_killed_writer_left_on_its_way_is_found_and_moved_on(tm
     side.unlink()
     convert(CHANGED, out)
     assert held(out) == 1 and leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("length", [190, 210, 255 - len(".torch.safetensors")])
+def test_names_may_be_as_long_as_the_system_allows(length, tmp_path):
+    out = tmp_path / ("n" * length + ".safetensors")
+    for i in (0, 1):
+        convert(STATES[i], out)
+        assert held(out) == i
+    side = tmp_path / ("n" * length + ".torch.safetensors")
+    assert sorted(tmp_path.iterdir()) == sorted([out, side])
+    with pytest.raises(ConversionError, match="File name too long"):
+        convert(PLAIN, tmp_path / ("n" * 250 + ".safetensors"))
+    with pytest.raises(ConversionError, match="null character"):
+        convert(PLAIN, tmp_path / "a\0b.safetensors")

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
 
 #: How names of temporary files and folders end.
 TEMPORARY = ".t2m-tmp"
+
+_MAX_NAME = 200  # of the 255 bytes that file systems allow
+
+
+def hidden(target: Path, rest: str) -> Path:
+    """A hidden name beside a target: `.<its name>.<rest>`, of a digest where that is too long."""
+    name = os.fsencode(target.name)
+    kept = target.name if len(name) <= _MAX_NAME else hashlib.sha256(name).hexdigest()[:32]
+    return target.parent / f".{kept}.{rest}"
 
 
 class FolderLock:

@@ -23,6 +23,7 @@ from typing import Any
 
 from torch2mlx.errors import NotConvertedError, RevertError
 from torch2mlx.types import Plan
+from torch2mlx.write.lock import hidden
 from torch2mlx.write.schema import (
     DIGESTS,
     KEY,
@@ -132,7 +133,7 @@ def digest(path: Path) -> str:
 
 def pending_sidecar(beside: Path, sha256: str) -> Path:
     """The name that a new sidecar has until the file that it belongs to is in its place."""
-    return beside.with_name(f".{beside.name}.{sha256[:16]}{PENDING}")
+    return hidden(beside, f"{sha256[:16]}{PENDING}")
 
 
 def check_sidecar(path: Path, sidecar: Mapping[str, str]) -> Path:

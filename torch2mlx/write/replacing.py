@@ -49,8 +49,12 @@ def file_digest(path: Path) -> str:
 
 def settled(path: Path) -> Path:
     """The place that a path leads to, if it is a symbolic link: what it points at is written."""
+    if "\0" in str(path):
+        raise WriteError(f"{str(path)!r}: a path cannot have a null character in it")
+    if not os.path.islink(path):
+        return path
     try:
-        return path.resolve() if path.is_symlink() else path
+        return path.resolve()
     except (OSError, RuntimeError) as error:
         raise WriteError(f"{path}: is a symbolic link that leads nowhere") from error
 

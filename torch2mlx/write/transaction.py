@@ -22,7 +22,7 @@ from pathlib import Path
 
 from torch2mlx import _core
 from torch2mlx.errors import WriteError
-from torch2mlx.write.lock import TEMPORARY, FolderLock, release
+from torch2mlx.write.lock import TEMPORARY, FolderLock, hidden, release
 
 _OLD = ".t2m-old"
 #: What file systems answer that cannot sync folders; a rename is atomic there all the same.
@@ -91,12 +91,12 @@ def remove(path: Path) -> None:
 
 
 def _new_name(target: Path, suffix: str = TEMPORARY) -> Path:
-    return target.parent / f".{target.name}.{secrets.token_hex(8)}{suffix}"
+    return hidden(target, f"{secrets.token_hex(8)}{suffix}")
 
 
 def left_behind(target: Path, pattern: str) -> Iterator[Path]:
-    """Files beside `target` that are named `.<name>.<pattern>`."""
-    name = re.compile(re.escape(f".{target.name}.") + pattern)
+    """Files beside `target` that are named `hidden(target, pattern)`."""
+    name = re.compile(re.escape(hidden(target, "").name) + pattern)
     with suppress(OSError):
         yield from (path for path in target.parent.iterdir() if name.fullmatch(path.name))
 
