@@ -144,7 +144,7 @@ LAYERS = (
     ("weights.recurrent", "weights.folds"),
     ("weights.actions", "weights.merges", "weights.layout", "weights.portable"),
     ("trust",),
-    ("types", "optional", "options", "names"),
+    ("types", "optional", "options", "names", "collecting"),
     ("errors",),
     ("read.__init__", "weights.__init__", "write.__init__", "_core", "kit"),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.collecting import paused
 from torch2mlx.errors import (
     AlreadyConvertedError,
     CheckpointError,
@@ -25,6 +26,7 @@ from torch2mlx.types import Checkpoint, TensorSource, Unreadable
 from torch2mlx.write.schema import KEY
 
 
+@paused()
 def open_checkpoint(source: Any, key: str | None = None, *, listing: bool = False) -> Checkpoint:
     """Opens any source of `convert`; no tensor is copied.
 

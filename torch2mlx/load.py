@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from torch2mlx import _core
+from torch2mlx.collecting import paused
 from torch2mlx.errors import CheckpointError, NotConvertedError, Torch2MLXError
 from torch2mlx.optional import installed
 from torch2mlx.read import foreign
@@ -93,6 +94,7 @@ def undisturbed(path: Path, read: Callable[[], _Found]) -> _Found:
     raise CheckpointError(f"{path}: is being replaced all the time; try again")
 
 
+@paused()
 def open_converted(path: Path) -> Converted:
     """Opens a converted file or directory; each header is read once.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.collecting import paused
 from torch2mlx.errors import ConversionError, KeyCollisionError
 from torch2mlx.names import naming_keys
 from torch2mlx.types import (
@@ -48,9 +50,20 @@ class Effective:
         return isinstance(self.source, Deferred)
 
 
-def _identity(source: TensorSource, rule: str) -> tuple[object, ...]:
-    """Equal for two tensors that are the same bytes under the same rule; () when unknown."""
-    if isinstance(source, Deferred) or 0 in source.shape:
+def _address(source: TensorSource) -> int | None:
+    """Where a tensor's first byte lies; None where it has none, or is not there yet."""
+    return None if isinstance(source, Deferred) or 0 in source.shape else source.load().address
+
+
+def _repeated(sources: Iterable[TensorSource]) -> frozenset[int]:
+    """Addresses that several tensors begin at: the only ones that may be tied."""
+    counts = Counter(map(_address, sources))
+    return frozenset(at for at, n in counts.items() if n > 1 and at is not None)
+
+
+def _identity(source: TensorSource, rule: str, repeated: frozenset[int]) -> tuple[object, ...]:
+    """Equal for two tensors that are the same bytes under the same rule; () for no other."""
+    if not repeated or _address(source) not in repeated:
         return ()
     tensor = source.load()
     return (tensor.address, tensor.shape, tensor.strides, tensor.dtype, rule)
@@ -101,8 +114,12 @@ class _Fitted:
 
 @dataclass
 class _Seen:
-    """What equal modules of one plan share: the actions of a rule, the fit of a layout."""
+    """What equal modules of one plan share: the actions of a rule, the fit of a layout.
 
+    `repeated` are the addresses that several source tensors begin at.
+    """
+
+    repeated: frozenset[int]
     rules: dict[tuple[Any, ...], list[On | Merge]] = field(default_factory=dict)
     fits: dict[tuple[Any, ...], _Fitted] = field(default_factory=dict)
 
@@ -209,7 +226,7 @@ class _OwnerPlan:
                 described,
                 load,
                 effective.deferred,
-                _identity(source, rule),
+                _identity(source, rule, self.seen.repeated),
                 effective.made is not None,
             )
         )
@@ -341,11 +358,13 @@ def _sidecar(typed: Typed, traces: Mapping[str, Trace]) -> tuple[Piece, ...]:
     )
 
 
-def _shared(tensors: Iterable[TensorSource]) -> tuple[tuple[str, ...], ...]:
+def _shared(
+    tensors: Iterable[TensorSource], repeated: frozenset[int]
+) -> tuple[tuple[str, ...], ...]:
     """Groups of source keys that are one tensor, so that one value must fit them all."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for source in tensors:
-        identity = _identity(source, "")
+        identity = _identity(source, "", repeated)
         if identity:
             groups.setdefault(identity, []).append(source.key)
     return tuple(tuple(keys) for keys in groups.values() if len(keys) > 1)
@@ -358,6 +377,7 @@ def _wrapper_owned(owner: Owner, typed: Typed, traces: dict[str, Trace]) -> None
         traces[source.key] = Trace(source.key, source.dtype, source.shape, _SIDECAR, reason)
 
 
+@paused()
 def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     """Plans a conversion; nothing is read or written.
 
@@ -367,7 +387,7 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     resolver = Resolver(typed.tree.records)
     pieces: list[Piece] = []
     traces: dict[str, Trace] = {}
-    seen = _Seen()
+    seen = _Seen(_repeated(typed.sources))
     made: list[Made] = []
     for owner in resolver.owners(typed.tensors):
         if resolver.is_wrapper(owner.record.path):
@@ -387,6 +407,6 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
             traces[s.key] = Trace(s.key, s.dtype, s.shape, _SIDECAR, typed.outside[s.key])
     ordered = tuple(traces[source.key] for source in typed.sources)
     aliases = {**{k: ties.get(first, first) for k, first in absent.items()}, **ties}
-    sidecar, shared = _sidecar(typed, traces), _shared(typed.sources)
+    sidecar, shared = _sidecar(typed, traces), _shared(typed.sources, seen.repeated)
     _check_names(sidecar)
     return Plan(tuple(pieces), ordered, aliases, sidecar, typed.notes, tuple(made), shared)

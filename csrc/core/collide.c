@@ -32,6 +32,12 @@ by_path(const void *a, const void *b)
     return p < q ? -1 : 1;
 }
 
+static size_t
+later(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 int
 t2m_keys_collide(const t2m_key *keys, size_t n, size_t *a, size_t *b)
 {
@@ -48,13 +54,18 @@ t2m_keys_collide(const t2m_key *keys, size_t n, size_t *a, size_t *b)
         sorted[i] = (sortable){&keys[i], i};
     }
     qsort(sorted, n, sizeof *sorted, by_path);
-    for (size_t i = 1; i < n && !found; i++) {
+    for (size_t i = 1; i < n; i++) {
         const t2m_key *x = sorted[i - 1].key, *y = sorted[i].key;
-        found = x->length <= y->length &&
-                t2m_common(x->text, y->text, x->length) == x->length &&
-                (x->length == y->length || y->text[x->length] == '.');
-        *a = found ? sorted[i - 1].index : *a;
-        *b = found ? sorted[i].index : *b;
+        if (x->length <= y->length &&
+            t2m_common(x->text, y->text, x->length) == x->length &&
+            (x->length == y->length || y->text[x->length] == '.')) {
+            size_t p = sorted[i - 1].index, q = sorted[i].index;
+            if (!found || later(p, q) < later(*a, *b)) {
+                *a = p;
+                *b = q;
+            }
+            found = 1;
+        }
     }
     free(sorted);
     return found;

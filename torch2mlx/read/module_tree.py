@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch2mlx import _core
@@ -28,16 +29,28 @@ def _plain(value: Any) -> bool:
     return isinstance(value, _PLAIN)
 
 
-def _own_forward(module: Any) -> bool:
+def _own_forward(cls: type) -> bool:
     """Whether a Sequential subclass computes something of its own."""
-    bases = [c for c in type(module).__mro__ if class_name(c) == "torch.nn.Sequential"]
-    return bool(bases) and type(module).forward is not bases[0].forward
+    bases = [c for c in cls.__mro__ if class_name(c) == "torch.nn.Sequential"]
+    return bool(bases) and cls.forward is not bases[0].forward
 
 
-def _options(module: Any) -> dict[str, Any]:
-    names = (n for n in vars(module) if not n.startswith("_"))
-    options = {n: vars(module)[n] for n in names if _plain(vars(module)[n])}
-    if _own_forward(module):
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is the same for all modules of a class."""
+
+    names: tuple[str, ...]
+    own_forward: bool
+
+
+def _kind(cls: type) -> _Kind:
+    names = tuple(class_name(c) for c in cls.__mro__ if c is not object)
+    return _Kind(names, _own_forward(cls))
+
+
+def _options(module: Any, kind: _Kind) -> dict[str, Any]:
+    options = {n: v for n, v in vars(module).items() if n[:1] != "_" and _plain(v)}
+    if kind.own_forward:
         options["own_forward"] = True
     return options
 
@@ -72,21 +85,21 @@ def _parametrization(name: str, stack: Any) -> Fold:
 
 
 def _folds(module: Any) -> tuple[Fold, ...]:
-    stacks = getattr(module, "parametrizations", None)
-    if stacks is None or "parametrizations" not in module._modules:
-        return tuple(_hook_folds(module))
+    stacks = module._modules.get("parametrizations")
+    if stacks is None:
+        return tuple(_hook_folds(module)) if module._forward_pre_hooks else ()
     parametrized = [_parametrization(name, stack) for name, stack in stacks.items()]
     return (*parametrized, *_hook_folds(module))
 
 
-def _record(path: str, module: Any) -> ModuleRecord:
+def _record(path: str, module: Any, kind: _Kind) -> ModuleRecord:
     folds = _folds(module)
     hidden = {"parametrizations"} if folds else set()
     own = (*module._parameters.items(), *module._buffers.items())
     return ModuleRecord(
         path,
-        tuple(class_name(cls) for cls in type(module).__mro__ if cls is not object),
-        _options(module),
+        kind.names,
+        _options(module, kind),
         tuple(n for n, child in module._modules.items() if child is not None and n not in hidden),
         tuple(n for n, tensor in own if tensor is not None),
         folds,
@@ -95,10 +108,14 @@ def _record(path: str, module: Any) -> ModuleRecord:
 
 def _records(module: Any) -> dict[str, ModuleRecord]:
     records: dict[str, ModuleRecord] = {}
+    kinds: dict[type, _Kind] = {}
     waiting = [("", module)]
     while waiting:
         path, current = waiting.pop()
-        records[path] = record = _record(path, current)
+        cls = type(current)
+        if cls not in kinds:
+            kinds[cls] = _kind(cls)
+        records[path] = record = _record(path, current, kinds[cls])
         for name in reversed(record.children):
             waiting.append((f"{path}.{name}" if path else name, current._modules[name]))
     return records
@@ -124,8 +141,11 @@ def _compute(root: Any, path: str, name: str) -> _core.Tensor:
 
 def _refuse_scripted(module: Any) -> None:
     """TorchScript hides the classes that rules need: Conv2d is a RecursiveScriptModule there."""
+    first: dict[type, str] = {}
     for path, part in module.named_modules():
-        if any(class_name(cls) == "torch.jit._script.ScriptModule" for cls in type(part).__mro__):
+        first.setdefault(type(part), path)
+    for kind, path in first.items():
+        if any(class_name(cls) == "torch.jit._script.ScriptModule" for cls in kind.__mro__):
             where = f"module {path!r}" if path else "the module"
             raise ConversionError(
                 f"{where} is TorchScript, which hides its layers' types: pass the Python module it "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,27 @@ def borrow(key: str, value: Any) -> TensorSource:
     return _from_torch(key, value)
 
 
+@lru_cache(maxsize=64)
+def _numpy_name(dtype: np.dtype[Any]) -> tuple[str | None, bool]:
+    """(torch name of a dtype, whether numpy itself knows it)."""
+    own = dtype.kind != "V" and dtype.name in np.sctypeDict
+    return _NUMPY.get(dtype.name), own
+
+
 def _from_numpy(key: str, array: np.ndarray) -> _core.Tensor:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    name = _NUMPY.get(array.dtype.name)
+    name, own = _numpy_name(array.dtype)
     if name is None:
         raise _refuse(key, f"dtype {array.dtype} has no MLX form", "cast it to another one")
-    if array.dtype.kind == "V" or array.dtype.name not in np.sctypeDict:
+    if not own:
         array = array.view(_BYTES[array.dtype.itemsize])
     return _core.from_buffer(array, name)
+
+
+@lru_cache(maxsize=64)
+def _torch_name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _torch_problem(torch: Any, tensor: Any) -> tuple[str, str] | None:
@@ -74,7 +87,7 @@ def _torch_problem(torch: Any, tensor: Any) -> tuple[str, str] | None:
     wrapper = getattr(torch.utils, "_python_dispatch", None)
     if wrapper is not None and wrapper.is_traceable_wrapper_subclass(tensor):
         return f"{type(tensor).__name__} wraps other tensors", "turn it into a plain tensor first"
-    name = str(tensor.dtype).removeprefix("torch.")
+    name = _torch_name(tensor.dtype)
     if name not in _NAMES:
         return f"dtype {name} has no MLX form", "cast it to another one"
     return None
@@ -87,7 +100,7 @@ def _from_torch(key: str, tensor: Any) -> TensorSource:
     problem = _torch_problem(torch, tensor)
     if problem:
         raise _refuse(key, *problem)
-    dtype, tensor = str(tensor.dtype).removeprefix("torch."), tensor.detach()
+    dtype, tensor = _torch_name(tensor.dtype), tensor.detach()
     if tensor.device.type != "cpu" or tensor.is_conj() or tensor.is_neg():
         make = lambda: _borrow_cpu(tensor.cpu().resolve_conj().resolve_neg(), dtype)  # noqa: E731
         return Deferred(key, tuple(tensor.shape), dtype, make)
@@ -96,9 +109,9 @@ def _from_torch(key: str, tensor: Any) -> TensorSource:
 
 def _borrow_cpu(tensor: Any, dtype: str) -> _core.Tensor:
     """DLPack, or the buffer protocol where this torch's DLPack lacks the dtype."""
+    torch = sys.modules["torch"]
     try:
-        return _core.from_dlpack(tensor)
+        return _core.from_dlpack(torch.utils.dlpack.to_dlpack(tensor))
     except (BufferError, TypeError, RuntimeError, _core.CoreError):
-        torch = sys.modules["torch"]
         plain = tensor.view({1: torch.uint8, 2: torch.int16}[tensor.element_size()])
         return _core.from_buffer(plain.numpy(), dtype)

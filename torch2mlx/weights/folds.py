@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -71,11 +72,21 @@ _SPELLINGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 
 def spelled(names: Iterable[str], dim: int = 0) -> tuple[Fold, ...]:
     """Folds that the tensor names of one module show, for sources without a live module."""
-    present = list(names)
+    present = tuple(names)
+    return _few_spelled(present, dim) if len(present) <= _FEW else _spelled(present, dim)
+
+
+def _spelled(present: tuple[str, ...], dim: int) -> tuple[Fold, ...]:
     found: dict[str, Fold] = {}
+    known = frozenset(present)
     for pattern, how, parts in _SPELLINGS:
-        for match in filter(None, (re.fullmatch(pattern, name) for name in present)):
+        for match in filter(None, map(re.compile(pattern).fullmatch, present)):
             sources = tuple(part.format(name=match["name"]) for part in parts)
-            if set(sources) <= set(present):
+            if known.issuperset(sources):
                 found.setdefault(match["name"], Fold(match["name"], how, sources, dim))
     return tuple(found.values())
+
+
+# modules of one kind have the same names, and checkpoints thousands of such modules
+_FEW = 32
+_few_spelled = lru_cache(maxsize=1024)(_spelled)

@@ -43,11 +43,12 @@ def _key(path: str, name: str) -> str:
 
 def biased(record: ModuleRecord, tensors: Tensors) -> Iterator[tuple[str, tuple[int, ...], int]]:
     """(key, shape, length of the bias) of a module's matrices that have a bias beside them."""
+    names = frozenset(record.tensors)
     for name in record.tensors:
         shape = tensors[_key(record.path, name)].shape
         if len(shape) == 2:
             others = (re.sub(word, bias, name, count=1) for word, bias in _BIASES)
-            found = next((n for n in others if n != name and n in record.tensors), None)
+            found = next((n for n in others if n != name and n in names), None)
             bias = tensors[_key(record.path, found)].shape if found else ()
             if len(bias) == 1:
                 yield _key(record.path, name), shape, bias[0]

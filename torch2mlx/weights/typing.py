@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch2mlx import options
+from torch2mlx.collecting import paused
 from torch2mlx.errors import ConversionError, MissingTypesError
 from torch2mlx.types import Checkpoint, ModuleRecord, ModuleTree, TensorSource
 from torch2mlx.weights.actions import Drop, Move
@@ -53,11 +54,13 @@ class Typed:
 
 def with_folds(records: Mapping[str, ModuleRecord]) -> dict[str, ModuleRecord]:
     """Records made from keys, with the folds that their tensor names show."""
-    transposed = "ConvTranspose"  # torch keeps dimension 1 of these in spectral_norm
-    return {
-        path: replace(record, folds=spelled(record.tensors, int(transposed in record.kinds[0])))
-        for path, record in records.items()
-    }
+    made = {}
+    for path, record in records.items():
+        # torch keeps dimension 1 of these in spectral_norm
+        dim = int("ConvTranspose" in record.kinds[0])
+        folds = spelled(record.tensors, dim) if record.tensors else ()
+        made[path] = replace(record, folds=folds) if folds else record
+    return made
 
 
 def _counters(records: Mapping[str, ModuleRecord]) -> dict[str, Drop]:
@@ -71,6 +74,7 @@ def _counters(records: Mapping[str, ModuleRecord]) -> dict[str, Drop]:
     }
 
 
+@paused()
 def from_keys(checkpoint: Checkpoint, rules: Mapping[str, Any] | None) -> Typed:
     """Types from `rules` alone. Raises MissingTypesError for what stays open and matters."""
     tensors = strip_wrappers(checkpoint.tensors)
@@ -122,6 +126,7 @@ def _refuse_strangers(
         )
 
 
+@paused()
 def from_module(
     checkpoint: Checkpoint,
     tree: ModuleTree,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from torch2mlx import _core
+from torch2mlx.collecting import paused
 from torch2mlx.errors import RevertError
 from torch2mlx.types import Piece, Trace
 from torch2mlx.weights.first_version import doubts
@@ -154,6 +155,7 @@ def _whole(piece: Piece) -> _core.Tensor:
     return _reshaped(piece.load().dense(piece.dtype), piece.shape)
 
 
+@paused()
 def undo(tensors: Mapping[str, _core.Tensor], origin: Origin, where: str) -> Reverted:
     """The state dict that a plan was made from, with the values that its targets have now.
 

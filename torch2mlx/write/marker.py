@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from torch2mlx.collecting import paused
 from torch2mlx.errors import NotConvertedError, RevertError
 from torch2mlx.types import Plan
 from torch2mlx.write.lock import hidden
@@ -72,6 +73,7 @@ def _content(
     }
 
 
+@paused()
 def marker(
     plan: Plan, writer: str, values: Mapping[str, Any], sidecar: Mapping[str, str] | None
 ) -> dict[str, str]:
