@@ -184,6 +184,12 @@ def test_companions_are_replaced_while_they_are_what_was_copied(source, tmp_path
     assert "newer" in (out / "config.json").read_text()
 
 
+def umask():
+    now = os.umask(0o022)
+    os.umask(now)
+    return now
+
+
 def test_a_folder_of_the_user_keeps_all_that_is_not_in_the_way(source, tmp_path):
     out = tmp_path / "out"
     (out / "deep" / "er").mkdir(parents=True)
@@ -198,8 +204,12 @@ def test_a_folder_of_the_user_keeps_all_that_is_not_in_the_way(source, tmp_path)
     write_safetensors(out / "model-mine.safetensors", STATE)
     with pytest.raises(ConversionError, match="model-mine"):
         convert(source, out, rules={})
+    (out / "model.safetensors").unlink()
+    (out / "model.safetensors").symlink_to("nowhere")
     convert(source, out, rules={}, force=True)
     assert not (out / "model-mine.safetensors").exists(), "mlx-lm would read it too"
+    assert not (out / "model.safetensors").is_symlink()
+    assert (out / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask()
 
 
 def test_an_index_of_the_user_is_told_from_ours(tmp_path):

@@ -105,7 +105,7 @@ def _carry_over(old: Path, new: Path, earlier: Earlier, guard: Guard) -> None:
     for path in _entries(old):
         if path.name not in made and earlier.judge(path) == "other":
             _link_all(path, new / path.name)
-    weights = sorted(old.glob("*.safetensors"))
+    weights = sorted(old.glob("model*.safetensors"))
     for name, path in made.items():
         _inherit(path, [old / name, *(weights if name.endswith(".safetensors") else ())])
 
@@ -152,15 +152,14 @@ def replaced(
     check_folder(target, guard)
     _refuse_foreign(target, made, earlier(target), guard)
     notes: list[str] = []
-    like = status(target)
-    with staged_folder(target, like) as staged:
+    with staged_folder(target, status(target)) as staged:
         yield staged.path, notes
         with FolderLock(target.parent) as lock, FolderLock(target) as within:
             lock.acquire()
             if target.is_dir():
                 within.acquire()
                 _carry_over(target, staged.path, earlier(target), guard)
-            inherit(staged.fd, like)
+            inherit(staged.fd, status(target))
             sync_folder(staged.path)
             notes += commit(staged, put_folder, [partial(remove_old, staged)])
 

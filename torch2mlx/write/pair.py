@@ -9,6 +9,7 @@ in between leaves a pair that can be read, and the next one moves the sidecar on
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ def settle(target: Path) -> None:
     """Ends what killed writers of a pair have begun. To be called under the folder's lock."""
     beside = sidecar_path(target)
     sweep(beside)
-    for path in left_behind(beside, r"\w+" + PENDING):
+    for path in left_behind(beside, r"\w+" + re.escape(PENDING)):
         with suppress(OSError):
             if path != pending_sidecar(beside, sidecar_digest(target)):
                 remove(path)

@@ -177,10 +177,12 @@ def inherit(fd: int, like: os.stat_result | None) -> None:
 
 
 def status(*paths: Path) -> os.stat_result | None:
-    """Owner and mode of the first path that is there."""
+    """Owner and mode of the first path that is there; links have none of their own."""
     for path in paths:
         with suppress(OSError):
-            return os.lstat(path)
+            found = os.lstat(path)
+            if not stat.S_ISLNK(found.st_mode):
+                return found
     return None
 
 
