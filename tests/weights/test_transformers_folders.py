@@ -15,7 +15,13 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from torch2mlx import convert, load_converted
-from torch2mlx.errors import CheckpointError, MissingTypesError, StateDictMismatchError
+from torch2mlx.errors import (
+    CheckpointError,
+    MissingTypesError,
+    StateDictMismatchError,
+    TranslationError,
+)
+from torch2mlx.graph.sources import from_folder
 from torch2mlx.read import config_model
 from torch2mlx.weights import architectures
 
@@ -185,3 +191,30 @@ def test_nothing_is_built_where_the_table_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(config_model, "build", None)
     model_of("vit").save_pretrained(tmp_path / "torch")
     convert(tmp_path / "torch", tmp_path / "out.safetensors")
+
+
+def test_a_folder_to_translate_never_reaches_the_network_either(tmp_path, no_network):
+    model = model_of("llama")
+    model.save_pretrained(tmp_path / "torch")
+    config = tmp_path / "torch" / "config.json"
+    content = {**json.loads(config.read_text()), **HOSTILE}
+    config.write_text(json.dumps(content))
+    with pytest.raises(TranslationError, match="weights are quantized"):
+        from_folder(tmp_path / "torch")
+    del content["quantization_config"]
+    config.write_text(json.dumps(content))
+    loaded, _, inputs = from_folder(tmp_path / "torch")
+    assert not no_network
+    assert loaded(**inputs).logits.shape[-1] == model.config.vocab_size
+
+
+@pytest.mark.parametrize("name", ["BertTokenizer", "NoSuchModel"])
+def test_a_folder_to_translate_of_no_model_class_is_made_by_its_type_or_refused(name, tmp_path):
+    model_of("llama").save_pretrained(tmp_path / "torch")
+    config = tmp_path / "torch" / "config.json"
+    content = {**json.loads(config.read_text()), "architectures": [name]}
+    config.write_text(json.dumps(content))
+    assert type(from_folder(tmp_path / "torch")[0]).__name__ == "LlamaModel"
+    config.write_text(json.dumps({**content, "model_type": "nothing of the kind"}))
+    with pytest.raises(TranslationError, match=r"config\.json: names no model of the installed"):
+        from_folder(tmp_path / "torch")

@@ -78,8 +78,6 @@ class Architecture:
 
 def starred(name: str) -> str:
     """A dotted name with `*` for each number in it."""
-    if not any(map(str.isdigit, name)):
-        return name
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.types import ModuleRecord, TensorSource
 from torch2mlx.weights.actions import Drop, Move
-from torch2mlx.weights.architectures import OPEN, PLAIN, RAW, TOKENS, Architecture
+from torch2mlx.weights.architectures import OPEN, PLAIN, RAW, TOKENS, Architecture, starred
 from torch2mlx.weights.catalog import lookup
 from torch2mlx.weights.expected import folded, misfits
 from torch2mlx.weights.folds import spelled
@@ -45,19 +45,31 @@ def paths(key: str) -> Iterable[str]:
         yield key
 
 
+@dataclass(frozen=True)
+class _Verdict:
+    """What a module is, and which of its tensors stay open."""
+
+    kinds: tuple[str, ...]
+    options: Mapping[str, Any]
+    open: tuple[str, ...] = ()
+
+
 def by_table(known: Architecture, tensors: Tensors, content: Mapping[str, Any]) -> Found:
-    """Types as the table tells them."""
+    """Types as the table tells them; alike modules of a model's layers are looked up once."""
     found = Found({})
+    seen: dict[Any, _Verdict] = {}
     for path, record in untyped_records(tensors).items():
-        keys = {name: f"{path}.{name}" if path else name for name in record.tensors}
-        shapes = {name: tensors[key].shape for name, key in keys.items()}
-        typed = found.records[path] = _layer(known, record, keys, shapes)
-        turned = set(_turned(record, tensors)) if typed.kinds != NAMESPACE else set()
-        if typed.kinds == CARRIED and turned:
-            typed = found.records[path] = record
-        for name, key in keys.items() if typed.kinds == (UNTYPED,) else ():
-            if key in turned or not _settled(known, key, shapes[name], telling(name, shapes)):
-                leave(known.drop, key, found)
+        head = f"{path}." if path else ""
+        shapes = {name: tensors[head + name].shape for name in record.tensors}
+        alike = (starred(path), *shapes.items()) if shapes else ()
+        if alike not in seen:
+            seen[alike] = _verdict(known, record, tensors, shapes)
+        verdict = seen[alike]
+        found.records[path] = ModuleRecord(
+            path, verdict.kinds, verdict.options, record.children, record.tensors
+        )
+        for name in verdict.open:
+            leave(known.drop, head + name, found)
     if content.get("tie_word_embeddings", known.tied):
         found.ties = dict(_ties(known, tensors))
     found.names = mlx_names(known, tensors)
@@ -86,31 +98,30 @@ def leave(drop: Iterable[str], key: str, found: Found) -> None:
         found.open.append(key)
 
 
-def _layer(
-    known: Architecture,
-    record: ModuleRecord,
-    keys: Mapping[str, str],
-    shapes: Mapping[str, tuple[int, ...]],
-) -> ModuleRecord:
-    """A module's record with the layer that it is; UNTYPED where a tensor of it is open."""
-    if not record.tensors:
-        return replace(record, kinds=NAMESPACE)
-    if any(OPEN in known.tokens(key) for key in keys.values()):
-        return record
-    for token in sorted(known.tokens(record.path) & TOKENS.keys()):
-        typed = _fitting(TOKENS[token], record, shapes)
-        if typed is not None:
-            return typed
-    settled = all(
-        _settled(known, key, shapes[name], telling(name, shapes)) for name, key in keys.items()
+def _verdict(
+    known: Architecture, record: ModuleRecord, tensors: Tensors, shapes: Shapes
+) -> _Verdict:
+    if not shapes:
+        return _Verdict(NAMESPACE, record.options)
+    keys = {name: f"{record.path}.{name}" if record.path else name for name in shapes}
+    told = {name: known.tokens(key) for name, key in keys.items()}
+    if not any(OPEN in tokens for tokens in told.values()):
+        for token in sorted(known.tokens(record.path) & TOKENS.keys()):
+            verdict = _fitting(TOKENS[token], shapes)
+            if verdict is not None:
+                return verdict
+    turned = set(_turned(record, tensors))
+    unsettled = tuple(
+        name
+        for name, shape in shapes.items()
+        if keys[name] in turned
+        or not _settled(told[name], len(shape), known.whole, telling(name, shapes))
     )
-    return replace(record, kinds=CARRIED) if settled else record
+    return _Verdict((UNTYPED,) if unsettled else CARRIED, record.options, unsettled)
 
 
-def _fitting(
-    layer: str, record: ModuleRecord, shapes: Mapping[str, tuple[int, ...]]
-) -> ModuleRecord | None:
-    """The record as this layer; None where its tensors are not the layer's."""
+def _fitting(layer: str, shapes: Shapes) -> _Verdict | None:
+    """A module as this layer; None where its tensors are not the layer's."""
     spec = lookup(layer)
     assert spec is not None
     whole = folded(shapes, spelled(shapes, int("ConvTranspose" in layer)))
@@ -118,24 +129,16 @@ def _fitting(
     weight, bias = whole.get("weight", ()), whole.get("bias", ())
     if "ConvTranspose" in layer and len(weight) > 1 and weight[1] and bias:
         known["groups"] = max(bias[0] // weight[1], 1)
-    if any(misfits(spec, whole, known, False)):
-        return None
-    return replace(record, kinds=(layer,), options=known)
+    return None if any(misfits(spec, whole, known, False)) else _Verdict((layer,), known)
 
 
-def _settled(
-    known: Architecture,
-    key: str,
-    shape: tuple[int, ...],
-    telltale: bool,
-) -> bool:
+def _settled(tokens: frozenset[str], rank: int, whole: bool, telltale: bool) -> bool:
     """Whether a tensor of no known layer is surely copied as it is."""
-    tokens = known.tokens(key)
     if OPEN in tokens:
-        return len(shape) < 2
+        return rank < 2
     if RAW in tokens or PLAIN in tokens:
         return True
-    return len(shape) < (2 if known.whole else 3) and not telltale
+    return rank < (2 if whole else 3) and not telltale
 
 
 def _ties(known: Architecture, tensors: Tensors) -> Iterable[tuple[str, str]]:

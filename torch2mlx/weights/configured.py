@@ -149,7 +149,7 @@ def _renamed(
     for path, record in records.items():
         if record.tensors:
             key = f"{path}.{record.tensors[0]}" if path else record.tensors[0]
-            new = next(p for p in paths(name(key)) if typed.get(p, record).tensors)
+            new = next(p for p in paths(name(key)) if p in typed and typed[p].tensors)
             typed[new] = replace(typed[new], kinds=record.kinds, options=record.options)
     records = {
         p: r if r.tensors or r.kinds != (UNTYPED,) else replace(r, kinds=NAMESPACE)
