@@ -14,6 +14,7 @@ from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import CheckpointError, ConversionError
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import is_module
+from torch2mlx.read.paths import checked
 
 #: Rules about layers that are no mlx.nn class or function, kit layers included.
 _UNMAPPED = ("T2M001", "T2M002", "T2M010", "T2M011")
@@ -129,7 +130,7 @@ def _tree(source: Any) -> tuple[str, Tree]:
     if not isinstance(source, (str, os.PathLike)):
         what = type(source).__name__
         raise ConversionError(f"cannot analyze a {what}: pass an nn.Module or a path")
-    path = Path(os.fspath(source))
+    path = checked(source, "source")
     built = _config(path)
     if built is not None:
         return type(built).__name__, flatten(built)

@@ -10,6 +10,7 @@ from typing import Any
 from torch2mlx import load
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import UnmappedLayersError
+from torch2mlx.optional import need
 from torch2mlx.read.tensors import borrow
 from torch2mlx.twins import Refused, Twin, find_twin
 from torch2mlx.weight_converter import make_plan
@@ -82,6 +83,7 @@ def converted_arrays(module: Any) -> dict[str, Any]:
     checkpoint = open_checkpoint(module)
     assert checkpoint.tree is not None
     plan = make_plan(from_module(checkpoint, checkpoint.tree, None))
+    need("building a module of MLX", "mlx")
     arrays = {p.target: load.mlx_array(p.load().dense()).reshape(p.shape) for p in plan.pieces}
     arrays.update({name: arrays[first] for name, first in plan.ties.items()})
     return arrays

@@ -21,6 +21,7 @@ from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import is_safetensors, read_torch, scan_safetensors, unsupported
 from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.read.nested import ROOT, find_state_dict
+from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow, is_array
 from torch2mlx.types import Checkpoint, TensorSource, Unreadable
 from torch2mlx.write.schema import KEY
@@ -55,7 +56,7 @@ def open_checkpoint(source: Any, key: str | None = None, *, listing: bool = Fals
 
 
 def _from_path(text: str, key: str | None, listing: bool) -> Checkpoint:
-    path = Path(text)
+    path = checked(text, "source")
     if path.is_dir():
         foreign.refuse_folder(path)
         return _from_directory(path, key, listing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -21,6 +22,7 @@ from torch2mlx.graph.sources import find
 from torch2mlx.options import command_line
 from torch2mlx.porter import port, port_folder, write
 from torch2mlx.progress import progress_bar
+from torch2mlx.read.paths import described
 from torch2mlx.report.html import as_html
 from torch2mlx.report.port import as_html as port_html
 from torch2mlx.report.port import as_json as port_json
@@ -38,7 +40,10 @@ def _pair(text: str) -> tuple[str, Any]:
     pattern, equals, value = text.partition("=")
     if not equals or not pattern or not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=LAYER")
-    return pattern, json.loads(value) if value.startswith("{") else value
+    try:
+        return pattern, json.loads(value) if value.startswith("{") else value
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: the layer is no JSON: {error}") from None
 
 
 def _convert(args: argparse.Namespace) -> Any:
@@ -304,7 +309,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         try:
             _show(args.run(args), args.json)
-        except (Torch2MLXError, OSError, ImportError) as error:
+            sys.stdout.flush()
+        except BrokenPipeError:  # who reads has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except Torch2MLXError as error:
+            print(f"torch2mlx: {error}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(f"torch2mlx: {described(error)}", file=sys.stderr)
+            return 1
+        except ImportError as error:
             print(f"torch2mlx: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:

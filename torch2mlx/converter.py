@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from torch2mlx import load
+from torch2mlx import load, options
 from torch2mlx.analysis.flattening import flattened
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import (
@@ -25,6 +25,7 @@ from torch2mlx.errors import (
 )
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import describe, is_module
+from torch2mlx.read.paths import checked
 from torch2mlx.state_dict import nest
 from torch2mlx.types import Checkpoint, ConversionReport, Coverage, OnUnmapped, Plan, Progress
 from torch2mlx.weight_converter import make_plan
@@ -41,6 +42,12 @@ WRITER = "0.1.0"
 #: Largest shard of a directory unless `shard_size` says otherwise: what mlx-lm uses.
 SHARD_BYTES = 5_000_000_000
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_NICKNAMES = {
+    **dict.fromkeys(("fp16", "f16", "half"), "float16"),
+    **dict.fromkeys(("bf16", "bfloat", "brain"), "bfloat16"),
+    **dict.fromkeys(("fp32", "f32", "float", "single"), "float32"),
+    **dict.fromkeys(("fp64", "f64", "double"), "float64"),
+}
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -126,7 +133,10 @@ def _dtype_name(dtype: Any) -> str | None:
         return None
     name = dtype.__name__ if isinstance(dtype, type) else str(dtype).rpartition(".")[2]
     if name not in _FLOATS:
-        raise ConversionError(f"dtype={dtype!r}: choose one of {', '.join(_FLOATS)}")
+        meant = _NICKNAMES.get(name.lower())
+        advice = f"; did you mean {meant}?" if meant else ""
+        told = options.given("dtype", str(dtype))
+        raise ConversionError(f"{told}: choose one of {', '.join(_FLOATS)}{advice}")
     return name
 
 
@@ -134,20 +144,23 @@ def _bytes(size: int | str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|[KMG]I?B)?", str(size).strip().upper())
     number = float(match[1]) * _UNITS[match[2] or "B"] if match else 0
     if number < 1:
-        raise ConversionError(f"shard_size={size!r}: give bytes, or text such as '5GB'")
+        raise ConversionError(
+            f"{options.given('shard_size', size)}: give bytes, or text such as 5GB"
+        )
     return int(number)
 
 
 def _target(out: str | os.PathLike[str], shard_size: int | str | None) -> tuple[Path, int | None]:
     """(where to write, shard size in bytes; None for a single file)."""
-    text = os.fspath(out)
-    path = Path(text)
+    path, text = checked(out, "out", ConversionError), os.fspath(out)
     if os.path.isdir(path) or text.endswith(("/", os.sep)) or not path.suffix:
         return path, SHARD_BYTES if shard_size is None else _bytes(shard_size)
     if path.suffix != ".safetensors":
         raise ConversionError(f"{path}: MLX checkpoints end in .safetensors, or are directories")
     if shard_size is not None:
-        raise ConversionError(f"{path}: shard_size needs a directory as the output")
+        raise ConversionError(
+            f"{path}: {options.option('shard_size')} needs a directory as the output"
+        )
     return path, None
 
 
@@ -179,7 +192,7 @@ def _typed(
         return from_module(checkpoint, checkpoint.tree, rules)
     if module is not None:
         if not is_module(module):
-            raise ConversionError(f"module= takes an nn.Module, not a {type(module).__name__}")
+            raise ConversionError(f"module= takes an nn.Module, not {module!r:.60}")
         return from_module(checkpoint, describe(module), rules, strict, search)
     config = config_model.find_config(checkpoint.files)
     if config is None:
@@ -225,7 +238,8 @@ def _notes(typed: Typed, plan: Plan, lost: list[str]) -> list[str]:
     kept = {piece.dtype for piece in plan.pieces} & {"float64", "float8_e5m2"}
     if kept:
         notes.append(
-            f"mx.load does not read {' and '.join(sorted(kept))}: use load_converted, or dtype="
+            f"mx.load does not read {' and '.join(sorted(kept))}: use load_converted, or "
+            f"{options.option('dtype')}"
         )
     return notes
 
@@ -249,7 +263,7 @@ def load_converted(
     Raises NotConvertedError for files that `convert` did not write, CheckpointError for damaged
     ones.
     """
-    where = Path(os.fspath(path))
+    where = checked(path, "path")
     framework = framework or load.default_framework()
     if framework not in ("mlx", "numpy"):
         raise ValueError(f"framework={framework!r}: choose 'mlx' or 'numpy'")

@@ -11,6 +11,10 @@ class LayoutWarning(UserWarning):
     """A network in which code written by hand for MLX goes wrong without an error."""
 
 
+class MissingLibraryError(Torch2MLXError, ImportError):
+    """A library that is not installed is needed: says how to install it."""
+
+
 class CheckpointError(Torch2MLXError, ValueError):
     """A file cannot be read: says which file, at which byte, and why."""
 

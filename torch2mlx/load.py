@@ -14,7 +14,7 @@ import numpy as np
 from torch2mlx import _core
 from torch2mlx.collecting import paused
 from torch2mlx.errors import CheckpointError, NotConvertedError, Torch2MLXError
-from torch2mlx.optional import installed
+from torch2mlx.optional import installed, need
 from torch2mlx.read import foreign
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import read_safetensors
@@ -131,10 +131,9 @@ def array(tensor: _core.Tensor) -> np.ndarray[Any, Any]:
     plain = np.asarray(tensor)
     if tensor.dtype not in _PLAIN_VIEW:
         return plain
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise ImportError(f"numpy has no {tensor.dtype}: pip install ml_dtypes") from error
+    need(f"{tensor.dtype} in numpy", "ml_dtypes")
+    import ml_dtypes
+
     return plain.view(_PLAIN_VIEW[tensor.dtype]).view(getattr(ml_dtypes, tensor.dtype))
 
 
@@ -145,6 +144,7 @@ def default_framework() -> str:
 
 def mlx_array(tensor: _core.Tensor) -> Any:
     """One tensor as an mx.array, exactly; float64 lives on MLX's CPU device only."""
+    need("an array of MLX", "mlx")
     import mlx.core as mx
 
     name = next(mlx for torch, _, _, mlx, _ in _core.DTYPES if torch == tensor.dtype)
@@ -159,6 +159,7 @@ def mlx_array(tensor: _core.Tensor) -> Any:
 
 def mlx_arrays(converted: Converted) -> dict[str, Any]:
     """MLX arrays: by mx.load, which reads lazily, where it reads every dtype of the file."""
+    need("reading as arrays of MLX", "mlx")
     import mlx.core as mx
 
     arrays: dict[str, Any] = {}

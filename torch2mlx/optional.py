@@ -1,13 +1,39 @@
-"""Libraries that are used where they are there."""
+"""Libraries that are used where they are there, and asked for by name where they are not."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 
+from torch2mlx.errors import MissingLibraryError
+
+#: Libraries that an extra of this package brings; others are installed by their own names.
+_EXTRAS = {"torch": "torch", "mlx": "mlx", "libcst": "port", "nbformat": "port"}
+_HIDDEN = object()
+
 
 def installed(name: str) -> bool:
     """Whether a library could be imported; asking does not import it."""
+    inner = {"mlx": "mlx.core"}.get(name, name)
+    if sys.modules.get(name, _HIDDEN) is None or sys.modules.get(inner, _HIDDEN) is None:
+        return False
     if name in sys.modules:
-        return sys.modules[name] is not None
-    return importlib.util.find_spec(name) is not None
+        return True
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
+
+
+def command(name: str) -> str:
+    """What to type to get a library."""
+    extra = _EXTRAS.get(name)
+    return f"pip install 'torch2mlx[{extra}]'" if extra else f"pip install {name}"
+
+
+def need(what: str, *names: str) -> None:
+    """Raises MissingLibraryError unless `what` can have these libraries."""
+    lacking = [name for name in names if not installed(name)]
+    if lacking:
+        commands = " and ".join(dict.fromkeys(map(command, lacking)))
+        raise MissingLibraryError(f"{what} needs {' and '.join(lacking)}: {commands}")

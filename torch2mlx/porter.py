@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.errors import PortError
-from torch2mlx.optional import installed
+from torch2mlx.optional import need
 from torch2mlx.source.report import Change, Report, Unsupported
 from torch2mlx.write.replacing import Guard, paths_of
 from torch2mlx.write.tree import Content, Link, write_small, write_tree
@@ -132,8 +132,7 @@ def _bytes(result: PortResult) -> bytes:
 
 
 def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:
-    if not installed("nbformat"):
-        raise PortError("notebooks need nbformat: pip install 'torch2mlx[port]'")
+    need("porting a notebook", "nbformat")
     import nbformat
 
     from torch2mlx.source.notebook import joined, placed
@@ -147,8 +146,7 @@ def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:
 
 
 def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
-    if not installed("libcst"):
-        raise PortError("port needs libcst: pip install 'torch2mlx[port]'")
+    need("port", "libcst")
     import libcst as cst
 
     from torch2mlx.source.names import imports_torch

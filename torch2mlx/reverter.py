@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from torch2mlx import _core, load
+from torch2mlx import _core, load, options
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import RevertError
 from torch2mlx.optional import installed
 from torch2mlx.read.arrays import trained_tensors
 from torch2mlx.read.files import read_safetensors
 from torch2mlx.read.module_tree import is_module
+from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Borrowed, Made, Progress, TensorSource
 from torch2mlx.weight_converter import make_plan
@@ -69,7 +70,7 @@ def revert(
     if out is not None:
         given = paths_of(source, like)
         guard = Guard((*given, *paths_of(*map(sidecar_path, given))), force)
-        return write_reverted(state, Path(os.fspath(out)), progress, guard)
+        return write_reverted(state, checked(out, "out", RevertError), progress, guard)
     if framework not in (None, "torch", "numpy"):
         raise ValueError(f"framework={framework!r}: choose 'torch' or 'numpy'")
     if framework == "numpy" or not (framework == "torch" or installed("torch")):
@@ -111,8 +112,8 @@ def _reverted(source: Any, like: Any) -> Reverted:
         return undo(*_trained(source, origin))
     if not isinstance(source, (str, os.PathLike)):
         raise RevertError(
-            f"a {type(source).__name__} does not say what it was converted from: pass like= the "
-            "converted file, or the torch module"
+            f"a {type(source).__name__} does not say what it was converted from: pass "
+            f"{options.option('like')} the converted file, or the torch module"
         )
     origin, tensors = _of_path(source)
     return undo(tensors, origin, os.fspath(source))
@@ -129,10 +130,10 @@ def _of_path(path: Any) -> tuple[Origin, Mapping[str, _core.Tensor]]:
     """What a converted file or directory says, and its tensors."""
     if not isinstance(path, (str, os.PathLike)):
         raise RevertError(
-            f"like= takes a converted file or directory, or the torch module, not a "
-            f"{type(path).__name__}"
+            f"{options.option('like')} takes a converted file or directory, or the torch module, "
+            f"not a {type(path).__name__}"
         )
-    where = Path(os.fspath(path))
+    where = checked(path, "source")
     return load.undisturbed(where, lambda: _of_converted(where))
 
 

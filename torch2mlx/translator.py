@@ -24,6 +24,8 @@ from torch2mlx.graph.standalone import standalone as inlined
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
 from torch2mlx.graph.trace import trace
+from torch2mlx.optional import need
+from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow
 from torch2mlx.structures import to_mlx
 from torch2mlx.types import Progress
@@ -163,6 +165,7 @@ def translate(
     Raises ExportError where torch.export cannot trace the model, UnsupportedOperatorError with all
     operators that have no translation, ValueError for another layout.
     """
+    need("translate", "torch", "mlx")
     if io_layout not in ("torch", "mlx"):
         raise ValueError(f'io_layout is "torch" or "mlx", not {io_layout!r}')
     traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs or {}), dynamic)
@@ -204,11 +207,12 @@ def load(folder: str | Path, *, trust_remote_code: bool = False) -> Any:
     other program, and one that was edited since, only with `trust_remote_code=True`: read it
     first. Raises UntrustedCodeError otherwise, TranslationError for a folder without one.
     """
-    place = Path(folder)
+    place = checked(folder, "folder", TranslationError)
     path = place / trust.PROGRAM
     if not path.is_file():
         raise TranslationError(f"{place}: no model.py; is this a folder that translate wrote?")
     source = trust.program(place, trust_remote_code)
+    need("loading a translation", "mlx")
     module = types.ModuleType(f"translated_{next(_SERIAL)}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module

@@ -14,6 +14,7 @@ from torch2mlx.errors import VerificationError
 from torch2mlx.graph.builder import common_dtype
 from torch2mlx.graph.ends import Ends, ends_of
 from torch2mlx.graph.streaming import Unread, values_from
+from torch2mlx.optional import need
 from torch2mlx.structures import arrays_of, difference, numpy_of
 from torch2mlx.translator import Translation, load
 
@@ -96,6 +97,7 @@ def verify(
     Raises VerificationError when the structures of the outputs differ, StateDictMismatchError when
     the checkpoint is not the model's.
     """
+    need("verify", "torch", "mlx")
     import mlx.core as mx
     import torch
 

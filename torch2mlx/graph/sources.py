@@ -12,7 +12,7 @@ from typing import Any
 
 from torch2mlx.errors import TranslationError
 from torch2mlx.graph.empty import empty_weights
-from torch2mlx.optional import installed
+from torch2mlx.optional import need
 from torch2mlx.read import config_model
 from torch2mlx.read.foreign import missing
 
@@ -46,8 +46,7 @@ def find(text: str, empty: bool = False) -> Source:
 
 def from_folder(folder: Path, empty: bool = False) -> Source:
     """A transformers model from a local folder, weights included when they are there."""
-    if not installed("transformers"):
-        raise TranslationError(f"{folder}: transformers is not installed")
+    need(f"{folder}: making the model of a config.json", "torch", "transformers")
     config = folder / "config.json"
     if not config.exists():
         raise TranslationError(f"{folder}: no config.json")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch2mlx import _core
+from torch2mlx import _core, options
 from torch2mlx.errors import ConversionError
 from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Fold, ModuleRecord, ModuleTree
@@ -149,7 +149,8 @@ def _refuse_scripted(module: Any) -> None:
             where = f"module {path!r}" if path else "the module"
             raise ConversionError(
                 f"{where} is TorchScript, which hides its layers' types: pass the Python module it "
-                "was made from, or its state_dict() with module="
+                "was made from, or its state_dict() with "
+                f"{options.option('module')}"
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.errors import AmbiguousCheckpointError
+from torch2mlx.options import given
 from torch2mlx.read.tensors import is_array
 
 MAX_DEPTH = 16
@@ -56,7 +57,7 @@ def find_state_dict(tree: Any, key: str | None, origin: str) -> tuple[str, Mappi
     if not found:
         what = f"a {type(tree).__name__}" if not isinstance(tree, Mapping) else "a dict"
         raise AmbiguousCheckpointError(f"{origin}: holds no state dict, but {what} without tensors")
-    listed = ", ".join(f"key={c!r}" for c in choices)
+    listed = ", ".join(given("key", choice) for choice in choices)
     raise AmbiguousCheckpointError(
         f"{origin}: holds several state dicts; pass one of {listed}", choices
     )

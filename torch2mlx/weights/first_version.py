@@ -19,8 +19,8 @@ from torch2mlx.weights.trained import Origin, target_shapes
 
 _BIAS = re.compile(r"bias_ih(.*)")
 _ADVICE = (
-    "was trained since, and a file of version 1 does not say what it was computed from: pass like= "
-    "the torch module, or convert again before training"
+    "was trained since, and a file of version 1 does not say what it was computed from: pass "
+    "the torch module (like=, in Python), or convert again before training"
 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from torch2mlx import _core
 from torch2mlx.errors import ConversionError
+from torch2mlx.options import given
 from torch2mlx.types import Deferred, Piece, Plan, TensorSource
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -46,7 +47,8 @@ def portable(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
             if worst is not None:
                 raise ConversionError(
                     f"tensor {source.key!r} holds {worst:.6g}, which float32 cannot: pass "
-                    'dtype="float64" to keep float64 in the file (MLX has it on the CPU alone)'
+                    f"{given('dtype', 'float64')} to keep float64 in the file (MLX has it on the "
+                    "CPU alone)"
                 )
             deferred = isinstance(source, Deferred)
             kept[source.key] = Piece(
@@ -57,6 +59,7 @@ def portable(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
     count = sum(piece.dtype == "float64" for piece in plan.pieces)
     note = (
         f"{count} tensors of float64 are float32 in the file, so that any device of MLX loads it; "
-        'their exact originals are in the sidecar, for revert (dtype="float64" keeps them)'
+        "their exact originals are in the sidecar, for revert "
+        f"({given('dtype', 'float64')} keeps them in the file)"
     )
     return replace(plan, pieces=pieces, sidecar=sidecar, notes=(*plan.notes, note))

@@ -225,6 +225,6 @@ class Remade:
 _FALLIBLE = ("spectral_norm", "unit_vector", "mask")
 _NO_FORMULA = (
     "was trained, and only torch can say what its parametrization is computed from: pass "
-    "like= the torch module itself, or remove the parametrization "
+    "the torch module itself (like=, in Python), or remove the parametrization "
     "(torch.nn.utils.parametrize.remove_parametrizations) and convert again before training"
 )

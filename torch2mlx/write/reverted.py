@@ -14,6 +14,7 @@ import numpy as np
 
 from torch2mlx.errors import RevertError
 from torch2mlx.load import array
+from torch2mlx.optional import need
 from torch2mlx.types import Piece, Progress
 from torch2mlx.weights.undo import Reverted
 from torch2mlx.write.lock import FolderLock
@@ -55,6 +56,7 @@ def _torch_tensor(torch: Any, piece: Piece) -> Any:
 
 def as_torch(state: Reverted) -> dict[str, Any]:
     """torch tensors that own their memory."""
+    need("reverting to tensors of torch", "torch")
     import torch
 
     made = _once(state, lambda piece: _torch_tensor(torch, piece))
@@ -79,6 +81,8 @@ def write_reverted(state: Reverted, out: Path, progress: Progress | None, guard:
     """
     if out.suffix == ".safetensors":
         _check_size(state, out)
+    else:
+        need(f"writing {out.name} as torch.save does (a .safetensors file needs nothing)", "torch")
     with writing(out):
         notes = _write(state, out, progress, guard)
     for note in notes:
