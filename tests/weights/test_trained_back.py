@@ -21,6 +21,7 @@ from torch.nn.utils import parametrizations, prune
 from tests.twins.measure import forward_difference, run_torch, run_twin
 from tests.twins.test_grid import FAMILIES
 from tests.weights.layer_cases import CASES, leaves
+from tests.write.test_marker import as_version_1
 from torch2mlx import convert, load_converted, registry, revert, to_torch
 from torch2mlx.errors import RevertError
 
@@ -377,6 +378,15 @@ def test_sources_that_are_no_trained_weights(tmp_path):
     ):
         with pytest.raises(RevertError, match=reason):
             revert(source, like=like)
+
+
+def test_what_a_file_of_version_1_cannot_tell_is_said(tmp_path):
+    file = tmp_path / "net.safetensors"
+    net = parametrizations.orthogonal(nn.Linear(4, 4))
+    convert(net, file)
+    as_version_1(file)
+    with pytest.warns(UserWarning, match=r"1 tensors are of a file of version 1.*: weight"):
+        assert_same_state(revert(file), net.state_dict())
 
 
 def test_pruned_biases_of_a_recurrent_layer(tmp_path):
