@@ -28,6 +28,8 @@ def _child(work: Callable[[], None]) -> int:
         try:
             work()
             code = 0
+        except Exception as error:
+            print(f"a writer: {type(error).__name__}: {error}", file=sys.stderr)
         finally:
             os._exit(code)
     return pid
@@ -164,10 +166,12 @@ def main() -> int:
     parser.add_argument("--sigint", type=int, default=200)
     parser.add_argument("--writers", type=int, default=100)
     parser.add_argument("--readers", type=int, default=200)
+    parser.add_argument("--folder", help="where; a file system in memory where there is one")
     parser.add_argument("--calls", action="store_true", help="stop at every call to the system")
     args = parser.parse_args()
     said, bad = [], 0
-    with tempfile.TemporaryDirectory() as spare:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # disks are slow and noisy
+    with tempfile.TemporaryDirectory(dir=args.folder or memory) as spare:
         folder = Path(spare)
         for name in ("out.safetensors", "folder"):
             for word, how, rounds in (

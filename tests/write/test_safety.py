@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.write import stress
-from torch2mlx import convert, load_converted, revert
+from torch2mlx import _core, convert, load_converted, revert
 from torch2mlx.errors import CheckpointError, ConversionError, RevertError
 
 STATE = {
@@ -48,8 +48,11 @@ def test_stopped_at_any_moment(name, how, tmp_path):
     assert not found["untrue"] and not found["left behind"]
 
 
+@pytest.mark.parametrize("in_steps", [False, True])
 @pytest.mark.parametrize("name", ["out.safetensors", "folder"])
-def test_writers_of_one_target_wait_for_each_other(name, tmp_path):
+def test_writers_of_one_target_wait_for_each_other(name, in_steps, tmp_path, monkeypatch):
+    if in_steps:  # as where two names cannot be exchanged
+        monkeypatch.setattr(_core, "exchange", lambda a, b: False)
     folder = tmp_path / "made"
     folder.mkdir()
     found = stress.writers_at_once(folder / name, 8)
@@ -76,7 +79,7 @@ def test_a_file_size_limit_leaves_the_old_target(name, limit, tmp_path):
     convert(STATE, target)
     before = digest(target)
     code = (
-        "import sys; from torch2mlx import convert, errors\n"
+        "import sys; from torch2mlx import _core, convert, errors\n"
         "from tests.write.test_safety import CHANGED\n"
         "try: convert(CHANGED, sys.argv[1])\n"
         "except errors.ConversionError as e: print(e); sys.exit(7)"

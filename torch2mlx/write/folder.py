@@ -47,6 +47,12 @@ _NO_LINK = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES
 def check_folder(target: Path, guard: Guard) -> None:
     """Raises WriteError where no folder can be made, or exchanged for another."""
     check_parent(target)
+    with FolderLock(target.parent) as lock:
+        lock.acquire()
+        _check_folder(target, guard)
+
+
+def _check_folder(target: Path, guard: Guard) -> None:
     guard.refuse_around_source(target)
     if not os.path.lexists(target):
         return
@@ -150,7 +156,9 @@ def replaced(
     Notes are added about what could not be tidied up.
     """
     check_folder(target, guard)
-    _refuse_foreign(target, made, earlier(target), guard)
+    with FolderLock(target.parent) as lock:
+        lock.acquire()
+        _refuse_foreign(target, made, earlier(target), guard)
     notes: list[str] = []
     with staged_folder(target, status(target)) as staged:
         yield staged.path, notes

@@ -65,9 +65,17 @@ def check_target(path: Path, single: bool, guard: Guard) -> None:
     with writing(path):
         target = settled(path)
         if single:
-            _check_file(target, guard, with_sidecar=False)
+            _check_file_early(target, guard, with_sidecar=False)
         else:
             check_folder(target, guard)
+
+
+def _check_file_early(target: Path, guard: Guard, with_sidecar: bool) -> None:
+    """`_check_file`, before any work, of a pair that no other writer is replacing meanwhile."""
+    check_parent(target)
+    with FolderLock(target.parent) as lock:
+        lock.acquire()
+        _check_file(target, guard, with_sidecar)
 
 
 def _check_file(target: Path, guard: Guard, with_sidecar: bool) -> bool:
@@ -102,7 +110,7 @@ def write_file(plan: Plan, out: Output) -> Written:
 def _write_file(plan: Plan, out: Output) -> Written:
     target, kept = settled(out.path), 0
     beside = sidecar_path(target)
-    _check_file(target, out.guard, bool(plan.sidecar))
+    _check_file_early(target, out.guard, bool(plan.sidecar))
     like, side_like = status(target), status(beside, target)
     side: Staged | None = None
     named = None

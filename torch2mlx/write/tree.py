@@ -106,8 +106,8 @@ def _write_small(path: Path, content: Content, guard: Guard, ours: Callable[[Pat
         inherit(staged.fd, like)
         with FolderLock(place.parent) as lock:
             lock.acquire()
-            guard.check_file(place, ours)
-            commit(staged, put_file, ())
+            if check_small(place, content, guard, ours):
+                commit(staged, put_file, ())
 
 
 def write_tree(target: Path, files: Mapping[Path, Content], guard: Guard) -> None:
