@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 
 import torch2mlx
+from tests import support
 from torch2mlx import analyze, convert, inspect, load_converted, options, revert
 from torch2mlx.cli import main
-from torch2mlx.errors import ConversionError, MissingLibraryError, Torch2MLXError
+from torch2mlx.errors import (
+    AlreadyConvertedError,
+    ConversionError,
+    MissingLibraryError,
+    Torch2MLXError,
+    UnsupportedTensorError,
+)
 from torch2mlx.optional import installed, need
 
 CONV = {"net.conv1.weight": np.zeros((4, 3, 2), np.float32)}
@@ -184,3 +191,15 @@ def test_packages_of_mlx_ask_for_it(package):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert "MissingLibraryError" in done.stderr and "pip install 'torch2mlx[mlx]'" in done.stderr
+
+
+def test_sources_that_are_none_say_what_they_are(tmp_path):
+    torch, mx, layers = support.need("torch", "mlx.core", "mlx.nn")
+    out = tmp_path / "out.safetensors"
+    for source in ({"a": mx.ones(2)}, layers.Linear(2, 2)):
+        with pytest.raises(AlreadyConvertedError, match="is of MLX already"):
+            convert(source, out)
+    with pytest.raises(UnsupportedTensorError, match=r"no shape yet; run one forward pass first"):
+        convert(torch.nn.LazyLinear(3), out)
+    with pytest.raises(ConversionError, match="prefix= takes a text"):
+        convert(CONV, out, prefix=3)

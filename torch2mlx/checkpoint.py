@@ -47,12 +47,23 @@ def open_checkpoint(source: Any, key: str | None = None, *, listing: bool = Fals
         opened = _from_mapping(source.state_dict(), origin)
         return Checkpoint(opened.tensors, origin, opened.values, tree=tree)
     if isinstance(source, Mapping):
+        _refuse_mlx(source)
         where, state = find_state_dict(source, key, "the state dict")
         return _from_mapping(state, "the state dict" if where == ROOT else where)
     raise ConversionError(
         f"cannot convert a {type(source).__name__}: pass an nn.Module, a state dict, a checkpoint "
         "file or a directory with one"
     )
+
+
+def _refuse_mlx(state: Mapping[Any, Any]) -> None:
+    """Raises AlreadyConvertedError for a module or a dict of arrays of MLX."""
+    kinds = (type(state), *(type(value) for value in state.values()))
+    if any(kind.__module__.partition(".")[0] == "mlx" for kind in kinds):
+        raise AlreadyConvertedError(
+            "the source is of MLX already: convert takes weights of PyTorch; torch2mlx.to_torch "
+            "goes back"
+        )
 
 
 def _from_path(text: str, key: str | None, listing: bool) -> Checkpoint:

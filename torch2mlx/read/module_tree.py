@@ -127,7 +127,8 @@ def _ties(state: dict[str, Any]) -> dict[str, str]:
 
 
 def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+    # asked for its shape, a lazy parameter raises
+    return _uninitialized(value) or (hasattr(value, "shape") and hasattr(value, "dtype"))
 
 
 def _compute(root: Any, path: str, name: str) -> _core.Tensor:

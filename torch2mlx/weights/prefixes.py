@@ -172,6 +172,8 @@ def select(checkpoint: Checkpoint, prefix: str) -> tuple[Checkpoint, Fitted]:
     are there, when nothing begins so; ConversionError for a live module, which has parts instead.
     """
     tensors = checkpoint.tensors
+    if not isinstance(prefix, str):
+        raise ConversionError(f"{options.option('prefix')} takes a text, not {prefix!r:.60}")
     if checkpoint.tree is not None:
         raise ConversionError(
             f"{options.given('prefix', prefix)} chooses within a file or state dict; of a live "
