@@ -184,8 +184,10 @@ read_wrappers(PyObject *module, t2m_module_tree *tree, PyObject *list)
         Py_ssize_t number;
         PyObject *child, *tensors;
         t2m_key key;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "nUO!", &number,
-                              &child, &PyTuple_Type, &tensors) ||
+        PyObject *item = PyList_GET_ITEM(list, i);
+        if (!bind_is_tuple(item) ||
+            !PyArg_ParseTuple(item, "nUO!", &number, &child, &PyTuple_Type,
+                              &tensors) ||
             check_module(tree, number) < 0 || read_text(child, &key) < 0) {
             return -1;
         }
@@ -212,8 +214,9 @@ read_renames(t2m_module_tree *tree, PyObject *list)
         Py_ssize_t number, at = 0;
         PyObject *names, *child, *name;
         t2m_key from, to;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "nO!", &number,
-                              &PyDict_Type, &names) ||
+        PyObject *item = PyList_GET_ITEM(list, i);
+        if (!bind_is_tuple(item) ||
+            !PyArg_ParseTuple(item, "nO!", &number, &PyDict_Type, &names) ||
             check_module(tree, number) < 0) {
             return -1;
         }

@@ -17,7 +17,8 @@ INTEGERS = [
 ]
 OTHERS = [None, True, False, 1.0, float("nan"), "", "\ud800", b"", (), [], {}, object(), 1j]
 HOSTILE = [*INTEGERS, *OTHERS, np.int64(3), np.uint64(2**63), np.zeros(3)]
-REFUSED = (ValueError, TypeError, OverflowError, BufferError, OSError)  # CoreError is a ValueError
+# CoreError is a ValueError
+REFUSED = (ValueError, TypeError, OverflowError, IndexError, BufferError, OSError)
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(4, 6)
 
@@ -94,6 +95,13 @@ CALLS = {
     "rules": (_core.rules, [], anything),
     "fact_kinds": (_core.fact_kinds, [], anything),
     "analyze": (_core.analyze, [modules(), np.zeros(0, FACT), 1], anything),
+    "shown_modules": (_core.shown_modules, [["a.b", "a.c.d"]], anything),
+    "owners": (
+        _core.owners,
+        [["", "m", "m.0"], [(0, "m", ("n",))], [(1, {"0": "layers.0"})], ["m.0.w", "n"]],
+        anything,
+    ),
+    "collision": (_core.collision, [["a", "a.b"]], anything),
     "nest": (_core.nest, [["a.0", "a.1"], [1, 2], True], anything),
     "flatten": (_core.flatten, [{"a": [1, 2]}, "p", None, True], anything),
 }
