@@ -135,7 +135,7 @@ def test_a_built_twin_trained_computes_the_same_in_torch(family, subtests):
         ("spectral_norm hook", "singular value .* remove the norm"),
         ("spectral_norm parametrize", "singular value .* remove the norm"),
         ("pruned", r"pruning mask is: multiply .*prune\.remove"),
-        ("orthogonal", "pass like= the torch module"),
+        ("orthogonal", "pass the torch module itself"),
     ],
 )
 def test_what_training_took_out_of_torchs_reach_is_refused_by_name(kind, reason, tmp_path):
