@@ -122,7 +122,10 @@ def test_what_a_config_asks_for_never_reaches_the_network(tmp_path, without_tabl
         ({"num_hidden_layers": 2000}, r"num_hidden_layers is 2000, which is more than"),
         ({"num_hidden_layers": 10**12}, r"num_hidden_layers is 1000000000000, which is more"),
         ({"layer_types": ["full_attention"] * 5000}, r"layer_types is 5000, which is more than"),
-        ({"hidden_size": "large"}, r"transformers cannot build LlamaForCausalLM: "),
+        (
+            {"hidden_size": "large", "model_type": ["llama"]},
+            r"transformers cannot build LlamaForCausalLM: ",
+        ),
     ],
 )
 def test_a_config_cannot_describe_more_than_its_checkpoint(

@@ -130,7 +130,9 @@ def build(config: Path, content: Mapping[str, Any], name: str, budget: Budget) -
 
     try:
         with offline(), _counting(config, budget.modules), torch.device("meta"):
-            parsed = cls.config_class.from_dict(cleaned(content))
+            entries = cleaned(content)
+            entries.pop("model_type", None)  # the class has its own
+            parsed = cls.config_class.from_dict(entries)
             return cls._from_config(parsed, attn_implementation="eager")
     except CheckpointError:
         raise
