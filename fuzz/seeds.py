@@ -6,7 +6,11 @@ import pickle
 import struct
 import sys
 from collections import OrderedDict
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from tests.read.builders import pickled, small_safetensors
 
@@ -31,11 +35,28 @@ def legacy() -> bytes:
     return b"".join(parts) + struct.pack("<Qff", 2, 1.0, 2.0)
 
 
+class Unknown:
+    """A class that no reader knows: holds a dict, is called, has a state."""
+
+    def __init__(self, *given: object) -> None:
+        self.given = given
+
+
+def objects() -> list[bytes]:
+    """Arrays of numpy and objects of unknown classes, in several protocols."""
+    arrays = {"c": np.arange(3, dtype="<f4"), "f": np.ones((2, 2), ">i2", order="F")}
+    arrays |= {"byte": np.arange(250, 256, dtype=np.uint8), "scalar": np.float64(1), "o": [None]}
+    opaque = {"partial": partial(print, b"x" * 20), "e": Unknown(arrays["c"]), "d": timedelta(1)}
+    found = [pickle.dumps(value, p) for value in (arrays, opaque) for p in (2, 4, 5)]
+    found.append(b"(S'x'\nios\nsystem\n." + b"(cos\nsystem\nS'x'\no.")
+    return [*found, b"\x80\x02\x82\x01.", b"Pid\n.", b"\x80\x04cos\nX\n)}\x92}b."]
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Inputs by target."""
     plain = {"state": [1, 2.5, None, True, "x", b"y", (1, 2, 3)], "big": 2**70}
     pickles = [tensor_pickle(), *(pickle.dumps(plain, p) for p in range(2, 6))]
-    pickles.append(pickle.dumps(OrderedDict(a={1, 2}), 4))
+    pickles += [pickle.dumps(OrderedDict(a={1, 2}), 4), *objects()]
     return {
         "json": [b'{"a": [1, -2.5e3, "\\u00e9", null], "b": {}}', b'"text"', b"123"],
         "safetensors": [small_safetensors()],

@@ -58,6 +58,21 @@ class Foreign:
     @property
     def nbytes(self) -> int:
         """Of a tensor in the file; 0 where not known."""
+    @property
+    def offset(self) -> int:
+        """Byte of the file where it is named; 0 where not known."""
+    @property
+    def holds_data(self) -> bool:
+        """Whether tensors, or bytes that may be some, are within it."""
+
+@final
+class Unresolved:
+    """A tensor of a file whose stored items are not its values yet."""
+
+    tensor: Tensor
+    conj: bool
+    neg: bool
+    swapped: bool
 
 def from_buffer(object: Any, dtype: str, /) -> Tensor: ...
 def from_dlpack(object: Any, /) -> Tensor: ...
@@ -65,7 +80,10 @@ def compare(a: Tensor, b: Tensor, /) -> dict[str, float]: ...
 def read_safetensors(
     buffer: Any, /
 ) -> tuple[list[tuple[str, Tensor | Foreign]], dict[str, str]]: ...
-def read_torch(buffer: Any, /) -> Any: ...
+def read_torch(buffer: Any, /) -> tuple[Any, list[tuple[int, int, int, int, str]]]:
+    """The saved object, and (address, offset, bytes, CRC-32, key) of each storage with one."""
+
+def crc32(buffer: Any, start: int, length: int, crc: int = 0, simd: bool = True) -> int: ...
 def safetensors_header(
     entries: list[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str], /
 ) -> bytes: ...

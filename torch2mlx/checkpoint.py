@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +15,63 @@ from torch2mlx.errors import (
     CheckpointError,
     ConversionError,
     KeyCollisionError,
-    UnsupportedTensorError,
 )
 from torch2mlx.read import foreign
 from torch2mlx.read.directory import checkpoint_files
+from torch2mlx.read.entries import flatten_entries
+from torch2mlx.read.expanded import refuse_expanded
 from torch2mlx.read.files import is_safetensors, read_torch, scan_safetensors, unsupported
 from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.read.nested import ROOT, find_state_dict
 from torch2mlx.read.paths import checked
-from torch2mlx.read.tensors import borrow, is_array
+from torch2mlx.read.tensors import Check, borrow
 from torch2mlx.types import Checkpoint, TensorSource, Unreadable
 from torch2mlx.write.schema import KEY
 
 
+@dataclass(frozen=True)
+class _Options:
+    """How files are opened: see `open_checkpoint`."""
+
+    key: str | None = None
+    listing: bool = False
+    verify: bool = True
+    expand: bool = False
+
+
 @paused()
-def open_checkpoint(source: Any, key: str | None = None, *, listing: bool = False) -> Checkpoint:
+def open_checkpoint(
+    source: Any,
+    key: str | None = None,
+    *,
+    listing: bool = False,
+    verify: bool = True,
+    expand: bool = False,
+) -> Checkpoint:
     """Opens any source of `convert`; no tensor is copied.
 
     `key` picks a state dict inside a nested checkpoint. `listing`: tensors whose bytes are not
-    wanted may be `Unreadable`, where their shape is known. Raises CheckpointError for files that
-    cannot be read, AmbiguousCheckpointError when `key` is needed, AlreadyConvertedError for what
-    is in MLX layout already, UnsupportedTensorError for tensors without an exact MLX form, and
-    ConversionError for anything that is no source at all.
+    wanted may be `Unreadable`, where their shape is known. `verify`: whether the checksum of a
+    storage is compared when a tensor of it is first loaded, with CheckpointError where it is
+    wrong. `expand`: whether views may claim far more bytes than a file holds (when listed, they
+    may).
+
+    Raises CheckpointError for files that cannot be read, AmbiguousCheckpointError when `key` is
+    needed, AlreadyConvertedError for what is in MLX layout already, UnsupportedTensorError for
+    tensors without an exact MLX form, and ConversionError for anything that is no source at all.
     """
     if isinstance(source, (str, os.PathLike)):
-        opened = _from_path(os.fspath(source), key, listing)
+        opened = _from_path(os.fspath(source), _Options(key, listing, verify, expand))
         foreign.refuse_adapter(opened.tensors, opened.origin)
         return opened
     if is_module(source):
         tree = describe(source)
-        origin = type(source).__name__
-        opened = _from_mapping(source.state_dict(), origin)
-        return Checkpoint(opened.tensors, origin, opened.values, tree=tree)
+        return replace(_from_mapping(source.state_dict(), type(source).__name__), tree=tree)
     if isinstance(source, Mapping):
         _refuse_mlx(source)
-        where, state = find_state_dict(source, key, "the state dict")
-        return _from_mapping(state, "the state dict" if where == ROOT else where)
+        found = find_state_dict(source, key, "the state dict")
+        origin = "the state dict" if found.path == ROOT else found.path
+        return _with_notes(_from_mapping(found.state, origin), found.notes)
     raise ConversionError(
         f"cannot convert a {type(source).__name__}: pass an nn.Module, a state dict, a checkpoint "
         "file or a directory with one"
@@ -66,68 +88,59 @@ def _refuse_mlx(state: Mapping[Any, Any]) -> None:
         )
 
 
-def _from_path(text: str, key: str | None, listing: bool) -> Checkpoint:
+def _from_path(text: str, options: _Options) -> Checkpoint:
     path = checked(text, "source")
     if path.is_dir():
         foreign.refuse_folder(path)
-        return _from_directory(path, key, listing)
+        return _from_directory(path, options)
     if not path.is_file():
         raise CheckpointError(foreign.missing(text))
-    return _from_file(path, key, listing)
+    return _from_file(path, options)
 
 
-def _holds_tensors(value: Any, depth: int = 8) -> bool:
-    """Whether a container, or an object that torch packs weights into, has tensors in it."""
-    if is_array(value) or (isinstance(value, _core.Foreign) and value.is_tensor):
-        return True
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)) and depth:
-        return any(_holds_tensors(item, depth - 1) for item in value)
-    return type(value).__name__ == "ScriptObject"
+def _with_notes(checkpoint: Checkpoint, notes: tuple[str, ...]) -> Checkpoint:
+    return replace(checkpoint, notes=(*notes, *checkpoint.notes))
 
 
-def _from_mapping(state: Mapping[Any, Any], origin: str, listing: bool = False) -> Checkpoint:
-    tensors: dict[str, TensorSource] = {}
-    values: dict[str, Any] = {}
-    for name, value in state.items():
-        if not isinstance(name, str):
-            raise ConversionError(f"{origin}: key {name!r} is no text, so this is no state dict")
-        if isinstance(value, _core.Foreign) and value.is_tensor:
-            error = unsupported(origin, name, value)
-            if not listing or value.shape is None:
-                raise error
-            dtype = value.dtype or value.name
-            tensors[name] = Unreadable(name, value.shape, dtype, value.nbytes, error)
-        elif is_array(value):
-            tensors[name] = borrow(name, value)
-        elif _holds_tensors(value) and not name.endswith("_extra_state"):
-            raise UnsupportedTensorError(
-                f"entry {name!r}: a {type(value).__name__} with tensors in it, as quantized layers "
-                "keep their weights; dequantize the model first"
-            )
-        else:
-            values[name] = value
-    return Checkpoint(tensors, origin, values)
+def _source(name: str, value: Any, origin: str, check: Check | None) -> TensorSource:
+    if isinstance(value, _core.Foreign):
+        error = unsupported(origin, name, value)
+        return Unreadable(name, value.shape, value.dtype or value.name, value.nbytes, error)
+    return borrow(name, value, check)
 
 
-def _from_file(path: Path, key: str | None, listing: bool) -> Checkpoint:
+def _from_mapping(
+    state: Mapping[Any, Any],
+    origin: str,
+    options: _Options = _Options(expand=True),
+    check: Check | None = None,
+) -> Checkpoint:
+    made = flatten_entries(state, origin, options.listing)
+    if not options.listing and not options.expand:
+        refuse_expanded(made.tensors, origin)
+    tensors = {key: _source(key, value, origin, check) for key, value in made.tensors.items()}
+    return Checkpoint(tensors, origin, made.values, notes=tuple(made.notes))
+
+
+def _from_file(path: Path, options: _Options) -> Checkpoint:
     foreign.refuse_file(path)
     with foreign.named(path):
-        return _opened(path, key, listing)
+        return _opened(path, options)
 
 
-def _opened(path: Path, key: str | None, listing: bool) -> Checkpoint:
+def _opened(path: Path, options: _Options) -> Checkpoint:
     files = (os.fspath(path),)
     if is_safetensors(path):
         tensors, metadata = scan_safetensors(path)
         refuse_converted(path, metadata)
-        opened = _from_mapping(tensors, os.fspath(path), listing)
-        return Checkpoint(opened.tensors, opened.origin, {}, metadata, files)
-    where, state = find_state_dict(read_torch(path), key, os.fspath(path))
-    origin = os.fspath(path) if where == ROOT else f"{path} [{where}]"
-    opened = _from_mapping(state, origin, listing)
-    return Checkpoint(opened.tensors, origin, opened.values, {}, files)
+        opened = _from_mapping(tensors, os.fspath(path), replace(options, expand=True))
+        return replace(opened, metadata=metadata, files=files)
+    tree, checksums = read_torch(path)
+    found = find_state_dict(tree, options.key, os.fspath(path))
+    origin = os.fspath(path) if found.path == ROOT else f"{path} [{found.path}]"
+    check = checksums.check if options.verify else None
+    opened = _from_mapping(found.state, origin, options, check)
+    return replace(_with_notes(opened, found.notes), files=files)
 
 
 def refuse_converted(path: Path, metadata: Mapping[str, str]) -> None:
@@ -140,13 +153,14 @@ def refuse_converted(path: Path, metadata: Mapping[str, str]) -> None:
         raise AlreadyConvertedError(f"{path}: its metadata says that it is in MLX layout already")
 
 
-def _from_directory(path: Path, key: str | None, listing: bool) -> Checkpoint:
+def _from_directory(path: Path, options: _Options) -> Checkpoint:
     files, weight_map = checkpoint_files(path)
     tensors: dict[str, TensorSource] = {}
     values: dict[str, Any] = {}
     owner: dict[str, str] = {}
+    notes: list[str] = []
     for file in files:
-        part = _from_file(file, key, listing)
+        part = _from_file(file, options)
         for name in (*part.tensors, *part.values):
             if name in owner:
                 raise KeyCollisionError(f"{path}: {name!r} is in {owner[name]} and in {file.name}")
@@ -155,7 +169,9 @@ def _from_directory(path: Path, key: str | None, listing: bool) -> Checkpoint:
             owner[name] = file.name
         tensors.update(part.tensors)
         values.update(part.values)
+        notes += part.notes
     lost = [name for name in weight_map or () if name not in owner]
     if lost:
         raise CheckpointError(f"{path}: the index lists {lost[0]!r}, which no shard has")
-    return Checkpoint(tensors, os.fspath(path), values, {}, tuple(map(os.fspath, files)))
+    opened = tuple(map(os.fspath, files))
+    return Checkpoint(tensors, os.fspath(path), values, {}, opened, notes=tuple(notes))

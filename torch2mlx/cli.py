@@ -60,6 +60,8 @@ def _convert(args: argparse.Namespace) -> Any:
             progress=progress,
             threads=args.threads,
             force=args.force,
+            verify=not args.no_verify,
+            expand=args.expand,
         )
 
 
@@ -218,6 +220,12 @@ def _add_weights(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument("--on-unmapped", choices=("warn", "error", "ignore"), default="warn")
     sub.add_argument("--threads", type=int, default=0, help="0: all cores")
+    sub.add_argument(
+        "--no-verify", action="store_true", help="do not compare a .pt file's checksums"
+    )
+    sub.add_argument(
+        "--expand", action="store_true", help="write out views that claim more than the file holds"
+    )
     sub.add_argument("--force", action="store_true", help=_FORCE)
 
 

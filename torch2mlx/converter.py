@@ -66,6 +66,8 @@ def convert(
     progress: Progress | None = None,
     threads: int = 0,
     force: bool = False,
+    verify: bool = True,
+    expand: bool = False,
 ) -> ConversionReport:
     """Writes a PyTorch model's weights as MLX stores them.
 
@@ -84,6 +86,9 @@ def convert(
     with the exact originals in the sidecar. `strict`: whether every key must fit `module`.
     `on_unmapped`: what to do about layers that MLX lacks.
     `progress` is called with (bytes done, bytes in all, tensor). `threads`: 0 takes all cores.
+    `verify`: whether the checksums of a torch.save archive are compared (False reads a damaged
+    file as it is). `expand`: whether views that claim far more bytes than their file holds
+    (`expand`, `as_strided`) are written out.
     What `convert` wrote may be replaced by a new conversion; `force`: anything else too, save the
     source.
 
@@ -98,7 +103,7 @@ def convert(
     target, limit = _target(out, shard_size)
     guard = Guard(paths_of(source), force)
     output.check_target(target, limit is None, guard)
-    checkpoint = open_checkpoint(source, key)
+    checkpoint = open_checkpoint(source, key, verify=verify, expand=expand)
     typed = _under(checkpoint, prefix, module, rules, strict, limit is not None)
     coverage = Resolver(typed.tree.records).coverage() if typed.known else None
     plan = make_plan(typed, dtype)
@@ -123,7 +128,7 @@ def convert(
         plan.traces,
         plan.ties,
         coverage,
-        (*plan.notes, *_notes(typed, plan, lost), *traps, *written.notes),
+        (*checkpoint.notes, *plan.notes, *_notes(typed, plan, lost), *traps, *written.notes),
     )
 
 

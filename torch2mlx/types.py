@@ -28,10 +28,11 @@ class TensorSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Borrowed:
-    """A tensor whose memory is borrowed as it is."""
+    """A tensor whose memory is borrowed as it is; `check` raises where its bytes are damaged."""
 
     key: str
     tensor: _core.Tensor
+    check: Callable[[str, _core.Tensor], None] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,6 +43,8 @@ class Borrowed:
         return self.tensor.dtype
 
     def load(self) -> _core.Tensor:
+        if self.check is not None:
+            self.check(self.key, self.tensor)
         return self.tensor
 
 
@@ -128,7 +131,8 @@ class Checkpoint:
     """A source, opened: its tensors in order, and everything else it said.
 
     `origin` is for messages: a path, or what kind of object it was; `values` are entries that
-    are no tensors (`_extra_state`); `metadata` is what a safetensors header says of itself.
+    are no tensors (`_extra_state`); `metadata` is what a safetensors header says of itself;
+    `notes` say what was left alone or called otherwise.
     """
 
     tensors: Mapping[str, TensorSource]
@@ -137,6 +141,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()  # that were read
     tree: ModuleTree | None = None  # of a live module
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from torch2mlx.collecting import paused
 from torch2mlx.errors import ConversionError, KeyCollisionError
 from torch2mlx.names import naming_keys
 from torch2mlx.types import (
+    Borrowed,
     Deferred,
     Fold,
     Made,
@@ -52,7 +53,9 @@ class Effective:
 
 def _address(source: TensorSource) -> int | None:
     """Where a tensor's first byte lies; None where it has none, or is not there yet."""
-    return None if isinstance(source, Deferred) or 0 in source.shape else source.load().address
+    if isinstance(source, Deferred) or 0 in source.shape:
+        return None
+    return (source.tensor if isinstance(source, Borrowed) else source.load()).address
 
 
 def _repeated(sources: Iterable[TensorSource]) -> frozenset[int]:
@@ -65,7 +68,7 @@ def _identity(source: TensorSource, rule: str, repeated: frozenset[int]) -> tupl
     """Equal for two tensors that are the same bytes under the same rule; () for no other."""
     if not repeated or _address(source) not in repeated:
         return ()
-    tensor = source.load()
+    tensor = source.tensor if isinstance(source, Borrowed) else source.load()
     return (tensor.address, tensor.shape, tensor.strides, tensor.dtype, rule)
 
 

@@ -16,6 +16,7 @@ typedef struct {
     PyTypeObject *tensor_type;
     PyTypeObject *mapping_type;
     PyTypeObject *foreign_type;
+    PyTypeObject *unresolved_type;
     PyObject *core_error; /* args: (status name, message, offset, name) */
 } module_state;
 
@@ -47,7 +48,9 @@ typedef struct {
     PyObject *dtype; /* text, or None */
     PyObject *shape; /* tuple, or None */
     uint64_t nbytes;
+    uint64_t offset; /* in its file, or 0 */
     char is_tensor;
+    char holds_data; /* 1: tensors, or bytes that may be some, are within */
 } ForeignObject;
 
 module_state *bind_state(PyObject *module);
@@ -94,9 +97,9 @@ PyObject *bind_tensor(PyObject *module, const t2m_view *view, t2m_dtype dtype,
 PyObject *bind_tensor_new(PyObject *module, int rank, const uint64_t *shape,
                           t2m_dtype dtype, uint8_t **data);
 
-/* A foreign value or tensor; of a tensor nothing is known yet. */
-ForeignObject *bind_foreign(PyObject *module, const char *text, size_t length,
-                            int is_tensor);
+/* A foreign value or tensor; of a tensor nothing is known yet.  Takes over
+   `name`, a text, or NULL with an exception set. */
+ForeignObject *bind_foreign(PyObject *module, PyObject *name, int is_tensor);
 
 /* Checks the type; returns it, or NULL with TypeError set. */
 TensorObject *bind_as_tensor(PyObject *module, PyObject *object);
@@ -113,9 +116,10 @@ int bind_execute(PyObject *module, const t2m_job *jobs, size_t count,
                  const t2m_target *target, t2m_exec_options *options,
                  PyObject *progress);
 
-extern PyType_Spec bind_tensor_spec, bind_mapping_spec, bind_foreign_spec;
+extern PyType_Spec bind_tensor_spec, bind_mapping_spec, bind_foreign_spec,
+    bind_unresolved_spec;
 extern PyMethodDef bind_borrow_functions[], bind_numeric_functions[],
-    bind_file_functions[], bind_safetensors_functions[],
+    bind_safetensors_functions[], bind_torch_functions[],
     bind_write_functions[], bind_key_functions[], bind_rule_functions[],
     bind_module_functions[];
 

@@ -47,6 +47,20 @@ foreign_is_tensor(ForeignObject *self, void *closure)
 }
 
 static PyObject *
+foreign_offset(ForeignObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromUnsignedLongLong(self->offset);
+}
+
+static PyObject *
+foreign_holds_data(ForeignObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(self->holds_data);
+}
+
+static PyObject *
 foreign_repr(ForeignObject *self)
 {
     return PyUnicode_FromFormat(
@@ -63,6 +77,10 @@ static PyGetSetDef foreign_getset[] = {
      NULL},
     {"nbytes", (getter)foreign_nbytes, NULL,
      "Bytes of a tensor in the file, where known.", NULL},
+    {"offset", (getter)foreign_offset, NULL,
+     "Byte of the file where it is named, where known.", NULL},
+    {"holds_data", (getter)foreign_holds_data, NULL,
+     "Whether tensors, or bytes that may be some, are within it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -82,10 +100,9 @@ PyType_Spec bind_foreign_spec = {
 };
 
 ForeignObject *
-bind_foreign(PyObject *module, const char *text, size_t length, int is_tensor)
+bind_foreign(PyObject *module, PyObject *name, int is_tensor)
 {
     PyTypeObject *type = bind_state(module)->foreign_type;
-    PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)length, "replace");
     ForeignObject *self =
         name ? (ForeignObject *)type->tp_alloc(type, 0) : NULL;
     if (!self) {

@@ -80,10 +80,11 @@ module_exec(PyObject *module)
         !(s->tensor_type = add_type(module, &bind_tensor_spec)) ||
         !(s->mapping_type = add_type(module, &bind_mapping_spec)) ||
         !(s->foreign_type = add_type(module, &bind_foreign_spec)) ||
+        !(s->unresolved_type = add_type(module, &bind_unresolved_spec)) ||
         PyModule_AddFunctions(module, bind_borrow_functions) < 0 ||
         PyModule_AddFunctions(module, bind_numeric_functions) < 0 ||
-        PyModule_AddFunctions(module, bind_file_functions) < 0 ||
         PyModule_AddFunctions(module, bind_safetensors_functions) < 0 ||
+        PyModule_AddFunctions(module, bind_torch_functions) < 0 ||
         PyModule_AddFunctions(module, bind_write_functions) < 0 ||
         PyModule_AddFunctions(module, bind_key_functions) < 0 ||
         PyModule_AddFunctions(module, bind_module_functions) < 0 ||
@@ -101,6 +102,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(s->tensor_type);
     Py_VISIT(s->mapping_type);
     Py_VISIT(s->foreign_type);
+    Py_VISIT(s->unresolved_type);
     Py_VISIT(s->core_error);
     return 0;
 }
@@ -112,6 +114,7 @@ module_clear(PyObject *module)
     Py_CLEAR(s->tensor_type);
     Py_CLEAR(s->mapping_type);
     Py_CLEAR(s->foreign_type);
+    Py_CLEAR(s->unresolved_type);
     Py_CLEAR(s->core_error);
     return 0;
 }

@@ -38,7 +38,7 @@ entry_foreign(PyObject *module, const t2m_st_entry *e)
     } else {
         snprintf(what, sizeof what, "an empty tensor of this size");
     }
-    ForeignObject *self = bind_foreign(module, what, strlen(what), 1);
+    ForeignObject *self = bind_foreign(module, PyUnicode_FromString(what), 1);
     if (!self) {
         return NULL;
     }

@@ -104,6 +104,8 @@ resolve(archive *a, t2m_storage *s)
     }
     s->data = a->file + e->data;
     s->length = e->length;
+    s->has_crc = 1;
+    s->crc = e->crc;
     return T2M_OK;
 }
 
@@ -124,9 +126,10 @@ read_pickle(archive *a, t2m_pickle *out)
     if ((status = t2m_zip_check(a->file, e)) != T2M_OK) {
         return status;
     }
-    status =
-        t2m_pickle_load(a->file + e->data, e->length, out, &used, a->where);
+    status = t2m_pickle_load(a->file + e->data, e->length, &t2m_torch_hooks,
+                             out, &used, a->where);
     a->where->offset += e->data;
+    out->base = e->data;
     return status;
 }
 
@@ -147,13 +150,13 @@ t2m_archive_parse(const uint8_t *file, uint64_t length, t2m_pickle *out,
     status = read_pickle(&a, out);
     for (size_t i = 0; status == T2M_OK && i < out->storage_count; i++) {
         t2m_storage *s = &out->storages[i];
-        status = resolve(&a, s);
+        status = s->bytes_node ? T2M_OK : resolve(&a, s);
         if (status != T2M_OK) {
             t2m_where_name(where, s->key, s->key_length);
         }
     }
     if (status == T2M_OK) {
-        status = t2m_pickle_check_tensors(out, where);
+        status = t2m_pickle_finish(out, where);
     }
     t2m_zip_free(&a.zip);
     if (status != T2M_OK) {

@@ -33,9 +33,11 @@ static t2m_status
 take_pickle(cursor *c, t2m_pickle *out)
 {
     size_t used;
-    t2m_status status = t2m_pickle_load(c->file + c->at, c->length - c->at,
-                                        out, &used, c->where);
+    t2m_status status =
+        t2m_pickle_load(c->file + c->at, c->length - c->at, &t2m_torch_hooks,
+                        out, &used, c->where);
     c->where->offset += c->at;
+    out->base = c->at;
     c->at += used;
     return status;
 }
@@ -147,7 +149,7 @@ assign(t2m_storage **sorted, size_t count, size_t first, const uint8_t *data,
          i < count && same_key(sorted[i], root->key, root->key_length); i++) {
         t2m_storage *s = sorted[i];
         uint64_t end;
-        if (s->dtype != root->dtype) {
+        if (s->dtype != root->dtype || s->item != root->item) {
             return T2M_PT_BAD_STORAGE;
         }
         if (!s->has_view) {
@@ -185,11 +187,10 @@ take_storage(cursor *c, t2m_storage **sorted, size_t count,
     }
     uint64_t items = t2m_le64(c->file + c->at);
     c->at += 8;
-    int dtype = sorted[first]->dtype;
-    if (dtype == -1) {
-        return T2M_BAD_DTYPE;
+    size_t item = sorted[first]->item;
+    if (item == 0) {
+        return T2M_BAD_DTYPE; /* nobody can say where the next one starts */
     }
-    size_t item = dtype >= 0 ? t2m_dtype_get((t2m_dtype)dtype)->bytes : 1;
     if (t2m_mul(items, item, &bytes)) {
         return T2M_OVERFLOW;
     }
@@ -254,13 +255,16 @@ t2m_legacy_parse(const uint8_t *file, uint64_t length, t2m_pickle *out,
         status = T2M_NO_MEMORY;
         goto done;
     }
+    size_t count = 0;
     for (size_t i = 0; i < out->storage_count; i++) {
-        sorted[i] = &out->storages[i];
+        if (!out->storages[i].bytes_node) {
+            sorted[count++] = &out->storages[i];
+        }
     }
-    qsort(sorted, out->storage_count, sizeof *sorted, by_key);
-    status = take_storages(&c, sorted, out->storage_count);
+    qsort(sorted, count, sizeof *sorted, by_key);
+    status = take_storages(&c, sorted, count);
     if (status == T2M_OK) {
-        status = t2m_pickle_check_tensors(out, where);
+        status = t2m_pickle_finish(out, where);
     }
 done:
     free(sorted);

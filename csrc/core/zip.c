@@ -11,6 +11,7 @@
      end            PK\5\6, entries 10, directory size 12, offset 16,
                     comment length 20                                    */
 #include "zip.h"
+#include "crc32.h"
 #include "size.h"
 
 #include <stdlib.h>
@@ -326,28 +327,10 @@ t2m_zip_find(const t2m_zip *zip, const char *name, size_t length)
     return NULL;
 }
 
-/* CRC-32 (ISO 3309), four bits at a time: the table is its 16 remainders. */
-static uint32_t
-crc32(const uint8_t *p, uint64_t n)
-{
-    static const uint32_t table[16] = {
-        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
-        0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
-        0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
-    };
-    uint32_t crc = 0xffffffffu;
-    for (uint64_t i = 0; i < n; i++) {
-        crc ^= p[i];
-        crc = crc >> 4 ^ table[crc & 15];
-        crc = crc >> 4 ^ table[crc & 15];
-    }
-    return ~crc;
-}
-
 t2m_status
 t2m_zip_check(const uint8_t *file, const t2m_zip_entry *entry)
 {
-    return crc32(file + entry->data, entry->length) == entry->crc
+    return t2m_crc32(0, file + entry->data, entry->length, 1) == entry->crc
                ? T2M_OK
                : T2M_ZIP_CRC;
 }

@@ -18,9 +18,10 @@ BYTES = safetensors({"x": entry("U8", [65536], 0, 65536)}, bytes(range(256)) * 2
 
 def first_tensor(found):
     """The one tensor of what a reader returned."""
-    if isinstance(found, tuple):
-        return found[0][0][1]
-    return found["a"] if isinstance(found, dict) else found
+    if not isinstance(found, tuple):
+        return found
+    tensors = found[0]
+    return tensors["a"] if isinstance(tensors, dict) else tensors[0][1]
 
 
 LENDERS = {

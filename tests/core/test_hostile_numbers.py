@@ -85,6 +85,7 @@ CALLS = {
     "compare": (_core.compare, [tensor(), tensor()], anything),
     "read_safetensors": (_core.read_safetensors, [small_safetensors()], anything),
     "read_torch": (_core.read_torch, [b"nothing"], anything),
+    "crc32": (_core.crc32, [b"abcdefgh", 1, 5, 0, True], anything),
     "safetensors_header": (
         _core.safetensors_header,
         [[("a", "float32", (2, 3)), ("b", "uint8", (4,))], {"format": "pt"}],

@@ -140,8 +140,11 @@ def _saved(work: Path) -> Iterator[Seed]:
     odd = {
         "array": np.arange(4, dtype=np.float32),
         "list": [torch.ones(2), torch.zeros(2, 2)],
-        "deep": {"er": {"w": torch.ones(1, dtype=torch.bfloat16)}, 1: "x"},
-        "sparse": torch.eye(2).to_sparse(),
+        "deep": {"er": {"w": torch.ones((), dtype=torch.bfloat16)}, 1: "x"},
+        "optimizer": {"state": {0: torch.eye(2).to_sparse()}, "param_groups": []},
+        "lazy": torch.ones(2, dtype=torch.complex64).conj(),
+        "swapped": np.ones((2, 2), ">f4"),
+        "path": Path("opaque"),
         "none": None,
         "big": 2**70,
         "set": {1, 2},

@@ -101,10 +101,12 @@ def test_what_has_no_mlx_form_is_refused_by_name(value, reason, out):
     assert not out.exists()
 
 
-def test_tensors_inside_of_entries_are_not_lost_silently(out):
-    state = {"fine": torch.ones(2), "layer._packed_params": (torch.ones(2, 2), torch.ones(2))}
-    with pytest.raises(UnsupportedTensorError, match=r"layer\._packed_params.*tuple"):
-        convert(state, out)
+def test_tensors_inside_of_entries_get_keys_of_their_own(out):
+    state = {"fine": torch.ones(2), "pair": (torch.ones(2, 2), torch.zeros(2))}
+    report, _, found = round_trip(state, out, rules={})
+    assert list(found) == ["fine", "pair.0", "pair.1"]
+    assert torch.equal(found["pair.0"], torch.ones(2, 2))
+    assert any("'pair' is a tuple of tensors" in note for note in report.notes)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch deprecates its quantization

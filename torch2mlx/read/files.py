@@ -9,9 +9,9 @@ from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.errors import CheckpointError, UnsupportedTensorError
+from torch2mlx.read.checksums import Checksums
 
 _ADVICE = {
-    "PK_GLOBAL": "only data is read: save the model's state_dict() instead of the model",
     "PK_CALL": "only data is read: save the model's state_dict() instead of the model",
     "PT_META": "load the model's weights before saving it",
     "ZIP_CRC": "the file is damaged: fetch it again",
@@ -74,17 +74,23 @@ def unsupported(origin: str, key: str, tensor: _core.Foreign) -> UnsupportedTens
         advice = "dequantize or cast it in PyTorch before saving, or leave it out"
     else:
         advice = "turn it into a plain tensor (to_dense, dequantize) before saving"
+    where = f" (byte {tensor.offset})" if tensor.offset else ""
     return UnsupportedTensorError(
-        f"{origin}: tensor {key!r}: {tensor.name} has no exact MLX form; {advice}"
+        f"{origin}: tensor {key!r}: {tensor.name} has no exact MLX form{where}; {advice}"
     )
 
 
-def read_torch(path: Path) -> Any:
-    """What torch.save wrote: dicts, lists, numbers and borrowed tensors. Nothing is executed."""
+def read_torch(path: Path) -> tuple[Any, Checksums]:
+    """What torch.save wrote, and the checksums of its storages.
+
+    Dicts, lists, numbers, borrowed tensors, and opaque values for all else: nothing is executed.
+    """
+    mapping = map_file(path)
     try:
-        return _core.read_torch(map_file(path))
+        tree, rows = _core.read_torch(mapping)
     except _core.CoreError as error:
         raise describe_failure(path, error) from error
+    return tree, Checksums(path, mapping, rows)
 
 
 def is_safetensors(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,11 @@ import numpy as np
 
 from torch2mlx import _core
 from torch2mlx.errors import UnsupportedTensorError
+from torch2mlx.read.resolve import problem, resolve
 from torch2mlx.types import Borrowed, Deferred, TensorSource
+
+#: Called with a key and the tensor of a file that is about to be read.
+Check = Callable[[str, _core.Tensor], None]
 
 _NAMES = {torch for torch, *_ in _core.DTYPES}
 # numpy's own names, and those that ml_dtypes gives its types
@@ -33,18 +38,23 @@ def is_array(value: Any) -> bool:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return True
-    return isinstance(value, (np.ndarray, np.generic, _core.Tensor))
+    return isinstance(value, (_core.Tensor, np.ndarray, np.generic, _core.Unresolved))
 
 
-def borrow(key: str, value: Any) -> TensorSource:
+def borrow(key: str, value: Any, check: Check | None = None) -> TensorSource:
     """A tensor without a copy where its memory allows that.
 
     Copied, one at a time and only when needed: tensors on a device, with the lazy conj or neg
-    bit, of foreign byte order. Raises UnsupportedTensorError for what has no exact MLX form.
+    bit, of foreign byte order. `check` is called with key and tensor before the bytes of a file's
+    tensor are read. Raises UnsupportedTensorError for what has no exact MLX form.
     """
     if isinstance(value, _core.Tensor):
-        return Borrowed(key, value)
+        return Borrowed(key, value, check)
+    if isinstance(value, _core.Unresolved):
+        return _resolved(key, value, check)
     if isinstance(value, (np.ndarray, np.generic)):
+        if isinstance(value, np.ma.MaskedArray):
+            raise _refuse(key, "a masked array has no MLX form", "call .filled() first")
         return Borrowed(key, _from_numpy(key, np.asarray(value)))
     return _from_torch(key, value)
 
@@ -54,6 +64,19 @@ def _numpy_name(dtype: np.dtype[Any]) -> tuple[str | None, bool]:
     """(torch name of a dtype, whether numpy itself knows it)."""
     own = dtype.kind != "V" and dtype.name in np.sctypeDict
     return _NUMPY.get(dtype.name), own
+
+
+def _resolved(key: str, value: _core.Unresolved, check: Check | None) -> TensorSource:
+    what = problem(value)
+    if what is not None:
+        raise _refuse(key, what, "save a plain tensor")
+
+    def make() -> _core.Tensor:
+        if check is not None:
+            check(key, value.tensor)
+        return resolve(value)
+
+    return Deferred(key, value.tensor.shape, value.tensor.dtype, make)
 
 
 def _from_numpy(key: str, array: np.ndarray) -> _core.Tensor:
