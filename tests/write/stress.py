@@ -25,6 +25,7 @@ def _child(work: Callable[[], None]) -> int:
     pid = os.fork()
     if pid == 0:
         code = 1
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' `&` has it ignored
         try:
             work()
             code = 0

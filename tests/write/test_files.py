@@ -187,6 +187,7 @@ def test_a_writer_waits_for_another_and_can_be_interrupted(tmp_path, alarm):
         assert not begun.wait(0.2) and not out.exists()
         pid = os.fork()
         if pid == 0:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 convert(STATE, out)
             except KeyboardInterrupt:

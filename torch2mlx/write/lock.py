@@ -60,9 +60,6 @@ class FolderLock:
     def __exit__(self, *_: object) -> None:
         self._release()
 
-    def __del__(self) -> None:
-        self._release()
-
     def _release(self) -> None:
         """Unlocks, for forked children too, which share the descriptor."""
         fd, self._fd = self._fd, -1
