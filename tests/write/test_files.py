@@ -293,7 +293,7 @@ def test_names_may_be_as_long_as_the_system_allows(length, tmp_path):
         assert held(out) == i
     side = tmp_path / ("n" * length + ".torch.safetensors")
     assert sorted(tmp_path.iterdir()) == sorted([out, side])
-    with pytest.raises(ConversionError, match="File name too long"):
+    with pytest.raises(ConversionError, match="longer than the file system takes"):
         convert(PLAIN, tmp_path / ("n" * 250 + ".safetensors"))
-    with pytest.raises(ConversionError, match="null character"):
+    with pytest.raises(ConversionError, match="a path has no NUL in it"):
         convert(PLAIN, tmp_path / "a\0b.safetensors")

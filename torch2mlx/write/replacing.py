@@ -50,7 +50,7 @@ def file_digest(path: Path) -> str:
 def settled(path: Path) -> Path:
     """The place that a path leads to, if it is a symbolic link: what it points at is written."""
     if "\0" in str(path):
-        raise WriteError(f"{str(path)!r}: a path cannot have a null character in it")
+        raise WriteError(f"{str(path)!r}: a path has no NUL in it")
     if not os.path.islink(path):
         return path
     try:
