@@ -35,6 +35,13 @@ STEPS = (
         14,
     ),
     Step(
+        "folders",
+        "a folder of every architecture of the zoo: converted, beside the module it came from",
+        "./dev folders",
+        ("torch2mlx/read", "torch2mlx/weights", "tests/zoo/folders.py"),
+        14,
+    ),
+    Step(
         "operators",
         "torch's own samples of its operators: exported, translated, compared, gradients too",
         "./dev ledger",
@@ -82,6 +89,14 @@ STEPS = (
         "mutated safetensors files, read here and by the format's own library",
         "python -m tests.read.headers --files 400000",
         ("csrc/core/safetensors.c", "csrc/core/json.c", "tests/read/headers.py"),
+        14,
+    ),
+    Step(
+        "mutations",
+        "changed checkpoints of every kind, given to every verb that reads: answered or refused by "
+        "name, in 2 s and 64 MiB beside their size",
+        "python -m tests.read.mutations --files 100000",
+        (*_WEIGHTS, "torch2mlx/weight_converter.py", "tests/read/mutations.py"),
         14,
     ),
     Step(

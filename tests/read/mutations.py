@@ -386,8 +386,8 @@ def main() -> int:
     keep.mkdir(parents=True, exist_ok=True)
     result = run(args.files, args.seed, keep)
     told = ", ".join(f"{name} {count}" for name, count in sorted(result.counts.items()))
-    print(f"{args.files} files, {sum(result.counts.values())} calls ({told})")
-    print(f"{sum(result.found.values())} findings of {len(result.found)} kinds")
+    found = f"{sum(result.found.values())} findings of {len(result.found)} kinds"
+    print(f"{args.files} files, {sum(result.counts.values())} calls ({told}); {found}")
     return int(bool(result.found))
 
 

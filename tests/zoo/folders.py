@@ -193,7 +193,7 @@ def main(kinds: list[str]) -> int:
             if wrong:
                 print(f"{type(model).__name__}: {'; '.join(wrong[:3])}"[:300], file=sys.stderr)
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
-    return counts["wrong"]
+    return int(counts["wrong"] > 0)
 
 
 if __name__ == "__main__":
