@@ -1,8 +1,11 @@
-/* Nests the lines of the input as keys, with lists and without. */
+/* Nests the lines of the input as keys, with lists and without; finds the
+   modules that they show, and each key's owner among these. */
 #include "fuzz.h"
 
 #include "../csrc/core/keys.h"
+#include "../csrc/core/modules.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_KEYS 4096
@@ -19,6 +22,46 @@ check(const t2m_key_tree *tree, size_t n)
         tree->trie.count + T2M_KEYS_HOLES + T2M_KEYS_HOLES_PER_KEY * n) {
         __builtin_trap();
     }
+}
+
+/* Each key belongs to the module that it showed; the prefix of that is its
+   path. */
+static void
+own(const t2m_key *keys, size_t n, const t2m_shown *shown)
+{
+    size_t bad, name, count = shown->trie.count;
+    t2m_key *paths = calloc(count, sizeof *paths);
+    t2m_module_tree tree;
+
+    for (size_t i = 1; paths && i < count; i++) {
+        paths[i].text = keys[shown->paths[i]].text;
+        paths[i].length = shown->lengths[i];
+    }
+    if (!paths) {
+        return;
+    }
+    paths[0].text = "";
+    if (t2m_modules_new(paths, count, 3, &tree, &bad) != T2M_OK) {
+        free(paths);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t module = t2m_modules_locate(&tree, &keys[i], &name);
+        size_t prefix = t2m_modules_prefix(&tree, module, NULL);
+        if (module != shown->owners[i] || name != prefix) {
+            __builtin_trap();
+        }
+        char *text = malloc(prefix + 1);
+        if (text) {
+            t2m_modules_prefix(&tree, module, text);
+            if (memcmp(text, keys[i].text, prefix) != 0) {
+                __builtin_trap();
+            }
+        }
+        free(text);
+    }
+    t2m_modules_free(&tree);
+    free(paths);
 }
 
 int
@@ -40,6 +83,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check(&tree, n);
             t2m_keys_free(&tree);
         }
+    }
+    t2m_shown shown;
+    if (t2m_modules_shown(keys, n, 2, &shown, &bad) == T2M_OK) {
+        own(keys, n, &shown);
+        t2m_shown_free(&shown);
+    }
+    size_t a, b;
+    if (t2m_keys_collide(keys, n, &a, &b) == 1 &&
+        (a >= n || b >= n || a == b || keys[a].length > keys[b].length)) {
+        __builtin_trap();
     }
     return 0;
 }

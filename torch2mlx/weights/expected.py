@@ -201,6 +201,7 @@ def check(
     of their own. A pattern may also match modules without tensors, but not these alone.
     """
     idle: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], list[str]] = {}  # modules that look alike are judged once
     for path, text in given.items():
         record = records[path]
         spec = lookup(record.kinds)
@@ -209,7 +210,10 @@ def check(
             continue
         shapes = _shapes(record, spec, tensors)
         open_shapes = {n: s for n, s in shapes.items() if _key(path, n) not in settled}
-        wrong = _wrong(record, spec, open_shapes)
+        alike = (record.kinds, repr(record.options.get("groups")), *open_shapes.items())
+        if alike not in seen:
+            seen[alike] = _wrong(record, spec, open_shapes)
+        wrong = seen[alike]
         if wrong:
             where = f"module {path!r}" if path else "the root module"
             raise ConversionError(f"{options.rule(text)}: {where}: {'; '.join(wrong)}")
