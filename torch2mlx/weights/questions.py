@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from torch2mlx import options
 from torch2mlx.types import ModuleRecord, TensorSource
@@ -76,11 +76,12 @@ def _matrices(records: Records, tensors: Tensors, actions: Actions) -> Iterator[
         yield from square
 
 
-def telling(name: str, names: Iterable[str]) -> bool:
+def telling(name: str, names: Container[str]) -> bool:
     """Whether a tensor's name shows that torch computes with it before use; `names`: those of its
     module."""
-    pair = {f"{name[:-1]}g", f"{name[:-1]}v"} if name[-2:] in ("_g", "_v") else {""}
-    return _TELLTALE.fullmatch(name) is not None or pair <= set(names)
+    if _TELLTALE.fullmatch(name):
+        return True
+    return name[-2:] in ("_g", "_v") and f"{name[:-1]}g" in names and f"{name[:-1]}v" in names
 
 
 def sensitive(records: Records, tensors: Tensors, actions: Actions | None = None) -> list[str]:
@@ -89,9 +90,10 @@ def sensitive(records: Records, tensors: Tensors, actions: Actions | None = None
     found = set(_matrices(records, tensors, actions))
     for path, record in records.items():
         if record.kinds == (UNTYPED,):
+            names = frozenset(record.tensors)
             for name in record.tensors:
                 key = _key(path, name)
-                if len(tensors[key].shape) >= 3 or telling(name, record.tensors):
+                if len(tensors[key].shape) >= 3 or telling(name, names):
                     found.add(key)
     return [key for key in tensors if key in found and key not in actions]
 
