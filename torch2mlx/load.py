@@ -18,6 +18,7 @@ from torch2mlx.optional import installed, need
 from torch2mlx.read import foreign
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import read_safetensors
+from torch2mlx.types import LARGEST_SIZE, oversized
 from torch2mlx.write.marker import read_digests, read_marker
 from torch2mlx.write.schema import Marker, Part
 
@@ -158,18 +159,33 @@ def mlx_array(tensor: _core.Tensor) -> Any:
 
 
 def mlx_arrays(converted: Converted) -> dict[str, Any]:
-    """MLX arrays: by mx.load, which reads lazily, where it reads every dtype of the file."""
-    need("reading as arrays of MLX", "mlx")
-    import mlx.core as mx
+    """MLX arrays: by mx.load, which reads lazily, where it reads every dtype of the file.
 
+    Raises UnsupportedTensorError for a dimension that MLX, which counts in 32 bits, cannot hold.
+    """
+    need("reading as arrays of MLX", "mlx")
     arrays: dict[str, Any] = {}
     for file, tensors in converted.files.items():
-        if any(t.dtype in _NOT_IN_MX_LOAD for t in tensors.values()):
-            arrays.update({name: mlx_array(tensor) for name, tensor in tensors.items()})
-        else:
-            loaded = mx.load(os.fspath(file))
-            arrays.update({name: loaded[name] for name in tensors})
+        for name, tensor in tensors.items():
+            if max(tensor.shape, default=0) > LARGEST_SIZE:
+                raise oversized(f"{file}: tensor {name!r}", tensor.shape)
+        loaded = None
+        if not any(t.dtype in _NOT_IN_MX_LOAD for t in tensors.values()):
+            loaded = _mx_load(file)
+        if loaded is None:
+            loaded = {name: mlx_array(tensor) for name, tensor in tensors.items()}
+        arrays.update({name: loaded[name] for name in tensors})
     return arrays
+
+
+def _mx_load(file: Path) -> Any:
+    """What mx.load reads; None for a header that is sound, and spelled as MLX does not read it."""
+    import mlx.core as mx
+
+    try:
+        return mx.load(os.fspath(file))
+    except (RuntimeError, ValueError):
+        return None
 
 
 def expand_ties(arrays: dict[str, Any], ties: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from torch2mlx import _core
+from torch2mlx.errors import UnsupportedTensorError
 
 #: Called with (bytes done, bytes in all, what is being written).
 Progress = Callable[[int, int, str], None]
@@ -286,6 +287,18 @@ class ConversionReport:
 
 #: Bytes of one item, by torch dtype name.
 ITEM_BYTES: dict[str, int] = {torch: n for torch, n, *_ in _core.DTYPES}
+
+
+#: Largest dimension of an MLX array.
+LARGEST_SIZE = 2**31 - 1
+
+
+def oversized(what: str, shape: tuple[int, ...]) -> UnsupportedTensorError:
+    """That a tensor has a dimension over `LARGEST_SIZE`."""
+    return UnsupportedTensorError(
+        f"{what}: MLX counts dimensions in 32 bits and has none of {max(shape)}; split the tensor "
+        "first"
+    )
 
 
 def tensor_bytes(shape: tuple[int, ...], dtype: str) -> int:

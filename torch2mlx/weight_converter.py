@@ -12,6 +12,7 @@ from torch2mlx.collecting import paused
 from torch2mlx.errors import ConversionError, KeyCollisionError
 from torch2mlx.names import naming_keys
 from torch2mlx.types import (
+    LARGEST_SIZE,
     Borrowed,
     Deferred,
     Fold,
@@ -21,6 +22,7 @@ from torch2mlx.types import (
     Plan,
     TensorSource,
     Trace,
+    oversized,
 )
 from torch2mlx.weights.actions import Drop, Merge, Move, On, Rule, Shapes, Split, rule_actions
 from torch2mlx.weights.folds import FORMULAS, LIKE
@@ -308,6 +310,13 @@ def _check_targets(pieces: Sequence[Piece]) -> None:
     )
 
 
+def _check_sizes(pieces: Iterable[Piece]) -> None:
+    """Raises UnsupportedTensorError for a dimension that no MLX array has."""
+    for piece in pieces:
+        if max(piece.shape, default=0) > LARGEST_SIZE:
+            raise oversized(f"tensor {_names(piece)}", piece.shape)
+
+
 def _check_names(pieces: Iterable[Piece]) -> None:
     """Raises ConversionError for the one name that no tensor of a safetensors file can have."""
     for piece in pieces:
@@ -402,6 +411,7 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     if not pieces:
         raise ConversionError("there is not a single tensor to convert")
     _check_names(pieces)
+    _check_sizes(pieces)
     _check_targets(pieces)
     absent = _absent_ties(typed, resolver, pieces)
     pieces, ties = _tie(_cast(pieces, dtype))

@@ -166,11 +166,15 @@ read_text(PyObject *text, t2m_key *out)
     return out->text ? 0 : -1;
 }
 
+/* The number of a module: 0, or -1. */
 static int
-check_module(const t2m_module_tree *tree, Py_ssize_t number)
+read_module(const t2m_module_tree *tree, PyObject *number, uint64_t *out)
 {
-    if (number < 0 || (size_t)number >= tree->count) {
-        PyErr_SetString(PyExc_IndexError, "no such module");
+    if (!bind_size(number, out)) {
+        return -1;
+    }
+    if (*out >= tree->count) {
+        PyErr_SetString(PyExc_ValueError, "no such module");
         return -1;
     }
     return 0;
@@ -181,14 +185,13 @@ static int
 read_wrappers(PyObject *module, t2m_module_tree *tree, PyObject *list)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        Py_ssize_t number;
-        PyObject *child, *tensors;
+        uint64_t number;
+        PyObject *item = PyList_GET_ITEM(list, i), *at, *child, *tensors;
         t2m_key key;
-        PyObject *item = PyList_GET_ITEM(list, i);
         if (!bind_is_tuple(item) ||
-            !PyArg_ParseTuple(item, "nUO!", &number, &child, &PyTuple_Type,
+            !PyArg_ParseTuple(item, "OUO!", &at, &child, &PyTuple_Type,
                               &tensors) ||
-            check_module(tree, number) < 0 || read_text(child, &key) < 0) {
+            read_module(tree, at, &number) < 0 || read_text(child, &key) < 0) {
             return -1;
         }
         t2m_modules_wrap(tree, (size_t)number, key);
@@ -211,16 +214,16 @@ static int
 read_renames(t2m_module_tree *tree, PyObject *list)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        Py_ssize_t number, at = 0;
-        PyObject *names, *child, *name;
+        uint64_t number;
+        Py_ssize_t next = 0;
+        PyObject *item = PyList_GET_ITEM(list, i), *at, *names, *child, *name;
         t2m_key from, to;
-        PyObject *item = PyList_GET_ITEM(list, i);
         if (!bind_is_tuple(item) ||
-            !PyArg_ParseTuple(item, "nO!", &number, &PyDict_Type, &names) ||
-            check_module(tree, number) < 0) {
+            !PyArg_ParseTuple(item, "OO!", &at, &PyDict_Type, &names) ||
+            read_module(tree, at, &number) < 0) {
             return -1;
         }
-        while (PyDict_Next(names, &at, &child, &name)) {
+        while (PyDict_Next(names, &next, &child, &name)) {
             if (read_text(child, &from) < 0 || read_text(name, &to) < 0) {
                 return -1;
             }

@@ -18,7 +18,7 @@ INTEGERS = [
 OTHERS = [None, True, False, 1.0, float("nan"), "", "\ud800", b"", (), [], {}, object(), 1j]
 HOSTILE = [*INTEGERS, *OTHERS, np.int64(3), np.uint64(2**63), np.zeros(3)]
 # CoreError is a ValueError
-REFUSED = (ValueError, TypeError, OverflowError, IndexError, BufferError, OSError)
+REFUSED = (ValueError, TypeError, OverflowError, BufferError, OSError)
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(4, 6)
 

@@ -254,11 +254,22 @@ def _loaded(path: Path) -> None:
     assert len(torch2mlx.state_dict.flatten(nested)) == len(flat), "nested lost something"
 
 
+def _in_mlx(path: Path) -> None:
+    """As MLX arrays what numpy gets; bfloat16 and float8, which numpy lacks, by their sizes."""
+    mlx = torch2mlx.load_converted(path, framework="mlx")
+    plain = torch2mlx.load_converted(path, framework="numpy")
+    assert {k: v.shape for k, v in mlx.items()} == {k: v.shape for k, v in plain.items()}
+    for name, array in plain.items():
+        if array.dtype.kind in "biuf" and array.dtype.itemsize < 8:
+            np.testing.assert_array_equal(np.asarray(mlx[name]), array)
+
+
 VERBS: dict[str, Callable[[Path, Path, dict[str, str]], object]] = {
     "inspect": lambda path, out, rules: str(torch2mlx.inspect(path)),
     "convert": lambda path, out, rules: _reverted(path, out),
     "convert with rules": lambda path, out, rules: torch2mlx.convert(path, out, rules=rules),
     "load_converted": lambda path, out, rules: _loaded(path),
+    "load_converted in MLX": lambda path, out, rules: _in_mlx(path),
     "revert": lambda path, out, rules: torch2mlx.revert(path, framework="numpy"),
     "analyze": lambda path, out, rules: torch2mlx.analyze(path).to_dict(),
 }

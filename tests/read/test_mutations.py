@@ -1,6 +1,7 @@
 """Checkpoints with parts changed, on every verb; and that the test of them sees what it should."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,18 @@ from torch2mlx.errors import CheckpointError
 
 ROOT = Path(__file__).parent.parent.parent
 SANITIZED = bool(os.environ.get("TORCH2MLX_SANITIZED"))
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer reserves all of the address space")
+def test_changed_checkpoints_are_answered_or_refused_soon_and_in_little_memory(tmp_path):
+    need("torch", "safetensors")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.read.mutations"]
+    options = ["--files", "5000", "--seed", "0", "--keep", str(tmp_path)]
+    found = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+    counts = dict(re.findall(r"(\w[\w ]*?) (\d+)[,)]", found.stdout))
+    for verb in ("inspect", "convert", "convert with rules", "load_converted", "revert", "analyze"):
+        assert int(counts[f"{verb} answered"]) > 50, found.stdout
 
 
 def raises(error):

@@ -172,6 +172,59 @@ def test_files_that_mlx_writes_are_read(tmp_path):
         load_converted(plain)
 
 
+def test_a_dimension_that_mlx_cannot_count_is_refused(tmp_path):
+    out = tmp_path / "o.safetensors"
+    for shape in ((2**31, 0), (0, 2**32)):
+        with pytest.raises(UnsupportedTensorError, match=rf"'w': .* none of {max(shape)}"):
+            convert({"w": np.zeros(shape, np.float32)}, out, rules={})
+    assert list(tmp_path.iterdir()) == []
+    convert({"w": np.zeros((2**31 - 1, 0), np.float32)}, out, rules={})
+
+
+def converted_with(tmp_path, old, new):
+    """A converted file with a part of its header spelled otherwise; the length stays."""
+    path = tmp_path / "o.safetensors"
+    convert({"w": np.arange(4, dtype=np.float32).reshape(2, 2)}, path, rules={})
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    head, data = content[8 : 8 + length].rstrip(), content[8 + length :]
+    assert old in head
+    path.write_bytes(safetensors(head.replace(old, new), data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"dtype":"F32"', b'"dtype":{"F32":null}'),
+        (b'{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}', b'["F32",[2,2],[0,16]]'),
+        (b'"shape":[2,2]', b'"shape":[2,2],"x":17976931348623158.5e292'),
+        (b'"w"', b'"\\u0077"'),
+        (b'"shape":[2,2]', b'"shape":[4,1]'),
+    ],
+)
+def test_a_spelling_that_mlx_does_not_read_is_loaded_all_the_same(tmp_path, old, new):
+    need("mlx.core")
+    path = converted_with(tmp_path, old, new)
+    found = load_converted(path, framework="mlx")["w"]
+    expected = load_converted(path, framework="numpy")["w"]
+    np.testing.assert_array_equal(np.asarray(found), expected, strict=True)
+
+
+def test_a_size_that_mlx_would_misread_is_refused_when_loaded(tmp_path):
+    need("mlx.core")
+    path = tmp_path / "o.safetensors"
+    convert({"w": np.zeros((7, 0), np.float32)}, path, rules={})
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    path.write_bytes(
+        safetensors(content[8 : 8 + length].replace(b'"shape":[7,', b'"shape":[4294967297,'))
+    )
+    assert load_converted(path, framework="numpy")["w"].shape == (2**32 + 1, 0)
+    with pytest.raises(UnsupportedTensorError, match=r"o\.safetensors: tensor 'w': .* 4294967297"):
+        load_converted(path, framework="mlx")
+
+
 @pytest.mark.parametrize("name", ["__metadata__", "module.__metadata__"])
 def test_a_tensor_called_as_the_metadata_is_refused_before_anything_is_written(tmp_path, name):
     out = tmp_path / "o.safetensors"
