@@ -1,8 +1,15 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "pickle_machine.h"
 #include "json.h"
 
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__APPLE__)
+#include <xlocale.h>
+#endif
 
 static t2m_status
 push_text(t2m_machine *m, t2m_node_kind kind, const uint8_t *text,
@@ -270,6 +277,19 @@ ACTION(float)
     return push_float(m, value);
 }
 
+/* strtod with a point, whatever the decimal sign of the process's locale. */
+static double
+number_of(const char *text, char **end)
+{
+    locale_t plain = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+    if (!plain) {
+        return strtod(text, end);
+    }
+    double value = strtod_l(text, end, plain);
+    freelocale(plain);
+    return value;
+}
+
 ACTION(float_text)
 {
     char text[64];
@@ -279,7 +299,7 @@ ACTION(float_text)
     }
     memcpy(text, arg->text, arg->length);
     text[arg->length] = '\0';
-    double value = strtod(text, &end);
+    double value = number_of(text, &end);
     return end == text + arg->length ? push_float(m, value) : T2M_PK_VALUE;
 }
 

@@ -2,11 +2,15 @@
 
 import collections
 import io
+import os
 import pickle
+import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -392,3 +396,23 @@ def test_signals_are_heard_while_objects_are_made():
     assert len(found[0]) == 190_000
     # a handler ran when some of the lists were there and others were not
     assert any(start + made / 100 < blocks < start + made * 0.99 for blocks in seen)
+
+
+def test_numbers_are_read_alike_in_a_country_that_writes_commas(tmp_path):
+    made = ["localedef", "-i", "de_DE", "-f", "UTF-8", str(tmp_path / "de_DE.UTF-8")]
+    if shutil.which("localedef") is None or subprocess.run(made, capture_output=True).returncode:
+        pytest.skip("the system makes no locales")
+    code = (
+        "import locale\n"
+        "from tests.read.builders import pickled\n"
+        "from torch2mlx import _core\n"
+        "locale.setlocale(locale.LC_ALL, 'de_DE.UTF-8')\n"
+        "assert locale.str(1.5) == '1,5'\n"
+        "print(_core.read_torch(pickled(b'F1.5\\n.'))[0])\n"
+    )
+    environment = {**os.environ, "LOCPATH": str(tmp_path)}
+    root = Path(__file__).parent.parent.parent
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True
+    )
+    assert found.stdout == "1.5\n", found.stderr
