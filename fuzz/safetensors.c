@@ -19,6 +19,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (e->begin > e->end || header.data_start + e->end > size) {
                 abort();
             }
+            uint64_t *sizes = malloc((e->size_count + 1) * sizeof *sizes);
+            if (sizes) {
+                t2m_st_sizes(e, sizes);
+            }
+            free(sizes);
         }
         if (t2m_st_build(header.entries, header.count, header.meta,
                          header.meta_count, &built, &length) != T2M_OK) {
