@@ -21,7 +21,7 @@ from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.entries import flatten_entries
 from torch2mlx.read.expanded import refuse_expanded
 from torch2mlx.read.files import is_safetensors, read_torch, scan_safetensors, unsupported
-from torch2mlx.read.module_tree import describe, is_module
+from torch2mlx.read.module_tree import describe, is_module, state_of
 from torch2mlx.read.nested import ROOT, find_state_dict
 from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import Check, borrow
@@ -65,8 +65,9 @@ def open_checkpoint(
         foreign.refuse_adapter(opened.tensors, opened.origin)
         return opened
     if is_module(source):
-        tree = describe(source)
-        return replace(_from_mapping(source.state_dict(), type(source).__name__), tree=tree)
+        state = state_of(source)
+        tree = describe(source, state)
+        return replace(_from_mapping(state, type(source).__name__), tree=tree)
     if isinstance(source, Mapping):
         _refuse_mlx(source)
         found = find_state_dict(source, key, "the state dict")

@@ -123,3 +123,14 @@ def test_equal_layers_by_the_thousand_are_each_converted(tmp_path):
     assert len(report.traces) == len(model.state_dict())
     back = revert(out, framework="torch")
     assert all(torch.equal(back[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_modules_deeper_than_torch_can_walk_are_refused(tmp_path):
+    need("torch")
+    from torch import nn
+
+    deep = nn.Linear(1, 1)
+    for _ in range(1500):
+        deep = nn.Sequential(deep)
+    with pytest.raises(ConversionError, match="Sequential are nested too deeply for torch"):
+        convert(deep, tmp_path / "out.safetensors")

@@ -155,14 +155,27 @@ def _refuse_scripted(module: Any) -> None:
             )
 
 
-def describe(module: Any) -> ModuleTree:
+def state_of(module: Any) -> dict[str, Any]:
+    """A module's state dict with its own parameters in it, so that equal ones are one object.
+
+    Raises ConversionError for TorchScript, and for a tree deeper than torch itself can walk.
+    """
+    try:
+        _refuse_scripted(module)
+        return module.state_dict(keep_vars=True)
+    except RecursionError as error:
+        raise ConversionError(
+            f"the modules of {type(module).__name__} are nested too deeply for torch to list them"
+        ) from error
+
+
+def describe(module: Any, state: dict[str, Any] | None = None) -> ModuleTree:
     """The records of a module and all under it, and the tensors its state dict has.
 
-    The module may live on torch's meta device: nothing here reads a value. Raises ConversionError
-    for TorchScript.
+    The module may live on torch's meta device: nothing here reads a value. `state`: what
+    `state_of` says, where it was asked already. Raises ConversionError as it does.
     """
-    _refuse_scripted(module)
-    state = module.state_dict(keep_vars=True)
+    state = state_of(module) if state is None else state
     tensors = {k: v for k, v in state.items() if _is_tensor(v)}
     buffers = (name for name, _ in module.named_buffers(remove_duplicate=False))
     return ModuleTree(

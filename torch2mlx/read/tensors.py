@@ -123,7 +123,8 @@ def _from_torch(key: str, tensor: Any) -> TensorSource:
     problem = _torch_problem(torch, tensor)
     if problem:
         raise _refuse(key, *problem)
-    dtype, tensor = _torch_name(tensor.dtype), tensor.detach()
+    dtype = _torch_name(tensor.dtype)
+    tensor = tensor.detach() if tensor.requires_grad else tensor
     if tensor.device.type != "cpu" or tensor.is_conj() or tensor.is_neg():
         make = lambda: _borrow_cpu(tensor.cpu().resolve_conj().resolve_neg(), dtype)  # noqa: E731
         return Deferred(key, tuple(tensor.shape), dtype, make)

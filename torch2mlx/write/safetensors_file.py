@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from torch2mlx import _core
+from torch2mlx.collecting import paused
 from torch2mlx.types import ITEM_BYTES, Piece, Progress
 from torch2mlx.write.schema import DIGESTS
 
@@ -60,10 +61,11 @@ def write_safetensors(
     Raises OSError when the system cannot write, UnsupportedTensorError and whatever making a
     deferred tensor raises.
     """
-    ordered = list(pieces) if keep_order else aligned(pieces)
-    entries = [(piece.target, piece.dtype, piece.shape) for piece in ordered]
-    told = [piece for piece in ordered if piece.digested]
-    header = _header(entries, metadata, {piece.target: _NO_DIGEST for piece in told})
+    with paused():
+        ordered = list(pieces) if keep_order else aligned(pieces)
+        entries = [(piece.target, piece.dtype, piece.shape) for piece in ordered]
+        told = [piece for piece in ordered if piece.digested]
+        header = _header(entries, metadata, {piece.target: _NO_DIGEST for piece in told})
     total = sum(piece.nbytes for piece in ordered)
     _reserve(fd, len(header) + total)
     view = memoryview(header)
@@ -71,7 +73,8 @@ def write_safetensors(
         view = view[os.write(fd, view) :]
     done = 0
     for batch in _batches(ordered):
-        jobs = [(piece.load(), piece.dtype) for piece in batch]
+        with paused():
+            jobs = [(piece.load(), piece.dtype) for piece in batch]
         report = _reporter(progress, batch, done, total)
         # flush: the disk starts on each span while the next is made, so the sync is short
         _core.write(fd, len(header) + done, jobs, threads=threads, flush=True, progress=report)
