@@ -11,6 +11,7 @@ from tests.zoo import folders
 
 need("torch", "mlx.core", "transformers", "safetensors")
 
+import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
@@ -221,3 +222,28 @@ def test_a_folder_to_translate_of_no_model_class_is_made_by_its_type_or_refused(
     config.write_text(json.dumps({**content, "model_type": "nothing of the kind"}))
     with pytest.raises(TranslationError, match=r"config\.json: names no model of the installed"):
         from_folder(tmp_path / "torch")
+
+
+def test_names_that_the_architecture_does_not_have_stay_open(tmp_path):
+    """Matrices under a prefix of another's, a layer that was added: nobody knows their layout."""
+    model_of("gpt2").save_pretrained(tmp_path / "torch")
+    path = tmp_path / "torch" / "model.safetensors"
+    state = load_file(path)
+    added = {"extra.weight": np.ones((8, 8, 3), np.float32), "extra.bias": np.ones(8, np.float32)}
+    for changed, open_key in (
+        ({f"net.{key}": value for key, value in state.items()}, "c_attn.weight"),
+        ({**state, **{k: torch.tensor(v) for k, v in added.items()}}, "extra.weight"),
+    ):
+        save_file(changed, path, {"format": "pt"})
+        with pytest.raises(MissingTypesError, match="has no place for them") as caught:
+            convert(tmp_path / "torch", tmp_path / "out")
+        assert open_key in str(caught.value) and not (tmp_path / "out").exists()
+    convert(tmp_path / "torch", tmp_path / "out", rules={"extra": "Conv1d"})
+    found = load_converted(tmp_path / "out", framework="numpy")
+    np.testing.assert_array_equal(found["extra.weight"], added["extra.weight"].transpose(0, 2, 1))
+    save_file({f"net.{key}": value for key, value in state.items()}, path, {"format": "pt"})
+    convert(tmp_path / "torch", tmp_path / "out2", prefix="net.")
+    assert load_converted(tmp_path / "out2", framework="numpy").keys() == found.keys() - {
+        "extra.weight",
+        "extra.bias",
+    }

@@ -37,7 +37,7 @@ def by_model(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> Found:
     for path, record in untyped_records(tensors).items():
         keys = {name: f"{path}.{name}" if path else name for name in record.tensors}
         shapes = {name: tensors[key].shape for name, key in keys.items()}
-        kinds = set()
+        kinds, before = set(), len(found.open)
         for name, key in keys.items():
             owner, step = owners.get(places[key][0]), places[key][1]
             layer = _loaded(owner, step, len(shapes[name]))
@@ -46,7 +46,9 @@ def by_model(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> Found:
             kinds.add(layer)
             if layer is None:
                 leave(drop, key, found)
-        found.records[path] = _of_model(record, kinds - {None}, owners, places, keys)
+        typed = _of_model(record, kinds - {None}, owners, places, keys)
+        opened = len(found.open) > before
+        found.records[path] = replace(record, kinds=(UNTYPED,)) if opened else typed
     found.ties = dict(_ties_of_model(tree, places))
     return found
 
