@@ -21,6 +21,7 @@ typedef struct {
     t2m_zip zip;
     const char *prefix; /* "<name>/" */
     size_t prefix_length;
+    int unchecked; /* 1: written with checksums turned off */
     t2m_where *where;
 } archive;
 
@@ -66,6 +67,19 @@ lookup(const archive *a, const char *folder, const char *name, size_t length)
     return t2m_zip_find(&a->zip, path, a->prefix_length + f + length);
 }
 
+/* Whether no entry has a checksum, 1 or 0: torch writes 0 for all of them
+   where set_crc32_options(False) turned them off. */
+static int
+without_checksums(const t2m_zip *zip)
+{
+    for (size_t i = 0; i < zip->count; i++) {
+        if (zip->entries[i].crc) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static t2m_status
 check_kind(archive *a)
 {
@@ -104,7 +118,7 @@ resolve(archive *a, t2m_storage *s)
     }
     s->data = a->file + e->data;
     s->length = e->length;
-    s->has_crc = 1;
+    s->has_crc = !a->unchecked;
     s->crc = e->crc;
     return T2M_OK;
 }
@@ -123,7 +137,8 @@ read_pickle(archive *a, t2m_pickle *out)
     }
     a->where->offset = e->data;
     t2m_where_name(a->where, e->name, e->name_length);
-    if ((status = t2m_zip_check(a->file, e)) != T2M_OK) {
+    a->unchecked = without_checksums(&a->zip);
+    if (!a->unchecked && (status = t2m_zip_check(a->file, e)) != T2M_OK) {
         return status;
     }
     status = t2m_pickle_load(a->file + e->data, e->length, &t2m_torch_hooks,

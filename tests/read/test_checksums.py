@@ -90,3 +90,24 @@ def test_shards_of_a_folder_are_compared(tmp_path):
     with pytest.raises(CheckpointError, match=r"00002-of-00002\.bin: byte.*checksum"):
         convert(folder, tmp_path / "out")
     convert(folder, tmp_path / "out", verify=False)
+
+
+def test_a_file_that_was_saved_without_checksums_is_read(tmp_path):
+    path = tmp_path / "a.pt"
+    was = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, path)
+    finally:
+        torch.serialization.set_crc32_options(was)
+    convert(path, tmp_path / "b.safetensors")
+    found = load_converted(tmp_path / "b.safetensors", framework="numpy")
+    assert (found["good"] == 3).all() and (found["bad.weight"] == 7).all()
+    torch.save(STATE, path)  # one checksum that says 0 is as wrong as any other
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"/data.pkl"))
+    local = content.index(b"PK\x03\x04")
+    content[entry + 16 : entry + 20] = content[local + 14 : local + 18] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checksum"):
+        convert(path, tmp_path / "c.safetensors")

@@ -119,3 +119,11 @@ def test_folders_without_a_checkpoint(tmp_path):
         convert(tmp_path / "empty", tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="does not exist"):
         convert(tmp_path / "absent.pt", tmp_path / "x.safetensors")
+
+
+def test_of_many_missing_shards_a_few_are_named(sharded, tmp_path):
+    index = {"weight_map": {f"k{i}": f"f{i}.safetensors" for i in range(20_000)}}
+    (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"missing: f0.* and 19995 more") as caught:
+        convert(sharded, tmp_path / "x.safetensors")
+    assert len(str(caught.value)) < 500

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.support import need
 from torch2mlx import convert, load_converted
 from torch2mlx.errors import AmbiguousCheckpointError, ConversionError, KeyCollisionError
 
@@ -91,11 +92,11 @@ def test_vectors_that_are_left_alone_are_told(tmp_path):
     assert any("'hyper_parameters' has tensors too" in note for note in report.notes)
 
 
-def test_a_second_set_of_weights_anywhere_is_a_question(tmp_path):
-    averaged = {**TRAINED, "callbacks": {**CALLBACKS, "Averaging": {"weights": OTHER}}}
+def test_a_second_set_of_weights_is_a_question(tmp_path):
+    averaged = {**TRAINED, "ema": {"of": {"weights": OTHER}}}
     with pytest.raises(AmbiguousCheckpointError) as error:
         convert(averaged, tmp_path / "x.safetensors")
-    assert error.value.choices == ("state_dict", "callbacks.Averaging.weights")
+    assert error.value.choices == ("state_dict", "ema.of.weights")
     with pytest.raises(AmbiguousCheckpointError):  # vectors alone can be a layer's
         convert({"net": STATE, "norm": {"weight": np.ones(3, np.float32)}}, tmp_path / "x")
 
@@ -196,3 +197,46 @@ def test_values_that_would_be_written_too_large_are_not_kept(tmp_path):
     report = convert(state, tmp_path / "x.safetensors")
     lost = [note for note in report.notes if "is no tensor" in note]
     assert 0 < len(lost) < 40 and (tmp_path / "x.safetensors").stat().st_size < 20 << 20
+
+
+AVERAGED = {
+    "callbacks": {"EMA": {"ema_weights": OTHER}},
+    "optimizer_states": [{"state": {}, "param_groups": []}],
+    "optimizer": {"exp_avg": OTHER, "step": 3},
+    "last_optimizer_state": {"moments": {"first": OTHER}},
+    "lr_schedulers": {"best": OTHER},
+    "loops": {"fit_loop": {"kept": OTHER}},
+    "opt": OTHER,
+}
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_what_a_trainer_keeps_for_itself_is_not_the_model(name, tmp_path):
+    source = {"state_dict": STATE, name: AVERAGED[name], "epoch": 3}
+    found = converted(source, tmp_path / "x.safetensors")
+    np.testing.assert_array_equal(found["a.weight"], STATE["a.weight"])
+
+
+def test_what_a_trainer_keeps_is_told_and_can_be_chosen(tmp_path):
+    source = {"state_dict": STATE, "callbacks": {"EMA": {"ema_weights": OTHER}}}
+    report = convert(source, tmp_path / "x.safetensors")
+    assert any("callbacks.EMA.ema_weights" in note for note in report.notes)
+    key = "callbacks.EMA.ema_weights"
+    found = converted(source, tmp_path / "y.safetensors", key=key)
+    np.testing.assert_array_equal(found["a.weight"], OTHER["a.weight"])
+    found = converted({"callbacks": {"weights": OTHER}}, tmp_path / "z.safetensors")
+    np.testing.assert_array_equal(found["a.weight"], OTHER["a.weight"])
+
+
+def test_a_saved_list_of_tensors_is_named_by_its_places(tmp_path):
+    (torch,) = need("torch")
+    torch.save([torch.ones(2), "text", torch.zeros(3)], tmp_path / "x.pt")
+    found = converted(tmp_path / "x.pt", tmp_path / "x.safetensors")
+    assert found.keys() == {"0", "2"}
+    np.testing.assert_array_equal(found["2"], np.zeros(3))
+
+
+def test_tensors_without_usable_keys_are_called_that(tmp_path):
+    state = {True: np.ones(2, np.float32), None: np.ones(2, np.float32)}
+    with pytest.raises(AmbiguousCheckpointError, match="neither text nor numbers"):
+        convert(state, tmp_path / "x.safetensors")

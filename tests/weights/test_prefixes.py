@@ -193,3 +193,10 @@ def test_many_prefixes_are_looked_through_in_linear_time(out):
     state = {f"layers.{i}.weight": weight for i in range(4_000)}
     with pytest.raises(AmbiguousCheckpointError, match=r"4000 in all"):
         convert(state, out, module=nn.Linear(2, 2, bias=False))
+
+
+def test_wrappers_within_keys_are_told_and_an_empty_prefix_is_not(out):
+    state = {key.replace("2.0", "2._orig_mod.0"): v for key, v in net().state_dict().items()}
+    report = convert(state, out, module=net())
+    assert "'2.0.weight' is '2._orig_mod.0.weight'" in report.notes[0]
+    assert convert(net().state_dict(), out, module=net(), prefix="", force=True).notes == ()

@@ -102,11 +102,11 @@ DAMAGES = {
     "a sidecar that is text": (lambda m: {**m, "sidecar": "x"}, "sidecar: is no object"),
     "a sidecar without a sum": (lambda m: {**m, "sidecar": {"a": 1}}, "no file name with a sha256"),
     **{
-        f"a sidecar called {name!r}": (
+        f"a sidecar called {name!r:.20}": (
             lambda m, n=name: {**m, "sidecar": {"file": n, "sha256": "0" * 64}},
             "sidecar: .*(is no name of a file|is no text)",
         )
-        for name in ("", ".", "..", "../a", "/etc/passwd", "a\\b", "a\0b", "C:x", 7)
+        for name in ("", ".", "..", "../a", "/etc/passwd", "a\\b", "a\0b", "C:x", "x" * 300, 7)
     },
     "a key that is a number": (lambda m: change(m, "up.weight", 0, 4), "tensors.2.: is no text"),
     "half a surrogate": (lambda m: change(m, "up.weight", 0, "\ud800"), "is no valid text"),

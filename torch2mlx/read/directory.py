@@ -12,6 +12,7 @@ from torch2mlx.errors import AmbiguousCheckpointError, CheckpointError
 MAX_INDEX_BYTES = 100_000_000
 _NO_NAMES = ("", ".", "..")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+_SHOWN = 5
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<parts>\d+)\.\w+")
 
 
@@ -71,18 +72,23 @@ def checkpoint_files(directory: Path) -> tuple[list[Path], dict[str, str] | None
     safetensors win over pickles. Raises CheckpointError when there is no checkpoint or a shard
     is missing, AmbiguousCheckpointError when there are several.
     """
-    names = sorted(p for p in directory.iterdir() if p.is_file() and not p.name.startswith("."))
+    files = sorted(p for p in directory.iterdir() if p.is_file())
+    present = {path.name for path in files}
+    names = [path for path in files if not path.name.startswith(".")]
     for suffix in _SUFFIXES:
         indices = [p for p in names if p.name.endswith(f"{suffix}.index.json")]
         if indices:
             weight_map = _weight_map(_one(indices, directory, "index files"))
-            files = [directory / name for name in sorted(set(weight_map.values()))]
-            missing = [p.name for p in files if not p.is_file()]
+            shards = sorted(set(weight_map.values()))
+            missing = [name for name in shards if name not in present]
             if missing:
-                raise CheckpointError(f"{directory}: shards are missing: {', '.join(missing)}")
-            return files, weight_map
+                more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+                raise CheckpointError(
+                    f"{directory}: shards are missing: {', '.join(missing[:_SHOWN])}{more}"
+                )
+            return [directory / name for name in shards], weight_map
         found = [p for p in names if p.suffix == suffix]
         if found:
-            shards = _shards(found) if len(found) > 1 else None
-            return shards or [_one(found, directory, f"{suffix} files")], None
+            parts = _shards(found) if len(found) > 1 else None
+            return parts or [_one(found, directory, f"{suffix} files")], None
     raise CheckpointError(f"{directory}: holds no checkpoint ({', '.join(_SUFFIXES)})")

@@ -15,6 +15,9 @@ _ADVICE = {
     "PK_CALL": "only data is read: save the model's state_dict() instead of the model",
     "PT_META": "load the model's weights before saving it",
     "ZIP_CRC": "the file is damaged: fetch it again",
+    "ZIP_COMPRESSED": "torch.load reads it: save it again with torch.save",
+    "LEGACY_MAGIC": "load it with what wrote it, and torch.save its weights by name",
+    "PT_BYTE_ORDER": "torch.load reads it: save it again with torch.save",
     "TRUNCATED": "the file is incomplete: fetch it again",
     "ST_HEADER_LENGTH": "not a safetensors file, or an incomplete one: fetch it again",
 }
@@ -72,6 +75,10 @@ def unsupported(origin: str, key: str, tensor: _core.Foreign) -> UnsupportedTens
         advice = "cast it to complex64 before saving"
     elif tensor.dtype is not None and tensor.name.startswith("dtype"):
         advice = "dequantize or cast it in PyTorch before saving, or leave it out"
+    elif tensor.name.startswith("complex"):
+        advice = "cast it to complex64 before saving"
+    elif tensor.name == "meta":
+        advice = "load the model's weights before saving it"
     else:
         advice = "turn it into a plain tensor (to_dense, dequantize) before saving"
     where = f" (byte {tensor.offset})" if tensor.offset else ""

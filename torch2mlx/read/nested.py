@@ -7,6 +7,7 @@ vectors of integers, or single vectors among numbers and text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ ROOT = "."
 _MAX_PATH = 1000
 _MAX_LISTED = 20
 _SHOWN_NOTES = 5
+#: What trainers call the places of their own state, which can hold averaged or moving weights.
+_TRAINER = re.compile(r"^(callbacks|loops|opt|optims?|opt_state|amp|scaler)$|optimizer|scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,16 @@ def _candidate(place: _Place, seen: set[int]) -> _Candidate | None:
     )
 
 
+def _of_trainer(place: _Place) -> bool:
+    """Whether a dict lies among what a trainer keeps for itself: callbacks, optimizers."""
+    found: _Place | None = place
+    while found is not None:
+        if _TRAINER.search(found.name):
+            return True
+        found = found.parent
+    return False
+
+
 def _outer(candidates: list[_Candidate]) -> set[int]:
     """The ids of the containers that candidates lie in."""
     found: set[int] = set()
@@ -192,9 +205,11 @@ def _outer(candidates: list[_Candidate]) -> set[int]:
 def _chosen(candidates: list[_Candidate]) -> list[_Candidate]:
     """State dicts; where nothing is surely one, whatever holds tensors.
 
-    Beside whole state dicts, tensors without a matrix among them are counters, means and states.
+    Beside whole state dicts, tensors without a matrix among them are counters, means and states,
+    and what a trainer keeps for itself is none of the model's.
     """
     some = [c for c in candidates if c.strong] or candidates
+    some = [c for c in some if not _of_trainer(c.place)] or some
     outer = _outer(some)
     return [c for c in some if c.matrix or id(c.place.value) not in outer]
 
@@ -279,6 +294,8 @@ def find_state_dict(tree: Any, key: str | None, origin: str) -> Found:
     Raises AmbiguousCheckpointError when there is none, or several and `key` picks none, and
     CheckpointError when the weights are within an object that is not opened.
     """
+    if isinstance(tree, (list, tuple)) and any(is_weight(v) and not _closed(v) for v in tree):
+        tree = dict(enumerate(tree))
     candidates, opaque = _survey(tree, deep=False)
     if not candidates:
         candidates, opaque = _survey(tree, deep=True)
@@ -302,4 +319,8 @@ def find_state_dict(tree: Any, key: str | None, origin: str) -> Found:
         raise AmbiguousCheckpointError(
             f"{origin}: holds no state dict, but a single tensor: save it in a dict, under a name"
         )
-    raise AmbiguousCheckpointError(f"{origin}: holds no state dict, but {what} without tensors")
+    if is_container(tree) and Holdings().holds(tree):
+        what += " whose tensors have keys that are neither text nor numbers: save it under names"
+    else:
+        what += " without tensors"
+    raise AmbiguousCheckpointError(f"{origin}: holds no state dict, but {what}")

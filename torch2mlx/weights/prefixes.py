@@ -159,6 +159,8 @@ def _outside(tensors: Tensors, inside: Iterable[TensorSource], prefix: str) -> d
 
 def _taken(tensors: Tensors, made: Mapping[str, TensorSource], prefix: str) -> Fitted:
     outside = _outside(tensors, made.values(), prefix)
+    if not prefix:
+        return Fitted(made)
     note = f"the prefix {prefix!r} was taken off {len(made)} keys"
     if outside:
         note += f"; outside of it, and so left to the sidecar: {listed(outside)}"
@@ -213,7 +215,16 @@ def fit(checkpoint: Checkpoint, tree: ModuleTree, strict: bool, search: bool) ->
         problems += _nearest(tensors, module)
     if problems:
         raise _misfit(checkpoint.origin, problems)
-    return Fitted(made)
+    return Fitted(made, notes=_told(tensors, made))
+
+
+def _told(tensors: Tensors, made: Tensors) -> tuple[str, ...]:
+    """A note on keys that differ from the module's by components of wrappers."""
+    changed = [pair for pair in zip(tensors, made, strict=True) if pair[0] != pair[1]]
+    if not changed:
+        return ()
+    key, name = changed[0]
+    return (f"{len(changed)} keys differ from the module's by wrappers: {name!r} is {key!r}",)
 
 
 def _nearest(tensors: Tensors, module: _Module) -> list[str]:

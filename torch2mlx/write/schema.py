@@ -26,6 +26,8 @@ DIGESTS = "torch2mlx.digests"
 MAX_RANK = 16  # T2M_MAX_RANK of the core
 MAX_DEPTH = 64
 _MAX_BYTES = 2**63 - 1
+#: Bytes of a file name that systems can have.
+_MAX_NAME = 255
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -82,8 +84,9 @@ def _text(value: Any, where: str) -> str:
 
 def _file_name(value: Any, where: str) -> str:
     name = _text(value, where)
-    if name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\:"):
-        _fail(where, f"{name!r} is no name of a file beside it")
+    odd = name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\:")
+    if odd or len(name.encode()) > _MAX_NAME:
+        _fail(where, f"{name[:_MAX_NAME]!r} is no name of a file beside it")
     return name
 
 
