@@ -294,6 +294,8 @@ def edited(change):
         (lambda s: s.update(exp_avg=1.0), r"'exp_avg' is \[\], not \[2, 3\]"),
         (lambda s: s.pop("exp_avg_sq"), "differs from other parameters' in exp_avg_sq"),
         (lambda s: s.update(step=torch.ones(2)), "weight: its step is no number"),
+        (lambda s: s.update(exp_avg=torch.ones(2, 3).int()), "'exp_avg' is of torch.int32, the"),
+        (lambda s: s.update(exp_avg=torch.ones(2, 3) + 1j), "'exp_avg' is of torch.complex64"),
         (lambda s: s.update(step=1.5), "weight: its step is 1.5"),
         (lambda s: s.update(step=float("nan")), "weight: its step is nan"),
     ],
@@ -301,6 +303,60 @@ def edited(change):
 def test_states_that_do_not_fit_are_refused_by_name(change, reason):
     with pytest.raises(ConversionError, match=reason):
         torch2mlx.convert_optimizer_state(*edited(change))
+
+
+def without(key):
+    return lambda s: {k: v for k, v in s.items() if k != key}
+
+
+def regrouped(**options):
+    return lambda s: {**s, "param_groups": [{**s["param_groups"][0], **options}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: None, "a NoneType is no torch optimizer"),
+        (lambda s: [s], "a list is no torch optimizer"),
+        (without("state"), "no state dict of one, which has 'state' and 'param_groups'"),
+        (without("param_groups"), "no state dict of one"),
+        (lambda s: {**s, "param_groups": []}, "is no list of groups"),
+        (lambda s: {**s, "param_groups": None}, "is no list of groups"),
+        (lambda s: {**s, "param_groups": [{"params": [0, 1]}]}, "with 'params' and 'lr'"),
+        (regrouped(lr="fast"), "with 'params' and 'lr'"),
+        (regrouped(lr=float("nan")), "with 'params' and 'lr'"),
+        (regrouped(lr=torch.ones(2)), "with 'params' and 'lr'"),
+        (regrouped(params=[[0], 1]), "with 'params' and 'lr'"),
+        (regrouped(params=[0, 0]), "lists a parameter twice"),
+        (lambda s: {**s, "state": 3}, "does not hold a dict for each parameter"),
+        (lambda s: {**s, "state": {0: 3}}, "does not hold a dict for each parameter"),
+        (lambda s: {**s, "state": {**s["state"], 7: {}}}, "of parameter 7, which none of its"),
+    ],
+)
+def test_what_is_no_state_dict_of_an_optimizer_is_refused(change, reason):
+    state, module = edited(lambda s: None)
+    with pytest.raises(ConversionError, match=reason):
+        torch2mlx.convert_optimizer_state(change(state), module)
+
+
+def test_a_module_is_needed_for_the_names():
+    state, _ = edited(lambda s: None)
+    with pytest.raises(ConversionError, match="takes the torch module that is trained, not None"):
+        torch2mlx.convert_optimizer_state(state, None)
+
+
+def test_numbers_and_names_of_parameters_are_followed():
+    state, module = edited(lambda s: None)
+    expected = torch2mlx.convert_optimizer_state(state, module)
+    held = state["state"]
+    swapped = {**regrouped(params=[1, 0])(state), "state": {1: held[0], 0: held[1]}}
+    by_name = {"bias": held[1], "weight": held[0]}
+    named = {**regrouped(params=["bias", "weight"])(state), "state": by_name}
+    for other in (swapped, named):
+        made = torch2mlx.convert_optimizer_state(other, module)
+        for name in ("weight", "bias"):
+            for slot in ("m", "v"):
+                assert np.array_equal(made[name][slot], expected[name][slot])
 
 
 @pytest.mark.parametrize("step", [5, 5.0, torch.tensor(5), torch.tensor(5.0), np.float32(5)])

@@ -157,7 +157,7 @@ def _bytes(size: int | str) -> int:
 
 def _target(out: str | os.PathLike[str], shard_size: int | str | None) -> tuple[Path, int | None]:
     """(where to write, shard size in bytes; None for a single file)."""
-    path, text = checked(out, "out", ConversionError), os.fspath(out)
+    path, text = checked(out, "out", ConversionError), os.fsdecode(out)
     if os.path.isdir(path) or text.endswith(("/", os.sep)) or not path.suffix:
         return path, SHARD_BYTES if shard_size is None else _bytes(shard_size)
     if path.suffix != ".safetensors":

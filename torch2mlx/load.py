@@ -37,9 +37,11 @@ def converted_files(path: Path) -> list[Path]:
     foreign.refuse_folder(path)
     if _has_index(path):
         return checkpoint_files(path)[0]
-    if not (path / "model.safetensors").is_file():
-        raise NotConvertedError(f"{path}: has no model.safetensors, so convert did not write it")
-    return [path / "model.safetensors"]
+    if (path / "model.safetensors").is_file():
+        return [path / "model.safetensors"]
+    if (path / "model.py").is_file() and (path / "weights.safetensors").is_file():
+        return [path / "weights.safetensors"]  # a translation, whose weights may be converted ones
+    raise NotConvertedError(f"{path}: has no model.safetensors, so convert did not write it")
 
 
 def _has_index(path: Path) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch2mlx.errors import ConversionError
+from torch2mlx.read.module_tree import is_module
 
 #: torch's name of a state -> that of mlx.optimizers and the kit. All have the parameter's shape,
 #: but mu_product, which is one number.
@@ -87,6 +89,8 @@ def _by_identity(optimizer: Any, module: Any) -> list[list[str]] | None:
 def _by_order(groups: list[Mapping[str, Any]], module: Any) -> list[list[str]]:
     """Names by group, for an optimizer that was made of all parameters in the module's order."""
     told = [list(group.get("param_names") or ()) for group in groups]
+    if all(isinstance(name, str) for group in groups for name in group["params"]):
+        told = [list(group["params"]) for group in groups]
     if all(len(n) == len(g["params"]) for n, g in zip(told, groups, strict=True)) and any(told):
         return told
     if len(groups) > 1:
@@ -105,13 +109,57 @@ def _by_order(groups: list[Mapping[str, Any]], module: Any) -> list[list[str]]:
     return [names if count == len(names) else trained]
 
 
+def state_dict_of(source: Any) -> Mapping[str, Any]:
+    """The state dict of a torch optimizer, or the one that is given.
+
+    Raises ConversionError for what is none, and for one whose parts do not belong together.
+    """
+    give = None if isinstance(source, Mapping) else getattr(source, "state_dict", None)
+    found = give() if callable(give) else source
+    if not isinstance(found, Mapping) or not {"state", "param_groups"} <= found.keys():
+        raise ConversionError(
+            f"a {type(source).__name__} is no torch optimizer, and no state dict of one, which has "
+            "'state' and 'param_groups'"
+        )
+    groups, state = found["param_groups"], found["state"]
+    if not groups or not isinstance(groups, (list, tuple)) or not all(map(_is_group, groups)):
+        raise ConversionError(
+            "'param_groups' of the state dict is no list of groups with 'params' and 'lr'"
+        )
+    listed = [number for group in groups for number in group["params"]]
+    if len(set(listed)) != len(listed):
+        raise ConversionError("the state dict lists a parameter twice in its 'param_groups'")
+    if not isinstance(state, Mapping) or not all(isinstance(v, Mapping) for v in state.values()):
+        raise ConversionError("'state' of the state dict does not hold a dict for each parameter")
+    strange = [number for number in state if number not in set(listed)]
+    if strange:
+        raise ConversionError(
+            f"the state dict has a state of parameter {strange[0]!r}, which none of its groups has"
+        )
+    return found
+
+
+def _is_group(group: Any) -> bool:
+    """Whether this has parameters, by numbers or names, and a learning rate."""
+    if not isinstance(group, Mapping) or not isinstance(group.get("params"), (list, tuple)):
+        return False
+    if not all(isinstance(number, (int, str)) for number in group["params"]):
+        return False
+    try:
+        return math.isfinite(group["lr"])
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        return False
+
+
 def groups_of(source: Any, module: Any) -> list[Group]:
     """The groups of a torch optimizer, or of its state dict, by the names of the module.
 
     Raises ConversionError where parameters are not the module's, or cannot be told apart.
     """
+    if not is_module(module):
+        raise ConversionError(f"module= takes the torch module that is trained, not {module!r:.60}")
     optimizer = None if isinstance(source, Mapping) else source
-    groups = source["param_groups"] if optimizer is None else source.state_dict()["param_groups"]
+    groups = state_dict_of(source)["param_groups"]
     names = None if optimizer is None else _by_identity(optimizer, module)
     names = names or _by_order(groups, module)
     parameters = dict(module.named_parameters())

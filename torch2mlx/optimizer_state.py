@@ -15,7 +15,15 @@ import numpy as np
 from torch2mlx import load as loading
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import ConversionError, RevertError
-from torch2mlx.optimizer_slots import NUMBERS, Group, groups_of, kept_by, mlx_slot, step_of
+from torch2mlx.optimizer_slots import (
+    NUMBERS,
+    Group,
+    groups_of,
+    kept_by,
+    mlx_slot,
+    state_dict_of,
+    step_of,
+)
 from torch2mlx.read.arrays import borrowed
 from torch2mlx.types import Piece, Plan
 from torch2mlx.weight_converter import make_plan
@@ -44,7 +52,7 @@ def convert_optimizer_state(source: Any, module: Any, *, optimizer: Any = None) 
     two biases of a recurrent layer) or computes, unknown ones, and any that would be lost.
     """
     groups, held = groups_of(source, module), _states(source)
-    values = {n: held.get(i, {}) for i, n in enumerate(n for g in groups for n in g.names)}
+    values = dict(zip((n for g in groups for n in g.names), held, strict=True))
     slots = _checked(module, values)
     targets = _targets(module, (name for name, state in values.items() if state))
     parts = _parts(groups, optimizer)
@@ -60,16 +68,17 @@ def convert_optimizer_state(source: Any, module: Any, *, optimizer: Any = None) 
     return {"states": made} if hasattr(optimizer, "filters") else made
 
 
-def _states(source: Any) -> dict[int, Mapping[str, Any]]:
-    state = source if isinstance(source, Mapping) else source.state_dict()
-    return {
-        i: {k: v for k, v in held.items() if v is not None} for i, held in state["state"].items()
-    }
+def _states(source: Any) -> list[Mapping[str, Any]]:
+    """What is held for each parameter, group by group; {} for those without a state."""
+    found = state_dict_of(source)
+    numbers = [number for group in found["param_groups"] for number in group["params"]]
+    held = [found["state"].get(number, {}) for number in numbers]
+    return [{k: v for k, v in one.items() if v is not None} for one in held]
 
 
 def _checked(module: Any, values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """torch's states -> MLX's. Raises ConversionError for what has no place or does not fit."""
-    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    parameters = dict(module.named_parameters())
     found: dict[str, str] = {}
     for name, held in values.items():
         for slot, value in held.items():
@@ -81,17 +90,27 @@ def _checked(module: Any, values: Mapping[str, Mapping[str, Any]]) -> dict[str, 
                     f"{name}: its state {slot!r} has no place in MLX's optimizers; take it out of "
                     "the state if training can go on without it"
                 )
-            shape = tuple(getattr(value, "shape", ()))
-            expected = () if slot in NUMBERS else shapes[name]
-            if shape != expected or not hasattr(value, "detach"):
-                raise ConversionError(
-                    f"{name}: its state {slot!r} is {list(shape)}, not {list(expected)} as the "
-                    "parameter; the optimizer is of another module"
-                )
+            _check_like(name, slot, value, parameters[name])
             if found.setdefault(slot, ours) != ours:
                 raise ConversionError(f"{name}: its state {slot!r} is that of another optimizer")
     _check_complete(values)
     return found
+
+
+def _check_like(name: str, slot: str, value: Any, parameter: Any) -> None:
+    """A state is a tensor of its parameter's shape and kind of numbers; some are one number."""
+    shape = tuple(getattr(value, "shape", ()))
+    expected = () if slot in NUMBERS else tuple(parameter.shape)
+    if shape != expected or not hasattr(value, "detach"):
+        raise ConversionError(
+            f"{name}: its state {slot!r} is {list(shape)}, not {list(expected)} as the "
+            "parameter; the optimizer is of another module"
+        )
+    kinds = [(t.is_floating_point(), t.is_complex()) for t in (value, parameter)]
+    if kinds[0] != kinds[1]:
+        raise ConversionError(
+            f"{name}: its state {slot!r} is of {value.dtype}, the parameter of {parameter.dtype}"
+        )
 
 
 def _check_complete(values: Mapping[str, Mapping[str, Any]]) -> None:

@@ -33,7 +33,7 @@ from torch2mlx.weights.typing import from_module
 from torch2mlx.weights.undo import Reverted, undo
 from torch2mlx.write.marker import check_sidecar, marker_of
 from torch2mlx.write.pair import sidecar_path
-from torch2mlx.write.replacing import Guard, paths_of
+from torch2mlx.write.replacing import Guard, named_sidecar, paths_of
 from torch2mlx.write.reverted import as_arrays, as_torch, write_reverted
 
 
@@ -69,7 +69,8 @@ def revert(
     _warn(state)
     if out is not None:
         given = paths_of(source, like)
-        guard = Guard((*given, *paths_of(*map(sidecar_path, given))), force)
+        beside = (*map(sidecar_path, given), *(named_sidecar(p) for p in given if p.is_file()))
+        guard = Guard((*given, *paths_of(*beside)), force)
         return write_reverted(state, checked(out, "out", RevertError), progress, guard)
     if framework not in (None, "torch", "numpy"):
         raise ValueError(f"framework={framework!r}: choose 'torch' or 'numpy'")

@@ -198,6 +198,7 @@ NOTHING = {
     "tokens of an image": Tokens,
     "another input": TimeStep,
     "positions as features": ByChannel,
+    "one channel": lambda: nn.Sequential(nn.Conv2d(3, 1, 3), nn.Flatten(), nn.Linear(36, 2)),
     "linears alone": lambda: nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4)),
     "channels do not divide": lambda: stack(nn.Flatten(), nn.Linear(63, 2)),
     "no flatten": lambda: stack(nn.Linear(64, 2)),

@@ -16,7 +16,7 @@ import torch
 
 import torch2mlx
 from torch2mlx.cli import main
-from torch2mlx.errors import ConversionError, TranslationError
+from torch2mlx.errors import ConversionError, NotConvertedError, TranslationError
 
 
 def translated(width):
@@ -183,3 +183,32 @@ def test_the_command_line_refuses_before_it_works(tmp_path, monkeypatch, capsys)
     assert "is the current folder" in capsys.readouterr().err
     assert main(["translate", "hf", "hf", "--force"]) == 1
     assert "is the source" in capsys.readouterr().err
+
+
+def test_weights_of_a_translation_go_back_with_what_they_come_from(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 2), torch.nn.BatchNorm1d(3)).eval()
+    translation = torch2mlx.translate(model, (torch.ones(1, 2, 4),))
+    own = translation.save(tmp_path / "own")
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    converted = translation.save(tmp_path / "converted", weights=tmp_path / "state.pt")
+    twin = torch2mlx.load(own, trust_remote_code=True)
+    for like in (model, converted):
+        for source in (twin, own / "weights.safetensors", own):
+            state = torch2mlx.revert(source, like=like)
+            assert list(state) == list(model.state_dict())
+            assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, model.state_dict()[key])
+        for key, value in torch2mlx.revert(converted).items()
+    )
+    for call in (lambda: torch2mlx.revert(own), lambda: torch2mlx.to_torch(twin, like=own)):
+        with pytest.raises(NotConvertedError, match=r"as translate wrote them.* torch module as"):
+            call()
+
+
+def test_double_precision_is_refused_before_it_is_saved(tmp_path):
+    model = torch.nn.Linear(2, 2).double().eval()
+    translation = torch2mlx.translate(model, (torch.ones(1, 2).double(),))
+    with pytest.raises(ConversionError, match=r"'weight' is float64.*model\.float\(\)"):
+        translation.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -109,6 +109,23 @@ def test_revert_never_replaces_what_it_comes_from(out, tmp_path):
     assert content(tmp_path) == before
 
 
+def test_a_file_of_a_folder_does_not_replace_the_originals_of_it(tmp_path):
+    convert(STATE, tmp_path / "mlx")
+    before = content(tmp_path)
+    with pytest.raises(RevertError, match=r"originals\.torch\.safetensors: is the source"):
+        revert(
+            tmp_path / "mlx/model.safetensors",
+            tmp_path / "mlx/originals.torch.safetensors",
+            force=True,
+        )
+    assert content(tmp_path) == before
+
+
+def test_paths_may_be_bytes(tmp_path):
+    convert(STATE, os.fsencode(tmp_path / "o.safetensors"))
+    assert held(tmp_path / "o.safetensors") == 0
+
+
 def foreign(tmp_path):
     write_safetensors(tmp_path / "mine.safetensors", {"mine": np.ones(3, np.float32)})
     return tmp_path / "mine.safetensors"

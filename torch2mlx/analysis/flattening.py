@@ -142,7 +142,7 @@ class _Follower:
         if value is not None and value.flat and value.channels and taken:
             positions, rest = divmod(taken, value.channels)
             path = self.paths.get(id(module), "")
-            if not rest and positions > 1:
+            if not rest and positions > 1 and value.channels > 1:
                 row = Flattened(path, taken, value.channels, positions, value.rank)
                 self.found.setdefault(path, row)
         return None

@@ -23,6 +23,7 @@ from typing import Any
 
 from torch2mlx.collecting import paused
 from torch2mlx.errors import NotConvertedError, RevertError
+from torch2mlx.options import option
 from torch2mlx.types import Plan
 from torch2mlx.write.lock import hidden
 from torch2mlx.write.schema import (
@@ -101,7 +102,16 @@ def read_marker(path: Path, metadata: Mapping[str, str]) -> Marker | Part:
     Raises NotConvertedError when the file has none, or one that is damaged.
     """
     if KEY not in metadata:
-        raise NotConvertedError(f"{path}: was not written by torch2mlx; use convert first")
+        if "torch2mlx_translation" in metadata:
+            raise NotConvertedError(
+                f"{path}: holds weights as translate wrote them, without what torch has for them; "
+                "mx.load reads them, and revert or to_torch take them with the torch module as "
+                "like= in Python"
+            )
+        raise NotConvertedError(
+            f"{path}: was not written by torch2mlx; use convert first, or, for weights that were "
+            f"trained since, revert with {option('like')} what they were converted from"
+        )
     try:
         return parse_marker(metadata[KEY])
     except NewerVersion as error:

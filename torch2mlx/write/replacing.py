@@ -162,6 +162,15 @@ def is_sidecar_of(path: Path, name: str) -> bool:
 
 def sidecar_digest(path: Path) -> str:
     """The digest of the sidecar that a converted file names, "" when it has none."""
+    return _of_sidecar(path, "sha256")
+
+
+def named_sidecar(path: Path) -> Path:
+    """Where the sidecar that a converted file names lies; the file itself when it has none."""
+    return path.with_name(Path(_of_sidecar(path, "file")).name or path.name)
+
+
+def _of_sidecar(path: Path, what: str) -> str:
     with suppress(ValueError, KeyError, TypeError, RecursionError):
-        return str(json.loads(metadata_of(path)[KEY])["sidecar"]["sha256"])
+        return str(json.loads(metadata_of(path)[KEY])["sidecar"][what])
     return ""

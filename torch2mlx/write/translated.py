@@ -49,6 +49,12 @@ def save_arrays(path: Path, arrays: Mapping[str, Any], folder: Path) -> None:
     """Writes MLX arrays, with a marker; `folder` is where they will be, for messages."""
     import mlx.core as mx
 
+    double = [name for name, array in arrays.items() if array.dtype == mx.float64]
+    if double:
+        raise WriteError(
+            f"{folder / path.name}: {double[0]!r} is float64, which MLX does not save: translate "
+            "model.float() to run in float32"
+        )
     try:
         mx.save_safetensors(str(path), dict(arrays), _MARKER)
     except RuntimeError as error:
