@@ -8,6 +8,8 @@
 
 #include <math.h>
 #include <structmember.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Containers nested deeper than this are opaque. */
 #define MAX_DEPTH 128
@@ -554,6 +556,19 @@ read_torch(PyObject *module, PyObject *source)
     return result;
 }
 
+/* Gives back the pages of a mapped file that were read: what a file weighs is
+   no matter for the memory that reading it takes. */
+static void
+forget_pages(const uint8_t *data, uint64_t length)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t low = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t high = ((uintptr_t)data + length) / page * page;
+    if (high > low) {
+        madvise((void *)low, high - low, MADV_DONTNEED);
+    }
+}
+
 /* crc32(buffer, start, length, crc=0, simd=True) */
 static PyObject *
 crc32(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -565,7 +580,6 @@ crc32(PyObject *module, PyObject *args, PyObject *kwargs)
     unsigned int crc = 0;
     int simd = 1;
 
-    (void)module;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&O&|Ip:crc32", names,
                                      &source, bind_size, &start, bind_size,
                                      &length, &crc, &simd)) {
@@ -577,9 +591,15 @@ crc32(PyObject *module, PyObject *args, PyObject *kwargs)
     }
     int inside =
         start <= (uint64_t)file->len && length <= (uint64_t)file->len - start;
+    /* of a mapping alone: memory would lose what it holds */
+    int mapped = Py_IS_TYPE(source, bind_state(module)->mapping_type);
     if (inside) {
         Py_BEGIN_ALLOW_THREADS
-        crc = t2m_crc32(crc, (const uint8_t *)file->buf + start, length, simd);
+        const uint8_t *data = (const uint8_t *)file->buf + start;
+        crc = t2m_crc32(crc, data, length, simd);
+        if (mapped) {
+            forget_pages(data, length);
+        }
         Py_END_ALLOW_THREADS
     } else {
         PyErr_SetString(PyExc_ValueError, "range outside the buffer");

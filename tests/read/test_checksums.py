@@ -1,5 +1,7 @@
 """CRC-32: the function against zlib's, and the storages of a .pt against their checksums."""
 
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -111,3 +113,37 @@ def test_a_file_that_was_saved_without_checksums_is_read(tmp_path):
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="checksum"):
         convert(path, tmp_path / "c.safetensors")
+
+
+def test_a_file_is_not_held_in_memory_while_it_is_compared(tmp_path):
+    code = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from torch2mlx import _core
+from torch2mlx.read.checksums import Checksums
+
+path = Path(sys.argv[1])
+mapping = _core.Mapping(path)
+address = np.frombuffer(mapping, np.uint8).ctypes.data
+size = path.stat().st_size
+tensor = _core.from_buffer(np.frombuffer(mapping, np.uint8), "uint8")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for crc in (0, int(sys.argv[2])):
+    try:
+        Checksums(path, mapping, [(address, 0, size, crc, "0")]).check("w", tensor)
+    except ValueError:
+        print("refused")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    path = tmp_path / "zeros"
+    with path.open("wb") as file:
+        file.truncate(400 << 20)
+    expected = 0
+    for _ in range(400):
+        expected = zlib.crc32(bytes(1 << 20), expected)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, str(expected)], capture_output=True, text=True
+    )
+    refused, grown = done.stdout.split()
+    assert refused == "refused" and int(grown) < 150, done.stderr

@@ -9,8 +9,8 @@ from torch2mlx import _core
 from torch2mlx.errors import CheckpointError
 from torch2mlx.options import given
 
-#: Bytes between two looks for Ctrl-C.
-_STEP = 256 << 20
+#: Bytes between two looks for Ctrl-C; so much of a file is in memory at a time.
+_STEP = 64 << 20
 
 
 class Checksums:
