@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import tarfile
 import zipfile
@@ -186,6 +187,12 @@ def test_real_files_of_torch_are_what_these_tests_imitate(tmp_path):
             "https://huggingface.co/org/name/resolve/main/a/b.safetensors?download=true",
             "hf download org/name a/b.safetensors --local-dir name",
         ),
+        ("https://huggingface.co/gpt2", "hf download gpt2 --local-dir gpt2"),
+        (
+            "https://huggingface.co/gpt2/resolve/main/model.safetensors",
+            "hf download gpt2 model.safetensors --local-dir gpt2",
+        ),
+        ("file:///data/m.pt", "pass /data/m.pt"),
         ("hf://org/name", "hf download org/name --local-dir name"),
         ("https:/huggingface.co/org/name", "hf download org/name --local-dir name"),
         ("https://example.com/m.pt?x=1&y", "curl -LO 'https://example.com/m.pt?x=1&y'"),
@@ -208,6 +215,18 @@ def test_a_hub_id_or_url_gets_the_command_that_downloads_it(text, expected, tmp_
 def test_a_path_that_is_missing_is_only_missing(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert missing(text) == f"{text}: does not exist"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="a device is there on POSIX only")
+def test_a_device_is_there_and_is_no_file():
+    with pytest.raises(CheckpointError, match="neither a file nor a folder"):
+        inspect("/dev/null")
+
+
+@pytest.mark.parametrize("verb", [inspect, analyze, load_converted, revert])
+def test_a_path_that_no_system_can_have_is_called_that(verb):
+    with pytest.raises(CheckpointError, match="no file has this name"):
+        verb("half\ud800.pt")
 
 
 def test_translate_and_verify_say_so_too(tmp_path, monkeypatch, capsys):

@@ -206,7 +206,7 @@ AVERAGED = {
     "last_optimizer_state": {"moments": {"first": OTHER}},
     "lr_schedulers": {"best": OTHER},
     "loops": {"fit_loop": {"kept": OTHER}},
-    "opt": OTHER,
+    "optim": OTHER,
 }
 
 
@@ -226,6 +226,11 @@ def test_what_a_trainer_keeps_is_told_and_can_be_chosen(tmp_path):
     np.testing.assert_array_equal(found["a.weight"], OTHER["a.weight"])
     found = converted({"callbacks": {"weights": OTHER}}, tmp_path / "z.safetensors")
     np.testing.assert_array_equal(found["a.weight"], OTHER["a.weight"])
+    source = {"model": STATE, "optimizer": {"moments": {"a": np.ones((2, 3))}}}
+    report = convert(source, tmp_path / "m.safetensors")
+    assert any("'optimizer.moments' has tensors too" in note for note in report.notes)
+    with pytest.raises(AmbiguousCheckpointError):  # OPT is a model
+        convert({"opt": STATE, "vit": OTHER}, tmp_path / "n.safetensors")
 
 
 def test_a_saved_list_of_tensors_is_named_by_its_places(tmp_path):

@@ -297,7 +297,8 @@ def refuse_adapter(keys: Iterable[str], origin: str) -> None:
 
 _URL = re.compile(r"(https?|ftp|s3|gs|hf)://?.+")
 _HUB = re.compile(
-    r"(?:https?://?)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<id>[\w.-]+/[\w.-]+)"
+    r"(?:https?://?)?(?:www\.)?(?:huggingface\.co|hf\.co)/"
+    r"(?P<id>[\w.-]+(?:/(?!(?:blob|resolve|tree|raw)/)[\w.-]+)?)"
     r"(?:/(?:blob|resolve|tree|raw)/[^/]+)?/?(?P<file>[^?#]*)(?:[?#].*)?"
 )
 _FETCH = {"s3": "aws s3 cp {} .", "gs": "gcloud storage cp {} ."}
@@ -313,6 +314,10 @@ def missing(text: str) -> str:
         where = re.sub(r"^(\w+):/(?=[^/])", r"\1://", text)
         command = _FETCH.get(where.partition(":")[0], "curl -LO {}").format(shlex.quote(where))
         return f"{where}: is no path; download it first: {command}"
+    if text.startswith("file:"):
+        return f"{text}: is no path; pass {text.removeprefix('file:').removeprefix('//')}"
+    if os.path.exists(text):
+        return f"{text}: is neither a file nor a folder"
     known = text.endswith((*_WEIGHTS, ".json", *_SUFFIXES))
     above = Path(text).parent
     if _ID.fullmatch(text) and not known and (above == Path(".") or not above.exists()):

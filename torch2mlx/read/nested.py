@@ -30,7 +30,7 @@ _MAX_PATH = 1000
 _MAX_LISTED = 20
 _SHOWN_NOTES = 5
 #: What trainers call the places of their own state, which can hold averaged or moving weights.
-_TRAINER = re.compile(r"^(callbacks|loops|opt|optims?|opt_state|amp|scaler)$|optimizer|scheduler")
+_TRAINER = re.compile(r"^(callbacks|loops|optims?|opt(im)?_states?)$|optimizer|scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def _chosen(candidates: list[_Candidate]) -> list[_Candidate]:
 
 def _left(candidates: list[_Candidate], chosen: _Candidate, opaque: list[_Place]) -> list[str]:
     """Notes on what holds tensors and is no part of the state dict."""
-    rest = [c.place for c in candidates if c is not chosen and c.vector]
+    rest = [c.place for c in candidates if c is not chosen and (c.matrix or c.vector)]
     notes = [f"{place.path()!r} has tensors too, and was left alone" for place in rest]
     notes += [
         f"{place.path()!r} is {describe(place.value)} with data in it: not opened"

@@ -30,6 +30,8 @@ def checked(path: Any, name: str, error: type[Torch2MLXError] = CheckpointError)
         text = os.fsdecode(text)
     if "\0" in text:
         raise error(f"{name} {text[:_SHOWN]!r}: a path has no NUL in it")
+    if not _encodable(text):
+        raise error(f"{name} {text[:_SHOWN]!r}: is no valid text, so no file has this name")
     if not text:
         raise error(f"{name}: takes a path, not an empty text")
     try:
@@ -39,6 +41,15 @@ def checked(path: Any, name: str, error: type[Torch2MLXError] = CheckpointError)
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
             raise error(f"{shown}: {_REASONS[failure.errno]}") from None
     return Path(text)
+
+
+def _encodable(text: str) -> bool:
+    """Whether a system can have such a name: half a surrogate has no bytes."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def described(error: OSError) -> str:
