@@ -8,21 +8,23 @@ from contextlib import contextmanager
 from torch2mlx import _core
 from torch2mlx.errors import ConversionError, KeyCollisionError
 
-_ADVICE = dict.fromkeys(("KEY_HOLES", "LIMIT"), "; lists=False makes dicts of all levels")
+#: What the core raises over names.
+FAILURES = (_core.CoreError, UnicodeEncodeError)
+
+
+def about_key(error: Exception, advice: dict[str, str] | None = None) -> ConversionError:
+    """What one of `FAILURES` says of a key; `advice`: status -> a way out."""
+    if isinstance(error, UnicodeEncodeError):
+        return ConversionError(f"key {error.object!r}: is not valid text")
+    status, message, _, name = error.args
+    kind = KeyCollisionError if status == "KEY_COLLISION" else ConversionError
+    return kind(f"key {name!r}: {message}{(advice or {}).get(status, '')}")
 
 
 @contextmanager
-def naming_keys(advice: bool = False) -> Iterator[None]:
-    """Raises KeyCollisionError or ConversionError for what the core says of a key.
-
-    `advice`: whether `nest` is asked, which can do without lists.
-    """
+def naming_keys() -> Iterator[None]:
+    """Raises KeyCollisionError or ConversionError for what the core says of a key."""
     try:
         yield
-    except _core.CoreError as error:
-        status, message, _, name = error.args
-        kind = KeyCollisionError if status == "KEY_COLLISION" else ConversionError
-        way_out = _ADVICE.get(status, "") if advice else ""
-        raise kind(f"key {name!r}: {message}{way_out}") from error
-    except UnicodeEncodeError as error:
-        raise ConversionError(f"key {error.object!r}: is not valid text") from error
+    except FAILURES as error:
+        raise about_key(error) from error

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.errors import ConversionError
-from torch2mlx.names import naming_keys
+from torch2mlx.names import FAILURES, about_key
+
+_ADVICE = dict.fromkeys(("KEY_HOLES", "LIMIT"), "; lists=False makes dicts of all levels")
 
 
 def nest(tensors: Mapping[str, Any], lists: bool = True) -> Any:
@@ -18,8 +20,10 @@ def nest(tensors: Mapping[str, Any], lists: bool = True) -> Any:
     ConversionError for a key that is nested too deeply, or whose number would leave more places
     of lists empty than the keys account for.
     """
-    with naming_keys(advice=True):
+    try:
         return _core.nest(list(tensors), list(tensors.values()), lists=lists)
+    except FAILURES as error:
+        raise about_key(error, _ADVICE) from error
 
 
 def flatten(

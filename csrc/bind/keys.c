@@ -196,6 +196,9 @@ nest(PyObject *module, PyObject *args, PyObject *kwargs)
     return result;
 }
 
+/* Leaves that go into the dict together. */
+#define WAITING 64
+
 /* The key being built while a tree is flattened. */
 typedef struct {
     char *text;
@@ -203,6 +206,10 @@ typedef struct {
     size_t wide; /* parts of it that are not ASCII */
     PyObject *is_leaf;
     PyObject *out;
+    /* Leaves that wait for the dict: its lookups miss the cache, and one
+       behind the other the processor has several of them under way. */
+    PyObject *keys[WAITING], *values[WAITING];
+    int waiting;
 } flattener;
 
 static int
@@ -245,6 +252,21 @@ key_of(const flattener *f)
                                 NULL);
 }
 
+/* Puts the waiting leaves into the dict; drops them where there is none. */
+static int
+settle(flattener *f)
+{
+    int failed = 0;
+    for (int i = 0; i < f->waiting; i++) {
+        failed |= f->out && !failed &&
+                  PyDict_SetItem(f->out, f->keys[i], f->values[i]) < 0;
+        Py_DECREF(f->keys[i]);
+        Py_DECREF(f->values[i]);
+    }
+    f->waiting = 0;
+    return failed ? -1 : 0;
+}
+
 static int
 emit(flattener *f, PyObject *value)
 {
@@ -253,9 +275,13 @@ emit(flattener *f, PyObject *value)
         return -1;
     }
     if (PyDict_CheckExact(f->out)) {
-        int failed = PyDict_SetItem(f->out, key, value);
-        Py_DECREF(key);
-        return failed;
+        if (PyObject_Hash(key) == -1) { /* kept by the key for settle() */
+            Py_DECREF(key);
+            return -1;
+        }
+        f->keys[f->waiting] = key;
+        f->values[f->waiting++] = Py_NewRef(value);
+        return f->waiting == WAITING ? settle(f) : 0;
     }
     PyObject *pair = PyTuple_Pack(2, key, value);
     int failed = !pair || PyList_Append(f->out, pair) < 0;
@@ -421,8 +447,9 @@ flatten(PyObject *module, PyObject *args, PyObject *kwargs)
         }
     }
     int collecting = PyGC_Disable(); /* as in build_tree */
-    if (f.out && walk(&f, tree) < 0) {
+    if (f.out && (walk(&f, tree) < 0 || settle(&f) < 0)) {
         Py_CLEAR(f.out);
+        settle(&f);
     }
     if (collecting) {
         PyGC_Enable();
