@@ -34,7 +34,7 @@ def source(tmp_path):
 def test_convert_inspect_revert(source, tmp_path, capsys):
     out, back = tmp_path / "out.safetensors", tmp_path / "back.safetensors"
     assert main(["convert", str(source), str(out), "--rule", "conv=Conv1d"]) == 0
-    assert "1 tensors" in capsys.readouterr().out
+    assert "1 tensor, 448 bytes in " in capsys.readouterr().out
     assert load_converted(out, framework="numpy")["conv.weight"].shape == (4, 2, 3)
     assert main(["inspect", str(out)]) == 0
     assert "[4, 2, 3]" in capsys.readouterr().out

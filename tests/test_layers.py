@@ -149,6 +149,7 @@ LAYERS = (
     ("needs_mlx",),
     ("read.resolve",),
     ("types", "optional", "options", "names", "collecting"),
+    ("amounts",),
     ("errors",),
     ("read.__init__", "weights.__init__", "write.__init__", "_core", "kit"),
 )

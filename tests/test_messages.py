@@ -10,12 +10,13 @@ import pytest
 
 import torch2mlx
 from tests import support
-from torch2mlx import analyze, convert, inspect, load_converted, options, revert
+from torch2mlx import amounts, analyze, convert, inspect, load_converted, options, revert
 from torch2mlx.cli import main
 from torch2mlx.errors import (
     AlreadyConvertedError,
     ConversionError,
     MissingLibraryError,
+    NotConvertedError,
     Torch2MLXError,
     UnsupportedTensorError,
 )
@@ -43,11 +44,11 @@ def test_options_are_named_as_the_caller_writes_them():
     assert options.rules({"a": "Linear"}) == 'rules={"a": "Linear"}'
     with options.command_line():
         assert options.option("shard_size") == "--shard-size"
-        assert options.option("module") == "module= (in Python)"
+        assert options.option("module") == "module= in Python"
         assert options.given("key", "a b") == "--key 'a b'"
         assert options.given("force", True) == "--force"
         assert options.given("verify", False) == "--no-verify"
-        assert options.given("strict", False) == "strict=False (in Python)"
+        assert options.given("strict", False) == "strict=False in Python"
         assert options.rules({"**.a": "Linear"}) == "--rule '**.a=Linear'"
     assert options.option("rules") == "rules="
 
@@ -203,3 +204,36 @@ def test_sources_that_are_none_say_what_they_are(tmp_path):
         convert(torch.nn.LazyLinear(3), out)
     with pytest.raises(ConversionError, match="prefix= takes a text"):
         convert(CONV, out, prefix=3)
+
+
+def test_sizes_and_counts_are_for_people(checkpoint):
+    assert [amounts.counted(n, "tensor") for n in (0, 1, 1200)] == [
+        "0 tensors",
+        "1 tensor",
+        "1,200 tensors",
+    ]
+    sizes = [amounts.shown_bytes(n) for n in (1, 999, 1000, 99_999, 100_000, 1_340_000_000)]
+    assert sizes == ["1 byte", "999 bytes", "1.0 KB", "100.0 KB", "0.1 MB", "1,340.0 MB"]
+    assert str(inspect(checkpoint)).split("\n")[0].endswith(", 1 tensor (1 float32), 96 bytes")
+
+
+def test_weights_saved_in_mlx_are_no_converted_file_and_revert_wants_like(tmp_path, capsys):
+    convert(CONV, tmp_path / "mlx.safetensors", rules={"**.conv*": "Conv1d"})
+    header = b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+    trained = tmp_path / "trained.safetensors"
+    trained.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(
+        NotConvertedError, match=r"trained\.safetensors: .*revert with like= what"
+    ):
+        revert(trained)
+    assert "revert with --like what they were converted from" in said(
+        capsys, "revert", trained, tmp_path / "x.safetensors"
+    )
+
+
+def test_a_checkpoint_without_types_has_no_coverage_in_the_headline(tmp_path):
+    convert(CONV, tmp_path / "mlx.safetensors", rules={"**.conv*": "Conv1d"})
+    file = revert(tmp_path / "mlx.safetensors", tmp_path / "torch.safetensors")
+    assert "torch.safetensors: no layer that is known by its type, 1 blocker, 24 param" in (
+        analyze(file).headline()
+    )

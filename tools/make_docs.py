@@ -61,6 +61,8 @@ def _entry(name: str, action: object) -> str:
         return f"`{name}` dropped (sidecar): {action.reason}"
     if isinstance(action, Move) and action.layout:
         return f"`{name}`: `{action.layout}`"
+    if isinstance(action, Move):
+        return f"`{name}` becomes `{action.to}`"
     return f"`{name}`: {action}"
 
 

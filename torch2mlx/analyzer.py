@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.amounts import counted, shown_bytes
 from torch2mlx.analysis.records import STATUSES, Node, Tree, flatten, flatten_checkpoint
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import CheckpointError, ConversionError
@@ -89,11 +90,14 @@ class PortabilityReport:
     def headline(self) -> str:
         """One line: coverage, blockers, sizes."""
         total = sum(self.parameters.values())
+        covered = "no layer that is known by its type"
+        if self.total_layers:
+            covered = (
+                f"coverage {self.coverage:.1%} ({self.mapped_layers} of {self.total_layers} layers)"
+            )
         return (
-            f"{self.model}: coverage {self.coverage:.1%} "
-            f"({self.mapped_layers} of {self.total_layers} layers), "
-            f"{len(self.blockers)} blockers, {total:,} parameters and buffers, "
-            f"{self.output_bytes / 1e6:,.1f} MB converted"
+            f"{self.model}: {covered}, {counted(len(self.blockers), 'blocker')}, "
+            f"{total:,} parameters and buffers, {shown_bytes(self.output_bytes)} converted"
         )
 
     def _lines(self) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch2mlx import _core
+from torch2mlx import _core, options
 from torch2mlx.collecting import paused
 from torch2mlx.errors import (
     AlreadyConvertedError,
@@ -65,6 +65,11 @@ def open_checkpoint(
         foreign.refuse_adapter(opened.tensors, opened.origin)
         return opened
     if is_module(source):
+        if key is not None:
+            raise ConversionError(
+                f"{options.given('key', key)} chooses within a file or state dict; of a live "
+                "module pass the part itself"
+            )
         state = state_of(source)
         tree = describe(source, state)
         return replace(_from_mapping(state, type(source).__name__), tree=tree)
@@ -74,8 +79,8 @@ def open_checkpoint(
         origin = "the state dict" if found.path == ROOT else found.path
         return _with_notes(_from_mapping(found.state, origin), found.notes)
     raise ConversionError(
-        f"cannot convert a {type(source).__name__}: pass an nn.Module, a state dict, a checkpoint "
-        "file or a directory with one"
+        f"cannot convert {type(source).__name__} objects: pass an nn.Module, a state dict, "
+        "a checkpoint file or a directory with one"
     )
 
 

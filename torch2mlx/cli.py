@@ -208,8 +208,16 @@ def _add_weights(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("source", help="a .safetensors, .pt, .pth, .bin, .ckpt file or a directory")
     sub.add_argument("out", help="a .safetensors file, or a directory for shards")
     sub.add_argument("--key", help="which state dict of a nested checkpoint")
-    sub.add_argument("--prefix", help="only what stands under it, for example model.; taken off")
-    sub.add_argument("--dtype", help="cast floating-point tensors: float32, float16, bfloat16")
+    sub.add_argument(
+        "--prefix",
+        help="convert what stands under it, for example model., and take it off; the rest "
+        "goes to the sidecar",
+    )
+    sub.add_argument(
+        "--dtype",
+        help="cast floating-point tensors: float32, float16, bfloat16, or float64, which mx.load "
+        "does not read",
+    )
     sub.add_argument("--shard-size", help="largest file of a directory, for example 5GB")
     sub.add_argument(
         "--rule",
@@ -218,8 +226,15 @@ def _add_weights(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="PATTERN=LAYER",
         help="layer type of modules, for example 'conv*=Conv2d'; or of a tensor: 'pos=identity'",
     )
-    sub.add_argument("--on-unmapped", choices=("warn", "error", "ignore"), default="warn")
-    sub.add_argument("--threads", type=int, default=0, help="0: all cores")
+    sub.add_argument(
+        "--on-unmapped",
+        choices=("warn", "error", "ignore"),
+        default="warn",
+        help="what to do where MLX lacks a layer (default: warn)",
+    )
+    sub.add_argument(
+        "--threads", type=int, default=0, help="how many work at it (default: 0, all cores)"
+    )
     sub.add_argument(
         "--no-verify", action="store_true", help="do not compare a .pt file's checksums"
     )

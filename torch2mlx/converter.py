@@ -243,8 +243,8 @@ def _notes(typed: Typed, plan: Plan, lost: list[str]) -> list[str]:
     kept = {piece.dtype for piece in plan.pieces} & {"float64", "float8_e5m2"}
     if kept:
         notes.append(
-            f"mx.load does not read {' and '.join(sorted(kept))}: use load_converted, or "
-            f"{options.option('dtype')}"
+            f"mx.load does not read {' and '.join(sorted(kept))}: load_converted does, and "
+            f"{options.given('dtype', 'float32')} writes what both read"
         )
     return notes
 

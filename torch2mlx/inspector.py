@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import load
+from torch2mlx.amounts import counted, shown_bytes
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import AlreadyConvertedError
 from torch2mlx.read.files import scan_safetensors
@@ -48,11 +49,12 @@ class Inspection:
     def __str__(self) -> str:
         dtypes = Counter(tensor.dtype for tensor in self.tensors)
         kinds = ", ".join(f"{n} {dtype}" for dtype, n in dtypes.most_common())
-        head = f"{self.origin}: {self.layout} layout, {len(self.tensors)} tensors ({kinds}), "
+        held = counted(len(self.tensors), "tensor")
+        head = f"{self.origin}: {self.layout} layout, {held} ({kinds}), "
         width = max((len(tensor.key) for tensor in self.tensors), default=0)
         rows = [f"  {t.key:{width}}  {t.dtype:<10} {list(t.shape)}" for t in self.tensors]
         rows += [f"  {key}  (no tensor)" for key in self.values]
-        return "\n".join([f"{head}{self.nbytes / 1e6:.1f} MB", *rows])
+        return "\n".join([f"{head}{shown_bytes(self.nbytes)}", *rows])
 
 
 def _converted(path: Path) -> Inspection:

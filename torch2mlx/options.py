@@ -39,13 +39,13 @@ def option(name: str) -> str:
     if not _terminal.get():
         return f"{name}="
     flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
-    return flag or f"{name}= (in Python)"
+    return flag or f"{name}= in Python"
 
 
 def given(name: str, value: Any) -> str:
     """An option with its value: `key='model'` or `--key model`, `force=True` or `--force`."""
     if not _terminal.get() or _FLAGS.get(name, name) is None:
-        return f"{name}={value!r}{' (in Python)' if _terminal.get() else ''}"
+        return f"{name}={value!r}{' in Python' if _terminal.get() else ''}"
     return option(name) if isinstance(value, bool) else f"{option(name)} {shlex.quote(str(value))}"
 
 

@@ -113,7 +113,7 @@ def _reverted(source: Any, like: Any) -> Reverted:
         return undo(*_trained(source, origin))
     if not isinstance(source, (str, os.PathLike)):
         raise RevertError(
-            f"a {type(source).__name__} does not say what it was converted from: pass "
+            f"{type(source).__name__} objects do not say what they were converted from: pass "
             f"{options.option('like')} the converted file, or the torch module"
         )
     origin, tensors = _of_path(source)

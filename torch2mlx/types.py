@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from torch2mlx import _core
+from torch2mlx.amounts import counted, shown_bytes
 from torch2mlx.errors import UnsupportedTensorError
 
 #: Called with (bytes done, bytes in all, what is being written).
@@ -268,7 +269,7 @@ class ConversionReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.pieces)} tensors, {self.bytes_written / 1e6:.1f} MB in "
+            f"{counted(len(self.pieces), 'tensor')}, {shown_bytes(self.bytes_written)} in "
             f"{self.seconds:.2f} s -> {', '.join(self.files)}"
         ]
         changed = sum(p.rule != "copy" for p in self.pieces)

@@ -267,6 +267,12 @@ def test_nothing_to_convert(out):
         convert(nn.ReLU(), out)
 
 
+def test_a_key_chooses_nothing_in_a_live_module(out):
+    with pytest.raises(ConversionError, match="key='0' chooses within a file or state dict; of a"):
+        convert(nn.Sequential(nn.Linear(2, 3)), out, key="0")
+    assert not out.exists()
+
+
 def test_a_converted_file_is_not_converted_again(out, tmp_path):
     convert(conv_net(), out)
     with pytest.raises(AlreadyConvertedError, match="already"):
