@@ -398,3 +398,13 @@ def test_states_that_cannot_be_one_are_refused():
     part = torch.optim.Adam([model.weight_ih_l0])
     with pytest.raises(ConversionError, match="the module"):
         torch2mlx.convert_optimizer_state(part, model)
+
+
+def test_what_is_no_state_of_an_mlx_optimizer_is_refused():
+    model = nn.Linear(3, 2)
+    optimizer, empty = torch.optim.Adam(model.parameters()), mlx.optimizers.Adam(1e-3).state
+    for state in (mlx.optimizers.Adam(1e-3), {}, 3, [empty, {}]):
+        with pytest.raises(ConversionError, match=r"is no state of an MLX optimizer.*\.state"):
+            torch2mlx.revert_optimizer_state(state, model, optimizer)
+    with pytest.raises(ConversionError, match="like= takes the torch optimizer, not dict"):
+        torch2mlx.revert_optimizer_state(empty, model, optimizer.state_dict())

@@ -151,6 +151,15 @@ def _is_group(group: Any) -> bool:
         return False
 
 
+def check_state(state: Any) -> None:
+    """Raises ConversionError for what is no state of an MLX optimizer."""
+    if not isinstance(state, Mapping) or not {"step", "learning_rate"} <= state.keys():
+        raise ConversionError(
+            f"{type(state).__name__} is no state of an MLX optimizer, which has a step and a "
+            "learning_rate: pass optimizer.state"
+        )
+
+
 def groups_of(source: Any, module: Any) -> list[Group]:
     """The groups of a torch optimizer, or of its state dict, by the names of the module.
 

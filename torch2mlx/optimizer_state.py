@@ -18,6 +18,7 @@ from torch2mlx.errors import ConversionError, RevertError
 from torch2mlx.optimizer_slots import (
     NUMBERS,
     Group,
+    check_state,
     groups_of,
     kept_by,
     mlx_slot,
@@ -283,6 +284,8 @@ def revert_optimizer_state(state: Any, module: Any, like: Any) -> dict[str, Any]
 
     Raises ConversionError when the state lacks what the optimizer keeps, or has what it does not.
     """
+    if not hasattr(like, "state_dict"):
+        raise ConversionError(f"like= takes the torch optimizer, not {type(like).__name__}")
     groups = groups_of(like, module)
     made = copy.deepcopy(like.state_dict())
     kept, number = made["state"], 0
@@ -305,6 +308,9 @@ def revert_optimizer_state(state: Any, module: Any, like: Any) -> dict[str, Any]
 def _split(state: Any, options: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The state of each group. Raises ConversionError where one cannot be all of them."""
     several = state.get("states") if isinstance(state, Mapping) else state
+    several = several if isinstance(several, (list, tuple)) else None
+    for part in [state] if several is None else several:
+        check_state(part)
     if several is None:
         rates = [float(option["lr"]) for option in options]
         if len(set(rates)) > 1:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from torch2mlx import _core
+from torch2mlx.amounts import counted
 from torch2mlx.errors import ConversionError
 from torch2mlx.options import given
 from torch2mlx.types import Deferred, Piece, Plan, TensorSource
@@ -58,8 +59,8 @@ def portable(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
     sidecar = tuple(kept[trace.key] for trace in plan.traces if trace.key in kept)
     count = sum(piece.dtype == "float64" for piece in plan.pieces)
     note = (
-        f"{count} tensors of float64 are float32 in the file, so that any device of MLX loads it; "
-        "their exact originals are in the sidecar, for revert "
-        f"({given('dtype', 'float64')} keeps them in the file)"
+        f"float64 is float32 in the file ({counted(count, 'tensor')}), so that any device of MLX "
+        "loads it; the exact originals are in the sidecar, for revert "
+        f"({given('dtype', 'float64')} keeps float64 in the file)"
     )
     return replace(plan, pieces=pieces, sidecar=sidecar, notes=(*plan.notes, note))

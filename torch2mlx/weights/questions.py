@@ -6,6 +6,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from torch2mlx import options
+from torch2mlx.amounts import counted
 from torch2mlx.types import ModuleRecord, TensorSource
 from torch2mlx.weights.actions import Drop, Move
 from torch2mlx.weights.user_rules import UNTYPED
@@ -137,8 +138,8 @@ def question(origin: str, keys: list[str], tensors: Tensors) -> str:
     rules = options.rules(example(keys, tensors))
     flat = [key for key in keys if len(tensors[key].shape) == 2 and not _TELLTALE.fullmatch(key)]
     why = (
-        f"{origin}: the layout of {len(keys)} tensors depends on the layers they belong to, which "
-        f"the checkpoint does not tell: {listed(keys)}."
+        f"{origin}: the layout of {counted(len(keys), 'tensor')} depends on the type of the layer, "
+        f"which the checkpoint does not tell: {listed(keys)}."
     )
     if flat:
         why += (
