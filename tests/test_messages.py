@@ -222,9 +222,7 @@ def test_weights_saved_in_mlx_are_no_converted_file_and_revert_wants_like(tmp_pa
     header = b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
     trained = tmp_path / "trained.safetensors"
     trained.write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(
-        NotConvertedError, match=r"trained\.safetensors: .*revert with like= what"
-    ):
+    with pytest.raises(NotConvertedError, match=r"trained\.safetensors: .*revert with like= what"):
         revert(trained)
     assert "revert with --like what they were converted from" in said(
         capsys, "revert", trained, tmp_path / "x.safetensors"
