@@ -369,6 +369,15 @@ def test_values_that_float32_cannot_hold_are_refused(value, out):
     assert_same_state(back, state)
 
 
+def test_computed_values_that_float32_cannot_hold_are_refused(out):
+    model = torch.nn.LSTM(2, 3).double()
+    with torch.no_grad():
+        model.bias_ih_l0[0] = 1e300
+    with pytest.raises(ConversionError, match=r"'bias' holds 1e\+300.* dtype='float64'"):
+        convert(model, out)
+    assert not out.exists()
+
+
 def test_infinities_and_the_largest_float32_are_float32_too(out):
     odd = [float("inf"), -float("inf"), float("nan"), 3.4028235e38, 1e-310]
     state = {"wide": torch.tensor(odd, dtype=torch.float64)}

@@ -31,6 +31,16 @@ def _beyond_float32(tensor: _core.Tensor) -> float | None:
     return worst if np.isinf(np.float32(np.clip(worst, -1e300, 1e300))) else None
 
 
+def _refuse_beyond_float32(name: str, tensor: _core.Tensor) -> None:
+    with np.errstate(over="ignore"):
+        worst = _beyond_float32(tensor)
+    if worst is not None:
+        raise ConversionError(
+            f"tensor {name!r} holds {worst:.6g}, which float32 cannot: pass "
+            f"{given('dtype', 'float64')} to keep float64 in the file (MLX has it on the CPU alone)"
+        )
+
+
 def portable(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
     """The plan with float32 in the place of float64; the exact originals go to the sidecar.
 
@@ -43,18 +53,14 @@ def portable(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
     kept = {piece.target: piece for piece in plan.sidecar}
     for source in tensors.values():
         if source.key in wide - kept.keys():
-            with np.errstate(over="ignore"):
-                worst = _beyond_float32(source.load())
-            if worst is not None:
-                raise ConversionError(
-                    f"tensor {source.key!r} holds {worst:.6g}, which float32 cannot: pass "
-                    f"{given('dtype', 'float64')} to keep float64 in the file (MLX has it on the "
-                    "CPU alone)"
-                )
+            _refuse_beyond_float32(source.key, source.load())
             deferred = isinstance(source, Deferred)
             kept[source.key] = Piece(
                 source.key, source.shape, "float64", (source.key,), "copy", source.load, deferred
             )
+    for piece in plan.pieces:
+        if piece.dtype == "float64" and piece.deferred:  # computed from what the sidecar has
+            _refuse_beyond_float32(piece.target, piece.load())
     pieces = tuple(replace(p, dtype="float32") if p.dtype == "float64" else p for p in plan.pieces)
     sidecar = tuple(kept[trace.key] for trace in plan.traces if trace.key in kept)
     count = sum(piece.dtype == "float64" for piece in plan.pieces)
