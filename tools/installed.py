@@ -47,6 +47,13 @@ BARE = {
     "revert": FULL["revert"][:1],
     "analyze": FULL["analyze"],
 }
+#: Where numpy is alone: what needs more says so.
+LACKING = {
+    "revert": [("converted.safetensors", "back.pt")],
+    "translate": FULL["translate"],
+    "verify": FULL["verify"],
+    "port": FULL["port"],
+}
 
 
 def inside(module: ModuleType) -> None:
@@ -66,8 +73,9 @@ def import_all(bare: bool) -> int:
             continue
         try:
             inside(importlib.import_module(found.name))
-        except ModuleNotFoundError as error:
-            if not bare or (error.name or "").partition(".")[0] not in OPTIONAL:
+        except ImportError as error:
+            told = "pip install 'torch2mlx[" in str(error)
+            if not bare or not (told or (error.name or "").partition(".")[0] in OPTIONAL):
                 raise
         count += 1
     return count
@@ -80,12 +88,20 @@ def write_sources(bare: bool) -> None:
     header = json.dumps({"conv.weight": entry}).encode()
     data = struct.pack(f"<{len(words)}f", *words)
     Path("given.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)
-    Path("factory.py").write_text(FACTORY)
+    Path("factory.py").write_text("small = lambda: (None, ())\n" if bare else FACTORY)
     Path("script.py").write_text(SCRIPT)
     if not bare:
         import torch
 
         torch.save({"conv.weight": torch.arange(48.0).reshape(shape)}, "given.pt")
+
+
+def refused(*command: str) -> None:
+    """Runs a command that lacks a library: one line, with the command that brings it."""
+    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    shown = f"{' '.join(command)}: exit {ran.returncode}\n{ran.stderr}"
+    assert ran.returncode == 1 and ran.stderr.count("\n") == 1, shown
+    assert "pip install 'torch2mlx[" in ran.stderr, shown
 
 
 def run(*command: str) -> str:
@@ -104,8 +120,11 @@ def run_verbs(bare: bool) -> int:
     lines = [(verb, *line) for verb, rows in (BARE if bare else FULL).items() for line in rows]
     for line in lines:
         run(command, *line)
+    lacking = [(verb, *line) for verb, rows in LACKING.items() for line in rows] if bare else []
+    for line in lacking:
+        refused(command, *line)
     assert "torch2mlx" in run(sys.executable, "-m", "torch2mlx", "--help")
-    return len(lines)
+    return len(lines) + len(lacking)
 
 
 def check_results(bare: bool) -> None:
