@@ -40,8 +40,8 @@ t2m_status t2m_keys_nest(const t2m_key *keys, size_t n, int lists,
 void t2m_keys_free(t2m_key_tree *tree);
 
 /* Finds two names of which the first (in *a) is the second, or what stands
-   before one of its dots: 1 and their numbers, those of the earliest such pair,
-   else 0; -1 without memory. */
+   before one of its dots: 1 and their numbers, those of the earliest such
+   pair, else 0; -1 without memory. */
 int t2m_keys_collide(const t2m_key *keys, size_t n, size_t *a, size_t *b);
 
 #endif
