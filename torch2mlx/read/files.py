@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.collecting import paused
 from torch2mlx.errors import CheckpointError, UnsupportedTensorError
 from torch2mlx.read.checksums import Checksums
 
@@ -41,6 +42,7 @@ def map_file(path: Path) -> _core.Mapping:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+@paused()
 def scan_safetensors(
     path: Path,
 ) -> tuple[dict[str, _core.Tensor | _core.Foreign], Mapping[str, str]]:
