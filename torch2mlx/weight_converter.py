@@ -24,7 +24,7 @@ from torch2mlx.types import (
     Trace,
     oversized,
 )
-from torch2mlx.weights.actions import Drop, Merge, Move, On, Rule, Shapes, Split, rule_actions
+from torch2mlx.weights.actions import Merge, Move, On, Rule, Shapes, Split, rule_actions
 from torch2mlx.weights.folds import FORMULAS, LIKE
 from torch2mlx.weights.layout import Layout, parse
 from torch2mlx.weights.merges import MERGES, from_array, to_array
@@ -177,21 +177,22 @@ class _OwnerPlan:
         return self
 
     def _apply(self, action: On | Merge, tensors: Mapping[str, Effective]) -> None:
-        names = action.sources if isinstance(action, Merge) else (action.name,)
-        lacking = [name for name in names if name not in tensors]
-        if lacking:
-            where = self.owner.record.path or "the root module"
-            raise ConversionError(
-                f"{where}: tensor {lacking[0]!r} is missing, which {action} needs"
-            )
         if isinstance(action, Merge):
-            self._merge(action, [tensors[name] for name in names])
+            self._merge(action, [self._needed(name, action, tensors) for name in action.sources])
+            return
+        effective = self._needed(action.name, action, tensors)
+        if isinstance(action.action, Move):
+            self._move(action.name, action.action, effective)
         elif isinstance(action.action, Split):
-            self._split(action.name, action.action, tensors[action.name])
-        elif isinstance(action.action, Drop):
-            self._keep(tensors[action.name], action.action.reason)
+            self._split(action.name, action.action, effective)
         else:
-            self._move(action.name, action.action, tensors[action.name])
+            self._keep(effective, action.action.reason)
+
+    def _needed(self, name: str, action: On | Merge, tensors: Mapping[str, Effective]) -> Effective:
+        if name not in tensors:
+            where = self.owner.record.path or "the root module"
+            raise ConversionError(f"{where}: tensor {name!r} is missing, which {action} needs")
+        return tensors[name]
 
     def _make(
         self,

@@ -95,21 +95,32 @@ def _torch_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _torch_problem(torch: Any, tensor: Any) -> tuple[str, str] | None:
-    """Why a torch tensor cannot be read: (what it is, what to do)."""
+def _subclass_problem(torch: Any, tensor: Any) -> tuple[str, str] | None:
+    """Why an object of a subclass of torch.Tensor cannot be read."""
     if type(tensor).__name__.startswith("Uninitialized"):
         return "a lazy module's parameter has no shape yet", "run one forward pass first"
+    if tensor.is_meta:
+        return None  # said below, like all that is not about the subclass
+    if hasattr(tensor, "full_tensor"):
+        return "it is a shard of a distributed tensor", "call .full_tensor() first"
+    wrapper = getattr(torch.utils, "_python_dispatch", None)
+    if wrapper is not None and wrapper.is_traceable_wrapper_subclass(tensor):
+        return f"{type(tensor).__name__} wraps other tensors", "turn it into a plain tensor first"
+    return None
+
+
+def _torch_problem(torch: Any, tensor: Any) -> tuple[str, str] | None:
+    """Why a torch tensor cannot be read: (what it is, what to do)."""
+    if type(tensor) is not torch.Tensor and type(tensor) is not torch.nn.Parameter:
+        problem = _subclass_problem(torch, tensor)
+        if problem:
+            return problem
     if tensor.is_meta:
         return "it is on the meta device, so it has no values", "load its weights first"
     if tensor.is_quantized:
         return "torch's quantized tensors have no MLX form", "call .dequantize() first"
     if tensor.layout is not torch.strided or tensor.is_nested:
         return f"layout {tensor.layout} has no MLX form", "call .to_dense() first"
-    if hasattr(tensor, "full_tensor"):
-        return "it is a shard of a distributed tensor", "call .full_tensor() first"
-    wrapper = getattr(torch.utils, "_python_dispatch", None)
-    if wrapper is not None and wrapper.is_traceable_wrapper_subclass(tensor):
-        return f"{type(tensor).__name__} wraps other tensors", "turn it into a plain tensor first"
     name = _torch_name(tensor.dtype)
     if name not in _NAMES:
         return f"dtype {name} has no MLX form", "cast it to another one"
