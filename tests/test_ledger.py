@@ -174,6 +174,10 @@ def test_steps_speak_of_code_that_exists_and_run_what_exists(step):
         assert (ledger.ROOT / (command[2].replace(".", "/") + ".py")).exists()
 
 
+def test_steps_have_names_and_commands_of_their_own():
+    assert len({step.name for step in STEPS}) == len({step.command for step in STEPS}) == len(STEPS)
+
+
 def test_what_decides_about_changes_is_what_the_readme_gives():
     root = ledger.ROOT
     text = (root / "dev").read_text()

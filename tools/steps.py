@@ -35,13 +35,6 @@ STEPS = (
         14,
     ),
     Step(
-        "folders",
-        "a folder of every architecture of the zoo: converted, beside the module it came from",
-        "./dev folders",
-        ("torch2mlx/read", "torch2mlx/weights", "tests/zoo/folders.py"),
-        14,
-    ),
-    Step(
         "operators",
         "torch's own samples of its operators: exported, translated, compared, gradients too",
         "./dev ledger",
