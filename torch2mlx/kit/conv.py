@@ -69,11 +69,17 @@ class _Conv(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         single = x.ndim == self._rank + 1
-        y = pad_axes(x[None] if single else x, [(0, 0), *self._widths, (0, 0)], self._mode)
+        given, weight = x[None] if single else x, self.weight
+        half = mx.result_type(given, weight)
+        if self._mode != "constant" and half in (mx.float16, mx.bfloat16):
+            # a repeated item's gradient is a sum of several: it is rounded once, not part by part
+            given, weight = given.astype(mx.float32), weight.astype(mx.float32)
+        y = pad_axes(given, [(0, 0), *self._widths, (0, 0)], self._mode)
         if self._rank == 3 and self._groups > 1:
-            y = by_group(self._convolve, y, self.weight, self._groups)
+            y = by_group(self._convolve, y, weight, self._groups)
         else:
-            y = self._convolve(y, self.weight, self._groups)
+            y = self._convolve(y, weight, self._groups)
+        y = y.astype(half)
         y = y + self.bias if "bias" in self else y
         return y[0] if single else y
 
