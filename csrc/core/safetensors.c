@@ -13,6 +13,7 @@
    with further fields; an entry as an array of its three values; a dtype as
    {"F32": null}; of entries of one name the last. */
 #include "safetensors.h"
+#include "array.h"
 #include "json.h"
 #include "size.h"
 
@@ -35,27 +36,6 @@ keep(parser *p, const t2m_json_string *s, size_t *length)
     *length = t2m_json_decode(s, (uint8_t *)p->next);
     p->next += *length;
     return at;
-}
-
-/* Makes room for one more item of an array that holds `count`. */
-static t2m_status
-grow(void **items, size_t *capacity, size_t count, size_t item)
-{
-    if (count < *capacity) {
-        return T2M_OK;
-    }
-    size_t wanted = *capacity ? *capacity * 2 : 64;
-    uint64_t bytes;
-    if (t2m_mul(wanted, item, &bytes)) {
-        return T2M_OVERFLOW;
-    }
-    void *bigger = realloc(*items, bytes);
-    if (!bigger) {
-        return T2M_NO_MEMORY;
-    }
-    *items = bigger;
-    *capacity = wanted;
-    return T2M_OK;
 }
 
 static int
@@ -224,8 +204,8 @@ take_fields(parser *p, t2m_st_entry *e)
 static t2m_status
 take_entry(parser *p, size_t n)
 {
-    t2m_status status = grow((void **)&p->out->entries, &p->capacity,
-                             p->out->count, sizeof *p->out->entries);
+    t2m_status status = t2m_array_grow((void **)&p->out->entries, &p->capacity,
+                                       p->out->count, sizeof *p->out->entries);
     if (status != T2M_OK) {
         return status;
     }
@@ -265,9 +245,9 @@ take_metadata(parser *p)
             return T2M_JSON_TYPE;
         }
         if ((status = t2m_json_take_string(&p->json, &value)) != T2M_OK ||
-            (status = grow((void **)&p->out->meta, &p->meta_capacity,
-                           p->out->meta_count, sizeof *p->out->meta)) !=
-                T2M_OK) {
+            (status = t2m_array_grow((void **)&p->out->meta, &p->meta_capacity,
+                                     p->out->meta_count,
+                                     sizeof *p->out->meta)) != T2M_OK) {
             return status;
         }
         t2m_st_meta *m = &p->out->meta[p->out->meta_count++];

@@ -1,4 +1,5 @@
 #include "trie.h"
+#include "array.h"
 #include "size.h"
 
 #include <stdlib.h>
@@ -88,24 +89,14 @@ make_room(const t2m_trie *t, t2m_trie_table *table)
     return T2M_OK;
 }
 
+/* Room for one more; items are numbered with 32 bits. */
 static t2m_status
 grow(void **items, size_t *capacity, size_t count, size_t item)
 {
-    if (count < *capacity) {
-        return T2M_OK;
-    }
-    size_t wanted = *capacity ? *capacity * 2 : 64;
-    uint64_t bytes;
-    if (wanted >= UINT32_MAX || t2m_mul(wanted, item, &bytes)) {
+    if (count >= UINT32_MAX / 2) {
         return T2M_LIMIT;
     }
-    void *bigger = realloc(*items, bytes);
-    if (!bigger) {
-        return T2M_NO_MEMORY;
-    }
-    *items = bigger;
-    *capacity = wanted;
-    return T2M_OK;
+    return t2m_array_grow(items, capacity, count, item);
 }
 
 static t2m_status
