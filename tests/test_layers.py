@@ -22,6 +22,7 @@ OPS = (
     "creation",
     "indexing",
     "identity",
+    "in_place",
 )
 OPS += ("joining", "linear", "losses", "norms", "random", "recurrent", "shapes", "sorting")
 TIDY = ("causal", "dead", "fast", "gradients", "layout", "moves", "noops", "rotary", "sink")

@@ -11,7 +11,7 @@ from torch2mlx.graph import functions
 from torch2mlx.graph.builder import Refuse
 from torch2mlx.graph.functions import Function
 from torch2mlx.graph.ir import Node, Program, operands
-from torch2mlx.graph.schemas import flat, name_of
+from torch2mlx.graph.schemas import flat, name_of, turns_in_place
 
 
 def lower(lowering: Any, node: Any, name: str) -> None:
@@ -70,7 +70,8 @@ def _from_outside(storage: Any, node: Any) -> Any:
         if back is None and hasattr(node.target, "_schema"):
             first = node.args[0] if node.args else None
             known = name_of(node.target) in _GIVES_BACK and first in storage
-            back = first if known and storage.get(node) is storage.get(first) else None
+            known = known and storage.get(node) is storage.get(first)
+            back = first if known or turns_in_place(node.target) else None
         elif back is None and node.target is operator.getitem:
             back = _through_region(storage, *node.args)
         node = back

@@ -20,6 +20,7 @@ from torch2mlx.graph.schemas import (
     flat,
     name_of,
     shows,
+    turns_in_place,
     written_by,
 )
 from torch2mlx.graph.storage import Storage, View
@@ -235,17 +236,22 @@ class Lowering:
         if result is None:
             return
         result = self._result(node, result)
-        current = self.storage.get(written) if written is not None else None
-        if written is not None and result is current:
-            self.same(node, written)
+        if written is not None and turns_in_place(target):
+            self._view(node, target, function, arguments, result)
         elif written is not None:
+            self._write(node, written, result)
+        elif self.layers.mutating and isinstance(result, Node) and shows(node, target):
+            self._view(node, target, function, arguments, result)
+
+    def _write(self, node: Any, written: Any, result: Any) -> None:
+        """Overwrites what an operator in place writes to, and gives that back as its result."""
+        current, b = self.storage.get(written), self.builder
+        if result is not current:
             result = b.cast(result, current.dtype) if isinstance(current, Node) else result
             if isinstance(current, Node) and result.shape != current.shape:
                 result = b.call("mx.broadcast_to", result, b.dims(current))
             self.storage.write(written, result)
-            self.same(node, written)
-        elif self.layers.mutating and isinstance(result, Node) and shows(node, target):
-            self._view(node, target, function, arguments, result)
+        self.same(node, written)
 
     def _view(self, node: Any, target: Any, function: Any, arguments: Any, result: Node) -> None:
         """Remembers that a result shows its first argument's memory."""
@@ -257,7 +263,7 @@ class Lowering:
         def remake(value: Node) -> Node:
             return function(self.builder, **{**arguments, first: value})
 
-        view = View(node.args[0], remake, name_of(target), arguments)
+        view = View(node.args[0], remake, name_of(target).removesuffix("_"), arguments)
         self.storage.set_view(node, result, view)
 
     def _result(self, node: Any, result: Any) -> Any:

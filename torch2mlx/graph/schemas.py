@@ -30,6 +30,13 @@ def shows(node: Any, target: Any) -> bool:
     return aliases(target) and bool(node.args) and hasattr(node.args[0], "users")
 
 
+def turns_in_place(target: Any) -> bool:
+    """Whether an operator in place changes the shape of its argument and none of its numbers: the
+    tensor then is another view of the same memory (`squeeze_`, `t_`, `resize_`)."""
+    tags = {str(tag).rsplit(".", 1)[-1] for tag in target.tags}
+    return "inplace_view" in tags and name_of(target) != "aten::detach_"
+
+
 def written_by(target: Any, node: Any) -> Any:
     """The graph node of the argument that an operator writes to."""
     for argument, value in zip(target._schema.arguments, node.args, strict=False):

@@ -140,6 +140,10 @@ def _swapped(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) ->
     return b.swap(value, options["dim0"], options["dim1"])
 
 
+def _turned(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
+    return b.swap(value, 0, 1) if value.ndim == 2 else value
+
+
 def _permuted(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
     order = [d % value.ndim for d in options["dims"]]
     return b.transpose(value, [order.index(i) for i in range(len(order))])
@@ -153,5 +157,5 @@ _WRITES: dict[str, Callable[[Builder, Node, Node, Mapping[str, Any]], Node]] = {
     **{name: _shaped for name in ("aten::view", "aten::reshape", "aten::unsqueeze")},
     **{name: _shaped for name in ("aten::squeeze", "aten::flatten", "aten::unflatten")},
     **{"aten::select": _select, "aten::slice": _slice},
-    **{"aten::transpose": _swapped, "aten::permute": _permuted},
+    **{"aten::transpose": _swapped, "aten::permute": _permuted, "aten::t": _turned},
 }

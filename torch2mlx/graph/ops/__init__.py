@@ -12,6 +12,7 @@ from torch2mlx.graph.ops import (  # noqa: F401
     elementwise,
     functions,
     identity,
+    in_place,
     indexing,
     joining,
     linear,
