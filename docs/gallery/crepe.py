@@ -72,7 +72,9 @@ class Crepe(nn.Module):
                 )
             )
         )
-        x = kit.pooling.max_pool(self.conv6_BN(relu), 2, (2, 1), (2, 1)).reshape(-1, 256)
+        x = kit.pooling.max_pool(
+            self.conv6_BN(relu), 2, (2, 1), (2, 1)
+        ).transpose(0, 1, 3, 2).reshape(-1, 256)
         return mx.sigmoid(self.classifier(x))
 
 

@@ -72,7 +72,7 @@ class GPT2Attention(nn.Module):
             scale=0.3535533905932738,
             mask="causal",
         )
-        return self.resid_dropout(self.c_proj(output.transpose(0, 2, 1, 3)))
+        return self.resid_dropout(self.c_proj(output.transpose(0, 2, 1, 3).reshape(B, L, -1)))
 
 
 class GPT2MLP(nn.Module):

@@ -248,7 +248,7 @@ class ResNetModel(nn.Module):
 
     def __call__(self, pixel_values):
         encoder, encoder_2 = self.encoder(self.embedder(pixel_values))
-        x = self.pooler(encoder).reshape(1, 2048, 1, 1)
+        x = self.pooler(encoder).transpose(0, 3, 1, 2)
         return {"last_hidden_state": encoder_2, "pooler_output": x}
 
 

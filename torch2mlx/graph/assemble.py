@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch2mlx.builder import resolve
@@ -11,6 +12,7 @@ from torch2mlx.graph.loops import rolled
 from torch2mlx.graph.methods import Body, Method, Surroundings, finished, returned, structure
 from torch2mlx.graph.paths import Paths, prefixes
 from torch2mlx.graph.regions import Region, nested
+from torch2mlx.graph.render import literal
 from torch2mlx.graph.stocked import called, dictionary, identity, listed, needed, required
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.trace import Traced, placeholder_names
@@ -31,7 +33,8 @@ class Assembly:
         self._arguments: dict[Region, tuple[str, ...]] = {}
         self._methods: dict[str, list[tuple[str, Method]]] = {}
         self._regions: dict[str, list[Region]] = {}
-        self.table = ClassTable()
+        self._named = _names_of(program.functions)
+        self.table = ClassTable(self._named)
         self._classes: dict[str, tuple[ClassText, Instance]] = {}
         self._aliases = placeholder_names(traced)
         for region in self.region.regions():
@@ -45,8 +48,8 @@ class Assembly:
         region = nested(program, lambda path: path)
         region.inputs = [i.node for i in program.inputs if i.node is not None]
         names = {i.node: str(i.path[0]) for i in program.inputs if i.node is not None}
-        reference = lambda n: self._paths.of(n, region)  # noqa: E731
-        body = Body(region, Surroundings(names, reference, self._callee, Turns({}, {})))
+        reference, named = lambda n: self._paths.of(n, region), self._named
+        body = Body(region, Surroundings(names, reference, self._callee, Turns({}, {}), {}, named))
         return body.write(lambda show: structure(program.outputs, show))
 
     @property
@@ -60,7 +63,8 @@ class Assembly:
         turns = turns_of(region, arguments_of)
         names, reference = self._argument_names(region), lambda n: self._paths.of(n, region)
         ways = self._ways() if region is self.region else {}
-        body = Body(region, Surroundings(names, reference, self._callee, turns, ways))
+        around = Surroundings(names, reference, self._callee, turns, ways, self._named)
+        body = Body(region, around)
         if region is self.region:
             result = lambda show: structure(self._program.outputs, show)  # noqa: E731
             region.inputs = [i.node for i in self._program.inputs if i.node is not None]
@@ -84,6 +88,13 @@ class Assembly:
         held = ((i.node, i.path) for i in self._program.inputs if i.node is not None)
         return {node: path for node, path in held if len(path) > 1}
 
+    def given(self) -> list[str]:
+        """The model's own names of the arguments of its statements, in their order."""
+        held, ways = [i.node for i in self._program.inputs if i.node is not None], self._ways()
+        containers = dict.fromkeys(str(way[0]) for way in ways.values())
+        names = self._argument_names(self.region)
+        return [*containers, *(names[node] for node in held if node not in ways)]
+
     def attribute(self, name: str) -> str:
         """What an assignment in a constructor writes to."""
         return self._paths.attribute(name)
@@ -102,13 +113,13 @@ class Assembly:
             elif len(given.path) == 1:
                 value = given.value
                 plain = value is None or isinstance(value, (bool, int, float, str))
-                arguments[name] = f"{name}={value!r}" if plain else f"{name}=None"
+                arguments[name] = f"{name}={literal(value)}" if plain else f"{name}=None"
                 if plain:
-                    told = f'raise ValueError("translated with {name}={value!r}")'
+                    told = f"raise ValueError({literal(f'translated with {name}={value!r}')})"
                     test = (
-                        f"{name} is not {value!r}"
+                        f"{name} is not {literal(value)}"
                         if value is None or isinstance(value, bool)
-                        else f"{name} != {value!r}"
+                        else f"{name} != {literal(value)}"
                     )
                     checks += [f"if {test}:", f"    {told}"]
         ordered, optional = [], False
@@ -293,3 +304,11 @@ class Assembly:
 
         found = find_twin(value) if value is not None else None
         return self._twin(found) if isinstance(found, Twin) else None
+
+
+def _names_of(functions: Iterable[Any]) -> set[str]:
+    """Names of functions of the file, and of those that they call."""
+    found = set()
+    for function in functions:
+        found |= {function.name, *_names_of(function.program.functions)}
+    return found

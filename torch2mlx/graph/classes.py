@@ -6,11 +6,12 @@ differ become its parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.graph.methods import Method
+from torch2mlx.graph.naming import usable
 from torch2mlx.graph.render import literal
 
 #: A number in a constructor that may differ between instances: its keyword, its value.
@@ -116,9 +117,9 @@ class ClassText:
 class ClassTable:
     """Classes in the order they are needed: those that others use come first."""
 
-    def __init__(self) -> None:
+    def __init__(self, functions: Collection[str] = ()) -> None:
         self._by_signature: dict[Any, ClassText] = {}
-        self._names: dict[str, int] = {}
+        self._names: set[str] = set(functions)
         self.order: list[ClassText] = []
 
     def file(self, instances: list[Instance]) -> dict[int, ClassText]:
@@ -140,6 +141,6 @@ class ClassTable:
         return found
 
     def _unique(self, kind: str) -> str:
-        base = kind if kind not in ("Linear",) else f"Plain{kind}"
-        count = self._names[base] = self._names.get(base, 0) + 1
-        return base if count == 1 else f"{base}{count}"
+        name = usable(kind if kind not in ("Linear",) else f"Plain{kind}", self._names)
+        self._names.add(name)
+        return name

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.classes import ClassText, Construct
 from torch2mlx.graph.ir import Program
 from torch2mlx.graph.methods import Method
+from torch2mlx.graph.naming import hides
 from torch2mlx.graph.wrap import wrapped
 
 LOAD = '''
@@ -90,12 +93,37 @@ def _method(name: str, method: Method, assembly: Assembly, root: bool) -> list[s
     checks: list[str] = []
     if root:
         arguments, checks = assembly.root_arguments(method)
-    lines = wrapped(f"def {name}(self{''.join(f', {a}' for a in arguments)}):", 4)
-    for line in (*checks, *method.lines):
-        lines += wrapped(line, 8)
-    if method.result:
-        lines += wrapped(f"return {method.result}", 8)
-    return lines if len(lines) > 1 else [*lines, "        pass"]
+    if any(hides(text.partition("=")[0]) for text in arguments):
+        return _handed_on(arguments, checks, method, assembly.given())
+    signature = f"def {name}(self{''.join(f', {a}' for a in arguments)}):"
+    return _statements(signature, [*checks, *method.lines], method.result)
+
+
+def _statements(signature: str, lines: Sequence[str], result: str) -> list[str]:
+    """A method of a class."""
+    found = wrapped(signature, 4)
+    for line in lines:
+        found += wrapped(line, 8)
+    if result:
+        found += wrapped(f"return {result}", 8)
+    return found if len(found) > 1 else [*found, "        pass"]
+
+
+def _handed_on(
+    arguments: list[str], checks: list[str], method: Method, given: Sequence[str]
+) -> list[str]:
+    """`__call__` with the model's own names of arguments, where one of them hides a module of MLX,
+    a builtin or self; the statements stand in a method that has other names for these."""
+    names = {text.partition("=")[0] for text in arguments}
+    own = next(name for name in ("self", "module", "this") if name not in names)
+    outer = f"def __call__({', '.join([own, *arguments])}):"
+    inner = f"def forward(self{''.join(f', {name}' for name in method.arguments)}):"
+    answer = f"{own}.forward({', '.join(given)})"
+    return [
+        *_statements(outer, checks, answer),
+        "",
+        *_statements(inner, method.lines, method.result),
+    ]
 
 
 __all__ = ["Construct", "emit"]

@@ -8,6 +8,7 @@ from torch2mlx.errors import UnsupportedOperatorError
 from torch2mlx.graph.builder import Refuse
 from torch2mlx.graph.ir import Frame, Program
 from torch2mlx.graph.lowering import Lowering
+from torch2mlx.graph.ops.registry import check_users
 from torch2mlx.graph.program import inputs_of, steered, structure
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.trace import Traced
@@ -28,6 +29,7 @@ def lower(traced: Traced, stored: Stored) -> Program:
     Raises UnsupportedOperatorError with every operator that cannot be lowered: module, line,
     reason.
     """
+    check_users()
     state = Lowering(traced, stored)
     graph = traced.program.graph
     stored.real = steered(traced.program.graph_module)

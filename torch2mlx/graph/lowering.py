@@ -12,6 +12,7 @@ from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.ir import Node, learn
 from torch2mlx.graph.layers import Layers
 from torch2mlx.graph.names import Names
+from torch2mlx.graph.naming import usable
 from torch2mlx.graph.ops import find_lowering
 from torch2mlx.graph.places import hints, scope_of, where_of
 from torch2mlx.graph.schemas import (
@@ -61,10 +62,7 @@ class Lowering:
 
     def unique(self, name: str) -> str:
         """A name for a function of the file."""
-        made, count = name, 1
-        while made in self._taken:
-            count += 1
-            made = f"{name}_{count}"
+        made = usable(name, self._taken)
         self._taken.add(made)
         return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,8 @@ class Surroundings:
     turns: Turns
     #: Of arguments in containers: the way to each, from the argument of the method.
     ways: Mapping[Node, tuple[Any, ...]] = field(default_factory=dict)
+    #: Functions of the file, which no local name may hide.
+    functions: Collection[str] = ()
 
 
 class Body:
@@ -52,7 +54,7 @@ class Body:
 
     def __init__(self, region: Region, around: Surroundings) -> None:
         self._region, self._around = region, around
-        self._names = Names()
+        self._names = Names(around.functions)
         self._text: dict[Node, Text] = {}
         self._inside = {item for item in region.items if isinstance(item, Node)}
         self._makers = {
@@ -80,16 +82,18 @@ class Body:
     def write(self, result: Callable[[Callable[[Any], str]], str]) -> Method:
         """All statements; `result` prints the value to return with the printer it is given."""
         self._decide()
-        arguments = []
+        arguments, containers = [], {}
         for name in dict.fromkeys(str(way[0]) for way in self._around.ways.values()):
-            arguments.append(self._names.take(name))
+            containers[name] = self._names.argument(name)
+        arguments += containers.values()
         for node in self._region.inputs:
             if node in self._around.ways:
                 continue
-            name = self._names.take(self._around.arguments.get(node) or wanted(node))
+            known = self._around.arguments.get(node)
+            name = self._names.argument(known) if known else self._names.take(wanted(node))
             self._text[node] = (name, ATOM)
             arguments.append(name)
-        self._take_apart()
+        self._take_apart(containers)
         dying: dict[int, list[Node]] = {}
         for node, i in self._last_reads().items():
             dying.setdefault(i, []).append(node)
@@ -98,14 +102,14 @@ class Body:
         answer = result(self._renderer.argument)
         return Method(tuple(arguments), tuple(_with_shapes(self._lines)), answer)
 
-    def _take_apart(self) -> None:
+    def _take_apart(self, containers: Mapping[str, str]) -> None:
         """Names for what came in containers: `inputs = batch["inputs"]`."""
         for node, (name, *keys) in self._around.ways.items():
             if self._reads.get(node, 0):
                 words = [key for key in keys if isinstance(key, str) and key.isidentifier()]
                 taken = self._names.take(words[-1] if words else wanted(node))
                 where = "".join(f"[{key!r}]".replace("'", '"') for key in keys)
-                self._lines.append(f"{taken} = {name}{where}")
+                self._lines.append(f"{taken} = {containers[name]}{where}")
                 self._text[node] = (taken, ATOM)
 
     def _item(self, item: Node | Region, ends: list[Node]) -> None:

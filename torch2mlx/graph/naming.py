@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
+from collections.abc import Collection
 
 from torch2mlx.graph.ir import Node
 
@@ -17,20 +19,49 @@ _USUAL = {
     **{"ge": "mask", "gt": "mask", "and_": "mask", "or_": "mask", "cos": "cos", "sin": "sin"},
     **{"sum": "total", "max": "largest", "min": "smallest", "array": "value", "split": "parts"},
 }
-_RESERVED = {"mx", "nn", "kit", "self", "math"}
+_IMPORTED = {"mx", "nn", "kit", "math"}
+#: What statements call, besides what the file imports.
+_CALLED = {"bool", "enumerate", "float", "int", "len", "list", "max", "min", "range", "reversed"}
+_CALLED |= {"round", "slice", "super", "tuple", "zip"}
+_RESERVED = {"self", *_IMPORTED, *_CALLED}
+
+
+def hides(name: str) -> bool:
+    """Whether an argument of this name would hide what statements read."""
+    return name in _RESERVED or (name.endswith("Error") and hasattr(builtins, name))
+
+
+def usable(kind: str, taken: Collection[str] = ()) -> str:
+    """A name for a class or a function of the file: an identifier that hides nothing there."""
+    base = re.sub(r"\W", "_", kind).strip("_") or "Model"
+    base = f"Model{base}" if base[0].isdigit() else base
+    if keyword.iskeyword(base) or base in _IMPORTED or hasattr(builtins, base) or base == "load":
+        base = f"{base}_"
+    name, count = base, 1
+    while name in taken:
+        count += 1
+        name = f"{base}{count}"
+    return name
 
 
 class Names:
     """Names in use; a name is free again when its value has been read for the last time."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, reserved: Collection[str] = ()) -> None:
+        self._taken: set[str] = set(reserved)
+
+    def argument(self, name: str) -> str:
+        """The name of an argument of the model, as it is where that hides nothing."""
+        if hides(name) or name in self._taken:
+            return self.take(name)
+        self._taken.add(name)
+        return name
 
     def take(self, wanted: str) -> str:
         """A name like the one wanted that nothing alive has."""
         base = re.sub(r"\W", "_", wanted).strip("_") or "x"
         base = f"x_{base}" if base[0].isdigit() else base
-        if keyword.iskeyword(base) or base in _RESERVED:
+        if keyword.iskeyword(base) or hides(base):
             base += "_"
         name, i = base, 2
         while name in self._taken:

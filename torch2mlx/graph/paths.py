@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Collection, Iterable
 from itertools import accumulate
 from typing import Any
@@ -116,7 +117,7 @@ class Paths:
         for part in rest.split("."):
             if part.isdigit() and at in self._lists:
                 text += f"[{part}]"
-            elif part.isidentifier() and part not in self._reserved and at not in self._dicts:
+            elif self._plain(part) and at not in self._dicts:
                 text += f".{part}"
             else:
                 text += f'["{part}"]'
@@ -125,8 +126,12 @@ class Paths:
 
     def attribute(self, name: str) -> str:
         """What an assignment to a member of self writes to."""
-        plain = name.isidentifier() and name not in self._reserved
-        return f"self.{name}" if plain else f'self["{name}"]'
+        return f"self.{name}" if self._plain(name) else f'self["{name}"]'
+
+    def _plain(self, name: str) -> bool:
+        """Whether a member can be written after a point."""
+        word = name.isidentifier() and not keyword.iskeyword(name)
+        return word and name not in self._reserved
 
     def tensors(self, owner: str) -> list[tuple[str, Construct]]:
         """Tensors that a module itself holds: name, and how they start."""

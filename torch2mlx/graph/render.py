@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch2mlx.errors import TranslationError
 from torch2mlx.graph.ir import Node, Symbol
 
 #: op -> (sign, precedence); Python's own.
@@ -35,7 +36,22 @@ def literal(value: Any) -> str:
         return "mx.finfo(mx.float32).max" if value > 0 else "mx.finfo(mx.float32).min"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(value)
+    if value is ... or value is None or isinstance(value, bool):
+        return "..." if value is ... else repr(value)
+    if isinstance(value, (int, float, complex)):
+        kind = next(kind for kind in (int, float, complex) if isinstance(value, kind))
+        return repr(kind(value))  # of numpy's numbers and of enumerations too
+    if isinstance(value, (tuple, list)):
+        inner = ", ".join(literal(item) for item in value)
+        if isinstance(value, list):
+            return f"[{inner}]"
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{literal(k)}: {literal(v)}' for k, v in value.items())}}}"
+    raise TranslationError(
+        f"a {type(value).__name__} cannot be written into source: pass it as a tensor, a number or "
+        "a string"
+    )
 
 
 class Renderer:
@@ -56,6 +72,8 @@ class Renderer:
             if arrays or any(isinstance(item, (tuple, list)) for item in value):
                 return f"[{inner}]"
             return f"({inner},)" if len(value) == 1 else f"({inner})"
+        if isinstance(value, slice):
+            return self._slice(value)
         text = literal(value)
         return f"({text})" if text.startswith("-") and level > 8 else text
 
@@ -111,6 +129,13 @@ class Renderer:
         if skipped > 1 and whole and all(w == slice(None) for w in where[:skipped]):
             where = [..., *where[skipped:]]
         return f"{head}[{', '.join(self._place(w) for w in where)}]"
+
+    def _slice(self, value: slice) -> str:
+        """A slice as an argument: slice(n), slice(1, None), slice(None, None, 2)."""
+        parts = [value.start, value.stop, value.step]
+        if parts[2] is None:
+            parts = parts[1:2] if parts[0] is None else parts[:2]
+        return f"slice({', '.join(self.argument(part) for part in parts)})"
 
     def _place(self, where: Any) -> str:
         if where is ...:

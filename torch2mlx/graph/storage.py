@@ -132,7 +132,11 @@ def _slice(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> N
     axis, end = options["dim"] % base.ndim, options["end"]
     if isinstance(end, int) and end >= 2**31:
         end = None
-    part = slice(options["start"], end, options["step"] if options["step"] != 1 else None)
+    start = options["start"] or None
+    step = options["step"] if options["step"] != 1 else None
+    if start is end is step is None:
+        return value
+    part = slice(start, end, step)
     return b.call("kit.indexing.assign", base, (*[slice(None)] * axis, part), value)
 
 

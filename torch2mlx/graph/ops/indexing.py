@@ -212,7 +212,7 @@ def slice_scatter(
 ) -> Node:
     """x with part of an axis replaced."""
     end = None if isinstance(end, int) and end >= 2**31 else end
-    part = slice(start, end, None if step == 1 else step)
+    part = slice(start or None, end, None if step == 1 else step)
     where = (*[slice(None)] * (dim % self.ndim), part)
     return b.call("kit.indexing.assign", self, where, b.cast(src, self.dtype))
 

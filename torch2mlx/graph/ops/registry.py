@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections.abc import Callable
 from typing import Any
+
+from torch2mlx.errors import TranslationError
 
 Lowering = Callable[..., Any]
 _LOWERINGS: dict[str, Lowering] = {}
 _USERS: dict[str, Lowering] = {}
+#: Namespaces that torch fills when it is imported, so that a name not there never will be.
+_TORCHS = ("aten::", "prims::")
 
 
 def lowers(*names: str) -> Callable[[Lowering], Lowering]:
@@ -15,7 +21,10 @@ def lowers(*names: str) -> Callable[[Lowering], Lowering]:
 
     It is called with the builder and the operator's arguments by the names of its schema (devices,
     layouts and generators left out), and gives a node, a tuple of nodes, or a number. A name with
-    an overload wins over the name alone. Raises ValueError for a second function of one name.
+    an overload wins over the name alone. A function given again replaces your own of that name.
+
+    Raises ValueError for a name without a namespace, and for one that torch's own namespaces do not
+    have; a name that no namespace has when a model is translated is an error there.
     """
 
     def register(function: Lowering) -> Lowering:
@@ -24,8 +33,10 @@ def lowers(*names: str) -> Callable[[Lowering], Lowering]:
         for name in names:
             if "::" not in name:
                 raise ValueError(f"{name!r}: give the namespace too, as in 'aten::add'")
-            if name in table:
+            if name in table and not users:
                 raise ValueError(f"{name} has a lowering already: {table[name].__name__}")
+            if users and "torch" in sys.modules and name.startswith(_TORCHS):
+                _known(name)
             table[name] = function
         return function
 
@@ -39,6 +50,31 @@ def find_lowering(name: str, overload: str) -> Lowering | None:
             if key in table:
                 return table[key]
     return None
+
+
+def check_users() -> None:
+    """Raises TranslationError for a user's lowering of an operator that torch does not have, and
+    forgets it."""
+    for name in tuple(_USERS):
+        try:
+            _known(name)
+        except ValueError as problem:
+            del _USERS[name]
+            raise TranslationError(str(problem)) from None
+
+
+def _known(name: str) -> None:
+    import torch
+
+    space, _, rest = name.partition("::")
+    operator, _, overload = rest.partition(".")
+    found = getattr(getattr(torch.ops, space), operator, None)
+    if found is not None and (not overload or overload in (*found.overloads(), "default")):
+        return
+    every = {*torch._C._dispatch_get_all_op_names()}
+    near = difflib.get_close_matches(name, every, 1, 0.8)
+    hint = f"; is {near[0]} meant?" if near else ": define it before the model is translated"
+    raise ValueError(f"lowers({name!r}): torch has no such operator{hint}")
 
 
 def lowered_names() -> tuple[str, ...]:

@@ -1,4 +1,9 @@
-"""Transposes that move axes of length 1 only are reshapes: nothing is moved in memory."""
+"""Transposes of weights that move axes of length 1 only are reshapes.
+
+Weights have one shape for ever. An array that comes in may have another one than the examples: a
+reshape would take three channels for a batch three times as large, where a transpose keeps every
+length in its axis, and the layer behind it refuses what torch's refuses.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +22,11 @@ def without_idle_moves(program: Program) -> Program:
             fixed.add(node)
 
     def rule(r: Rewriter, node: Node) -> Any:
-        x = node.args[0] if node.args else None
-        if node.op == "method.transpose":
-            return _reshaped(r, node, x.shape if r.old[node] in fixed else x.dims)
+        if r.old[node] not in fixed:
+            return None
+        x = node.args[0]
+        if node.op == "method.transpose" and _idle(node):
+            return r.builder.call("method.reshape", x, *(x.shape[axis] for axis in node.args[1:]))
         if node.op == "method.reshape" and x.op == "method.transpose" and _idle(x):
             return r.builder.call("method.reshape", x.args[0], *node.args[1:])
         return None
@@ -28,21 +35,7 @@ def without_idle_moves(program: Program) -> Program:
 
 
 def _idle(node: Node) -> bool:
-    """Whether a transpose moves axes of length 1 only, whatever the other lengths are."""
-    dims, axes = node.args[0].dims, node.args[1:]
-    long = [axis for axis in axes if dims[axis] != 1] if dims is not None else [1, 0]
-    return long == sorted(long)
-
-
-def _reshaped(r: Rewriter, node: Node, dims: tuple[Any, ...] | None) -> Any:
-    x, axes = node.args[0], node.args[1:]
-    if dims is None:
-        return None  # a length of the examples may be another one next time
-    long = [axis for axis in axes if dims[axis] != 1]
-    shape = [dims[axis] for axis in axes]
-    unknown = [i for i, size in enumerate(shape) if not isinstance(size, int)]
-    if long != sorted(long) or len(long) == len(axes) or len(unknown) > 1:
-        return None
-    for i in unknown:
-        shape[i] = -1
-    return r.builder.call("method.reshape", x, *shape)
+    """Whether a transpose moves axes of length 1 only."""
+    shape, axes = node.args[0].shape, node.args[1:]
+    long = [axis for axis in axes if shape[axis] != 1]
+    return long == sorted(long) and len(long) < len(axes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch2mlx.graph.ir import Node, Program
@@ -121,9 +122,20 @@ def _reshape(r: Rewriter, node: Node) -> Any:
     found = _kept(node, x)
     if found is not None and node.dims is not None:
         return found
-    if x.op == "method.reshape" and shape and r.single(x):
+    if x.op == "method.reshape" and shape and r.single(x) and _as_strict(x.args[1:], shape):
         return r.builder.call("method.reshape", x.args[0], *shape)
     return None
+
+
+def _as_strict(first: tuple[Any, ...], last: tuple[Any, ...]) -> bool:
+    """Whether the last of two reshapes in a row refuses all that the first one refuses: it leaves
+    no length open, or one of what the first left open, in whole blocks."""
+    if -1 not in last:
+        return True
+    lengths = [n for n in (*first, *last) if isinstance(n, int)]
+    if -1 not in first or len(lengths) != len(first) + len(last):
+        return False
+    return math.prod(last) % math.prod(first) == 0
 
 
 _RULES = {
