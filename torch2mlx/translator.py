@@ -14,6 +14,10 @@ from typing import Any, Literal
 
 from torch2mlx import load as loading
 from torch2mlx import trust
+from torch2mlx.checking.check import UNCHECKED, answered, examined
+from torch2mlx.checking.entry import given, taking_any
+from torch2mlx.checking.preserved import preserved, preserved_stream
+from torch2mlx.checking.running import Case, plainly
 from torch2mlx.converter import convert
 from torch2mlx.errors import LayoutWarning, TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.assemble import Assembly
@@ -34,6 +38,7 @@ from torch2mlx.write.transaction import truthful
 from torch2mlx.write.translated import save_arrays, translated_folder
 
 _WEIGHTS = ("weights.safetensors", "constants.safetensors")
+_ARRAYS = ("weights", "constants")
 _SERIAL = iter(range(1 << 62))
 
 
@@ -55,12 +60,27 @@ class Translation:
     @cached_property
     def module(self) -> Any:
         """The live module. Takes the torch model's arguments by name, as MLX arrays."""
+        return self.built()
+
+    def built(self) -> Any:
+        """A module of its own, with the weights, that nothing else holds."""
         made = _run(self.source, f"translated_{next(_SERIAL)}")
-        model = getattr(made, self.name)()
+        with preserved_stream():  # the first values of its weights are drawn, and replaced
+            model = taking_any(getattr(made, self.name))()
         model.load_weights(list(self.weights.items()), strict=True)
         place_constants(model, self.constants)
         model.train(self.training)
         return model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What `module` answers to MLX arrays, torch tensors or numpy arrays: MLX arrays."""
+        return self.module(*args, **kwargs)
+
+    def noted(self, notes: Sequence[str]) -> Translation:
+        """The same, with more notes."""
+        made = replace(self, notes=(*self.notes, *notes))
+        made.__dict__.update({k: v for k, v in self.__dict__.items() if k in _ARRAYS})
+        return made
 
     @cached_property
     def weights(self) -> dict[str, Any]:
@@ -147,29 +167,49 @@ def place_constants(model: Any, constants: Mapping[str, Any]) -> None:
 
 def translate(
     model: Any,
-    args: Sequence[Any] = (),
+    args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic: bool = True,
+    check: bool = True,
     io_layout: Literal["torch", "mlx"] = "torch",
     standalone: bool = False,
 ) -> Translation:
     """Writes a PyTorch model as MLX source, with its weights.
 
-    `args` and `kwargs` are example inputs, as the model's forward takes them: torch tensors and
-    nested containers of them. `dynamic=False` fixes all shapes to those of the examples.
-    `io_layout="mlx"`: images, sounds and volumes come and go with channels last, (N, H, W, C),
-    where the model has them so within; `ends` of the result says which. `standalone`: the file
-    defines what it uses of torch2mlx.kit, and so needs nothing but MLX.
+    `args` and `kwargs` are example inputs, as the model's forward takes them: a tuple, or a single
+    tensor; or a dict by the forward's argument names, as a tokenizer gives it. Tensors may be
+    torch's, numpy's or MLX's, in nested containers. `dynamic=False` fixes all shapes to those of
+    the examples. `check`: both models are run on the examples and compared before this returns
+    (see `verify` for what is allowed; a model on the meta device is compared in shapes alone); the
+    torch model, its arguments and all random streams are left as they were. `io_layout="mlx"`:
+    images, sounds and volumes come and go with channels last, (N, H, W, C), where the model has
+    them so within; `ends` of the result says which. `standalone`: the file defines what it uses of
+    torch2mlx.kit, and so needs nothing but MLX.
 
-    Raises ExportError where torch.export cannot trace the model, UnsupportedOperatorError with all
-    operators that have no translation, ValueError for another layout.
+    Raises TranslationError where the model and the inputs do not fit, the forward raises, or MLX
+    answers otherwise than torch; ExportError where torch.export cannot trace the model,
+    UnsupportedOperatorError with all operators that have no translation, ValueError for another
+    layout.
     """
     need("translate", "torch", "mlx")
     if io_layout not in ("torch", "mlx"):
         raise ValueError(f'io_layout is "torch" or "mlx", not {io_layout!r}')
-    traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs or {}), dynamic)
-    program = tidy(lowered, stored.constants, last_ends=io_layout == "mlx")
+    model, args, kwargs = given("translate", model, args, kwargs)
+    case = Case(args, kwargs)
+    with preserved(model), plainly():
+        expected = answered(model, case) if check else None
+        made, traced = _made(model, args, kwargs, dynamic, io_layout == "mlx", standalone)
+        notes = examined(made, traced, case, expected) if check else (UNCHECKED,)
+    return made.noted(notes)
+
+
+def _made(
+    model: Any, args: Any, kwargs: Any, dynamic: bool, last_ends: bool, standalone: bool
+) -> tuple[Translation, Any]:
+    """The translation, and what it was traced as."""
+    traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs), dynamic)
+    program = tidy(lowered, stored.constants, last_ends=last_ends)
     stored.keep_used(program)
     assembly = Assembly(program, traced, stored, stored.tree)
     kind = type(model)
@@ -179,9 +219,10 @@ def translate(
     source = emit(assembly, program, heading, model.training, large)
     if standalone:
         source = inlined(source)
-    return Translation(
+    made = Translation(
         source, assembly.root.name, model.training, traced.dynamic, traced.notes, turned, stored
     )
+    return made, traced
 
 
 def _lowered(model: Any, args: Any, kwargs: Any, dynamic: bool) -> tuple[Any, Any, Any]:
@@ -226,4 +267,6 @@ def load(folder: str | Path, *, trust_remote_code: bool = False) -> Any:
     lacking = [n for n in _WEIGHTS if n.encode() in source and not (place / n).is_file()]
     if lacking:
         raise TranslationError(f"{place}: {lacking[0]} is missing, which model.py reads")
-    return module.load(str(place))
+    model = module.load(str(place))
+    taking_any(type(model))
+    return model

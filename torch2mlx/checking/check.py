@@ -1,0 +1,107 @@
+"""`translate` runs what it made: on its own example inputs, against torch's answer."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from torch2mlx.checking.comparing import Verification, compare, leaves_of
+from torch2mlx.checking.judging import Judgement, judge
+from torch2mlx.checking.lines import raising_line
+from torch2mlx.checking.running import Answer, Case, Leaves, Pair, torch_answer
+from torch2mlx.checking.walk import first_difference
+from torch2mlx.errors import TranslationError, VerificationError
+from torch2mlx.graph.empty import is_empty
+
+UNCHECKED = "the result was not run and compared: check=False"
+_ALL_THE_SAME = "check=False returns the translation all the same"
+
+
+def answered(model: Any, case: Case) -> Answer | None:
+    """torch's own answer on the example inputs; None for a model without values.
+
+    Raises TranslationError, with the line of the model's source, where its forward raises.
+    """
+    if is_empty(model) or any(leaf.is_meta for _, leaf in leaves_of((case.args, case.kwargs))):
+        return None
+    try:
+        return torch_answer(model, case)
+    except Exception as error:
+        raise TranslationError(
+            f"{type(model).__name__}.forward raises on these inputs{raising_line(error)}: "
+            f"{_short(error)}"
+        ) from error
+
+
+def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple[str, ...]:
+    """Runs a translation on its example inputs; what there is to note of it.
+
+    `answer` is torch's; without one shapes are compared. Raises TranslationError where the module
+    cannot run, or answers otherwise.
+    """
+    if answer is None:
+        return ()
+    found: Judgement | None = None
+    try:
+        pair = Pair(traced.model, made.built(), made.ends)
+        found = judge(pair, case, None, answer)
+    except VerificationError as error:
+        told = f"on the example inputs {error}"
+        raise TranslationError(f"{told}\n{_whose(traced, case, answer, pair)}") from None
+    except Exception as error:
+        raise TranslationError(_broken(made.source, error)) from error
+    if found.fixed:
+        raise TranslationError(found.fixed)
+    table = Verification(found.outputs)
+    if table.verdict != "differs":
+        return (*found.notes, *(str(o) for o in found.outputs if not o.ok))
+    table = Verification(found.outputs, first_difference(pair, case))
+    raise TranslationError(
+        f"on the example inputs MLX answers otherwise than torch:\n{table}\n"
+        f"{_whose(traced, case, answer, pair)}"
+    )
+
+
+def _whose(traced: Any, case: Case, answer: Answer, pair: Pair) -> str:
+    """Which step a difference comes from: the exported program is run too."""
+    try:
+        exported = torch_answer(traced.program.module(), case).leaves
+    except Exception as error:
+        said = f"torch's exported program does not run either: {_short(error)}"
+        return f"{said}; {_ALL_THE_SAME}"
+    if _agree(lambda: answer.leaves, exported):
+        said = "torch's exported program answers as the model does: the fault is torch2mlx's"
+    elif _agree(lambda: pair.mlx(case), exported):
+        said = (
+            "MLX answers as torch's exported program does: torch.export traces another program "
+            "than the model runs"
+        )
+    else:
+        said = "torch's exported program answers otherwise than both"
+    return f"{said}; {_ALL_THE_SAME}"
+
+
+def _agree(a: Callable[[], Leaves], b: Leaves) -> bool:
+    try:
+        return all(o.ok for o in compare(b, a(), None))
+    except VerificationError:
+        return False
+
+
+def _short(error: BaseException) -> str:
+    said = str(error).strip().split("\n")[0][:300]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _broken(source: str, error: BaseException) -> str:
+    """That the file cannot run, with its line."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "<translated_" in f.filename]
+    number = error.lineno if isinstance(error, SyntaxError) else None
+    number = frames[-1].lineno if frames else number
+    lines = source.split("\n")
+    where = f"line {number}, `{lines[number - 1].strip()}`: " if number else ""
+    return (
+        f"the file that was made cannot run, a fault of torch2mlx: {where}{_short(error)}; "
+        f"{_ALL_THE_SAME}"
+    )

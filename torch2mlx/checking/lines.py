@@ -1,0 +1,37 @@
+"""Lines of a model's own source: where something was called, and where something was raised."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+
+#: Packages whose frames are no part of a model.
+_LIBRARIES = ("torch", "torch2mlx", "contextlib.py")
+
+
+def calling_line() -> str:
+    """ "model.py:12" of the innermost running line that is a model's; "" where there is none."""
+    frame = sys._getframe(1)
+    while frame is not None and _of_library(frame.f_code.co_filename):
+        frame = frame.f_back  # type: ignore[assignment]
+    return "" if frame is None else f"{_name(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def raising_line(error: BaseException) -> str:
+    """ " at model.py:12 (`its text`)" of the innermost line that is a model's; "" without one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not _of_library(f.filename)]
+    if not own:
+        return ""
+    line = (own[-1].line or linecache.getline(own[-1].filename, own[-1].lineno or 0)).strip()
+    return f" at {own[-1].filename}:{own[-1].lineno}" + (f" (`{line}`)" if line else "")
+
+
+def _of_library(path: str) -> bool:
+    parts = path.replace("\\", "/").split("/")
+    return any(name in parts for name in _LIBRARIES) or path.startswith("<frozen")
+
+
+def _name(path: str) -> str:
+    return path.replace("\\", "/").rsplit("/", 1)[-1]

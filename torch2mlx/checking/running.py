@@ -1,0 +1,100 @@
+"""Each side's answer: on its own copy of the inputs, in torch's eager way, on MLX's CPU device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from torch2mlx.checking.comparing import leaves_of
+from torch2mlx.checking.preserved import Streams, preserved, preserved_twin
+from torch2mlx.graph.ends import Ends
+from torch2mlx.structures import copied
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs that both sides get; `label` names them where there are several."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    label: str = ""
+
+
+#: An output by its place in the whole: [("logits", array), ...].
+Leaves = list[tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """torch's outputs, and the names of the random streams that they were drawn from."""
+
+    leaves: Leaves
+    drew: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A torch model and its MLX twin, and how each is run.
+
+    `ends`: which ends of the twin have channels last. `graded`: torch runs with gradients switched
+    on. `filled` makes the context in which torch's parameters have values, `reading` the one in
+    which the twin's have: for models that stay on the disk.
+    """
+
+    model: Any
+    module: Any
+    ends: Ends
+    graded: bool = False
+    filled: Callable[[], Any] = nullcontext
+    reading: Callable[[], Any] = nullcontext
+
+    def torch(self, case: Case, around: Callable[[], Any] = nullcontext) -> Answer:
+        """torch's answer; `around` makes a context for the call alone."""
+        return torch_answer(self.model, case, self.graded, self.filled, around)
+
+    def mlx(self, case: Case, around: Callable[[], Any] = nullcontext) -> Leaves:
+        """MLX's answer, in torch's layout; the module is left as it was."""
+        import mlx.core as mx
+
+        own = copied((tuple(case.args), dict(case.kwargs)))
+        with mx.stream(mx.cpu), preserved_twin(self.module), self.reading():
+            args, kwargs = self.ends.given(self.model, *own)
+            with around():
+                found = leaves_of(self.module(*args, **kwargs))
+            turned = [(name, self.ends.result(i, leaf)) for i, (name, leaf) in enumerate(found)]
+            mx.eval([leaf for _, leaf in turned])
+        return turned
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """torch without the fused encoder layer, which answers 0 at padded places: no export has it."""
+    import torch
+
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
+def torch_answer(
+    model: Any,
+    case: Case,
+    graded: bool = False,
+    filled: Callable[[], Any] = nullcontext,
+    around: Callable[[], Any] = nullcontext,
+) -> Answer:
+    """What a torch model answers, which is left as it was (see Pair for the contexts)."""
+    import torch
+
+    with preserved(model), plainly(), torch.set_grad_enabled(graded), filled():
+        args, kwargs = copied((tuple(case.args), dict(case.kwargs)))
+        with around():
+            streams = Streams(model)
+            answer = model(*args, **kwargs)
+            drew = streams.moved()
+        return Answer([(n, leaf.detach().clone()) for n, leaf in leaves_of(answer)], drew)
