@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 from bench.casting import casts
+from bench.many import many
 from bench.measure import Goal, Rows, report
 from bench.translation import growing, running, translating
 from torch2mlx import _core, analyze, convert, flatten, load_converted, nest
@@ -214,6 +215,7 @@ CASES = (
     key_trees,
     loading,
     analyzing,
+    many,
     translating,
     growing,
     running,

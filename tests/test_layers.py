@@ -135,7 +135,7 @@ LAYERS = (
     ("write.replacing",),
     ("write.safetensors_file", "write.transaction", "write.marker", "weights.typing"),
     ("weights.prefixes", "write.lock"),
-    ("weights.by_table",),
+    ("weights.by_table", "weights.moves"),
     ("weights.questions",),
     ("write.schema",),
     ("read.arrays",),

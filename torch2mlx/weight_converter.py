@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.collecting import paused
@@ -13,26 +11,23 @@ from torch2mlx.errors import ConversionError, KeyCollisionError
 from torch2mlx.names import naming_keys
 from torch2mlx.types import (
     LARGEST_SIZE,
-    Borrowed,
     Deferred,
     Fold,
     Made,
-    ModuleRecord,
     Piece,
     Plan,
     TensorSource,
     Trace,
     oversized,
 )
-from torch2mlx.weights.actions import Merge, Move, On, Rule, Shapes, Split, rule_actions
+from torch2mlx.weights.actions import Merge, Move, On, Split
 from torch2mlx.weights.folds import FORMULAS, LIKE
-from torch2mlx.weights.layout import Layout, parse
 from torch2mlx.weights.merges import MERGES, from_array, to_array
+from torch2mlx.weights.moves import NO_RULE, Seen, View, identity, moved, repeated
 from torch2mlx.weights.owners import Owner, Resolver
 from torch2mlx.weights.typing import Typed
 
 _SIDECAR = ("s",)
-_NO_RULE: Rule = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +46,6 @@ class Effective:
     @property
     def deferred(self) -> bool:
         return isinstance(self.source, Deferred)
-
-
-def _address(source: TensorSource) -> int | None:
-    """Where a tensor's first byte lies; None where it has none, or is not there yet."""
-    if isinstance(source, Deferred) or 0 in source.shape:
-        return None
-    return (source.tensor if isinstance(source, Borrowed) else source.load()).address
-
-
-def _repeated(sources: Iterable[TensorSource]) -> frozenset[int]:
-    """Addresses that several tensors begin at: the only ones that may be tied."""
-    counts = Counter(map(_address, sources))
-    return frozenset(at for at, n in counts.items() if n > 1 and at is not None)
-
-
-def _identity(source: TensorSource, rule: str, repeated: frozenset[int]) -> tuple[object, ...]:
-    """Equal for two tensors that are the same bytes under the same rule; () for no other."""
-    if not repeated or _address(source) not in repeated:
-        return ()
-    tensor = source.tensor if isinstance(source, Borrowed) else source.load()
-    return (tensor.address, tensor.shape, tensor.strides, tensor.dtype, rule)
 
 
 def _fold(fold: Fold, owner: Owner, typed: Typed) -> Effective:
@@ -93,71 +67,35 @@ def _fold(fold: Fold, owner: Owner, typed: Typed) -> Effective:
     return Effective(Deferred(name, like.shape, like.dtype, compute_fold), keys, fold.how)
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """The `load` of a piece that rearranges its source."""
-
-    source: TensorSource
-    rearrange: Callable[[_core.Tensor], _core.Tensor]
-
-    def __call__(self) -> _core.Tensor:
-        return self.rearrange(self.source.load())
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    """A layout with the sizes of its letters for tensors of one shape."""
-
-    layout: Layout
-    text: str
-    sizes: dict[str, int]
-    shape: tuple[int, ...]
-
-    def view(self, tensor: _core.Tensor) -> _core.Tensor:
-        return self.layout.view(tensor, self.sizes)
-
-
 @dataclass
-class _Seen:
-    """What equal modules of one plan share: the actions of a rule, the fit of a layout.
+class _Made:
+    """A plan in the making."""
 
-    `repeated` are the addresses that several source tensors begin at.
-    """
+    seen: Seen
+    pieces: list[Piece] = field(default_factory=list)
+    traces: dict[str, Trace] = field(default_factory=dict)
+    made: list[Made] = field(default_factory=list)
 
-    repeated: frozenset[int]
-    rules: dict[tuple[Any, ...], list[On | Merge]] = field(default_factory=dict)
-    fits: dict[tuple[Any, ...], _Fitted] = field(default_factory=dict)
-
-    def actions(self, rule: Rule, record: ModuleRecord, shapes: Shapes) -> list[On | Merge]:
-        """The actions of a rule; a function may look at anything, so it is asked each time."""
-        if callable(rule):
-            return rule_actions(rule, record, shapes)
-        key = (id(rule), *shapes)
-        if key not in self.rules:
-            self.rules[key] = rule_actions(rule, record, shapes)
-        return self.rules[key]
-
-    def fit(self, text: str, shape: tuple[int, ...], known: Mapping[str, int]) -> _Fitted:
-        """Raises ValueError when the layout does not take such a tensor."""
-        key = (text, shape, *known.items())
-        if key not in self.fits:
-            layout = parse(text)
-            sizes = layout.sizes(shape, known)
-            self.fits[key] = _Fitted(layout, str(layout), sizes, layout.shape(sizes))
-        return self.fits[key]
+    def add(self, owner: Owner, typed: Typed) -> None:
+        """Plans the tensors of one module."""
+        given = {name: typed.tensors[key] for name, key in owner.keys.items()}
+        plain = not owner.record.folds
+        if typed.actions and plain:
+            plain = typed.actions.keys().isdisjoint(owner.keys.values())
+        if not (plain and moved(owner, given, self.seen, self.pieces, self.traces)):
+            _OwnerPlan(owner, typed, self).run(given)
 
 
 class _OwnerPlan:
-    """Pieces and traces of one module's tensors; what is computed is added to `made`."""
+    """The pieces and traces of one module's tensors, where some are more than moved."""
 
-    def __init__(self, owner: Owner, typed: Typed, seen: _Seen, made: list[Made]) -> None:
-        self.owner, self.typed, self.seen, self.made = owner, typed, seen, made
-        self.pieces: list[Piece] = []
-        self.traces: dict[str, Trace] = {}
+    def __init__(self, owner: Owner, typed: Typed, out: _Made) -> None:
+        self.owner, self.typed, self.seen, self.made = owner, typed, out.seen, out.made
+        self.pieces, self.traces = out.pieces, out.traces
 
-    def run(self) -> _OwnerPlan:
+    def run(self, given: Mapping[str, TensorSource]) -> None:
+        """Adds what becomes of the module's tensors, by name."""
         owner, typed = self.owner, self.typed
-        given = {name: typed.tensors[key] for name, key in owner.keys.items()}
         tensors = {name: Effective(source, (source.key,)) for name, source in given.items()}
         for fold in owner.record.folds:
             if all(name in tensors for name in fold.sources):
@@ -171,10 +109,9 @@ class _OwnerPlan:
             if name in tensors and key in typed.actions
         }
         shapes = {n: e.source.shape for n, e in tensors.items() if n not in chosen}
-        rule = owner.spec.weights if owner.spec else _NO_RULE
+        rule = owner.spec.weights if owner.spec else NO_RULE
         for action in (*chosen.values(), *self.seen.actions(rule, owner.record, shapes)):
             self._apply(action, tensors)
-        return self
 
     def _apply(self, action: On | Merge, tensors: Mapping[str, Effective]) -> None:
         if isinstance(action, Merge):
@@ -222,7 +159,7 @@ class _OwnerPlan:
     ) -> None:
         source, note = effective.source, effective.note
         described = f"{note}, {rule}" if note and rule != "copy" else note or rule
-        load = source.load if view is None else _View(source, view)
+        load = source.load if view is None else View(source, view)
         self.pieces.append(
             Piece(
                 self.owner.prefix + target,
@@ -232,7 +169,7 @@ class _OwnerPlan:
                 described,
                 load,
                 effective.deferred,
-                _identity(source, rule, self.seen.repeated),
+                identity(source, rule, self.seen.repeated),
                 effective.made is not None,
             )
         )
@@ -314,8 +251,9 @@ def _check_targets(pieces: Sequence[Piece]) -> None:
 def _check_sizes(pieces: Iterable[Piece]) -> None:
     """Raises UnsupportedTensorError for a dimension that no MLX array has."""
     for piece in pieces:
-        if max(piece.shape, default=0) > LARGEST_SIZE:
-            raise oversized(f"tensor {_names(piece)}", piece.shape)
+        for size in piece.shape:
+            if size > LARGEST_SIZE:
+                raise oversized(f"tensor {_names(piece)}", piece.shape)
 
 
 def _check_names(pieces: Iterable[Piece]) -> None:
@@ -347,9 +285,11 @@ def _tie(pieces: Iterable[Piece]) -> tuple[list[Piece], dict[str, str]]:
 
 def _absent_ties(typed: Typed, resolver: Resolver, pieces: list[Piece]) -> dict[str, str]:
     """Targets of tied tensors that the checkpoint left out because it has the other name."""
+    if not typed.tree.ties:
+        return {}
     by_source = {piece.sources: piece for piece in pieces}
     ties = {}
-    for owner in resolver.owners(typed.tree.ties) if typed.tree.ties else ():
+    for owner in resolver.owners(typed.tree.ties):
         for name, absent in owner.keys.items():
             piece = by_source.get((typed.tensors[typed.tree.ties[absent]].key,))
             if piece is not None and piece.rule == "copy":
@@ -357,10 +297,11 @@ def _absent_ties(typed: Typed, resolver: Resolver, pieces: list[Piece]) -> dict[
     return ties
 
 
-def _cast(pieces: Iterable[Piece], dtype: str | None) -> Iterator[Piece]:
+def _cast(pieces: list[Piece], dtype: str | None) -> list[Piece]:
+    if dtype is None:
+        return pieces
     floats = {"float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"}
-    for piece in pieces:
-        yield replace(piece, dtype=dtype) if dtype and piece.dtype in floats else piece
+    return [replace(piece, dtype=dtype) if piece.dtype in floats else piece for piece in pieces]
 
 
 def _sidecar(typed: Typed, traces: Mapping[str, Trace]) -> tuple[Piece, ...]:
@@ -375,11 +316,13 @@ def _shared(
     tensors: Iterable[TensorSource], repeated: frozenset[int]
 ) -> tuple[tuple[str, ...], ...]:
     """Groups of source keys that are one tensor, so that one value must fit them all."""
+    if not repeated:
+        return ()
     groups: dict[tuple[object, ...], list[str]] = {}
     for source in tensors:
-        identity = _identity(source, "", repeated)
-        if identity:
-            groups.setdefault(identity, []).append(source.key)
+        same = identity(source, "", repeated)
+        if same:
+            groups.setdefault(same, []).append(source.key)
     return tuple(tuple(keys) for keys in groups.values() if len(keys) > 1)
 
 
@@ -398,29 +341,25 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     that clash) when a rule does not fit its tensors or when nothing would be written.
     """
     resolver = Resolver(typed.tree.records)
-    pieces: list[Piece] = []
-    traces: dict[str, Trace] = {}
-    seen = _Seen(_repeated(typed.sources))
-    made: list[Made] = []
+    made = _Made(Seen(repeated(typed.sources)))
     for owner in resolver.owners(typed.tensors):
         if resolver.is_wrapper(owner.record.path):
-            _wrapper_owned(owner, typed, traces)
-            continue
-        part = _OwnerPlan(owner, typed, seen, made).run()
-        pieces += part.pieces
-        traces.update(part.traces)
-    if not pieces:
+            _wrapper_owned(owner, typed, made.traces)
+        else:
+            made.add(owner, typed)
+    if not made.pieces:
         raise ConversionError("there is not a single tensor to convert")
-    _check_names(pieces)
-    _check_sizes(pieces)
-    _check_targets(pieces)
-    absent = _absent_ties(typed, resolver, pieces)
-    pieces, ties = _tie(_cast(pieces, dtype))
-    for s in typed.sources:
+    _check_names(made.pieces)
+    _check_sizes(made.pieces)
+    _check_targets(made.pieces)
+    absent = _absent_ties(typed, resolver, made.pieces)
+    pieces, ties = _tie(_cast(made.pieces, dtype))
+    traces, same = made.traces, made.seen.repeated
+    for s in typed.sources if typed.outside else ():
         if s.key in typed.outside:
             traces[s.key] = Trace(s.key, s.dtype, s.shape, _SIDECAR, typed.outside[s.key])
     ordered = tuple(traces[source.key] for source in typed.sources)
     aliases = {**{k: ties.get(first, first) for k, first in absent.items()}, **ties}
-    sidecar, shared = _sidecar(typed, traces), _shared(typed.sources, seen.repeated)
+    sidecar, shared = _sidecar(typed, traces), _shared(typed.sources, same)
     _check_names(sidecar)
-    return Plan(tuple(pieces), ordered, aliases, sidecar, typed.notes, tuple(made), shared)
+    return Plan(tuple(pieces), ordered, aliases, sidecar, typed.notes, tuple(made.made), shared)

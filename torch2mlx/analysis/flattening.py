@@ -387,10 +387,15 @@ def _viewed(value: Value, args: list[ast.expr]) -> Value:
 
 def _worth_it(root: Any) -> bool:
     """Whether any Linear of a model could take what any convolution gives, flattened."""
-    modules = list(root.modules())
-    channels = {m.out_channels for m in modules if _kind(m, _CONV)}
-    channels |= {m.num_features for m in modules if _kind(m, _NORM)}
-    features = {m.in_features for m in modules if _is(m, "Linear")}
+    by_class: dict[type, list[Any]] = {}
+    for module in root.modules():
+        by_class.setdefault(type(module), []).append(module)
+    channels: set[int] = set()
+    features: set[int] = set()
+    for same in by_class.values():  # base classes are looked at once
+        channels |= {m.out_channels for m in same} if _kind(same[0], _CONV) else set()
+        channels |= {m.num_features for m in same} if _kind(same[0], _NORM) else set()
+        features |= {m.in_features for m in same} if _is(same[0], "Linear") else set()
     return any(c and f > c and f % c == 0 for c in channels for f in features)
 
 

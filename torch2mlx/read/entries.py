@@ -108,10 +108,13 @@ class _Flattening:
         made = self.made
         if key in made.tensors or key in made.values:
             raise KeyCollisionError(f"{self.origin}: two entries would both be called {key!r}")
-        described = isinstance(value, _core.Foreign) and value.is_tensor and value.shape is not None
-        if isinstance(value, _core.Foreign) and not (self._listing and described):
-            _refuse_foreign(key, value, self.origin)
-        if described or is_array(value):
+        if isinstance(value, _core.Foreign):
+            described = value.is_tensor and value.shape is not None
+            if not (self._listing and described):
+                _refuse_foreign(key, value, self.origin)
+        else:
+            described = is_array(value)
+        if described:
             made.tensors[key] = value
         elif not is_container(value) and self._holdings.holds(value) and not _extra(key):
             raise UnsupportedTensorError(

@@ -6,6 +6,7 @@ Containers may share children, so the paths through an object can be far more th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from torch2mlx import _core
@@ -32,9 +33,14 @@ def is_weight(value: Any) -> bool:
     return is_array(value) or type(value).__name__ in _HOLDERS
 
 
+@lru_cache(maxsize=1024)
+def _contains(kind: type) -> bool:
+    return kind not in LEAVES and issubclass(kind, (dict, list, tuple, Mapping))
+
+
 def is_container(value: Any) -> bool:
     """Whether a value is a dict, list or tuple."""
-    return type(value) not in LEAVES and isinstance(value, (dict, list, tuple, Mapping))
+    return _contains(type(value))
 
 
 def children(value: Any) -> Iterator[Any]:

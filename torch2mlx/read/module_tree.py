@@ -6,6 +6,7 @@ import copy
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch2mlx import _core, options
@@ -15,6 +16,7 @@ from torch2mlx.types import Fold, ModuleRecord, ModuleTree
 from torch2mlx.weights.catalog import class_name
 
 _PLAIN = (bool, int, float, str, type(None))
+_PLAIN_TYPES = frozenset(_PLAIN)
 
 
 def is_module(value: Any) -> bool:
@@ -25,7 +27,8 @@ def is_module(value: Any) -> bool:
 
 def _plain(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
-        return len(value) <= 32 and all(_plain(item) for item in value)
+        short = len(value) <= 32
+        return short and (_PLAIN_TYPES.issuperset(map(type, value)) or all(map(_plain, value)))
     return isinstance(value, _PLAIN)
 
 
@@ -49,7 +52,11 @@ def _kind(cls: type) -> _Kind:
 
 
 def _options(module: Any, kind: _Kind) -> dict[str, Any]:
-    options = {n: v for n, v in vars(module).items() if n[:1] != "_" and _plain(v)}
+    options = {
+        name: value
+        for name, value in vars(module).items()
+        if name[:1] != "_" and (type(value) in _PLAIN_TYPES or _plain(value))
+    }
     if kind.own_forward:
         options["own_forward"] = True
     return options
@@ -92,18 +99,20 @@ def _folds(module: Any) -> tuple[Fold, ...]:
     return (*parametrized, *_hook_folds(module))
 
 
+def _present(members: dict[str, Any]) -> tuple[str, ...]:
+    """Names of parameters, buffers or sub-modules that are not None."""
+    return tuple([name for name, member in members.items() if member is not None])
+
+
 def _record(path: str, module: Any, kind: _Kind) -> ModuleRecord:
     folds = _folds(module)
-    hidden = {"parametrizations"} if folds else set()
-    own = (*module._parameters.items(), *module._buffers.items())
-    return ModuleRecord(
-        path,
-        kind.names,
-        _options(module, kind),
-        tuple(n for n, child in module._modules.items() if child is not None and n not in hidden),
-        tuple(n for n, tensor in own if tensor is not None),
-        folds,
-    )
+    children = _present(module._modules)
+    if folds:
+        children = tuple(name for name in children if name != "parametrizations")
+    tensors = _present(module._parameters)
+    if module._buffers:
+        tensors += _present(module._buffers)
+    return ModuleRecord(path, kind.names, _options(module, kind), children, tensors, folds)
 
 
 def _records(module: Any) -> dict[str, ModuleRecord]:
@@ -126,9 +135,14 @@ def _ties(state: dict[str, Any]) -> dict[str, str]:
     return {k: first[id(t)] for k, t in state.items() if first.setdefault(id(t), k) != k}
 
 
+@lru_cache(maxsize=1024)
+def _is_lazy(kind: type) -> bool:
+    """Whether a parameter of this class has no shape yet: asked for it, it raises."""
+    return kind.__name__.startswith("Uninitialized")
+
+
 def _is_tensor(value: Any) -> bool:
-    # asked for its shape, a lazy parameter raises
-    return _uninitialized(value) or (hasattr(value, "shape") and hasattr(value, "dtype"))
+    return _is_lazy(type(value)) or (hasattr(value, "shape") and hasattr(value, "dtype"))
 
 
 def _compute(root: Any, path: str, name: str) -> _core.Tensor:
@@ -180,12 +194,8 @@ def describe(module: Any, state: dict[str, Any] | None = None) -> ModuleTree:
     buffers = (name for name, _ in module.named_buffers(remove_duplicate=False))
     return ModuleTree(
         _records(module),
-        {k: tuple(v.shape) for k, v in tensors.items() if not _uninitialized(v)},
+        {k: tuple(v.shape) for k, v in tensors.items() if not _is_lazy(type(v))},
         _ties(tensors),
         tuple(name for name in buffers if name not in state),
         lambda path, name: _compute(module, path, name),
     )
-
-
-def _uninitialized(value: Any) -> bool:
-    return type(value).__name__.startswith("Uninitialized")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.errors import AmbiguousCheckpointError, CheckpointError
 from torch2mlx.options import given
 from torch2mlx.read.holdings import (
-    LEAVES,
     Holdings,
     describe,
     is_container,
@@ -70,7 +70,7 @@ def _inner(place: _Place, deep: bool) -> Iterator[_Place]:
     value = place.value
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     for name, child in pairs:
-        if type(child) in LEAVES or not _opens(child, deep):
+        if not (is_container(child) or isinstance(child, _core.Foreign)) or not _opens(child, deep):
             continue
         named = not name.endswith("_extra_state") if isinstance(name, str) else deep
         if named and is_key(name):
@@ -81,9 +81,7 @@ def _opens(value: Any, deep: bool) -> bool:
     """Whether there can be a state dict in a value, or data in an opaque one."""
     if isinstance(value, _core.Foreign):
         return value.holds_data
-    if isinstance(value, (list, tuple)):
-        return deep and bool(value)
-    return isinstance(value, Mapping) and bool(value)
+    return bool(value) and (deep or not isinstance(value, (list, tuple)))
 
 
 def _places(tree: Any, deep: bool) -> Iterator[_Place]:
@@ -103,20 +101,16 @@ def _places(tree: Any, deep: bool) -> Iterator[_Place]:
             waiting += reversed(list(_inner(place, deep)))
 
 
-def _own(place: _Place, seen: set[int]) -> list[tuple[Any, list[Any]]]:
-    """(key, tensors) of the entries of a dict that are tensors, or lists of them."""
-    found = []
+def _own(place: _Place, seen: set[int]) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """(key, tensors) of the entries of a dict that are tensors, or lists that may have some."""
     items = place.value.items() if isinstance(place.value, Mapping) else ()
     for key, value in items:
         if not is_key(key):
             continue
-        if is_weight(value) and not _closed(value):
-            found.append((key, [value]))
-        elif isinstance(value, (list, tuple)):
-            tensors = list(_listed(value, seen))
-            if tensors:
-                found.append((key, tensors))
-    return found
+        if isinstance(value, (list, tuple)):
+            yield key, _listed(value, seen)
+        elif is_weight(value) and not _closed(value):
+            yield key, iter((value,))
 
 
 def _closed(value: Any) -> bool:
@@ -139,17 +133,21 @@ def _listed(value: Any, seen: set[int]) -> Iterator[Any]:
                 yield item
 
 
+@lru_cache(maxsize=256)
+def _fractional(dtype: Any) -> bool:
+    """Whether a dtype of any library has fractions; numpy takes its time to name one."""
+    name = str(dtype)
+    return "float" in name or "complex" in name
+
+
 def _kind(tensor: Any) -> tuple[int, bool]:
     """(dimensions, whether it has fractions); two dimensions where they are not known."""
     if isinstance(tensor, _core.Foreign):
-        if tensor.shape is None:
-            return 2, True
-        return len(tensor.shape), "complex" in tensor.name or "float" in tensor.name
+        return (2, True) if tensor.shape is None else (len(tensor.shape), _fractional(tensor.name))
     if type(tensor).__name__.startswith("Uninitialized"):
         return 2, True
     raw = tensor.tensor if isinstance(tensor, _core.Unresolved) else tensor
-    dtype = str(getattr(raw, "dtype", ""))
-    return len(getattr(raw, "shape", ())), "float" in dtype or "complex" in dtype
+    return len(getattr(raw, "shape", ())), _fractional(getattr(raw, "dtype", ""))
 
 
 @dataclass(frozen=True)
@@ -168,17 +166,19 @@ class _Candidate:
 
 
 def _candidate(place: _Place, seen: set[int]) -> _Candidate | None:
-    own = _own(place, seen)
-    if not own:
+    """What a container with tensors of its own is, looked at until it is sure."""
+    entries, matrix, vector, dotted = 0, False, False, False
+    for key, tensors in _own(place, seen):
+        kinds = [_kind(tensor) for tensor in tensors]
+        matrix = matrix or any(rank >= 2 for rank, _ in kinds)
+        vector = vector or any(rank == 1 and fractions for rank, fractions in kinds)
+        entries += bool(kinds)
+        dotted = dotted or (bool(kinds) and isinstance(key, str) and "." in key)
+        if dotted and matrix and vector:
+            break
+    if not entries:
         return None
-    kinds = [_kind(tensor) for _, tensors in own for tensor in tensors]
-    dotted = any(isinstance(key, str) and "." in key for key, _ in own)
-    return _Candidate(
-        place,
-        any(rank >= 2 for rank, _ in kinds),
-        any(rank == 1 and fractions for rank, fractions in kinds),
-        dotted or 2 * len(own) >= len(place.value),
-    )
+    return _Candidate(place, matrix, vector, dotted or 2 * entries >= len(place.value))
 
 
 def _of_trainer(place: _Place) -> bool:

@@ -134,19 +134,18 @@ def _from_torch(key: str, tensor: Any) -> TensorSource:
     problem = _torch_problem(torch, tensor)
     if problem:
         raise _refuse(key, *problem)
-    dtype = _torch_name(tensor.dtype)
-    tensor = tensor.detach() if tensor.requires_grad else tensor
-    if tensor.device.type != "cpu" or tensor.is_conj() or tensor.is_neg():
-        make = lambda: _borrow_cpu(tensor.cpu().resolve_conj().resolve_neg(), dtype)  # noqa: E731
-        return Deferred(key, tuple(tensor.shape), dtype, make)
-    return Borrowed(key, _borrow_cpu(tensor, dtype))
+    if tensor.is_cpu and not tensor.is_conj() and not tensor.is_neg():
+        return Borrowed(key, _borrow_cpu(tensor))
+    tensor = tensor.detach()
+    make = lambda: _borrow_cpu(tensor.cpu().resolve_conj().resolve_neg())  # noqa: E731
+    return Deferred(key, tuple(tensor.shape), _torch_name(tensor.dtype), make)
 
 
-def _borrow_cpu(tensor: Any, dtype: str) -> _core.Tensor:
+def _borrow_cpu(tensor: Any) -> _core.Tensor:
     """DLPack, or the buffer protocol where this torch's DLPack lacks the dtype."""
     torch = sys.modules["torch"]
     try:
         return _core.from_dlpack(torch.utils.dlpack.to_dlpack(tensor))
     except (BufferError, TypeError, RuntimeError, _core.CoreError):
-        plain = tensor.view({1: torch.uint8, 2: torch.int16}[tensor.element_size()])
-        return _core.from_buffer(plain.numpy(), dtype)
+        plain = tensor.detach().view({1: torch.uint8, 2: torch.int16}[tensor.element_size()])
+        return _core.from_buffer(plain.numpy(), _torch_name(tensor.dtype))

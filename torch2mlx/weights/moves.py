@@ -1,0 +1,160 @@
+"""Tensors that are only moved: copied, renamed, with other axes. Most modules have no others.
+
+What equal modules share is found once: a checkpoint of 200,000 tensors has a few dozen kinds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch2mlx import _core
+from torch2mlx.types import Borrowed, Deferred, ModuleRecord, Piece, TensorSource, Trace
+from torch2mlx.weights.actions import Merge, Move, On, Rule, Shapes, rule_actions
+from torch2mlx.weights.layout import Layout, parse
+from torch2mlx.weights.owners import Owner
+
+NO_RULE: Rule = {}
+
+
+def _address(source: TensorSource) -> int | None:
+    """Where a tensor's first byte lies; None where it has none, or is not there yet."""
+    if isinstance(source, Deferred) or 0 in source.shape:
+        return None
+    return (source.tensor if isinstance(source, Borrowed) else source.load()).address
+
+
+def repeated(sources: Iterable[TensorSource]) -> frozenset[int]:
+    """Addresses that several tensors begin at: the only ones that may be tied."""
+    there = [source for source in sources if isinstance(source, Borrowed)]
+    addresses = [source.tensor.address for source in there]
+    if len(set(addresses)) == len(addresses):
+        return frozenset()
+    counts = Counter(map(_address, there))
+    return frozenset(at for at, n in counts.items() if n > 1 and at is not None)
+
+
+def identity(source: TensorSource, rule: str, repeated: frozenset[int]) -> tuple[object, ...]:
+    """Equal for two tensors that are the same bytes under the same rule; () for no other."""
+    if not repeated or _address(source) not in repeated:
+        return ()
+    tensor = source.tensor if isinstance(source, Borrowed) else source.load()
+    return (tensor.address, tensor.shape, tensor.strides, tensor.dtype, rule)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The `load` of a piece that rearranges its source."""
+
+    source: TensorSource
+    rearrange: Callable[[_core.Tensor], _core.Tensor]
+
+    def __call__(self) -> _core.Tensor:
+        return self.rearrange(self.source.load())
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A layout with the sizes of its letters for tensors of one shape."""
+
+    layout: Layout
+    text: str
+    sizes: dict[str, int]
+    shape: tuple[int, ...]
+
+    def view(self, tensor: _core.Tensor) -> _core.Tensor:
+        """The tensor with its axes in their new order, without a copy."""
+        return self.layout.view(tensor, self.sizes)
+
+
+#: (name in the module, name in its twin, layout or None) for each tensor of a module.
+_Moves = tuple[tuple[str, str, Fitted | None], ...]
+
+
+@dataclass
+class Seen:
+    """What equal modules of one plan share: the actions of a rule, the fit of a layout.
+
+    `repeated` are the addresses that several source tensors begin at.
+    """
+
+    repeated: frozenset[int]
+    _rules: dict[tuple[Any, ...], list[On | Merge]] = field(default_factory=dict)
+    _fits: dict[tuple[Any, ...], Fitted] = field(default_factory=dict)
+    _moves: dict[tuple[Any, ...], _Moves | None] = field(default_factory=dict)
+
+    def actions(self, rule: Rule, record: ModuleRecord, shapes: Shapes) -> list[On | Merge]:
+        """The actions of a rule; a function may look at anything, so it is asked each time."""
+        if callable(rule):
+            return rule_actions(rule, record, shapes)
+        key = (id(rule), *shapes)
+        if key not in self._rules:
+            self._rules[key] = rule_actions(rule, record, shapes)
+        return self._rules[key]
+
+    def fit(self, text: str, shape: tuple[int, ...], known: Mapping[str, int]) -> Fitted:
+        """Raises ValueError when the layout does not take such a tensor."""
+        key = (text, shape, *known.items())
+        if key not in self._fits:
+            layout = parse(text)
+            sizes = layout.sizes(shape, known)
+            self._fits[key] = Fitted(layout, str(layout), sizes, layout.shape(sizes))
+        return self._fits[key]
+
+    def moves(self, rule: Rule, record: ModuleRecord, shapes: Shapes) -> _Moves | None:
+        """What becomes of each tensor, where names and shapes alone tell and all is moved."""
+        if callable(rule):
+            return None
+        key = (id(rule), *shapes.items())
+        if key not in self._moves:
+            self._moves[key] = self._found(self.actions(rule, record, shapes), shapes)
+        return self._moves[key]
+
+    def _found(self, actions: list[On | Merge], shapes: Shapes) -> _Moves | None:
+        moves = []
+        for on in actions:
+            if isinstance(on, Merge) or not isinstance(on.action, Move) or on.action.letters:
+                return None
+            fitted = None
+            if on.action.layout is not None:
+                try:
+                    fitted = self.fit(on.action.layout, shapes[on.name], {})
+                except ValueError:
+                    return None  # said where its key is known
+            moves.append((on.name, on.action.to or on.name, fitted))
+        return tuple(moves)
+
+
+def moved(
+    owner: Owner,
+    sources: Mapping[str, TensorSource],
+    seen: Seen,
+    pieces: list[Piece],
+    traces: dict[str, Trace],
+) -> bool:
+    """Plans a module's tensors, by name in `sources`, where all of them are only moved.
+
+    Returns whether they are; nothing is added to `pieces` and `traces` where they are not.
+    """
+    shapes = {name: source.shape for name, source in sources.items()}
+    moves = seen.moves(owner.spec.weights if owner.spec else NO_RULE, owner.record, shapes)
+    if moves is None:
+        return False
+    shared = seen.repeated
+    for name, target, fitted in moves:
+        source, shape, full = sources[name], shapes[name], owner.prefix + target
+        key, dtype, deferred = source.key, source.dtype, isinstance(source, Deferred)
+        if fitted is None:
+            same = identity(source, "copy", shared) if shared else ()
+            piece = Piece(full, shape, dtype, (key,), "copy", source.load, deferred, same)
+            recipe: tuple[Any, ...] = ("t", full)
+        else:
+            same = identity(source, fitted.text, shared) if shared else ()
+            load, text = View(source, fitted.view), fitted.text
+            piece = Piece(full, fitted.shape, dtype, (key,), text, load, deferred, same)
+            recipe = ("l", full, text, fitted.sizes)
+        pieces.append(piece)
+        traces[key] = Trace(key, dtype, shape, recipe)
+    return True
