@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch2mlx.builder import resolve
+from torch2mlx.graph.checks import Checks
 from torch2mlx.graph.classes import ClassTable, ClassText, Construct, Instance
 from torch2mlx.graph.ir import Node, Program
 from torch2mlx.graph.loops import rolled
@@ -122,6 +123,8 @@ class Assembly:
                         else f"{name} != {literal(value)}"
                     )
                     checks += [f"if {test}:", f"    {told}"]
+        lengths = Checks(self._program, self._traced.lengths, self._traced.dynamic)
+        checks += [line for check in lengths.all() for line in check.lines()]
         ordered, optional = [], False
         for text in arguments.values():  # in torch's order: what follows an optional one is too
             optional = optional or "=" in text

@@ -25,6 +25,9 @@ ALIKE |= frozenset(
     ("softshrink", "leakyrelu", "leaky_relu", "dropout", "logsigmoid", "tanhshrink", "step")
 )
 
+#: Stock layers of MLX that multiply the last axis with weights of one width.
+PRODUCTS = ("Linear", "Conv1d", "Conv2d", "Conv3d")
+
 
 @dataclass
 class Stock:
@@ -193,10 +196,10 @@ class Layers:
         kwargs = {**kwargs, **_options(module, stock.call.options)}
         plain = {name: replace(x, lambda n: n.value) for name, x in kwargs.items()}
         value = module(*(x.value for x in args), **plain)
-        alike = stock.twin.layout == "same" and _alike(stock.twin)
+        word = _word(stock.twin)
         tree = self._lowering.tree
         owner = tree.owner(tree.canonical(stock.path))
-        callee = b.add(Node("module", (stock.path, owner), {}, "elementwise" if alike else None))
+        callee = b.add(Node("module", (stock.path, owner), {}, word))
         node = b.add(Node("layer", (callee, *args), kwargs, value))
         parts = _flatten(b, node)
         wanted = len(stock.call.results)
@@ -247,9 +250,13 @@ def _options(module: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _alike(twin: Twin) -> bool:
-    """Whether a stock layer treats every item alike."""
-    return twin.path.rsplit(".", 1)[-1].lower() in ALIKE
+def _word(twin: Twin) -> str | None:
+    """What passes want to know of a stock layer: whether it treats every item alike, or raises an
+    error for a last axis of another width than its weights have."""
+    kind = twin.path.rsplit(".", 1)[-1]
+    if twin.layout == "same" and kind.lower() in ALIKE:
+        return "elementwise"
+    return "product" if kind in PRODUCTS else None
 
 
 def _flatten(b: Any, node: Node) -> list[Node]:

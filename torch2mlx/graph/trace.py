@@ -17,6 +17,7 @@ from typing import Any
 from torch2mlx.errors import ExportError
 from torch2mlx.graph.applied import recorded
 from torch2mlx.graph.empty import standing_in
+from torch2mlx.graph.guards import Lengths, lengths_of, watched
 from torch2mlx.graph.vmapped import without_vmap
 
 
@@ -42,6 +43,7 @@ class Traced:
     dynamic: bool
     notes: tuple[str, ...] = ()
     functions: Mapping[str, Any] = field(default_factory=dict)  # autograd.Functions by operator
+    lengths: Lengths = field(default_factory=Lengths)
 
 
 @dataclass
@@ -191,6 +193,7 @@ def trace(
             _recording(model) as recorder,
             recorded(own_gradients) as functions,
             standing_in(model),
+            watched() as watch,
         ):
             try:
                 program = _export(model, args, kwargs, free, strict)
@@ -201,7 +204,8 @@ def trace(
         calls = {} if strict else recorder.calls
         examples = _examples(model, args, kwargs)
         leaves, notes = tuple(examples), tuple(said)
-        return Traced(model, program, calls, leaves, examples, free, notes, functions)
+        lengths = lengths_of(program, leaves, watch)
+        return Traced(model, program, calls, leaves, examples, free, notes, functions, lengths)
     raise ExportError(
         f"torch.export cannot trace {type(model).__name__}; what it said, way by way:\n  "
         + "\n  ".join(said)

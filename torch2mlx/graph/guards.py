@@ -1,0 +1,217 @@
+"""What torch.export decides about lengths while it traces: every condition that it takes as
+settled, and the line of the model that asked.
+
+The exported program alone does not say it: a loop over a length leaves its turns, `if n <= 8`
+leaves one branch, and a length that is compared with 1 leaves nothing at all, since torch takes
+free lengths to be 2 or more.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch2mlx.graph.places import size_hint
+
+Way = tuple[Any, ...]
+
+#: Files that carry a question about a length on; whoever asked is further out.
+_CARRIERS = ("symbolic_shapes.py", "sym_node.py", "recording.py", "torch/__init__.py")
+_CARRIERS += ("functools.py", "contextlib.py", "_sympy", "sympy/", "_stats.py")
+#: Functions of torch that ask how memory would be laid out: the numbers are the same either way.
+_LAYOUT = {
+    "_prims_common/__init__.py": (),
+    "_refs/__init__.py": ("_reshape_view_helper", "_reshape_view_helper_core_alg"),
+    "_meta_registrations.py": ("meta_copy_",),
+}
+#: Those that ask what must hold, where MLX's own operator raises an error as torch's does.
+_OPERATORS = {
+    "_meta_registrations.py": ("meta_mm", "common_meta_baddbmm_bmm"),
+    "_subclasses/fake_impls.py": ("conv",),
+    "_prims/__init__.py": ("_cat_meta",),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asked: the file and function of torch ("" where it was the model), and the model's
+    line."""
+
+    file: str = ""
+    function: str = ""
+    line: str = ""
+
+    def among(self, table: Mapping[str, tuple[str, ...]]) -> bool:
+        """Whether the asking function is in a table of files and functions, () for all of one."""
+        named = table.get(self.file)
+        return named is not None and (not named or self.function in named)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What holds of the lengths, as an expression of torch's symbols."""
+
+    expression: Any
+    asked: Asked
+
+
+@dataclass
+class Watch:
+    """What was settled while one model was traced."""
+
+    environment: Any = None
+    asked: dict[int, Asked] = field(default_factory=dict)  # by the place in the list of guards
+    small: dict[Any, Asked] = field(default_factory=dict)  # conditions that 0 or 1 would turn
+
+    def note(self, environment: Any, expression: Any, answer: Any, before: int) -> None:
+        """One question, its answer, and how many guards there were before."""
+        self.environment = environment
+        if len(environment.guards) > before:
+            asked = _asking(sys._getframe(2))
+            for place in range(before, len(environment.guards)):
+                self.asked.setdefault(place, asked)
+        elif getattr(expression, "is_Boolean", False) or getattr(expression, "is_Relational", 0):
+            for condition in _turned(environment, expression, bool(answer)):
+                if condition not in self.small:
+                    asked = _asking(sys._getframe(2))
+                    if not asked.file or asked.file.startswith("nn/"):
+                        self.small[condition] = asked
+
+
+def _turned(environment: Any, expression: Any, answer: bool) -> Iterator[Any]:
+    """Conditions `length != 0`, `length != 1` that a settled answer rests on."""
+    import sympy
+
+    known = getattr(environment, "backed_var_to_val", {})
+    symbols = expression.free_symbols
+    if not symbols or not all(symbol in known for symbol in symbols):
+        return
+    values = {symbol: known[symbol] for symbol in symbols}
+    for symbol in symbols:
+        for small in (0, 1):
+            try:
+                other = expression.xreplace({**values, symbol: sympy.Integer(small)})
+            except ZeroDivisionError:
+                continue
+            if other in (sympy.true, sympy.false) and bool(other) != answer:
+                yield sympy.Ne(symbol, small)
+
+
+def _asking(frame: Any) -> Asked:
+    import torch
+
+    home = os.path.dirname(torch.__file__) + os.sep
+    ours = str(Path(__file__).parent.parent) + os.sep
+    file = function = ""
+    first = True
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not any(part in name for part in _CARRIERS):
+            within = name.startswith(home)
+            if first:
+                first = False
+                file = name.removeprefix(home) if within else ""
+                function = frame.f_code.co_name
+            if not within and not name.startswith((ours, "<")):
+                return Asked(file, function, f"{os.path.basename(name)}:{frame.f_lineno}")
+        frame = frame.f_back
+    return Asked(file, function)
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """While open, every question about a length is noted."""
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    watch, original = Watch(), ShapeEnv.evaluate_expr
+
+    def evaluate(self: Any, expression: Any, *args: Any, **kwargs: Any) -> Any:
+        before = len(self.guards)
+        answer = original(self, expression, *args, **kwargs)
+        watch.note(self, expression, answer, before)
+        return answer
+
+    ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
+    try:
+        yield watch
+    finally:
+        ShapeEnv.evaluate_expr = original  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of an argument: the way to the argument, its number, its length in the example;
+    `expression` says what became of it: a number where it is fixed, else of torch's symbols."""
+
+    way: Way
+    number: int
+    length: int
+    expression: Any
+    asked: Asked | None = None  # who fixed it; None where it never was free
+
+    @property
+    def free(self) -> bool:
+        """Whether it may have other lengths."""
+        return not isinstance(self.expression, int)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The axes of all arguments, and what the program takes for granted about those that vary."""
+
+    axes: tuple[Axis, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+def lengths_of(program: Any, ways: tuple[Way, ...], watch: Watch) -> Lengths:
+    """Those of an exported program; `ways` are those to its arguments, in order."""
+    environment = watch.environment
+    fixing, conditions = _settled(environment, watch) if environment else ({}, [])
+    axes = []
+    for way, value in zip(ways, _arguments(program), strict=True):
+        for number, size in enumerate(getattr(value, "shape", ())):
+            axes.append(_axis(way, number, size, fixing))
+    return Lengths(tuple(axes), tuple(conditions))
+
+
+def _arguments(program: Any) -> list[Any]:
+    specs = program.graph_signature.input_specs
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
+    pairs = zip(specs, nodes, strict=True)
+    return [node.meta.get("val") for spec, node in pairs if spec.kind.name == "USER_INPUT"]
+
+
+def _axis(way: Way, number: int, size: Any, fixing: Mapping[Any, Asked]) -> Axis:
+    if isinstance(size, int):
+        return Axis(way, number, size, size)
+    expression, symbol = size.node.expr, size.node._expr
+    length = size_hint(size) or 0
+    if not expression.is_number:
+        return Axis(way, number, length, expression)
+    return Axis(way, number, length, int(expression), fixing.get(symbol, Asked()))
+
+
+def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Condition]]:
+    """Who fixed which symbol; and the conditions that are left once fixed ones are put in."""
+    import sympy
+
+    fixing: dict[Any, Asked] = {}
+    conditions: dict[Any, Condition] = {}
+    asked_by = [
+        (guard.expr, watch.asked.get(place, Asked("unknown")))
+        for place, guard in enumerate(environment.guards)
+    ]
+    for expression, asked in [*asked_by, *watch.small.items()]:
+        for symbol in expression.free_symbols:
+            if isinstance(expression, sympy.Eq):
+                fixing[symbol] = asked
+        left = environment.replace(expression)
+        if left in (sympy.true, sympy.false) or asked.among(_LAYOUT) or asked.among(_OPERATORS):
+            continue
+        conditions.setdefault(left, Condition(left, asked))
+    return fixing, list(conditions.values())
