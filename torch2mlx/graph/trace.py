@@ -186,7 +186,7 @@ def trace(
     Raises ExportError, with what each way said, when none of them can.
     """
     said: list[str] = []
-    args, kwargs = _on_cpu(args), _on_cpu(kwargs)
+    args, kwargs = _apart((tuple(args), dict(kwargs)))
     ways = [(True, False)] if dynamic else []
     for free, strict in [*ways, (False, False), (False, True)]:
         with (
@@ -212,14 +212,22 @@ def trace(
     )
 
 
-def _on_cpu(values: Any) -> Any:
-    """Example inputs without values, on the meta device, become zeros."""
+def _apart(values: Any) -> Any:
+    """Example inputs as tensors of their own: one that is given twice would be one argument to
+    torch.export. Those without values, on the meta device, become zeros."""
     import torch
     from torch.utils import _pytree as pytree
 
+    known: set[int] = set()
+
     def real(leaf: Any) -> Any:
-        empty = isinstance(leaf, torch.Tensor) and leaf.is_meta
-        return torch.zeros_like(leaf, device="cpu") if empty else leaf
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        if leaf.is_meta:
+            return torch.zeros_like(leaf, device="cpu")
+        again = id(leaf) in known
+        known.add(id(leaf))
+        return leaf.detach().clone().requires_grad_(leaf.requires_grad) if again else leaf
 
     return pytree.tree_map(real, values)
 

@@ -1,0 +1,133 @@
+"""A length that the export fixed, or that it compared, is checked: other sizes give torch's numbers
+or an error that names the length."""
+
+import numpy as np
+import pytest
+
+from tests.support import need
+
+need("torch", "mlx.core", "mlx.nn")
+
+import mlx.core as mx
+import torch
+from torch import nn
+
+import torch2mlx
+from torch2mlx.structures import to_mlx
+
+
+class Loop(nn.Module):
+    """A loop over time."""
+
+    def forward(self, x):
+        state, found = x.new_zeros(x.shape[0], x.shape[2]), []
+        for step in range(x.shape[1]):
+            state = torch.tanh(state + x[:, step])
+            found.append(state)
+        return torch.stack(found, 1)
+
+
+class Number(nn.Module):
+    """A length read as a number."""
+
+    def forward(self, x):
+        return x.sum(1) / int(x.shape[1])
+
+
+class Short(nn.Module):
+    """A branch on a length, and one on a batch of one."""
+
+    def forward(self, x):
+        if x.shape[0] == 1:
+            return x * 3
+        return x + 1 if x.shape[1] <= 8 else x * 2
+
+
+class Equal(nn.Module):
+    """Two arguments of one length, one of twice that."""
+
+    def forward(self, x, y, z):
+        if z.shape[0] != 2 * x.shape[0]:
+            return x * y
+        return (x + y).reshape(-1, 2).sum() + z.sum()
+
+
+class Pieces(nn.Module):
+    """A list and a dict of arrays."""
+
+    def forward(self, xs, named):
+        return sum(xs) + sum(named.values())
+
+
+def emitted(model, *args):
+    return torch2mlx.translate(model.eval(), args)
+
+
+def says(made, *args):
+    """The error of a call."""
+    with pytest.raises(ValueError) as caught:
+        made.module(*to_mlx(args))
+    return str(caught.value)
+
+
+def agrees(made, model, *args):
+    with torch.no_grad():
+        expected = model(*args).numpy()
+    np.testing.assert_allclose(np.array(made.module(*to_mlx(args))), expected, atol=1e-5)
+
+
+def test_a_loop_over_a_length_names_it():
+    made = emitted(Loop(), torch.randn(2, 5, 3))
+    agrees(made, Loop(), torch.randn(4, 5, 3))
+    said = says(made, torch.randn(2, 8, 3))
+    assert "is (8, 3), translated for (5, 3)" in said or "x.shape[1] is 8, translated for 5" in said
+    assert "test_lengths.py:" in said and "translate again" in said
+
+
+def test_a_length_read_as_a_number_names_it():
+    made = emitted(Number(), torch.randn(3, 4))
+    agrees(made, Number(), torch.randn(5, 4))
+    assert says(made, torch.randn(3, 6)).startswith("x.shape[1] is 6, translated for 4: ")
+
+
+def test_a_branch_on_a_length_is_checked_and_names_its_line():
+    made = emitted(Short(), torch.randn(3, 4))
+    agrees(made, Short(), torch.randn(2, 8))
+    said = says(made, torch.randn(3, 9))
+    assert said.startswith("x.shape[1] is 9, translated where x.shape[1] <= 8 (test_lengths.py:")
+    assert "x.shape[0] is 1, translated where x.shape[0] != 1" in says(made, torch.randn(1, 4))
+
+
+def test_lengths_that_have_to_be_equal_are_compared():
+    made = emitted(Equal(), torch.randn(3, 4), torch.randn(3, 4), torch.randn(6))
+    agrees(made, Equal(), torch.randn(5, 6), torch.randn(5, 6), torch.randn(10))
+    x, z = torch.randn(5, 6), torch.randn(10)
+    assert says(made, x, torch.randn(1, 6), z) == "y.shape is (1, 6), not (5, 6) as x.shape"
+    assert says(made, x, x, torch.randn(4)).startswith("z.shape[0] is 4, not 10 as 2*x.shape[0]")
+
+
+def test_containers_hold_as_many_items_as_in_the_example():
+    a = torch.randn(2, 3)
+    made = emitted(Pieces(), [a, a], {"one": a})
+    agrees(made, Pieces(), [a, a + 1], {"one": a})
+    assert says(made, [a, a, a], {"one": a}).startswith("xs holds 3 items, translated with 2")
+    assert says(made, [a, a], {"one": a, "two": a}).startswith("named holds 2 items")
+
+
+def test_shapes_that_were_fixed_on_request_are_checked():
+    made = torch2mlx.translate(Number().eval(), (torch.randn(3, 4),), dynamic=False)
+    assert "dynamic=False" in says(made, torch.randn(2, 4))
+
+
+def test_nothing_is_checked_where_nothing_is_fixed():
+    made = emitted(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(3, 4))
+    assert "raise" not in made.source
+    with pytest.raises(ValueError, match="addmm"):
+        made.module(mx.zeros((3, 5)))
+
+
+def test_channels_are_counted_where_they_are():
+    conv = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    made = torch2mlx.translate(conv.eval(), (torch.randn(2, 3, 8, 6),), io_layout="mlx")
+    assert "shape[3]" not in made.source
+    assert made.module(mx.zeros((2, 8, 6, 3))).shape == (2, 4)
