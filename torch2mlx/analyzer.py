@@ -13,6 +13,7 @@ from torch2mlx.amounts import counted, shown_bytes
 from torch2mlx.analysis.records import STATUSES, Node, Tree, flatten, flatten_checkpoint
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import CheckpointError, ConversionError
+from torch2mlx.graph.ops import lowered_names
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import is_module
 from torch2mlx.read.paths import checked
@@ -127,17 +128,22 @@ def _config(path: Path) -> Any | None:
     return name and config_model.build(config, content, name, config_model.Budget())
 
 
+def _operators() -> frozenset[str]:
+    """The operators that translate has, as "aten::add", whatever their overloads."""
+    return frozenset(name.partition(".")[0] for name in lowered_names())
+
+
 def _tree(source: Any) -> tuple[str, Tree]:
     """(name, records) of a module, of a config.json, or of a checkpoint's keys."""
     if is_module(source):
-        return type(source).__name__, flatten(source)
+        return type(source).__name__, flatten(source, _operators())
     if not isinstance(source, (str, os.PathLike)):
         what = type(source).__name__
         raise ConversionError(f"cannot analyze a {what}: pass an nn.Module or a path")
     path = checked(source, "source")
     built = _config(path)
     if built is not None:
-        return type(built).__name__, flatten(built)
+        return type(built).__name__, flatten(built, _operators())
     if path.name == "config.json":
         raise CheckpointError(f"{path}: names no class of an installed transformers")
     return os.fspath(path), flatten_checkpoint(open_checkpoint(path, listing=True).tensors)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from torch2mlx import _core
+from torch2mlx.analysis.facts import Fact, model_facts
 from torch2mlx.analysis.flattening import flattened
-from torch2mlx.analysis.source import Fact, class_facts
 from torch2mlx.twins import Refused, find_twin
 from torch2mlx.types import ITEM_BYTES, TensorSource, source_bytes
 from torch2mlx.weights.catalog import class_name, lookup
@@ -154,15 +154,19 @@ def _shared_tensors(root: Any) -> set[int]:
     return {tensor for tensor, modules in holders.items() if len(modules) > 1}
 
 
-def flatten(root: Any) -> Tree:
-    """The records of a live module (on any device, meta included) and of its classes' source."""
-    rows, nodes, classes = [], [], {}
+def flatten(root: Any, lowered: frozenset[str] = frozenset()) -> Tree:
+    """The records of a live module (on any device, meta included) and of its classes' source.
+
+    `lowered`: the operators that translate has, as "aten::add"; without any, none is missed.
+    """
+    rows, nodes, classes, first = [], [], {}, {}
     seen: set[int] = set()
     shared = _shared_tensors(root)
     traps = {row.path: row for row in flattened(root)}
     told = "; ".join(f"{row.path}: {row.reason}, {row.advice}" for row in traps.values())
     for path, module, parent, again in _walk(root):
         cls = classes.setdefault(type(module), len(classes))
+        first.setdefault(type(module), module)
         status, reason = _status(module, parent < 0)
         both = again or any(id(t) in shared for t in _own_tensors(module))
         flags = _flags(module, status, both)
@@ -173,9 +177,9 @@ def flatten(root: Any) -> Tree:
         rows.append((up, cls, STATUSES.index(status), flags, count, nbytes))
         nodes.append(Node(path, type(module).__name__, status, count, nbytes, parent, reason))
     facts, notes = [], []
-    for kind, cls in classes.items():
-        for fact in class_facts(kind):
-            facts.append((cls, _KINDS[fact.kind], fact.line, len(notes)))
+    for kind, told_of in model_facts(root, first, lowered).items():
+        for fact in told_of:
+            facts.append((classes[kind], _KINDS[fact.kind], fact.line, len(notes)))
             notes.append(fact)
     return Tree(
         np.array(rows, MODULE),
