@@ -33,8 +33,19 @@ checks, and no more is claimed.
 ANALYZER_HEAD = """# The analyzer
 
 `analyze(model)` says what converting a model would meet: nothing is run, no weight is read, the
-model may be on torch's meta device. Layers are looked up by class, base classes included; the
-forward of every class, and the methods it calls, is read once from its source.
+model may be on torch's meta device. Layers are looked up by class, base classes included.
+
+The source of forward is followed from the root, as values: which expressions are tensors, which are
+numbers read from one, which are known without any. Attributes are those of the live model; methods,
+helper functions, properties and the forwards of sub-modules are followed where they stand; a class
+that nothing calls is looked at alone. Where Python would have to know a tensor's values (in `if`,
+`while`, `assert`, `and`, conditions of comprehensions; `int()`, `.item()`, bounds of slices,
+`range`), a finding names the file and the line: there `translate` would refuse, or read the value.
+Shapes, dtypes, `None`, `isinstance` and options are no findings, nor is what does not run while a
+program is traced (`if not torch.compiler.is_compiling():`). A function that MLX has, and translate
+lacks, is T2M114.
+
+A file whose layers have no types (weights without a model) says so: `coverage` is None then.
 
 Errors are blockers. Item assignment and `+=` are none: MLX has both. `coverage` counts layers that
 mlx.nn or a function of mlx.core covers; what is inside a layer (the linears of an attention)
@@ -42,6 +53,8 @@ counts with it; containers and classes with sub-modules are no layers.
 
 The same report prints as text, `--json`, `--sarif FILE` (for editors) and `--html FILE`:
 a page without scripts or network, with a treemap of parameters by status and the module tree.
+SARIF names files from the root of the repository on that the working folder is in.
+`report.failure("blocker")` (or `"warning"`) is the sentence with which a check fails, or None.
 
 | rule | severity | what it says | what to do |
 | --- | --- | --- | --- |

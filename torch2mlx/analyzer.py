@@ -18,6 +18,11 @@ from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import is_module
 from torch2mlx.read.paths import checked
 
+_FAILING = {"blocker": ("error",), "warning": ("error", "warning")}
+_WAY_OUT = (
+    "analyze the model itself (an nn.Module, or file.py:function), or a folder with a config.json "
+    "where torch and transformers are installed: pip install 'torch2mlx[torch]' transformers"
+)
 #: Rules about layers that are no mlx.nn class or function, kit layers included.
 _UNMAPPED = ("T2M001", "T2M002", "T2M010", "T2M011")
 
@@ -49,13 +54,14 @@ class Finding:
 class PortabilityReport:
     """The result of `analyze`.
 
-    `coverage` is the share of layers that MLX has, 0 to 1; what is inside a layer counts with it.
+    `coverage` is the share of layers that MLX has, 0 to 1; what is inside a layer counts with it;
+    None where no type of a layer is known, as of a checkpoint alone: then nothing is known of it.
     `parameters` are numbers by status (mapped, kit, unmapped, own, ...); `output_bytes` estimates
     the converted file, `peak_bytes` the memory that converting takes beside the source.
     """
 
     model: str
-    coverage: float
+    coverage: float | None
     total_layers: int
     mapped_layers: int
     unmapped_layers: tuple[str, ...]
@@ -91,15 +97,42 @@ class PortabilityReport:
     def headline(self) -> str:
         """One line: coverage, blockers, sizes."""
         total = sum(self.parameters.values())
-        covered = "no layer that is known by its type"
-        if self.total_layers:
-            covered = (
-                f"coverage {self.coverage:.1%} ({self.mapped_layers} of {self.total_layers} layers)"
-            )
+        warnings = sum(finding.severity == "warning" for finding in self.findings)
         return (
-            f"{self.model}: {covered}, {counted(len(self.blockers), 'blocker')}, "
+            f"{self.model}: {self.covered()}, {counted(len(self.blockers), 'blocker')}, "
+            f"{counted(warnings, 'warning')}, "
             f"{total:,} parameters and buffers, {shown_bytes(self.output_bytes)} converted"
         )
+
+    def covered(self) -> str:
+        """The coverage in words: a share, that there are no layers, or that it is unknown."""
+        if self.coverage is None:
+            return "coverage unknown (no types of layers)"
+        if not self.total_layers:
+            return "no layers"
+        return f"coverage {self.coverage:.1%} ({self.mapped_layers} of {self.total_layers} layers)"
+
+    def failure(self, least: str | None = None) -> str | None:
+        """Why a check fails, in one sentence, or None where it passes.
+
+        `least`: "blocker" or "warning" fail for these, "none" for nothing. A report that knows no
+        types of layers fails for all but "none": it says nothing of the model. Raises ValueError
+        for another word.
+        """
+        if least not in (None, "none", *_FAILING):
+            raise ValueError(f"least is blocker, warning or none, not {least!r}")
+        if least == "none":
+            return None
+        severe = [f for f in self.findings if f.severity in _FAILING.get(least or "", ())]
+        if severe:
+            kinds = "blockers" if least == "blocker" else "blockers or warnings"
+            return f"{self.model}: {len(severe)} {kinds}, first {severe[0].rule} {severe[0].place}"
+        if self.coverage is None:
+            return (
+                f"{self.model}: the types of its layers are not known, so nothing is known of what "
+                f"MLX has; {_WAY_OUT}"
+            )
+        return None
 
     def _lines(self) -> list[str]:
         """A table of findings, and what to do about each rule."""
@@ -187,7 +220,7 @@ def _report(model: str, tree: Tree) -> PortabilityReport:
     unmapped = sorted({f.cls for f in findings if f.rule in _UNMAPPED})
     return PortabilityReport(
         model,
-        mapped / layers if layers else 1.0,
+        None if tree.untyped else mapped / layers if layers else 1.0,
         layers,
         mapped,
         tuple(unmapped),

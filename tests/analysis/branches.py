@@ -463,6 +463,21 @@ class Traced(Part):
         return operator.add(x, 1)
 
 
+def checked(x):
+    if torch.jit.is_tracing():
+        return x
+    if x.sum() > 0:
+        raise ValueError("negative")
+    return x
+
+
+class TracedHelper(Part):
+    def forward(self, x):
+        if not torch.compiler.is_compiling():
+            assert x.sum() > 0
+        return checked(x)
+
+
 class Modes(Part):
     def forward(self, x):
         with torch.no_grad():
@@ -486,5 +501,18 @@ class Kinds(Part):
 
 
 QUIET = (
-    *(Shapes, Nones, Flags, Types, Lengths, Configured, Sized, Selected, Traced, Modes, Kinds),
+    *(
+        Shapes,
+        Nones,
+        Flags,
+        Types,
+        Lengths,
+        Configured,
+        Sized,
+        Selected,
+        Traced,
+        TracedHelper,
+        Modes,
+        Kinds,
+    ),
 )

@@ -40,3 +40,15 @@ def test_each_value_that_is_read_is_told_at_its_line(cls):
 @pytest.mark.parametrize("cls", branches.QUIET, ids=lambda cls: cls.__name__)
 def test_what_is_known_without_values_is_no_finding(cls):
     assert [(f.rule, f.line, f.what) for f in analyze(cls()).findings if f.rule in _TOLD] == []
+
+
+def test_a_translation_is_refused_where_a_branch_is_told():
+    torch, _ = need("torch", "mlx")
+    import torch2mlx
+    from torch2mlx.errors import TranslationError
+
+    for cls in (branches.Greater, branches.Counted, branches.HelperMethod, branches.NotLowered):
+        with pytest.raises(TranslationError):
+            torch2mlx.translate(cls(), (torch.randn(3, 4),))
+    for cls in (branches.Shapes, branches.Flags, branches.Configured):
+        assert torch2mlx.translate(cls(), (torch.randn(2, 4),)).source

@@ -130,6 +130,8 @@ class Calls:
             held is getattr(math, held.__name__)
         ):
             return self._number(node, f"{held.__name__}()", given)
+        if getattr(held, "__name__", "") in _TRACING:
+            return TRACING
         name = self.function.names.dotted(node.func) or _torch_name(held)
         if name and name.startswith("torch."):
             return self._of_torch(node, name, given, named)

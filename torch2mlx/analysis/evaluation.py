@@ -196,7 +196,7 @@ class Expressions(Calls):
             return value if value.is_tensor or value.kind == "read" else Value(value.kind)
         if value.is_tensor:
             self.fact("host_read", node, ast.unparse(node))
-        return READ if value.depends else TRACING if value.kind == "tracing" else HOST
+        return READ if value.depends else HOST
 
     def _Compare(self, node: ast.Compare) -> Value:
         values = [self.value(part) for part in (node.left, *node.comparators)]

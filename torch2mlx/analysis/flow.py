@@ -125,7 +125,10 @@ class Body(Expressions):
     def _If(self, node: ast.If) -> None:
         self.test(node.test, node)
         before, after = dict(self.env), []
+        traced = self.while_traced(node.test)
         for body, holds in ((node.body, True), (node.orelse, False)):
+            if traced is not None and traced != holds:
+                continue
             self.env = dict(before)
             self.assume(node.test, holds)
             self.block(body)
@@ -231,6 +234,19 @@ class Body(Expressions):
             self.assume(part, isinstance(condition.op, ast.And))
         self.env = before
         return found
+
+    def while_traced(self, condition: ast.expr) -> bool | None:
+        """What a condition is while a program is traced; None where that does not decide it."""
+        if isinstance(condition, ast.UnaryOp) and isinstance(condition.op, ast.Not):
+            inner = self.while_traced(condition.operand)
+            return None if inner is None else not inner
+        if isinstance(condition, ast.BoolOp):
+            decides = isinstance(condition.op, ast.Or)
+            known = [self.while_traced(part) for part in condition.values]
+            return decides if decides in known else None
+        if isinstance(condition, (ast.Name, ast.Attribute, ast.Call)):
+            return self.value(condition).kind == "tracing" or None
+        return None
 
     def assume(self, condition: ast.expr, holds: bool) -> None:
         """What a condition says of a name: isinstance, is_tensor, is None."""

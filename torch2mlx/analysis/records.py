@@ -65,6 +65,7 @@ class Tree:
     nodes: tuple[Node, ...]
     classes: tuple[str, ...]
     notes: tuple[Fact, ...]
+    untyped: bool = False  # keys alone: the types of layers are not known
 
 
 def _status(module: Any, is_root: bool) -> tuple[str, str]:
@@ -217,4 +218,5 @@ def flatten_checkpoint(tensors: Mapping[str, TensorSource]) -> Tree:
         tuple(nodes),
         tuple(node.path for node in nodes),
         (),
+        untyped=True,
     )

@@ -144,7 +144,7 @@ def as_html(report: PortabilityReport) -> str:
     """The whole page, about 100 bytes for each module of the model."""
     title = f"{report.model}: portability to MLX"
     figures = (
-        (f"{report.coverage:.1%}", f"of {report.total_layers} layers"),
+        _coverage(report),
         (str(len(report.blockers)), "blockers"),
         (f"{sum(report.parameters.values()):,}", "parameters and buffers"),
         (_size(report.output_bytes), "converted"),
@@ -160,3 +160,10 @@ def as_html(report: PortabilityReport) -> str:
         f"<h2>Parameters</h2>{_treemap(report)}{_key()}"
         f"<h2>Findings</h2>{_findings(report)}<h2>Modules</h2>{_tree(report)}</body></html>\n"
     )
+
+
+def _coverage(report: PortabilityReport) -> tuple[str, str]:
+    """(figure, what it is of)."""
+    if report.coverage is None:
+        return "unknown", "no types of layers"
+    return f"{report.coverage:.1%}", f"of {report.total_layers} layers"
