@@ -24,6 +24,7 @@ from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.emit import emit
 from torch2mlx.graph.ends import Ends, ends
 from torch2mlx.graph.lower import lower
+from torch2mlx.graph.modes import put_in_modes
 from torch2mlx.graph.standalone import standalone as inlined
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
@@ -56,6 +57,7 @@ class Translation:
     notes: tuple[str, ...] = ()
     ends: Ends = field(default_factory=Ends)
     _stored: Any = field(default=None, repr=False)
+    _modes: tuple[tuple[str, bool], ...] = field(default=(), repr=False)
 
     @cached_property
     def module(self) -> Any:
@@ -70,6 +72,7 @@ class Translation:
         model.load_weights(list(self.weights.items()), strict=True)
         place_constants(model, self.constants)
         model.train(self.training)
+        put_in_modes(model, self._modes)
         return model
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -219,10 +222,8 @@ def _made(
     source = emit(assembly, program, heading, model.training, large)
     if standalone:
         source = inlined(source)
-    made = Translation(
-        source, assembly.root.name, model.training, traced.dynamic, traced.notes, turned, stored
-    )
-    return made, traced
+    known = (source, assembly.root.name, model.training, traced.dynamic, traced.notes, turned)
+    return Translation(*known, stored, assembly.modes()), traced
 
 
 def _lowered(model: Any, args: Any, kwargs: Any, dynamic: bool) -> tuple[Any, Any, Any]:

@@ -11,6 +11,7 @@ from torch2mlx.graph.classes import ClassTable, ClassText, Construct, Instance
 from torch2mlx.graph.ir import Node, Program
 from torch2mlx.graph.loops import rolled
 from torch2mlx.graph.methods import Body, Method, Surroundings, finished, returned, structure
+from torch2mlx.graph.modes import other_modes
 from torch2mlx.graph.paths import Paths, prefixes
 from torch2mlx.graph.regions import Region, nested
 from torch2mlx.graph.render import literal
@@ -83,6 +84,29 @@ class Assembly:
         known.append((name, method))
         self._regions.setdefault(region.module, []).append(region)
         self._method_names[region] = name
+
+    def modes(self) -> tuple[tuple[str, bool], ...]:
+        """Modules in another mode than what is around them, by path in the emitted tree."""
+        others = other_modes(self._tree, self._has_mode)
+        return tuple((self._tree.owner(path), mode) for path, mode in others)
+
+    def member(self, path: str) -> str:
+        """`self...` from the model to a path of the emitted tree."""
+        return self._paths.relative(path, self.region)
+
+    def _has_mode(self, path: str) -> bool:
+        """Whether a module of torch's is one of MLX's too, and not a part of a stock layer."""
+        if not self._kept(path):
+            return False
+        above = path.rpartition(".")[0]
+        while above and self._stock(above) is None:
+            above = above.rpartition(".")[0]
+        plain = path not in self._classes and self._tree.kind(path) in (
+            "list",
+            "dict",
+            "parameters",
+        )
+        return not above and not plain
 
     def _ways(self) -> dict[Node, tuple[Any, ...]]:
         """Of the model's arguments that come in lists, dicts and dataclasses: the ways to them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.classes import ClassText, Construct
@@ -17,7 +18,7 @@ def load(folder):
     model = {name}()
     model.load_weights(f"{{folder}}/weights.safetensors")
 {constants}    model.train({training})
-    return model
+{modes}    return model
 '''
 CONSTANTS = """    for path, value in mx.load(f"{folder}/constants.safetensors").items():
         *owners, name = path.split(".")
@@ -38,7 +39,10 @@ def emit(assembly: Assembly, program: Program, heading: str, training: bool, sto
     classes = [_function(name, body) for name, body in assembly.functions]
     classes += [_class(text, assembly) for text in assembly.table.order]
     load = LOAD.format(
-        name=assembly.root.name, training=training, constants=CONSTANTS if stored else ""
+        name=assembly.root.name,
+        training=training,
+        constants=CONSTANTS if stored else "",
+        modes="".join(f"{line}\n" for line in _modes(assembly)),
     )
     body = "\n\n".join(classes) + "\n\n" + load.rstrip("\n").lstrip("\n") + "\n"
     body = body.replace("\n\n\n\n", "\n\n\n")
@@ -49,6 +53,20 @@ def emit(assembly: Assembly, program: Program, heading: str, training: bool, sto
         imports.append("from torch2mlx import kit")
     heading += "\n" if "\n" in heading else ""
     return f'"""{heading}"""\n\n' + "\n".join(imports) + "\n\n\n" + body
+
+
+def _modes(assembly: Assembly) -> list[str]:
+    """Statements that put modules in another mode than the model's."""
+    lines: list[str] = []
+    for mode, group in groupby(assembly.modes(), lambda one: one[1]):
+        names = [assembly.member(path).replace("self", "model", 1) for path, _ in group]
+        call = "train()" if mode else "eval()"
+        if len(names) == 1:
+            lines += wrapped(f"{names[0]}.{call}", 4)
+        else:
+            lines += wrapped(f"for module in ({', '.join(names)}):", 4)
+            lines.append(f"        module.{call}")
+    return lines
 
 
 def _class(text: ClassText, assembly: Assembly) -> str:

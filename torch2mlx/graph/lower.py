@@ -12,6 +12,7 @@ from torch2mlx.graph.ops.registry import check_users
 from torch2mlx.graph.program import inputs_of, steered, structure
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.trace import Traced
+from torch2mlx.graph.updates import write_back
 
 
 def _outputs(state: Lowering, graph: Any) -> tuple[Any, ...]:
@@ -48,7 +49,6 @@ def lower(traced: Traced, stored: Stored) -> Program:
         place = state.named.get(getattr(spec.arg, "name", ""))
         if spec.target and place in state.storage and state.storage.changed(place):
             updates.append((spec.target, state.storage.get(place)))
-    for key, value in updates:
-        state.stored.update(state.builder, key, value)
+    write_back(state, updates, results)
     functions = tuple(state.builder.functions)
     return Program(tuple(state.builder.nodes), inputs, structure(traced, results), functions)

@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-from torch2mlx.graph import custom
+from torch2mlx.graph import custom, statistics
 from torch2mlx.graph.autocast import autocast
 from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.ir import Node, learn
@@ -227,9 +227,11 @@ class Lowering:
         if self.autocast:
             arguments = autocast(self.builder, node, arguments)
         b = self.builder
-        b.training = self.traced.model.training
+        b.training = self._mode(node)
         b.dtype, b.shape = expected_of(node)
         b.source = node
+        if statistics.moves_statistics(self, node):
+            return statistics.lower(self, node, arguments)
         result = function(b, **arguments)
         if result is None:
             return
@@ -240,6 +242,16 @@ class Lowering:
             self._write(node, written, result)
         elif self.layers.mutating and isinstance(result, Node) and shows(node, target):
             self._view(node, target, function, arguments, result)
+
+    def module_of(self, node: Any) -> Any:
+        """The module whose forward runs a graph node; None when unknown."""
+        scope = scope_of(node)
+        return self.tree.modules.get(scope[-1].path.split("@")[0]) if scope else None
+
+    def _mode(self, node: Any) -> bool:
+        """Whether the module that runs a graph node is in training."""
+        module = self.module_of(node)
+        return bool(self.traced.model.training if module is None else module.training)
 
     def _write(self, node: Any, written: Any, result: Any) -> None:
         """Overwrites what an operator in place writes to, and gives that back as its result."""

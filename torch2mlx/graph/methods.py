@@ -235,7 +235,7 @@ class Body:
         parts = self._parts(node)
         if parts:
             self._produced.update(parts)
-            names = [self._named(p, wanted(p) if p.name else f"part_{p.args[1]}") for p in parts]
+            names = [self._part(p, node) for p in parts]
             left = ", ".join(names) + ("," if len(names) == 1 else "")
         else:
             left = self._named(node, wanted(node))
@@ -248,6 +248,24 @@ class Body:
             return []
         whole = [p.args[1] for p in parts] == list(range(len(node.value)))
         return parts if whole and self._reads.get(node, 0) <= len(parts) else []
+
+    def _part(self, part: Node, whole: Node) -> str:
+        """What one of several results is assigned to: a name, or the buffer that it is for."""
+        update = self._update_of(part, whole)
+        if update is None:
+            return self._named(part, wanted(part) if part.name else f"part_{part.args[1]}")
+        self._produced.add(update)
+        return self._around.reference(Node("param", (update.args[0],)))
+
+    def _update_of(self, part: Node, whole: Node) -> Node | None:
+        """The update that alone reads a value, where nothing else needs the old one."""
+        items = self._region.items
+        found = [i for i in items if isinstance(i, Node) and i.op == "update" and i.args[1] is part]
+        if not found or self._reads.get(part) != 1:
+            return None
+        reads = (o for n in self._region.nodes() if n is not whole for o in operands(n))
+        old = any(o.op in STORED and o.args[0] == found[0].args[0] for o in reads)
+        return None if old else found[0]
 
     def _call(self, region: Region, ends: list[Node]) -> None:
         text = self._call_text(region)

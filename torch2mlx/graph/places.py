@@ -17,14 +17,21 @@ def scope_of(node: Any) -> tuple[Frame, ...]:
     if not stack and node.target is operator.getitem:
         return scope_of(node.args[0])
     frames = []
-    for path, kind in stack.values():
+    for key, (path, kind) in stack.items():
         if path.startswith("_empty_nn_module_stack"):
             continue  # torch.export's word for a node without a module
         if "parametrizations" in path.split("."):
             continue  # what computes a weight belongs to the module that has it
         name = kind if isinstance(kind, str) else kind.__name__
-        frames.append(Frame(path, name.rsplit(".", 1)[-1]))
+        frames.append(Frame(_numbered(path, key), name.rsplit(".", 1)[-1]))
     return tuple(frames)
+
+
+def _numbered(path: str, key: str) -> str:
+    """The path with the number of the call, which only the key of a later call has."""
+    number = key.rpartition("@")[2]
+    later = "@" in key and "@" not in path and number.isdigit()
+    return f"{path}@{number}" if later else path
 
 
 def where_of(node: Any) -> str:

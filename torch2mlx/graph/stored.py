@@ -213,11 +213,12 @@ class Stored:
     def update(self, b: Builder, key: str, value: Node) -> None:
         """A buffer that the model writes to."""
         recipe = self.recipes.get(key)
+        recipe = None if recipe is not None and recipe[0] == "s" else recipe
         if recipe is not None and recipe[0] != "t":
             raise Refuse(f"the model writes to {key}, which has another layout in MLX")
         if recipe is not None:
             target = recipe[1]
-        else:  # a buffer that is not saved with the model
+        else:  # a buffer that is not saved with the model, or left out by `convert`
             target = self._nodes[key].args[0]
             self.written.add(target)
         b.add(Node("update", (target, value), {}, None))

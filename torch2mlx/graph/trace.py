@@ -16,6 +16,8 @@ from typing import Any
 
 from torch2mlx.errors import ExportError
 from torch2mlx.graph.applied import recorded
+from torch2mlx.graph.calls import under_one_name
+from torch2mlx.graph.cumulative import standing_in_for_none
 from torch2mlx.graph.empty import standing_in
 from torch2mlx.graph.guards import Lengths, lengths_of, watched
 from torch2mlx.graph.vmapped import without_vmap
@@ -194,10 +196,12 @@ def trace(
             recorded(own_gradients) as functions,
             standing_in(model),
             watched() as watch,
+            standing_in_for_none(model),
         ):
             try:
                 program = _export(model, args, kwargs, free, strict)
                 without_vmap(program)
+                under_one_name(model, program)
             except Exception as problem:  # torch.export raises what the model and it run into
                 said.append(f"{_way(free, strict)}: {type(problem).__name__}: {problem}"[:600])
                 continue

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from torch2mlx.graph.calls import canonical_paths
 from torch2mlx.read.module_tree import describe
 from torch2mlx.twins import Twin, find_twin
 from torch2mlx.weights.catalog import child_names, lookup
@@ -16,7 +17,7 @@ class Tree:
     def __init__(self, model: Any, ties: Mapping[str, str]) -> None:
         self.model = model
         self.modules: dict[str, Any] = dict(model.named_modules(remove_duplicate=False))
-        self._first = {id(module): path for path, module in model.named_modules()}
+        self._canonical = canonical_paths(model)
         described = describe(model)
         self._records = described.records
         self.shared = described.ties  # keys of tensors -> the key that had them first
@@ -25,6 +26,7 @@ class Tree:
 
     def owner(self, path: str) -> str:
         """A module's path in the emitted tree: children of a Sequential are under `layers`."""
+        path = self.canonical(path)
         if path not in self._owners:
             parent, _, name = path.rpartition(".")
             renamed = self.renames(parent).get(name, name)
@@ -50,10 +52,7 @@ class Tree:
 
     def canonical(self, path: str) -> str:
         """The first path of the module at a path; a module without tensors is made anew at each."""
-        module = self.modules.get(path)
-        if module is None or not any(True for _ in _tensors(module)):
-            return path
-        return self._first.get(id(module), path)
+        return self._canonical.get(path, path)
 
     def kind(self, path: str) -> str:
         """The container that a module is: "list", "dict", "sequential", or ""."""
@@ -83,11 +82,6 @@ class Tree:
             return None
         owner = self.owner(path)
         return None if any(_under(key, owner) for key in self._ties) else found
-
-
-def _tensors(module: Any) -> Iterator[Any]:
-    yield from module.parameters()
-    yield from module.buffers()
 
 
 def _under(key: str, owner: str) -> bool:

@@ -19,6 +19,7 @@ class _Normalizer(nn.Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        batches: int = 0,
     ) -> None:
         super().__init__()
         if affine:
@@ -28,7 +29,7 @@ class _Normalizer(nn.Module):
             self.running_mean = mx.zeros((num_features,))
             self.running_var = mx.ones((num_features,))
             self.freeze(keys=["running_mean", "running_var"], recurse=False)
-        self._eps, self._momentum, self._batches = eps, momentum, 0
+        self._eps, self._momentum, self._batches = eps, momentum, batches
 
     def unfreeze(self, *args, **kwargs) -> nn.Module:
         """Running statistics are never trained."""

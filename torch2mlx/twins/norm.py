@@ -25,14 +25,24 @@ def batch_norm(module: Any) -> Twin:
     synced = any(cls.__name__ == "SyncBatchNorm" for cls in type(module).__mro__)
     any_rank = synced or rank_of(module) == 3 or module.momentum is None or _may_be_half(module)
     path = "torch2mlx.kit.BatchNorm" if any_rank else "mlx.nn.BatchNorm"
-    return Twin(path, taken(module, _STATISTICS), "channels_last")
+    return Twin(path, {**taken(module, _STATISTICS), **_seen(module)}, "channels_last")
+
+
+def _seen(module: Any) -> dict[str, int]:
+    """The number of batches that an average over all of them goes on from."""
+    count = module.num_batches_tracked if module.momentum is None else None
+    known = count is not None and not count.is_meta and int(count) > 0
+    return {"batches": int(count)} if known else {}
 
 
 @twin("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")
 def instance_norm(module: Any) -> Twin:
     """mlx.nn.InstanceNorm; the kit's with running statistics."""
     if module.track_running_stats:
-        return Twin("torch2mlx.kit.InstanceNorm", taken(module, _STATISTICS), "channels_last")
+        arguments = taken(module, _STATISTICS)
+        if module.momentum is None:  # which torch takes for 0 here
+            arguments["momentum"] = 0.0
+        return Twin("torch2mlx.kit.InstanceNorm", arguments, "channels_last")
     arguments = {"dims": module.num_features, **taken(module, ("eps", "affine"))}
     return Twin("mlx.nn.InstanceNorm", arguments, "channels_last")
 
