@@ -2,7 +2,6 @@
 
 import mlx.core as mx
 import mlx.nn as nn
-from torch2mlx import kit
 
 
 class Embedding(nn.Module):
@@ -94,12 +93,6 @@ class T5Attention2(nn.Module):
             mask=mx.where(mask, position_bias, mx.finfo(mx.float32).min),
         ).transpose(0, 2, 1, 3).reshape(B, L, -1)
         return self.o(attn_output)
-
-
-class Dropout(nn.Module):
-
-    def __call__(self, input):
-        return kit.dropout.dropout(input, 0.1, self.training)
 
 
 class T5Attention3(nn.Module):
@@ -284,7 +277,7 @@ class T5Stack(nn.Module):
         self.embed_tokens = Embedding()
         self.block = [T5Block(), T5Block2()]
         self.final_layer_norm = T5LayerNorm()
-        self.dropout = Dropout()
+        self.dropout = nn.Dropout(p=0.1)
 
     def __call__(self, input_ids, weight):
         L = input_ids.shape[1]
@@ -294,10 +287,8 @@ class T5Stack(nn.Module):
         position_bias, hidden_states = self.block[0](
             self.dropout(self.embed_tokens(weight, input_ids)), attention_mask
         )
-        return kit.dropout.dropout(
-            self.final_layer_norm(self.block[1](hidden_states, attention_mask, position_bias)),
-            0.1,
-            self.training,
+        return self.dropout(
+            self.final_layer_norm(self.block[1](hidden_states, attention_mask, position_bias))
         )
 
 
@@ -307,7 +298,7 @@ class T5Stack2(nn.Module):
         self.embed_tokens = Embedding()
         self.block = [T5Block3(), T5Block4()]
         self.final_layer_norm = T5LayerNorm()
-        self.dropout = Dropout()
+        self.dropout = nn.Dropout(p=0.1)
 
     def __call__(self, input_ids, weight, encoder_hidden_states):
         L = input_ids.shape[1]
@@ -322,12 +313,10 @@ class T5Stack2(nn.Module):
             attention_mask,
             encoder_hidden_states,
         )
-        return kit.dropout.dropout(
+        return self.dropout(
             self.final_layer_norm(
                 self.block[1](hidden_states, attention_mask, position_bias, encoder_hidden_states)
-            ),
-            0.1,
-            self.training,
+            )
         )
 
 

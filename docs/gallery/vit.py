@@ -82,10 +82,13 @@ class ViTLayer(nn.Module):
         self.layernorm_before = nn.LayerNorm(32, eps=1e-12)
         self.layernorm_after = nn.LayerNorm(32, eps=1e-12)
         self.mlp = ViTMLP()
+        self.dropout = nn.Dropout(p=0.0)
 
     def __call__(self, hidden_states):
-        hidden_states = self.attention(self.layernorm_before(hidden_states)) + hidden_states
-        return self.mlp(self.layernorm_after(hidden_states)) + hidden_states
+        hidden_states = self.dropout(
+            self.attention(self.layernorm_before(hidden_states))
+        ) + hidden_states
+        return self.dropout(self.mlp(self.layernorm_after(hidden_states))) + hidden_states
 
 
 class ViTModel(nn.Module):
