@@ -39,13 +39,16 @@ FULL = {
     "analyze": [("given.safetensors", "--html", "page.html", "--sarif", "found.sarif")],
     "translate": [("factory:small", "translated")],
     "verify": [("factory:small", "translated")],
-    "port": [("script.py", "-o", "ported.py"), ("script.py", "--report", "html")],
+    "port": [("script.py", "ported.py"), ("script.py", "--format", "html")],
+    "doctor": [(), ("--format", "json")],
+    "completion": [("bash",), ("zsh",), ("fish",)],
 }
 BARE = {
     "convert": FULL["convert"][:1],
     "inspect": FULL["inspect"][:1],
     "revert": FULL["revert"][:1],
     "analyze": FULL["analyze"],
+    "doctor": FULL["doctor"],
 }
 #: Where numpy is alone: what needs more says so.
 LACKING = {
@@ -53,6 +56,7 @@ LACKING = {
     "translate": FULL["translate"],
     "verify": FULL["verify"],
     "port": FULL["port"],
+    "completion": FULL["completion"],
 }
 
 

@@ -51,10 +51,12 @@ Errors are blockers. Item assignment and `+=` are none: MLX has both. `coverage`
 mlx.nn or a function of mlx.core covers; what is inside a layer (the linears of an attention)
 counts with it; containers and classes with sub-modules are no layers.
 
-The same report prints as text, `--json`, `--sarif FILE` (for editors) and `--html FILE`:
-a page without scripts or network, with a treemap of parameters by status and the module tree.
-SARIF names files from the root of the repository on that the working folder is in.
-`report.failure("blocker")` (or `"warning"`) is the sentence with which a check fails, or None.
+The same report prints as text, or with `--format json|sarif|html`; `--sarif FILE` (for editors)
+and `--html FILE` write it to a file too. The page needs no script and no network, and has a treemap
+of parameters by status and the module tree. SARIF names files from the root of the repository on
+that the working folder is in. `--fail-on blocker` (or `warning`) makes the exit code 1 where there
+is one, or where no type of a layer is known; in Python `report.failure("blocker")` is the sentence
+to fail with, or None.
 
 | rule | severity | what it says | what to do |
 | --- | --- | --- | --- |

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from torch2mlx import load
+from torch2mlx import loading
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import UnmappedLayersError
 from torch2mlx.optional import need
@@ -28,7 +28,7 @@ def _mlx_value(value: Any) -> Any:
     """An option as MLX takes it: tensors as arrays."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        return load.mlx_array(borrow("option", value).load().dense())
+        return loading.mlx_array(borrow("option", value).load().dense())
     return value
 
 
@@ -84,7 +84,7 @@ def converted_arrays(module: Any) -> dict[str, Any]:
     assert checkpoint.tree is not None
     plan = make_plan(from_module(checkpoint, checkpoint.tree, None))
     need("building a module of MLX", "mlx")
-    arrays = {p.target: load.mlx_array(p.load().dense()).reshape(p.shape) for p in plan.pieces}
+    arrays = {p.target: loading.mlx_array(p.load().dense()).reshape(p.shape) for p in plan.pieces}
     arrays.update({name: arrays[first] for name, first in plan.ties.items()})
     return arrays
 

@@ -5,6 +5,7 @@ read (checkpoint) -> types (weights.typing) -> plan (weight_converter) -> write 
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import time
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from torch2mlx import load, options
+from torch2mlx import loading, options
 from torch2mlx.analysis.flattening import flattened
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import (
@@ -68,6 +69,7 @@ def convert(
     force: bool = False,
     verify: bool = True,
     expand: bool = False,
+    dry_run: bool = False,
 ) -> ConversionReport:
     """Writes a PyTorch model's weights as MLX stores them.
 
@@ -90,7 +92,7 @@ def convert(
     file as it is). `expand`: whether views that claim far more bytes than their file holds
     (`expand`, `as_strided`) are written out.
     What `convert` wrote may be replaced by a new conversion; `force`: anything else too, save the
-    source.
+    source. `dry_run`: nothing is written; the report says what would be.
 
     Returns a report that accounts for every tensor. Raises CheckpointError, ConversionError and
     their subclasses; after an exception `out` is what it was before. So it is after an interrupt,
@@ -99,7 +101,9 @@ def convert(
     for MLX has to transpose there.
     """
     began = time.perf_counter()
-    dtype = _dtype_name(dtype)
+    dtype = dtype_name(dtype)
+    if threads < 0:
+        raise ConversionError(f"{options.given('threads', threads)}: 0 takes all cores")
     target, limit = _target(out, shard_size)
     guard = Guard(paths_of(source), force)
     output.check_target(target, limit is None, guard)
@@ -113,11 +117,13 @@ def convert(
     traps = _report_flattened(source if checkpoint.tree is not None else module)
     values, lost = plain_values(checkpoint.values)
     where = output.Output(target, WRITER, values, progress, threads, guard)
-    if limit is None:
+    folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    companions = folder if folder is not None and folder.is_dir() else None
+    if dry_run:
+        written = output.planned(plan, where, limit, companions)
+    elif limit is None:
         written = output.write_file(plan, where)
     else:
-        folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
-        companions = folder if folder is not None and folder.is_dir() else None
         written = output.write_folder(plan, where, limit, companions)
     return ConversionReport(
         written.files,
@@ -132,13 +138,17 @@ def convert(
     )
 
 
-def _dtype_name(dtype: Any) -> str | None:
-    """ "float16" of that text, torch.float16, mx.float16 or a numpy dtype."""
+def dtype_name(dtype: Any) -> str | None:
+    """ "float16" of that text, torch.float16, mx.float16 or a numpy dtype.
+
+    Raises ConversionError for another, with the one that was meant.
+    """
     if dtype is None:
         return None
     name = dtype.__name__ if isinstance(dtype, type) else str(dtype).rpartition(".")[2]
     if name not in _FLOATS:
-        meant = _NICKNAMES.get(name.lower())
+        close = difflib.get_close_matches(name.lower(), _FLOATS, 1)
+        meant = _NICKNAMES.get(name.lower()) or (close[0] if close else None)
         advice = f"; did you mean {meant}?" if meant else ""
         told = options.given("dtype", str(dtype))
         raise ConversionError(f"{told}: choose one of {', '.join(_FLOATS)}{advice}")
@@ -269,19 +279,19 @@ def load_converted(
     ones.
     """
     where = checked(path, "path")
-    framework = framework or load.default_framework()
+    framework = framework or loading.default_framework()
     if framework not in ("mlx", "numpy"):
         raise ValueError(f"framework={framework!r}: choose 'mlx' or 'numpy'")
 
     def read() -> dict[str, Any]:
-        converted = load.open_converted(where)
+        converted = loading.open_converted(where)
         if framework == "mlx":
-            arrays = load.mlx_arrays(converted)
+            arrays = loading.mlx_arrays(converted)
         else:
-            arrays = {name: load.array(tensor) for name, tensor in converted.tensors().items()}
-        return load.expand_ties(arrays, converted.plan.ties, where) if ties else arrays
+            arrays = {name: loading.array(tensor) for name, tensor in converted.tensors().items()}
+        return loading.expand_ties(arrays, converted.plan.ties, where) if ties else arrays
 
-    arrays = load.undisturbed(where, read)
+    arrays = loading.undisturbed(where, read)
     if not nested:
         return arrays
     try:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 
 class Torch2MLXError(Exception):
-    """Base of all errors of the project."""
+    """Base of all errors of the project.
+
+    `code` names the kind for programs, and stays: the name of the class in lower case, as in
+    "missing-types" for MissingTypesError. docs/command-line.md lists them.
+    """
+
+    code = "error"
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        words = cls.__name__.removesuffix("Error")
+        cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", words).lower()
 
 
 class LayoutWarning(UserWarning):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch2mlx import load
+from torch2mlx import loading
 from torch2mlx.amounts import counted, shown_bytes
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import AlreadyConvertedError
@@ -61,7 +61,7 @@ def _converted(path: Path) -> Inspection:
     tensors: list[TensorInfo] = []
     shown: dict[str, str] = {}
     plan: Marker | None = None
-    for file in load.converted_files(path):
+    for file in loading.converted_files(path):
         found, metadata = scan_safetensors(file)
         tensors += [
             TensorInfo(key, str(t.dtype), t.shape or (), t.nbytes) for key, t in found.items()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from torch2mlx import load as loading
+from torch2mlx import loading
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import ConversionError, RevertError
 from torch2mlx.optimizer_slots import (

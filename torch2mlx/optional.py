@@ -8,7 +8,14 @@ import sys
 from torch2mlx.errors import MissingLibraryError
 
 #: Libraries that an extra of this package brings; others are installed by their own names.
-_EXTRAS = {"torch": "torch", "mlx": "mlx", "libcst": "port", "nbformat": "port"}
+_EXTRAS = {
+    "torch": "torch",
+    "mlx": "mlx",
+    "libcst": "port",
+    "nbformat": "port",
+    "rich": "cli",
+    "shtab": "cli",
+}
 _HIDDEN = object()
 
 

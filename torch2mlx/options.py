@@ -15,6 +15,8 @@ from typing import Any
 _FLAGS: dict[str, str | None] = {
     "rules": "--rule",
     "verify": "--no-verify",
+    "check": "--no-check",
+    "dynamic": "--fixed",
     "module": None,
     "strict": None,
     "framework": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import os
 import re
@@ -11,21 +12,23 @@ from typing import Any
 
 from torch2mlx.errors import PortError
 from torch2mlx.optional import need
+from torch2mlx.source.encoding import decoded, encoded
 from torch2mlx.source.report import Change, Report, Unsupported
 from torch2mlx.write.replacing import Guard, paths_of
-from torch2mlx.write.tree import Content, Link, write_small, write_tree
+from torch2mlx.write.tree import Content, Link, check_one, check_tree, write_small, write_tree
 
 
 @dataclass(frozen=True)
 class PortResult:
     """One ported file: its `source`, the `changes` that were made, with reasons, and what is
-    `unsupported`: those lines keep their code under a comment."""
+    `unsupported`: those lines keep their code under a comment. `torch`: whether it imports it."""
 
     source: str
     changes: tuple[Change, ...]
     unsupported: tuple[Unsupported, ...]
     original: str = ""
     path: str = "<source>"
+    torch: bool = True
 
     @property
     def ok(self) -> bool:
@@ -77,6 +80,8 @@ def port(source: str | os.PathLike[str], layout: str = "mlx", data: str = "kit")
     return _source(text, path, wishes)
 
 
+#: What is ported; other files are copied.
+_SOURCES = (".py", ".pyw", ".ipynb")
 #: Names of libraries that ported code imports: a folder of such a name would be found first.
 _SHADOWING = ("mlx", "numpy", "torch2mlx", "torch", "transformers")
 
@@ -88,14 +93,16 @@ def port_folder(
     data: str = "kit",
     *,
     force: bool = False,
+    dry_run: bool = False,
 ) -> list[PortResult]:
     """Ports every .py and .ipynb file under a folder into another; other files are copied.
 
     Symbolic links that lead out of the folder are copied as links. A file that is there already
-    and differs is replaced with `force` alone.
+    and differs is replaced with `force` alone. `dry_run`: nothing is written.
 
-    Raises PortError when a file is no Python, when the target is the source, has the name of a
-    library that ported code imports, or has a file that differs; nothing is written then.
+    Raises PortError when a file is no Python or there is none, when the target is the source, has
+    the name of a library that ported code imports, or has a file that differs; nothing is written
+    then.
     """
     root, target = Path(source), Path(out)
     if not root.is_dir():
@@ -104,31 +111,49 @@ def port_folder(
         raise PortError(f"{target}: lies in the source; write somewhere else")
     if target.name in _SHADOWING:
         raise PortError(f"{target}: a package of this name hides the library; choose another name")
-    files = sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    results = {p: port(p, layout, data) for p in files if p.suffix in (".py", ".ipynb")}
+    results, files = ported(root, layout, data), files_of(root)
     contents = {p.relative_to(root): _content(p, results.get(p), root) for p in files}
-    write_tree(target, contents, Guard(tuple(files), force))
+    keep = check_tree if dry_run else write_tree
+    keep(target, contents, Guard(tuple(files), force))
     return list(results.values())
 
 
-def write(result: PortResult, place: Path, *, force: bool = False) -> None:
-    """Writes a ported file, byte for byte what it says.
+def files_of(root: Path) -> list[Path]:
+    """The files under a folder that a port of it has too."""
+    return sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def ported(root: Path, layout: str = "mlx", data: str = "kit") -> dict[Path, PortResult]:
+    """The ports of all sources under a folder, by path. Raises PortError where there is none."""
+    return {path: port(path, layout, data) for path in sources_of(root)}
+
+
+def sources_of(root: Path) -> list[Path]:
+    """The sources under a folder. Raises PortError where there is none."""
+    found = [path for path in files_of(root) if path.suffix in _SOURCES]
+    if not found:
+        raise PortError(f"{root}: nothing to port: it holds no .py or .ipynb file")
+    return found
+
+
+def write(result: PortResult, place: Path, *, force: bool = False, dry_run: bool = False) -> None:
+    """Writes a ported file, byte for byte what it says. `dry_run`: it is checked alone.
 
     Raises PortError when it would replace the source, or, without `force`, a file that differs.
     """
-    write_small(place, _bytes(result), Guard(paths_of(Path(result.path)), force))
+    guard = Guard(paths_of(Path(result.path)), force)
+    if dry_run:
+        check_one(place, encoded(result.source), guard)
+    else:
+        write_small(place, encoded(result.source), guard)
 
 
 def _content(path: Path, result: PortResult | None, root: Path) -> Content:
     if result is not None:
-        return _bytes(result)
+        return encoded(result.source)
     if path.is_symlink() and root.resolve() not in path.resolve().parents:
         return Link(os.readlink(path))
     return path
-
-
-def _bytes(result: PortResult) -> bytes:
-    return result.source.encode("utf-8", "surrogateescape")
 
 
 def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:
@@ -137,10 +162,16 @@ def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:
 
     from torch2mlx.source.notebook import joined, placed
 
-    notebook = nbformat.reads(text, as_version=4)
+    try:
+        notebook = nbformat.reads(text, as_version=4)
+    except Exception as error:  # nbformat raises what it likes
+        reason = "it has not the structure of one"
+        if isinstance(error, ValueError):
+            reason = f"{str(error).strip().partition(chr(10))[0]:.100}"
+        raise PortError(f"{path}: is no notebook: {reason}") from error
     made = _source(joined(notebook), path, wishes)
     if not made.changes and not made.unsupported:
-        return PortResult(text, (), (), text, path)
+        return PortResult(text, (), (), text, path, made.torch)
     placed(notebook, made.source)
     return PortResult(nbformat.writes(notebook), made.changes, made.unsupported, text, path)
 
@@ -156,12 +187,21 @@ def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
         with uncollected():
             module = cst.parse_module(text)
     except cst.ParserSyntaxError as problem:
-        where = f"{path}:{problem.raw_line}:{problem.raw_column + 1}"
-        raise PortError(f"{where}: {problem.message.splitlines()[0]}") from problem
+        raise PortError(_no_python(text, path, problem)) from problem
     if not imports_torch(module):
-        return PortResult(text, (), (), text, path)
+        return PortResult(text, (), (), text, path, torch=False)
     with uncollected():
         return _ported(module, text, path, wishes)
+
+
+def _no_python(text: str, path: str, problem: Any) -> str:
+    """Where and why a text is no Python, as Python says it; as the parser does, where it agrees."""
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        return f"{path}:{error.lineno}:{error.offset}: {error.msg}"
+    where = f"{path}:{problem.raw_line}:{problem.raw_column + 1}"
+    return f"{where}: {problem.message.splitlines()[0].partition(': expected one of')[0]}"
 
 
 def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
@@ -172,7 +212,9 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
         place = Path(source)
         if not place.is_file():
             raise PortError(f"{place}: no such file")
-        return place.read_bytes().decode("utf-8", "surrogateescape"), str(place)
+        if place.suffix not in _SOURCES:
+            raise PortError(f"{place}: nothing to port: it is no .py or .ipynb file")
+        return decoded(place), str(place)
     return source, "<source>"
 
 

@@ -1,6 +1,6 @@
 """The way back: the PyTorch state dict of converted weights, trained in MLX since or not.
 
-read (load, read.arrays) -> match and undo (weights.undo) -> write (write.reverted)
+read (loading, read.arrays) -> match and undo (weights.undo) -> write (write.reverted)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from torch2mlx import _core, load, options
+from torch2mlx import _core, loading, options
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import RevertError
 from torch2mlx.optional import installed
@@ -34,7 +34,7 @@ from torch2mlx.weights.undo import Reverted, undo
 from torch2mlx.write.marker import check_sidecar, marker_of
 from torch2mlx.write.pair import sidecar_path
 from torch2mlx.write.replacing import Guard, named_sidecar, paths_of
-from torch2mlx.write.reverted import as_arrays, as_torch, write_reverted
+from torch2mlx.write.reverted import as_arrays, as_torch, check_reverted, write_reverted
 
 
 def revert(
@@ -45,6 +45,7 @@ def revert(
     framework: Literal["torch", "numpy"] | None = None,
     progress: Progress | None = None,
     force: bool = False,
+    dry_run: bool = False,
 ) -> Any:
     """The PyTorch state dict of converted weights: {key: tensor}, in torch's names and order.
 
@@ -59,7 +60,7 @@ def revert(
     Without `out` the state dict is returned: torch tensors (numpy arrays where torch is not
     installed, or with `framework="numpy"`). With `out`, a .safetensors file or any other name for
     torch.save, it is written, and the path returned. A file that is there already is replaced with
-    `force` alone, what it comes from never.
+    `force` alone, what it comes from never. `dry_run`: the path is returned, nothing written.
 
     Warns (UserWarning) about tensors whose values are rounded, because the conversion or the
     training holds them in a narrower dtype. Raises NotConvertedError, CheckpointError, and
@@ -71,7 +72,10 @@ def revert(
         given = paths_of(source, like)
         beside = (*map(sidecar_path, given), *(named_sidecar(p) for p in given if p.is_file()))
         guard = Guard((*given, *paths_of(*beside)), force)
-        return write_reverted(state, checked(out, "out", RevertError), progress, guard)
+        target = checked(out, "out", RevertError)
+        if dry_run:
+            return check_reverted(state, target, guard)
+        return write_reverted(state, target, progress, guard)
     if framework not in (None, "torch", "numpy"):
         raise ValueError(f"framework={framework!r}: choose 'torch' or 'numpy'")
     if framework == "numpy" or not (framework == "torch" or installed("torch")):
@@ -135,11 +139,11 @@ def _of_path(path: Any) -> tuple[Origin, Mapping[str, _core.Tensor]]:
             f"not a {type(path).__name__}"
         )
     where = checked(path, "source")
-    return load.undisturbed(where, lambda: _of_converted(where))
+    return loading.undisturbed(where, lambda: _of_converted(where))
 
 
 def _of_converted(path: Path) -> tuple[Origin, Mapping[str, _core.Tensor]]:
-    converted = load.open_converted(path)
+    converted = loading.open_converted(path)
     kept: dict[str, TensorSource] = {}
     if converted.plan.sidecar:
         beside = check_sidecar(converted.first, converted.plan.sidecar)

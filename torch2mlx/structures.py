@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torch2mlx.errors import VerificationError
-from torch2mlx.load import mlx_array
+from torch2mlx.loading import mlx_array
 from torch2mlx.read.tensors import borrow
 
 _NOT_IN_NUMPY = ("torch.bfloat16", "torch.float8_e4m3fn", "torch.float8_e5m2")

@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from torch2mlx import load as loading
-from torch2mlx import trust
-from torch2mlx.checking.check import UNCHECKED, answered, examined
+from torch2mlx import loading, trust
+from torch2mlx.checking.check import answered, examined, unchecked
 from torch2mlx.checking.entry import given, taking_any
 from torch2mlx.checking.preserved import preserved, preserved_stream
 from torch2mlx.checking.running import Case, plainly
@@ -203,7 +202,7 @@ def translate(
     with preserved(model), plainly():
         expected = answered(model, case) if check else None
         made, traced = _made(model, args, kwargs, dynamic, io_layout == "mlx", standalone)
-        notes = examined(made, traced, case, expected) if check else (UNCHECKED,)
+        notes = examined(made, traced, case, expected) if check else (unchecked(),)
     return made.noted(notes)
 
 

@@ -191,7 +191,7 @@ def test_reports(kind, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "forward" in told
     if kind == "json":
-        assert json.loads(told)["files"][0]["changes"]
+        assert json.loads(told)["result"]["files"][0]["changes"]
 
 
 VISION = """\

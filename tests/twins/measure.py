@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 
 from torch2mlx import registry
 from torch2mlx.checkpoint import open_checkpoint
-from torch2mlx.load import mlx_array
+from torch2mlx.loading import mlx_array
 from torch2mlx.read.module_tree import describe
 from torch2mlx.weight_converter import make_plan
 from torch2mlx.weights.merges import MERGES

@@ -246,7 +246,7 @@ def test_what_fails_after_the_commit_is_told_as_a_note(tmp_path, monkeypatch):
 
 def test_an_interrupted_command_says_what_it_left(tmp_path, monkeypatch, capsys):
     from tests.write.test_replacing import write_safetensors
-    from torch2mlx import cli
+    from torch2mlx.cli import running
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -259,7 +259,7 @@ def test_an_interrupted_command_says_what_it_left(tmp_path, monkeypatch, capsys)
     assert "nothing was changed" in capsys.readouterr().err
     assert not out.exists()
     monkeypatch.setattr(os, "rename", real)
-    monkeypatch.setattr(cli, "_show", interrupt)
+    monkeypatch.setattr(running, "_show", interrupt)
     assert main(["convert", str(source), str(out)]) == 130
     assert f"{out} had been written completely" in capsys.readouterr().err
     assert out.exists()

@@ -25,7 +25,7 @@ def compare(model: Any, given: dict[str, Any]) -> tuple[int, float, str]:
 
     import torch2mlx
     from torch2mlx.graph.stored import Stored
-    from torch2mlx.load import mlx_array
+    from torch2mlx.loading import mlx_array
     from torch2mlx.structures import arrays_of, to_mlx
 
     place, weights, wanted = _in_torch(model, given)

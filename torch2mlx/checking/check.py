@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from torch2mlx import options
 from torch2mlx.checking.comparing import Verification, compare, leaves_of
 from torch2mlx.checking.judging import Judgement, judge
 from torch2mlx.checking.lines import raising_line
@@ -13,9 +14,6 @@ from torch2mlx.checking.running import Answer, Case, Leaves, Pair, torch_answer
 from torch2mlx.checking.walk import first_difference
 from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.graph.empty import is_empty
-
-UNCHECKED = "the result was not run and compared: check=False"
-_ALL_THE_SAME = "check=False returns the translation all the same"
 
 
 def answered(model: Any, case: Case) -> Answer | None:
@@ -69,7 +67,7 @@ def _whose(traced: Any, case: Case, answer: Answer, pair: Pair) -> str:
         exported = torch_answer(traced.program.module(), case).leaves
     except Exception as error:
         said = f"torch's exported program does not run either: {_short(error)}"
-        return f"{said}; {_ALL_THE_SAME}"
+        return f"{said}; {_all_the_same()}"
     if _agree(lambda: answer.leaves, exported):
         said = "torch's exported program answers as the model does: the fault is torch2mlx's"
     elif _agree(lambda: pair.mlx(case), exported):
@@ -79,7 +77,16 @@ def _whose(traced: Any, case: Case, answer: Answer, pair: Pair) -> str:
         )
     else:
         said = "torch's exported program answers otherwise than both"
-    return f"{said}; {_ALL_THE_SAME}"
+    return f"{said}; {_all_the_same()}"
+
+
+def unchecked() -> str:
+    """The note on a translation that was not run."""
+    return f"the result was not run and compared: {options.given('check', False)}"
+
+
+def _all_the_same() -> str:
+    return f"{options.given('check', False)} returns the translation all the same"
 
 
 def _agree(a: Callable[[], Leaves], b: Leaves) -> bool:
@@ -103,5 +110,5 @@ def _broken(source: str, error: BaseException) -> str:
     where = f"line {number}, `{lines[number - 1].strip()}`: " if number else ""
     return (
         f"the file that was made cannot run, a fault of torch2mlx: {where}{_short(error)}; "
-        f"{_ALL_THE_SAME}"
+        f"{_all_the_same()}"
     )

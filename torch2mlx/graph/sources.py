@@ -3,45 +3,43 @@ inputs."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch2mlx.errors import TranslationError
+from torch2mlx.graph import factories
 from torch2mlx.graph.empty import empty_weights
 from torch2mlx.optional import need
 from torch2mlx.read import config_model
-from torch2mlx.read.foreign import missing
 
 Source = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
 def find(text: str, empty: bool = False) -> Source:
-    """(model, args, kwargs) of "package.module:factory", or of a folder with a config.json.
+    """(model, args, kwargs) of a function, or of a folder with a config.json.
 
-    A factory answers a model and its example inputs: `model, args` or `model, args, kwargs`.
-    `empty`: a folder's model is made without values. Raises TranslationError with what to give
-    instead.
+    A function is named file.py:function or package.module:function, and answers a model and its
+    example inputs: `model, args` or `model, args, kwargs`. `empty`: a folder's model is made
+    without values. Raises TranslationError with what to give instead.
     """
     if Path(text).is_dir():
         return from_folder(Path(text), empty)
     if empty:
         raise TranslationError(f"{text!r} is no folder with a checkpoint to stream weights from")
-    module, colon, name = text.partition(":")
-    if not colon:
-        raise TranslationError(f"{missing(text)}; give a folder, or package.module:factory")
-    sys.path.insert(0, str(Path.cwd()))
-    made = getattr(importlib.import_module(module), name)()
-    if not isinstance(made, tuple) or len(made) not in (2, 3):
-        raise TranslationError(f"{text} has to answer (model, args) or (model, args, kwargs)")
-    model, args = made[0], made[1]
-    kwargs = dict(made[2]) if len(made) == 3 else {}
-    if isinstance(args, dict):
-        return model, (), {**args, **kwargs}
-    return model, tuple(args) if isinstance(args, (tuple, list)) else (args,), kwargs
+    return factories.parts(factories.call(text), text)
+
+
+def model_of(text: str) -> Any:
+    """The model of a function, which may answer it alone or with example inputs."""
+    made = factories.call(text)
+    return made if factories.is_torch_module(made) else factories.parts(made, text)[0]
+
+
+def paths(text: str) -> tuple[str, ...]:
+    """The file or folder that a source is in, as far as it has one."""
+    return (factories.file_of(text),)
 
 
 def from_folder(folder: Path, empty: bool = False) -> Source:

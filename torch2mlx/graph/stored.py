@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from torch2mlx import load as loading
+from torch2mlx import loading
 from torch2mlx.graph.builder import Builder, Refuse, mx_dtype
 from torch2mlx.graph.empty import opened
 from torch2mlx.graph.ir import Node, Program

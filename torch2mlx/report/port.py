@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -70,8 +69,8 @@ def as_markdown(results: Sequence[PortResult]) -> str:
     return "".join(parts)
 
 
-def as_json(results: Sequence[PortResult]) -> str:
-    """All changes and what is left, by file."""
+def as_data(results: Sequence[PortResult]) -> dict[str, Any]:
+    """All changes and what is left, by file, ready for JSON."""
     files = [
         {
             "path": result.path,
@@ -80,7 +79,7 @@ def as_json(results: Sequence[PortResult]) -> str:
         }
         for result in results
     ]
-    return json.dumps({"files": files, "advice": list(ADVICE)}, indent=2)
+    return {"files": files, "advice": list(ADVICE)}
 
 
 def _diff(result: PortResult) -> str:

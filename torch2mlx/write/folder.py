@@ -144,6 +144,16 @@ def _link(path: str, new: str, follow_symlinks: bool = False) -> str:
     return new
 
 
+def check_replaced(
+    target: Path, earlier: type[Earlier], guard: Guard, made: Mapping[str, Path | None]
+) -> None:
+    """Raises WriteError where `replaced` would at once."""
+    check_folder(target, guard)
+    with FolderLock(target.parent) as lock:
+        lock.acquire()
+        _refuse_foreign(target, made, earlier(target), guard)
+
+
 @contextmanager
 def replaced(
     target: Path, earlier: type[Earlier], guard: Guard, made: Mapping[str, Path | None]
@@ -155,10 +165,7 @@ def replaced(
     the user's would be replaced, at once or later; that, and an error within, leaves all as it was.
     Notes are added about what could not be tidied up.
     """
-    check_folder(target, guard)
-    with FolderLock(target.parent) as lock:
-        lock.acquire()
-        _refuse_foreign(target, made, earlier(target), guard)
+    check_replaced(target, earlier, guard, made)
     notes: list[str] = []
     with staged_folder(target, status(target)) as staged:
         yield staged.path, notes

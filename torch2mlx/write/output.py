@@ -14,7 +14,7 @@ from typing import Any
 from torch2mlx.errors import WriteError
 from torch2mlx.types import Piece, Plan, Progress
 from torch2mlx.write.companions import companions, copy_companion
-from torch2mlx.write.folder import Verdict, check_folder, replaced, sync_file
+from torch2mlx.write.folder import Verdict, check_folder, check_replaced, replaced, sync_file
 from torch2mlx.write.lock import FolderLock
 from torch2mlx.write.marker import KEY, digest, marker, part_marker
 from torch2mlx.write.pair import commit_pair, settle, sidecar_path
@@ -101,6 +101,26 @@ def _check_file(target: Path, guard: Guard, with_sidecar: bool) -> bool:
     return stale
 
 
+def planned(plan: Plan, out: Output, shard_size: int | None, source: Path | None) -> Written:
+    """What `write_file`, or `write_folder`, would write, its tensors' bytes counted.
+
+    Raises WriteError where they would, before they write.
+    """
+    target = settled(out.path)
+    size = sum(piece.nbytes for piece in (*plan.pieces, *plan.sidecar))
+    if shard_size is None:
+        with writing(out.path):
+            _check_file_early(target, out.guard, bool(plan.sidecar))
+        beside = os.fspath(sidecar_path(target)) if plan.sidecar else None
+        return Written((os.fspath(target),), beside, size)
+    copied, notes = companions(source) if source is not None else ([], [])
+    made = _made(_shard_names(len(shards(plan.pieces, shard_size))), copied)
+    with writing(out.path):
+        check_replaced(target, _Earlier, out.guard, made)
+    beside = os.fspath(target / _FOLDER_SIDECAR) if plan.sidecar else None
+    return Written(tuple(os.fspath(target / name) for name in made), beside, size, tuple(notes))
+
+
 def write_file(plan: Plan, out: Output) -> Written:
     """One .safetensors file, and its sidecar when the plan has one."""
     with writing(out.path):
@@ -155,6 +175,11 @@ def _shard_names(count: int) -> list[str]:
     if count == 1:
         return ["model.safetensors"]
     return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
+
+
+def _made(names: Sequence[str], beside: Sequence[Path]) -> dict[str, Path | None]:
+    """The names in a folder that is written, with the files that have their content."""
+    return {**dict.fromkeys((*names, INDEX)), **{path.name: path for path in beside}}
 
 
 class _Earlier:
@@ -247,8 +272,7 @@ def _write_folder(plan: Plan, out: Output, shard_size: int, source: Path | None)
     files = shards(plan.pieces, shard_size)
     names = _shard_names(len(files))
     beside, notes = companions(source) if source is not None else ([], [])
-    made = dict.fromkeys((*names, INDEX), None) | {path.name: path for path in beside}
-    with replaced(target, _Earlier, out.guard, made) as (folder, late):
+    with replaced(target, _Earlier, out.guard, _made(names, beside)) as (folder, late):
         size = _write_weights(plan, out, folder, dict(zip(names, files, strict=True)))
         copies = [copy_companion(path, folder) for path in beside]
         for path in copies:

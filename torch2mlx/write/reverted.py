@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from torch2mlx.errors import RevertError
-from torch2mlx.load import array
+from torch2mlx.loading import array
 from torch2mlx.optional import need
 from torch2mlx.types import Piece, Progress
 from torch2mlx.weights.undo import Reverted
@@ -72,6 +72,19 @@ def _check_size(state: Reverted, out: Path) -> None:
         )
 
 
+def check_reverted(state: Reverted, out: Path, guard: Guard) -> str:
+    """The path that would be written. Raises what `write_reverted` would, before it writes."""
+    if out.suffix == ".safetensors":
+        _check_size(state, out)
+    else:
+        need(f"writing {out.name} as torch.save does (a .safetensors file needs nothing)", "torch")
+    with writing(out):
+        target = settled(out)
+        check_parent(target)
+        guard.check_file(target, nobodys)
+    return os.fspath(out)
+
+
 def write_reverted(state: Reverted, out: Path, progress: Progress | None, guard: Guard) -> str:
     """Writes a .safetensors file natively, or anything else by torch.save; returns its path.
 
@@ -79,10 +92,7 @@ def write_reverted(state: Reverted, out: Path, progress: Progress | None, guard:
     RevertError where a safetensors file, which has no tied tensors, would be far larger than what
     it is made from.
     """
-    if out.suffix == ".safetensors":
-        _check_size(state, out)
-    else:
-        need(f"writing {out.name} as torch.save does (a .safetensors file needs nothing)", "torch")
+    check_reverted(state, out, guard)
     with writing(out):
         notes = _write(state, out, progress, guard)
     for note in notes:
@@ -92,8 +102,6 @@ def write_reverted(state: Reverted, out: Path, progress: Progress | None, guard:
 
 def _write(state: Reverted, out: Path, progress: Progress | None, guard: Guard) -> tuple[str, ...]:
     target = settled(out)
-    check_parent(target)
-    guard.check_file(target, nobodys)
     like = status(target)
     with staged_file(target, like) as staged:
         _write_state(state, staged.fd, target.suffix, progress)

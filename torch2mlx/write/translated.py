@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.errors import WriteError
-from torch2mlx.write.folder import Verdict, replaced, sync_file
+from torch2mlx.write.folder import Verdict, check_replaced, replaced, sync_file
 from torch2mlx.write.marker import KEY
 from torch2mlx.write.replacing import (
     SIDECAR_KEY,
@@ -67,6 +67,19 @@ def _write_text(path: Path, text: str) -> None:
     sync_file(path)
 
 
+def _made(constants: bool) -> dict[str, Path | None]:
+    names = ["model.py", "config.json", "weights.safetensors"]
+    return dict.fromkeys(names + ["constants.safetensors"] * constants)
+
+
+def check_translated(place: Path, constants: bool, guard: Guard) -> list[Path]:
+    """The files that `translated_folder` would write. Raises WriteError where it would."""
+    target, made = settled(place), _made(constants)
+    with writing(target):
+        check_replaced(target, _Earlier, guard, made)
+    return [place / name for name in made]
+
+
 @contextmanager
 def translated_folder(
     place: Path, source: str, config: Mapping[str, Any], constants: bool, guard: Guard
@@ -75,9 +88,7 @@ def translated_folder(
 
     Raises WriteError, and leaves what is there, where something of the user's would be replaced.
     """
-    target = settled(place)
-    names = ["model.py", "config.json", "weights.safetensors"]
-    made = dict.fromkeys(names + ["constants.safetensors"] * constants)
+    target, made = settled(place), _made(constants)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with writing(target), replaced(target, _Earlier, guard, made) as (folder, notes):

@@ -110,6 +110,22 @@ def _write_small(path: Path, content: Content, guard: Guard, ours: Callable[[Pat
                 commit(staged, put_file, ())
 
 
+def check_one(path: Path, content: Content, guard: Guard) -> None:
+    """Raises WriteError where `write_small` would, before it writes."""
+    with writing(path):
+        check_parent(path)
+        check_small(path, content, guard, nobodys)
+
+
+def check_tree(target: Path, files: Mapping[Path, Content], guard: Guard) -> list[Path]:
+    """The files that `write_tree` would write. Raises WriteError where it would, before it does."""
+    with writing(target):
+        folder = settled(target)
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise WriteError(f"{target}: is a file")
+        return [p for p in files if check_small(folder / p, files[p], guard, nobodys)]
+
+
 def write_tree(target: Path, files: Mapping[Path, Content], guard: Guard) -> None:
     """Writes files under a folder, by their paths in it: all at once where the folder is new.
 
@@ -125,10 +141,7 @@ def _write_tree(target: Path, files: Mapping[Path, Content], guard: Guard) -> No
     if not os.path.lexists(folder):
         _make_tree(folder, files)
         return
-    if not folder.is_dir():
-        raise WriteError(f"{target}: is a file")
-    needed = [p for p in files if check_small(folder / p, files[p], guard, nobodys)]
-    for path in needed:
+    for path in check_tree(target, files, guard):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_small(folder / path, files[path], guard)
 

@@ -62,9 +62,10 @@ def test_json_is_the_whole_output(source, tmp_path, capsys):
     rule = 'conv={"type": "Conv1d"}'
     assert main(["convert", str(source), str(out), "--rule", rule, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["tensors"][0]["rule"] == "o i k -> o k i"
-    assert main(["inspect", str(source), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["layout"] == "torch"
+    assert report["ok"] and report["error"] is None
+    assert report["result"]["tensors"][0]["rule"] == "o i k -> o k i"
+    assert main(["inspect", str(source), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"]["layout"] == "torch"
 
 
 def test_failures_are_one_line_and_exit_1(source, tmp_path, capsys):
@@ -95,22 +96,34 @@ def test_a_pipe_gets_no_progress_bar(source, tmp_path):
     assert run(arguments, capture_output=True).stderr == b""
 
 
-def test_a_terminal_gets_a_progress_bar_that_goes_away(source, tmp_path):
+@pytest.mark.parametrize("rich", [True, False], ids=["rich", "plain"])
+def test_a_terminal_gets_a_progress_bar_that_goes_away(rich, source, tmp_path):
+    if rich:
+        need("rich")
     control, terminal = pty.openpty()
-    arguments = ["convert", source, tmp_path / "x.safetensors", "--rule", "conv=Conv1d"]
-    run(arguments, stderr=terminal, stdout=subprocess.DEVNULL)
+    arguments = ["convert", str(source), str(tmp_path / "x.safetensors"), "--rule", "conv=Conv1d"]
+    hidden = "" if rich else "import sys; sys.modules['rich'] = None; "
+    code = f"{hidden}from torch2mlx.cli import main; assert main({arguments}) == 0"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        check=True,
+        stderr=terminal,
+        stdout=subprocess.DEVNULL,
+    )
     os.close(terminal)
     shown = os.read(control, 65536).decode()
     os.close(control)
     assert "100%" in shown and "conv.weight" in shown
-    assert shown.endswith("\x1b[K")
+    assert shown.endswith("\x1b[2K" if rich else "\x1b[K")
 
 
 def test_an_interrupt_exits_130(source, tmp_path, monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("torch2mlx.cli.convert", interrupted)
+    monkeypatch.setattr("torch2mlx.converter.convert", interrupted)
     assert main(["convert", str(source), str(tmp_path / "x.safetensors")]) == 130
     assert "interrupted" in capsys.readouterr().err
 

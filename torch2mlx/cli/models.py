@@ -1,0 +1,167 @@
+"""The verbs that need the model itself, not only its weights: translate, verify."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from torch2mlx.cli.verb import Answer, Verb, listed, planned
+from torch2mlx.optional import need
+from torch2mlx.progress import progress_bar, step
+
+_MODEL = (
+    "a folder with a config.json and weights, or file.py:function or package.module:function, "
+    "which answers (model, args)"
+)
+
+
+def _describe_model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("source", help=_MODEL)
+
+
+def _describe_translate(sub: argparse.ArgumentParser) -> None:
+    _describe_model(sub)
+    sub.add_argument("out", help="a folder: model.py, weights.safetensors, config.json")
+    sub.add_argument("--fixed", action="store_true", help="fix all shapes to the examples'")
+    sub.add_argument("--standalone", action="store_true", help="the file needs MLX alone")
+    sub.add_argument(
+        "--io-layout",
+        choices=("torch", "mlx"),
+        default="torch",
+        help="mlx: images come and go with channels last",
+    )
+    sub.add_argument(
+        "--no-check", action="store_true", help="do not run the result and compare it with torch"
+    )
+    sub.add_argument(
+        "--stream",
+        action="store_true",
+        help="for models larger than memory: source from shapes, weights tensor by tensor; "
+        "compared by verify --stream",
+    )
+
+
+def _found(args: argparse.Namespace) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    from torch2mlx.graph.sources import find
+
+    need(args.command, "torch", "mlx")
+    step(args.verbose, f"making the model of {args.source}")
+    return find(args.source, args.stream)
+
+
+def _guard(args: argparse.Namespace) -> Any:
+    from torch2mlx.graph.sources import paths
+    from torch2mlx.write.replacing import Guard, paths_of
+
+    return Guard(paths_of(*paths(args.source)), args.force)
+
+
+def _translate(args: argparse.Namespace) -> Answer:
+    from torch2mlx.translator import translate
+    from torch2mlx.write.folder import check_folder
+    from torch2mlx.write.replacing import settled
+
+    check_folder(settled(Path(args.out)), _guard(args))
+    model, given, named = _found(args)
+    step(args.verbose, f"translating {type(model).__name__}")
+    made = translate(
+        model,
+        given,
+        named,
+        dynamic=not args.fixed,
+        check=not args.no_check,
+        io_layout=args.io_layout,
+        standalone=args.standalone,
+    )
+    result = {
+        "class": made.name,
+        "lines": made.source.count("\n"),
+        "dynamic": made.dynamic,
+        "compared": "no" if args.no_check else "shapes; verify --stream compares values",
+    }
+    if not args.no_check and not args.stream:
+        result["compared"] = "agrees with torch on the example inputs"
+    return _saved(args, made, result)
+
+
+def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any]) -> Answer:
+    """The answer, after the folder was written, unless only that is asked what would be."""
+    from torch2mlx.write.translated import check_translated
+
+    if args.dry_run:
+        files = check_translated(Path(args.out), bool(made.constants), _guard(args))
+        return planned([str(file) for file in files], result)
+    weights = args.source if args.stream else None
+    step(args.verbose, f"writing {args.out}")
+    with progress_bar("converting", args.stream and not args.quiet) as progress:
+        folder = made.save(args.out, weights=weights, progress=progress, force=args.force)
+    data = {"written": str(folder), **result}
+    text = "\n".join([listed(data), *(f"note: {note}" for note in made.notes)])
+    return Answer({**data, "notes": list(made.notes)}, text)
+
+
+def _describe_verify(sub: argparse.ArgumentParser) -> None:
+    _describe_model(sub)
+    sub.add_argument("folder", help="what translate wrote")
+    sub.add_argument("--tolerance", type=float, help="largest difference, for all outputs")
+    sub.add_argument(
+        "--stream",
+        action="store_true",
+        help="for models larger than memory: weights are read when their module is called",
+    )
+    sub.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the folder's model.py though your own translate did not write it",
+    )
+
+
+def _verify(args: argparse.Namespace) -> Answer:
+    from torch2mlx.errors import VerificationError
+    from torch2mlx.verifier import verify
+
+    model, given, named = _found(args)
+    step(args.verbose, f"comparing it with {args.folder}")
+    checked = verify(
+        model,
+        args.folder,
+        given,
+        named,
+        args.tolerance,
+        weights=args.source if args.stream else None,
+        trust_remote_code=args.trust_remote_code,
+    )
+    data = {
+        "verdict": checked.verdict,
+        "outputs": [vars(output) for output in checked.outputs],
+        "first": checked.first,
+        "notes": list(checked.notes),
+    }
+    failure = None if checked.ok else VerificationError(str(checked))
+    return Answer(data, str(checked) if checked.ok else "", failure=failure)
+
+
+TRANSLATE = Verb(
+    "translate",
+    "write a model as MLX source, with its weights",
+    _describe_translate,
+    _translate,
+    (
+        "torch2mlx translate folder/ out/",
+        "torch2mlx translate nets.py:resnet out/ --io-layout mlx",
+        "torch2mlx translate package.module:make out/ --dry-run",
+    ),
+    writes=True,
+    bar=True,
+)
+VERIFY = Verb(
+    "verify",
+    "compare a translated folder with the PyTorch model",
+    _describe_verify,
+    _verify,
+    (
+        "torch2mlx verify folder/ out/",
+        "torch2mlx verify nets.py:resnet out/ --tolerance 1e-5",
+    ),
+)

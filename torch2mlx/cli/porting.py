@@ -1,0 +1,113 @@
+"""The verb port: PyTorch source becomes MLX source."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch2mlx.cli.verb import Answer, Verb, planned
+from torch2mlx.errors import PortError
+
+_REPORTS = ("html", "md", "json")
+
+
+def _describe(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("source", help="a .py or .ipynb file, or a folder of them")
+    sub.add_argument(
+        "out", nargs="?", help="where to write; a single file goes to the screen without"
+    )
+    sub.add_argument("-o", "--out", dest="named_out", metavar="OUT", help="OUT, as it was spelled")
+    sub.add_argument("--diff", action="store_true", help="show what changes")
+    sub.add_argument("--check", action="store_true", help="fail when something cannot be ported")
+    sub.add_argument(
+        "--layout",
+        choices=("mlx", "torch"),
+        default="mlx",
+        help="of images between layers: (N, H, W, C), or (N, C, H, W) as before",
+    )
+    sub.add_argument(
+        "--data",
+        choices=("kit", "mlx-data"),
+        default="kit",
+        help="what a DataLoader with workers becomes: a plain loop, or threads of mlx-data",
+    )
+    sub.add_argument(
+        "--report", dest="format", choices=_REPORTS, help="--format, as it was spelled"
+    )
+
+
+def _port(args: argparse.Namespace) -> Answer:
+    source, out = Path(args.source), _out(args)
+    results, files = (_folder if source.is_dir() else _file)(args, source, out)
+    if args.dry_run:
+        left = sum(len(result.unsupported) for result in results)
+        return planned([str(file) for file in files], {"places left as they are": left})
+    return _answer(args, results, shown=out is None)
+
+
+def _out(args: argparse.Namespace) -> Path | None:
+    if args.out and args.named_out:
+        raise PortError(f"{args.named_out}: where to write is {args.out} already; give one")
+    return Path(args.out or args.named_out) if args.out or args.named_out else None
+
+
+def _file(args: argparse.Namespace, source: Path, out: Path | None) -> tuple[list[Any], list[Path]]:
+    from torch2mlx.porter import port, write
+
+    result = port(source, args.layout, args.data)
+    if out is None:
+        return [result], []
+    write(result, out, force=args.force, dry_run=args.dry_run)
+    return [result], [out]
+
+
+def _folder(
+    args: argparse.Namespace, source: Path, out: Path | None
+) -> tuple[list[Any], list[Path]]:
+    from torch2mlx.porter import files_of, port_folder, ported, sources_of
+
+    sources_of(source)
+    if out is not None:
+        options = {"force": args.force, "dry_run": args.dry_run}
+        results = port_folder(source, out, args.layout, args.data, **options)
+        return results, [out / path.relative_to(source) for path in files_of(source)]
+    if not args.check:
+        raise PortError(f"{source}: is a folder; say where to write: torch2mlx port FOLDER OUT")
+    return list(ported(source, args.layout, args.data).values()), []
+
+
+def _answer(args: argparse.Namespace, results: list[Any], shown: bool) -> Answer:
+    """What is shown: the difference, the source where it was not written, or a report of it."""
+    from torch2mlx.report.port import as_data, as_html, as_markdown
+
+    left = [f"{r.path}:{u.line}: {u.reason}" for r in results for u in r.unsupported]
+    text, failure = "", None
+    if args.diff:
+        text = "".join(result.diff() for result in results)
+    elif shown and not args.check:
+        text = results[0].source
+    if args.check and left:
+        failure = PortError("\n".join([f"{len(left)} places are left:", *left]))
+    elif args.format != "json":
+        notes = [f"{r.path}: does not import torch: left as it is" for r in results if not r.torch]
+        print("".join(f"{line}\n" for line in (*left, *notes)), end="", file=sys.stderr)
+    forms = {"html": lambda: as_html(results), "md": lambda: as_markdown(results)}
+    return Answer(as_data(results), text, forms, failure)
+
+
+PORT = Verb(
+    "port",
+    "rewrite PyTorch source as MLX source",
+    _describe,
+    _port,
+    (
+        "torch2mlx port train.py train_mlx.py",
+        "torch2mlx port src/ src_mlx/ --format md",
+        "torch2mlx port notebook.ipynb --diff",
+        "torch2mlx port src/ --check",
+    ),
+    formats=("text", "json", "html", "md"),
+    writes=True,
+)
