@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from torch2mlx import loading, trust
 from torch2mlx.checking.check import answered, examined, unchecked
-from torch2mlx.checking.entry import given, taking_any
+from torch2mlx.checking.entry import given, named_well, taking_any
 from torch2mlx.checking.preserved import preserved, preserved_stream
 from torch2mlx.checking.running import Case, plainly
 from torch2mlx.converter import convert
@@ -63,12 +63,19 @@ class Translation:
         """The live module. Takes the torch model's arguments by name, as MLX arrays."""
         return self.built()
 
-    def built(self) -> Any:
-        """A module of its own, with the weights, that nothing else holds."""
+    @property
+    def reads_values(self) -> bool:
+        """Whether shapes depend on the values of arrays."""
+        return bool(self._stored.real)
+
+    def built(self, hollow: bool = False) -> Any:
+        """A module of its own, that nothing else holds, with the weights; `hollow`: with zeros
+        that are never made."""
         made = _run(self.source, f"translated_{next(_SERIAL)}")
         with preserved_stream():  # the first values of its weights are drawn, and replaced
             model = taking_any(getattr(made, self.name))()
-        model.load_weights(list(self.weights.items()), strict=True)
+        weights = self._stored.zeros() if hollow else self.weights
+        model.load_weights(list(weights.items()), strict=True)
         place_constants(model, self.constants)
         model.train(self.training)
         put_in_modes(model, self._modes)
@@ -167,6 +174,7 @@ def place_constants(model: Any, constants: Mapping[str, Any]) -> None:
         setattr(owner, name, value)
 
 
+@named_well("translate", TranslationError)
 def translate(
     model: Any,
     args: Any = (),

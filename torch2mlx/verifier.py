@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.checking.comparing import TOLERANCES, Compared, Verification
-from torch2mlx.checking.entry import given
-from torch2mlx.checking.judging import judge
+from torch2mlx.checking.entry import given, named_well
+from torch2mlx.checking.faults import mlx_fault, torch_fault
+from torch2mlx.checking.judging import Judgement, judge
 from torch2mlx.checking.running import Case, Pair
 from torch2mlx.checking.walk import first_difference, mlx_calls
-from torch2mlx.errors import VerificationError
+from torch2mlx.checking.weights import strangers
+from torch2mlx.errors import Torch2MLXError, VerificationError
 from torch2mlx.graph.builder import common_dtype
 from torch2mlx.graph.ends import Ends, ends_of
 from torch2mlx.graph.streaming import Unread, values_from
@@ -20,6 +22,7 @@ from torch2mlx.optional import need
 from torch2mlx.translator import Translation, load
 
 
+@named_well("verify", VerificationError)
 def verify(
     model: Any,
     translated: Any,
@@ -56,12 +59,31 @@ def verify(
     notes: list[str] = []
     first = None
     for case in _cases(args, kwargs):
-        found = judge(pair, case, tolerance)
+        found = _judged(pair, case, tolerance)
         if first is None and any(o.verdict == "differs" for o in found.outputs):
             first = first_difference(pair, case, tolerance)
         outputs += [replace(o, case=case.label) for o in found.outputs]
         notes += found.notes
-    return Verification(tuple(outputs), first, notes=tuple(notes))
+    whole = Verification(tuple(outputs), first, notes=tuple(notes))
+    if whole.verdict != "differs":
+        return whole
+    return replace(whole, weights=strangers(pair.model, pair.module))
+
+
+def _judged(pair: Pair, case: Case, tolerance: float | None) -> Judgement:
+    """One case. Raises VerificationError where a side raises."""
+    try:
+        answer = pair.torch(case)
+    except Torch2MLXError:
+        raise
+    except Exception as error:
+        raise VerificationError(torch_fault(pair.model, case, error)) from error
+    try:
+        return judge(pair, case, tolerance, answer)
+    except Torch2MLXError:
+        raise
+    except Exception as error:
+        raise VerificationError(mlx_fault(error)) from error
 
 
 def _cases(args: Any, kwargs: Any) -> Iterator[Case]:
@@ -76,6 +98,10 @@ def _ordered(model: Any, translated: Any, tolerance: Any) -> None:
     if isinstance(model, Translation) or isinstance(translated, torch.nn.Module):
         raise VerificationError(
             "the torch model comes first, its translation second: write verify(model, t, inputs)"
+        )
+    if isinstance(translated, str) and "\n" in translated:
+        raise VerificationError(
+            "source text is no translation: write verify(model, t, inputs) with what translate gave"
         )
     held = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
     if tolerance is not None and not (held and tolerance >= 0):

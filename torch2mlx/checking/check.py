@@ -8,8 +8,9 @@ from typing import Any
 
 from torch2mlx import options
 from torch2mlx.checking.comparing import Verification, compare, leaves_of
-from torch2mlx.checking.judging import Judgement, judge
-from torch2mlx.checking.lines import raising_line
+from torch2mlx.checking.faults import short, torch_fault
+from torch2mlx.checking.judging import judge
+from torch2mlx.checking.lazily import shapes_fit
 from torch2mlx.checking.running import Answer, Case, Leaves, Pair, torch_answer
 from torch2mlx.checking.walk import first_difference
 from torch2mlx.errors import TranslationError, VerificationError
@@ -26,10 +27,7 @@ def answered(model: Any, case: Case) -> Answer | None:
     try:
         return torch_answer(model, case)
     except Exception as error:
-        raise TranslationError(
-            f"{type(model).__name__}.forward raises on these inputs{raising_line(error)}: "
-            f"{_short(error)}"
-        ) from error
+        raise TranslationError(torch_fault(model, case, error)) from error
 
 
 def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple[str, ...]:
@@ -38,12 +36,13 @@ def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple
     `answer` is torch's; without one shapes are compared. Raises TranslationError where the module
     cannot run, or answers otherwise.
     """
-    if answer is None:
-        return ()
-    found: Judgement | None = None
     try:
+        if answer is None:
+            return shapes_fit(made, traced, case)
         pair = Pair(traced.model, made.built(), made.ends)
         found = judge(pair, case, None, answer)
+    except TranslationError as error:
+        raise TranslationError(f"on the example inputs {error}; {_all_the_same()}") from None
     except VerificationError as error:
         told = f"on the example inputs {error}"
         raise TranslationError(f"{told}\n{_whose(traced, case, answer, pair)}") from None
@@ -66,7 +65,7 @@ def _whose(traced: Any, case: Case, answer: Answer, pair: Pair) -> str:
     try:
         exported = torch_answer(traced.program.module(), case).leaves
     except Exception as error:
-        said = f"torch's exported program does not run either: {_short(error)}"
+        said = f"torch's exported program does not run either: {short(error)}"
         return f"{said}; {_all_the_same()}"
     if _agree(lambda: answer.leaves, exported):
         said = "torch's exported program answers as the model does: the fault is torch2mlx's"
@@ -96,11 +95,6 @@ def _agree(a: Callable[[], Leaves], b: Leaves) -> bool:
         return False
 
 
-def _short(error: BaseException) -> str:
-    said = str(error).strip().split("\n")[0][:300]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
 def _broken(source: str, error: BaseException) -> str:
     """That the file cannot run, with its line."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "<translated_" in f.filename]
@@ -109,6 +103,6 @@ def _broken(source: str, error: BaseException) -> str:
     lines = source.split("\n")
     where = f"line {number}, `{lines[number - 1].strip()}`: " if number else ""
     return (
-        f"the file that was made cannot run, a fault of torch2mlx: {where}{_short(error)}; "
+        f"the file that was made cannot run, a fault of torch2mlx: {where}{short(error)}; "
         f"{_all_the_same()}"
     )

@@ -82,7 +82,7 @@ class Verification:
 
     def __str__(self) -> str:
         lines = [str(output) for output in self.outputs]
-        if self.verdict == "differs" and not self.weights:
+        if self.verdict == "differs":
             lines.append(f"first module that differs: {self.first or 'the model itself'}")
         if self.weights:
             lines.append(_strangers(self.weights))
@@ -92,8 +92,8 @@ class Verification:
 def _strangers(names: Sequence[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f"other weights: {', '.join(names[:3])}{more} are not the model's; a factory has to make "
-        "the same model at each call: load a checkpoint in it, or seed it with torch.manual_seed"
+        f"weights that are not the model's: {', '.join(names[:3])}{more}. A factory has to make "
+        "the same model at each call: let it load a checkpoint, or call torch.manual_seed in it"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from torch2mlx.checking.lines import calling_line
+from torch2mlx.graph.lines import calling_line
 from torch2mlx.structures import numpy_of
 
 

@@ -6,16 +6,18 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
 from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.structures import holds_foreign, numpy_of, rebuilt, to_mlx
 
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
 _ERRORS = {"translate": TranslationError, "verify": VerificationError}
+_TOKENIZED = ("BatchEncoding", "BatchFeature")
 _MODEL = {"translate": "model", "verify": "model, t"}
 
 
@@ -35,6 +37,33 @@ def given(verb: str, model: Any, args: Any, kwargs: Any) -> tuple[Any, tuple[Any
         call.refuse(str(problem))
     call.bind(module, args, kwargs)
     return module, args, kwargs
+
+
+def named_well(verb: str, error: type[Exception]) -> Callable[[_Verb], _Verb]:
+    """Of a verb: a keyword argument that it does not have is told with what to write."""
+
+    def decorate(function: _Verb) -> _Verb:
+        known = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            strange = next((name for name in kwargs if name not in known), None)
+            if strange is None:
+                return function(*args, **kwargs)
+            near = difflib.get_close_matches(strange, known, 1)
+            hint = (
+                f"did you mean {near[0]}=?"
+                if near
+                else (
+                    "inputs by name go in a dict: write "
+                    f"{verb}({_MODEL[verb]}, {{{strange!r}: ...}})"
+                )
+            )
+            raise error(f"{verb} has no option {strange!r}; {hint}")
+
+        return cast(_Verb, call)
+
+    return decorate
 
 
 def taking_any(kind: Any) -> Any:
@@ -72,13 +101,15 @@ class _Call:
             self.refuse(f"{model.__name__} is a class, not a model", made)
         if isinstance(model, (str, Path)):
             self._path(model, rest)
+        if _of_mlx(model):
+            self.refuse(f"{type(model).__name__} is a module of MLX, not of torch")
         if isinstance(model, Mapping):
             self.refuse(
                 "a dict of tensors has weights and no forward: build the model, call "
                 f"model.load_state_dict(...), and write {self.verb}(model{rest}, inputs)"
             )
-        if type(model).__module__.startswith("mlx."):
-            self.refuse(f"{type(model).__name__} is a module of MLX, not of torch")
+        if isinstance(model, (list, tuple)):
+            self.refuse("model and inputs are arguments of their own", f"model{rest}, inputs")
         self._others(model, rest)
 
     def _module(self, model: Any) -> Any:
@@ -147,6 +178,8 @@ class _Call:
         if wrong:
             self.refuse(f"kwargs has the key {wrong[0]!r}, and inputs are named by str")
         if isinstance(args, Mapping) and not named and _fits(model, args):
+            if type(args).__name__ in _TOKENIZED and not _any_array(args):
+                self.refuse("the tokenizer gave lists: call it with return_tensors='pt'")
             return (), dict(args)
         if args is None or (isinstance(args, (list, tuple)) and not hasattr(args, "_fields")):
             return tuple(args or ()), named
@@ -185,6 +218,12 @@ class _Call:
                 "the inputs are lists of numbers, and no tensor is among them",
                 f"{_MODEL[self.verb]}, torch.tensor([...])",
             )
+
+
+def _of_mlx(model: Any) -> bool:
+    import mlx.nn
+
+    return isinstance(model, mlx.nn.Module)
 
 
 def _kind(value: Any) -> str:
@@ -264,6 +303,10 @@ def _any_tensor(value: Any) -> bool:
     from torch.utils import _pytree as pytree
 
     return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))
+
+
+def _any_array(values: Mapping[str, Any]) -> bool:
+    return any(hasattr(value, "dtype") for value in values.values())
 
 
 def _any_list(value: Any) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from torch2mlx.checking.comparing import Compared, off
-from torch2mlx.checking.lines import calling_line
 from torch2mlx.checking.running import Answer, Case, Pair
+from torch2mlx.graph.lines import calling_line
 from torch2mlx.structures import difference, numpy_of
 
 #: How often torch is run with other noise.

@@ -62,6 +62,11 @@ class Stored:
             return self._planned
         return {**self._planned, **{k: _kind_of(v) for k, v in self.leaves.items()}}
 
+    def zeros(self) -> dict[str, Any]:
+        """Arrays in the shapes of the converted tensors; MLX makes them when they are read."""
+        ties = self.plan.ties
+        return {key: _abstract(*kind) for key, kind in self.shapes.items() if key not in ties}
+
     @cached_property
     def _trained(self) -> frozenset[str]:
         grown = {name for name, p in self.model.named_parameters() if p.requires_grad}

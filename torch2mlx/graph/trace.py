@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch2mlx.errors import ExportError
 from torch2mlx.graph.applied import recorded
 from torch2mlx.graph.calls import under_one_name
 from torch2mlx.graph.cumulative import standing_in_for_none
 from torch2mlx.graph.empty import standing_in
+from torch2mlx.graph.failures import quietly, untraceable
 from torch2mlx.graph.guards import Lengths, lengths_of, watched
 from torch2mlx.graph.vmapped import without_vmap
 
@@ -185,9 +185,10 @@ def trace(
     """Exports a model: dynamic shapes first, then fixed ones, then through torch's strict tracer.
 
     `own_gradients`: whether each autograd.Function stays one operator.
-    Raises ExportError, with what each way said, when none of them can.
+    Raises ExportError, with the line and torch's words, when none of them can.
     """
     said: list[str] = []
+    problems: list[Exception] = []
     args, kwargs = _apart((tuple(args), dict(kwargs)))
     ways = [(True, False)] if dynamic else []
     for free, strict in [*ways, (False, False), (False, True)]:
@@ -197,12 +198,14 @@ def trace(
             standing_in(model),
             watched() as watch,
             standing_in_for_none(model),
+            quietly(),
         ):
             try:
                 program = _export(model, args, kwargs, free, strict)
                 without_vmap(program)
                 under_one_name(model, program)
             except Exception as problem:  # torch.export raises what the model and it run into
+                problems.append(problem)
                 said.append(f"{_way(free, strict)}: {type(problem).__name__}: {problem}"[:600])
                 continue
         calls = {} if strict else recorder.calls
@@ -210,10 +213,7 @@ def trace(
         leaves, notes = tuple(examples), tuple(said)
         lengths = lengths_of(program, leaves, watch)
         return Traced(model, program, calls, leaves, examples, free, notes, functions, lengths)
-    raise ExportError(
-        f"torch.export cannot trace {type(model).__name__}; what it said, way by way:\n  "
-        + "\n  ".join(said)
-    )
+    raise untraceable(model, problems)
 
 
 def _apart(values: Any) -> Any:
