@@ -42,6 +42,14 @@ STEPS = (
         14,
     ),
     Step(
+        "strangers",
+        "modules of other people's repositories (T2M_STRANGERS names a checkout of "
+        "jansel/pytorch-jit-paritybench), translated and compared",
+        "python -m tests.zoo.strangers --files 300",
+        (*_GRAPH, "tests/zoo/strangers.py"),
+        30,
+    ),
+    Step(
         "architectures",
         "every model class of transformers built, and the table of its layers compared",
         "./dev architectures --check",

@@ -206,3 +206,10 @@ def test_arguments_in_containers():
         result = torch2mlx.verify(model, translation, given)
         assert result.ok, str(result)
         assert len(result.outputs) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_bottleneck_of_no_width_translates():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 0), torch.nn.ReLU(), torch.nn.Linear(0, 3))
+    made = torch2mlx.translate(net.eval(), (torch.randn(2, 4),))
+    assert torch2mlx.verify(net, made, (torch.randn(5, 4),)).ok

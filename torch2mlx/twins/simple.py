@@ -8,15 +8,19 @@ from torch2mlx.twins.twin import Refused, Twin, taken, twin
 
 
 @twin("Linear")
-def linear(module: Any) -> Twin:
-    """mlx.nn.Linear."""
+def linear(module: Any) -> Twin | Refused:
+    """mlx.nn.Linear, whose constructor divides by the number of inputs."""
+    if module.in_features == 0:
+        return Refused("mlx.nn.Linear has no layer of no inputs")
     sizes = taken(module, {"input_dims": "in_features", "output_dims": "out_features"})
     return Twin("mlx.nn.Linear", {**sizes, "bias": module.bias is not None})
 
 
 @twin("Bilinear")
-def bilinear(module: Any) -> Twin:
-    """mlx.nn.Bilinear."""
+def bilinear(module: Any) -> Twin | Refused:
+    """mlx.nn.Bilinear, whose constructor divides by the number of inputs."""
+    if module.in1_features == 0:
+        return Refused("mlx.nn.Bilinear has no layer of no inputs")
     names = {
         "input1_dims": "in1_features",
         "input2_dims": "in2_features",
