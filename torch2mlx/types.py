@@ -1,11 +1,14 @@
-"""The data that stages hand each other: frozen, without behaviour beyond derived views."""
+"""The data that stages hand each other: frozen, without behaviour beyond derived views.
+
+What there is one of for every tensor is a named tuple, which is made in a quarter of the time.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch2mlx import _core
 from torch2mlx.amounts import counted, shown_bytes
@@ -28,8 +31,7 @@ class TensorSource(Protocol):
         """The tensor, strided as it lies in memory or in the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Borrowed:
+class Borrowed(NamedTuple):
     """A tensor whose memory is borrowed as it is; `check` raises where its bytes are damaged."""
 
     key: str
@@ -146,8 +148,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """One tensor to write: `load` gives a view whose items, in order, fill `shape`."""
 
     target: str
@@ -165,8 +166,7 @@ class Piece:
         return tensor_bytes(self.shape, self.dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """Where one source tensor went, and how to get it back.
 
     `recipe` is JSON: ["t", target], ["l", target, layout, sizes], ["c", [targets]],

@@ -301,7 +301,7 @@ def _cast(pieces: list[Piece], dtype: str | None) -> list[Piece]:
     if dtype is None:
         return pieces
     floats = {"float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"}
-    return [replace(piece, dtype=dtype) if piece.dtype in floats else piece for piece in pieces]
+    return [piece._replace(dtype=dtype) if piece.dtype in floats else piece for piece in pieces]
 
 
 def _sidecar(typed: Typed, traces: Mapping[str, Trace]) -> tuple[Piece, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch2mlx import _core
 from torch2mlx.names import naming_keys
@@ -13,8 +13,7 @@ from torch2mlx.weights.catalog import LayerSpec, child_names, lookup
 _PLAIN = "torch.nn.Module"  # itself: a namespace, no layer
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """A module with the tensors that a checkpoint has of it.
 
     `prefix` is its MLX path with a trailing dot (or empty), `keys` its tensors: name in the
@@ -52,7 +51,8 @@ class Resolver:
     def _wrappers(self) -> Iterator[tuple[int, str, tuple[str, ...]]]:
         """(number, name of what it wraps, own tensors) of each wrapper."""
         for i, (path, record) in enumerate(self._records.items()):
-            inner = self._inner(path)
+            spec = self._specs[path]
+            inner = self._inner(path) if spec is not None and spec.transparent else None
             if inner is not None:
                 yield i, inner, record.tensors
 
@@ -73,10 +73,8 @@ class Resolver:
         wrappers, renames = list(self._wrappers()), list(self._renames())
         with naming_keys():
             found = _core.owners(paths, wrappers, renames, list(keys))
-        return [
-            Owner(self._records[paths[i]], self._specs[paths[i]], prefix, names)
-            for i, prefix, names in found
-        ]
+        records, specs = list(self._records.values()), list(self._specs.values())
+        return [Owner(records[i], specs[i], prefix, names) for i, prefix, names in found]
 
     def is_wrapper(self, path: str) -> bool:
         """Whether a module only wraps another one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from torch2mlx import options
 from torch2mlx.amounts import counted
@@ -29,6 +30,7 @@ _TRANSPOSING = "transformers.pytorch_utils.Conv1D"
 _LAYERS = {3: "Conv1d", 4: "Conv2d", 5: "Conv3d"}
 _GATES = {1: "RNN", 3: "GRU", 4: "LSTM"}
 _SHOWN = 5
+_FEW = 16
 
 
 def listed(names: Iterable[str]) -> str:
@@ -42,17 +44,28 @@ def _key(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
+def _biases(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """(name, name of the bias beside it) of a module's tensors, by their names."""
+    found, known = [], frozenset(names)
+    for name in names:
+        others = (re.sub(word, bias, name, count=1) for word, bias in _BIASES)
+        bias = next((other for other in others if other != name and other in known), None)
+        if bias is not None:
+            found.append((name, bias))
+    return tuple(found)
+
+
+_few_biases = lru_cache(maxsize=1024)(_biases)  # modules of one kind have the same names
+
+
 def biased(record: ModuleRecord, tensors: Tensors) -> Iterator[tuple[str, tuple[int, ...], int]]:
     """(key, shape, length of the bias) of a module's matrices that have a bias beside them."""
-    names = frozenset(record.tensors)
-    for name in record.tensors:
-        shape = tensors[_key(record.path, name)].shape
-        if len(shape) == 2:
-            others = (re.sub(word, bias, name, count=1) for word, bias in _BIASES)
-            found = next((n for n in others if n != name and n in names), None)
-            bias = tensors[_key(record.path, found)].shape if found else ()
-            if len(bias) == 1:
-                yield _key(record.path, name), shape, bias[0]
+    names = record.tensors
+    for name, other in _few_biases(names) if len(names) <= _FEW else _biases(names):
+        key = _key(record.path, name)
+        shape, bias = tensors[key].shape, tensors[_key(record.path, other)].shape
+        if len(shape) == 2 and len(bias) == 1:
+            yield key, shape, bias[0]
 
 
 def _matrices(records: Records, tensors: Tensors, actions: Actions) -> Iterator[str]:
@@ -77,10 +90,15 @@ def _matrices(records: Records, tensors: Tensors, actions: Actions) -> Iterator[
         yield from square
 
 
+@lru_cache(maxsize=4096)
+def _telltale(name: str) -> bool:
+    return _TELLTALE.fullmatch(name) is not None
+
+
 def telling(name: str, names: Container[str]) -> bool:
     """Whether a tensor's name shows that torch computes with it before use; `names`: those of its
     module."""
-    if _TELLTALE.fullmatch(name):
+    if _telltale(name):
         return True
     return name[-2:] in ("_g", "_v") and f"{name[:-1]}g" in names and f"{name[:-1]}v" in names
 
@@ -91,12 +109,14 @@ def sensitive(records: Records, tensors: Tensors, actions: Actions | None = None
     found = set(_matrices(records, tensors, actions))
     for path, record in records.items():
         if record.kinds == (UNTYPED,):
-            names = frozenset(record.tensors)
+            head, names = f"{path}." if path else "", record.tensors
+            if len(names) > _FEW:
+                names = frozenset(names)
             for name in record.tensors:
-                key = _key(path, name)
+                key = head + name
                 if len(tensors[key].shape) >= 3 or telling(name, names):
                     found.add(key)
-    return [key for key in tensors if key in found and key not in actions]
+    return [key for key in tensors if key in found and key not in actions] if found else []
 
 
 def _guess(key: str, tensors: Tensors) -> str:

@@ -6,7 +6,7 @@ What did not change comes back bit for bit; what did is laid out as torch has it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,7 @@ class _Undo:
         live = [p for p in pieces if p.rule != "original" or p.target in self._remade]
         for piece in pieces:
             if live and piece not in live:
-                made[piece.target] = replace(live[0], target=piece.target)
+                made[piece.target] = live[0]._replace(target=piece.target)
         for other in live[1:]:
             if other.identity != live[0].identity and not same_bytes(
                 _whole(live[0]), _whole(other)

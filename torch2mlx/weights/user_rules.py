@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -117,9 +116,12 @@ def apply_rules(
             kinds, own = _layer(value, text)
             hits = [path for path in typed if pattern.fullmatch(path)]
             for path in hits:
-                merged = {**typed[path].options, **own}
-                typed[path] = replace(typed[path], kinds=kinds, options=merged)
-                by[path] = text
+                record = typed[path]
+                merged = {**record.options, **own}
+                typed[path] = ModuleRecord(
+                    path, kinds, merged, record.children, record.tensors, record.folds
+                )
+            by.update(dict.fromkeys(hits, text))
         if not hits:
             raise ConversionError(_no_match(text, list(records), list(tensors), action is None))
     check(typed, by, tensors, actions)

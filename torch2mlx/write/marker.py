@@ -62,12 +62,9 @@ def _content(
     return {
         "version": VERSION,
         "writer": writer,
-        "tensors": [[t.key, t.dtype, list(t.shape), list(t.recipe)] for t in plan.traces],
-        "made": [
-            [m.how, m.dim, list(m.sources), m.dtype, list(m.shape), list(m.recipe)]
-            for m in plan.made
-        ],
-        "shared": [list(keys) for keys in plan.shared],
+        "tensors": [(t.key, t.dtype, t.shape, t.recipe) for t in plan.traces],
+        "made": [(m.how, m.dim, m.sources, m.dtype, m.shape, m.recipe) for m in plan.made],
+        "shared": plan.shared,
         "ties": dict(plan.ties),
         "sidecar": sidecar,
         "values": values,

@@ -66,7 +66,8 @@ def write_safetensors(
         entries = [(piece.target, piece.dtype, piece.shape) for piece in ordered]
         told = [piece for piece in ordered if piece.digested]
         header = _header(entries, metadata, {piece.target: _NO_DIGEST for piece in told})
-    total = sum(piece.nbytes for piece in ordered)
+        sizes = [piece.nbytes for piece in ordered]
+    total = sum(sizes)
     _reserve(fd, len(header) + total)
     view = memoryview(header)
     while view:
