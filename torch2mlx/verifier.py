@@ -9,7 +9,8 @@ from typing import Any
 
 from torch2mlx.checking.comparing import TOLERANCES, Compared, Verification
 from torch2mlx.checking.entry import given, named_well
-from torch2mlx.checking.faults import mlx_fault, torch_fault
+from torch2mlx.checking.faults import mlx_fault, short, torch_fault
+from torch2mlx.checking.gradients import trained
 from torch2mlx.checking.judging import Judgement, judge
 from torch2mlx.checking.running import Case, Pair
 from torch2mlx.checking.walk import first_difference, mlx_calls
@@ -30,6 +31,7 @@ def verify(
     kwargs: Mapping[str, Any] | None = None,
     tolerance: float | None = None,
     *,
+    gradients: bool = False,
     weights: Any = None,
     trust_remote_code: bool = False,
 ) -> Verification:
@@ -40,6 +42,11 @@ def verify(
     were. The difference of an output is max|a - b| / max(1, max|a|); allowed is 1e-4 for float32,
     1e-2 for half formats, none for integers, unless `tolerance` says otherwise. When one is off,
     the modules are walked to the first that differs.
+
+    `gradients`: compared are also the gradients of all parameters, for a fixed random weighting of
+    the outputs, and the outputs and buffers after one step of gradient descent along them, each
+    model in the mode that it is in. A gradient's difference is max|a - b| / max|a|, a being at
+    least a hundredth of the model's largest; allowed is 1e-3 for float32, 5e-2 for half formats.
 
     `weights`: the checkpoint of a model made under `empty_weights`, `translated` being the folder:
     each side then reads a module's weights when that module is called and forgets them again, so
@@ -54,6 +61,8 @@ def verify(
     need("verify", "torch", "mlx")
     _ordered(model, translated, tolerance)
     model, args, kwargs = given("verify", model, args, kwargs)
+    if gradients and weights is not None:
+        raise VerificationError("gradients need the weights in memory: write it without weights=")
     pair = _opened(model, translated, weights, trust_remote_code)
     outputs: list[Compared] = []
     notes: list[str] = []
@@ -62,7 +71,10 @@ def verify(
         found = _judged(pair, case, tolerance)
         if first is None and any(o.verdict == "differs" for o in found.outputs):
             first = first_difference(pair, case, tolerance)
-        outputs += [replace(o, case=case.label) for o in found.outputs]
+        compared = found.outputs
+        if gradients:
+            compared += _trained(pair, case, tolerance)
+        outputs += [replace(o, case=case.label) for o in compared]
         notes += found.notes
     whole = Verification(tuple(outputs), first, notes=tuple(notes))
     if whole.verdict != "differs":
@@ -84,6 +96,16 @@ def _judged(pair: Pair, case: Case, tolerance: float | None) -> Judgement:
         raise
     except Exception as error:
         raise VerificationError(mlx_fault(error)) from error
+
+
+def _trained(pair: Pair, case: Case, tolerance: float | None) -> tuple[Compared, ...]:
+    """Gradients and a step. Raises VerificationError where a side raises."""
+    try:
+        return trained(pair, case, tolerance)
+    except Torch2MLXError:
+        raise
+    except Exception as error:
+        raise VerificationError(f"in training {short(error)}") from error
 
 
 def _cases(args: Any, kwargs: Any) -> Iterator[Case]:

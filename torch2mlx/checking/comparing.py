@@ -29,7 +29,8 @@ class Compared:
     """One output: where it is in the structure, the difference, and what is allowed.
 
     `verdict` is "equal", "differs", "unstable" or "incomparable", and `reason` says why it is one
-    of the last two. `case` names the inputs where several were compared.
+    of the last two. `case` names the inputs where several were compared; `what` is compared: an
+    "output", the "gradient" of a weight, or something after a "step" of training.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Compared:
     verdict: Verdict = "equal"
     reason: str = ""
     case: str = ""
+    what: Literal["output", "gradient", "step"] = "output"
 
     @property
     def ok(self) -> bool:
@@ -82,7 +84,7 @@ class Verification:
 
     def __str__(self) -> str:
         lines = [str(output) for output in self.outputs]
-        if self.verdict == "differs":
+        if any(o.verdict == "differs" and o.what == "output" for o in self.outputs):
             lines.append(f"first module that differs: {self.first or 'the model itself'}")
         if self.weights:
             lines.append(_strangers(self.weights))

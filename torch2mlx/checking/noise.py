@@ -25,8 +25,8 @@ Choices = list[tuple[str, Any]]
 
 
 def unstable(pair: Pair, case: Case, answer: Answer, outputs: Sequence[Compared]) -> dict[int, str]:
-    """Of the outputs that differ, those that torch changes as much by noise of 1e-7: place ->
-    reason, with the operator that chooses otherwise."""
+    """Of the outputs that differ, those that torch changes as much when its inputs change in their
+    last place: number of the output -> reason, with the operator that chooses otherwise."""
     places = list(off(outputs))
     wanted = [numpy_of(leaf) for _, leaf in answer.leaves]
     moved, reason = dict.fromkeys(places, 0.0), ""
@@ -43,7 +43,7 @@ def unstable(pair: Pair, case: Case, answer: Answer, outputs: Sequence[Compared]
         reason = reason or _changed(plain, choices)
     told = reason or "rounding grows through the model"
     return {
-        i: f"torch changes it by {moved[i]:.1e} when its inputs change by 1e-7: {told}"
+        i: f"torch changes it by {moved[i]:.1e} when its inputs change in their last place: {told}"
         for i in places
         if moved[i] >= outputs[i].difference / 2
     }
@@ -59,15 +59,16 @@ def _run(pair: Pair, case: Case, trial: int | None) -> tuple[Choices, Any]:
             found.append(choices)
             yield
 
-    noisy = case if trial is None else _noisy(case, trial)
+    moved = case if trial is None else noisy(case, trial)
     try:
-        leaves = pair.torch(noisy, around).leaves
+        leaves = pair.torch(moved, around).leaves
         return found[0], leaves
     except Exception:  # the noise has led it where it cannot go on
         return [], []
 
 
-def _noisy(case: Case, trial: int) -> Case:
+def noisy(case: Case, trial: int) -> Case:
+    """A case with each number of its inputs one unit of rounding off; `trial` seeds the signs."""
     import torch
     from torch.utils import _pytree as pytree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -228,12 +228,25 @@ def preserved_stream() -> Iterator[None]:
 def preserved_twin(module: Any) -> Iterator[None]:
     """On leaving, an MLX module's arrays and attributes, and MLX's random stream, are as before."""
     kept = [(one, dict(one), dict(vars(one))) for _, one in module.named_modules()]
+    undo = [back for one, items, _ in kept for back in _held(items.values())]
     try:
         with preserved_stream():
             yield
     finally:
+        for back in undo:
+            back()
         for one, items, attributes in kept:
             dict.clear(one)
             dict.update(one, items)
             vars(one).clear()
             vars(one).update(attributes)
+
+
+def _held(values: Iterable[Any]) -> Iterator[Callable[[], None]]:
+    """What puts back the lists and dicts among values that modules hold, and those within."""
+    import mlx.nn
+
+    for value in values:
+        if isinstance(value, (list, dict)) and not isinstance(value, mlx.nn.Module):
+            yield _container(value)
+            yield from _held(value.values() if isinstance(value, dict) else value)

@@ -201,7 +201,7 @@ def trace(
             quietly(),
         ):
             try:
-                program = _export(model, args, kwargs, free, strict)
+                program = _export(model, *_containers_apart((args, kwargs)), free, strict)
                 without_vmap(program)
                 under_one_name(model, program)
             except Exception as problem:  # torch.export raises what the model and it run into
@@ -234,6 +234,13 @@ def _apart(values: Any) -> Any:
         return leaf.detach().clone().requires_grad_(leaf.requires_grad) if again else leaf
 
     return pytree.tree_map(real, values)
+
+
+def _containers_apart(values: Any) -> Any:
+    """Lists and dicts of their own with the same tensors: a forward may add to those it gets."""
+    from torch.utils import _pytree as pytree
+
+    return pytree.tree_map(lambda leaf: leaf, values)
 
 
 def _way(free: bool, strict: bool) -> str:

@@ -1,0 +1,248 @@
+"""What `verify` calls a difference, and what it does not: ties, padding, subclasses, training."""
+
+import numpy as np
+import pytest
+
+from tests.support import need
+
+need("torch", "mlx.core", "mlx.nn")
+
+import mlx.core as mx
+import torch
+from torch import nn
+
+import torch2mlx
+from torch2mlx.errors import VerificationError
+
+F = nn.functional
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pair(model, *args):
+    return model, torch2mlx.translate(model, args)
+
+
+class Near(nn.Module):
+    """Two sums of the same numbers in another order, and which is larger."""
+
+    def forward(self, x):
+        weights = torch.arange(1, x.shape[-1] + 1)
+        a = (x * weights).sum(-1)
+        b = (x.flip(-1) * weights.flip(-1)).sum(-1)
+        return torch.stack([a, b], -1).argmax(-1), x.argmax(-1)
+
+
+class Words(nn.Module):
+    """The same behind an embedding: its inputs are whole numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.near = nn.Embedding(300, 1), Near()
+
+    def forward(self, ids):
+        return self.near(self.table(ids).squeeze(-1))[0]
+
+
+def other_ties(made):
+    """A module that chooses otherwise between what is nearly equal."""
+    kind = type(made.module)
+
+    class Other(kind):
+        def __call__(self, x):
+            found = kind.__call__(self, x)
+            first = found[0] if isinstance(found, tuple) else found
+            return (1 - first, *found[1:]) if isinstance(found, tuple) else 1 - first
+
+    other = Other()
+    other.load_weights(list(made.weights.items()))
+    return other
+
+
+def test_choices_between_near_ties_are_unstable_and_name_the_operator():
+    model, made = pair(Near(), drawn(64, 300))
+    found = torch2mlx.verify(model, other_ties(made), drawn(64, 300))
+    assert found.verdict == "unstable" and not found.ok and found.first is None
+    tie, plain = found.outputs
+    assert (tie.verdict, plain.verdict) == ("unstable", "equal")
+    assert "argmax (test_judging.py:" in tie.reason and "chooses otherwise" in tie.reason
+
+
+def test_near_ties_behind_an_embedding_are_found_too():
+    torch.manual_seed(0)
+    ids = torch.arange(300).repeat(64, 1)
+    ids = torch.stack([row[torch.randperm(300)] for row in ids])
+    model, made = pair(Words(), ids)
+    assert torch2mlx.verify(model, other_ties(made), ids).verdict == "unstable"
+
+
+def test_a_difference_that_noise_does_not_explain_stays_one():
+    class Picks(nn.Module):
+        def forward(self, x):
+            return x.argmax(-1)
+
+    x = torch.eye(5)
+    model, made = pair(Picks(), x)
+    found = torch2mlx.verify(model, lambda_module(lambda x: made.module(x) + 1), x)
+    assert found.verdict == "differs" and found.first is None
+
+
+def lambda_module(function):
+    class Called(mx_module()):
+        def __call__(self, *args, **kwargs):
+            return function(*args, **kwargs)
+
+    return Called()
+
+
+def mx_module():
+    from mlx.nn import Module
+
+    return Module
+
+
+def test_padded_places_of_the_fused_encoder_are_no_difference():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    mask = torch.arange(6) >= torch.tensor([[6], [4]])
+    given = {"src": drawn(2, 6, 16), "src_key_padding_mask": mask}
+    made = torch2mlx.translate(model, given)
+    assert torch2mlx.verify(model, made, given).ok
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_each_side_has_its_own_copy_of_the_inputs():
+    class Writes(nn.Module):
+        def forward(self, x, state):
+            x.mul_(2)
+            state["sum"].add_(x.sum())
+            state["seen"].append(x)
+            return x + state["sum"]
+
+    x, state = drawn(2, 3), {"sum": torch.zeros(1), "seen": [drawn(1)]}
+    model = Writes()
+    made = torch2mlx.translate(model, (x, state))
+    assert torch2mlx.verify(model, made, (x, state)).ok
+    assert torch.equal(x, drawn(2, 3)) and state["sum"].item() == 0 and len(state["seen"]) == 1
+
+
+class Named(torch.Tensor):
+    """A tensor that carries more, as images of torchvision do."""
+
+
+def test_tensors_of_a_subclass_are_the_tensors_that_they_are():
+    class Keeps(nn.Module):
+        def forward(self, x):
+            return x * 2, (x + 1).as_subclass(Named)
+
+    x = drawn(2, 3).as_subclass(Named)
+    model = Keeps()
+    made = torch2mlx.translate(model, (drawn(2, 3),))
+    found = torch2mlx.verify(model, made, (x,))
+    assert found.ok and len(found.outputs) == 2
+    assert torch2mlx.verify(nn.ReLU(), pair(nn.ReLU(), drawn(2, 3))[1], nn.Parameter(x)).ok
+
+
+def test_nested_tensors_are_refused_by_name():
+    nested = torch.nested.nested_tensor([drawn(2, 3), drawn(1, 3)], layout=torch.jagged)
+    _, made = pair(nn.ReLU(), drawn(2, 3))
+    with pytest.raises(VerificationError, match="a NestedTensor wraps other tensors"):
+        torch2mlx.verify(nn.ReLU(), made, nested)
+
+
+def image_net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Tanh(),
+        nn.Dropout(0.2),
+        nn.Flatten(1),
+        nn.Linear(144, 3),
+    )
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+def test_gradients_and_a_step_agree_in_training(batch):
+    model, x = image_net().train(), drawn(batch, 3, 8, 8)
+    made = torch2mlx.translate(model, x)
+    before = {k: v.tolist() for k, v in made.module.layers[1].parameters().items()}
+    found = torch2mlx.verify(model, made, x, gradients=True)
+    assert found.ok and found.difference < 1e-4, str(found)
+    kinds = [o.what for o in found.outputs]
+    assert kinds == ["output"] + ["gradient"] * 6 + ["step"] * 3
+    assert found.outputs[1].name == "gradient of layers.0.weight"
+    assert {o.name for o in found.outputs[-2:]} == {
+        "layers.1.running_mean after a step",
+        "layers.1.running_var after a step",
+    }
+    assert {k: v.tolist() for k, v in made.module.layers[1].parameters().items()} == before
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_gradient_that_is_missing_is_a_difference_although_the_outputs_agree():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    made = torch2mlx.translate(model, drawn(2, 4))
+    kind = type(made.module)
+
+    class Stopped(kind):
+        def __call__(self, x):
+            layer = self.layers[0]
+            return mx.tanh(x @ layer.weight.T + mx.stop_gradient(layer.bias))
+
+    stopped = Stopped()
+    stopped.load_weights(list(made.weights.items()))
+    assert torch2mlx.verify(model, stopped, drawn(2, 4)).ok
+    found = torch2mlx.verify(model, stopped, drawn(2, 4), gradients=True)
+    wrong = {o.name: o.difference for o in found.outputs if o.verdict == "differs"}
+    assert wrong.keys() == {"gradient of layers.0.bias", "output after a step"}
+    assert wrong["gradient of layers.0.bias"] == 1.0 and "first module" not in str(found)
+
+
+def test_weights_that_torch_keeps_in_parts_are_not_compared_after_a_step():
+    torch.manual_seed(0)
+    model = nn.LSTM(3, 4, batch_first=True).eval()
+    x = drawn(2, 5, 3)
+    found = torch2mlx.verify(model, torch2mlx.translate(model, x), x, gradients=True)
+    verdicts = {o.name: o.verdict for o in found.outputs}
+    assert verdicts["gradient of bias"] == verdicts["gradient of Wx"] == "equal"
+    assert verdicts["after a step"] == found.verdict == "incomparable"
+
+
+def test_gradients_need_parameters_and_weights_in_memory():
+    model, made = pair(nn.ReLU(), drawn(2, 3))
+    with pytest.raises(VerificationError, match="no output depends on a parameter that is trained"):
+        torch2mlx.verify(model, made, drawn(2, 3), gradients=True)
+    with pytest.raises(VerificationError, match="gradients need the weights in memory"):
+        torch2mlx.verify(model, made, drawn(2, 3), gradients=True, weights="x.safetensors")
+
+
+def test_numbers_that_mlx_draws_otherwise_are_incomparable():
+    model, made = pair(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).train(), drawn(3, 4))
+    weight, bias = (made.weights[f"layers.0.{n}"] for n in ("weight", "bias"))
+
+    def noisy(x):
+        y = x @ weight.T + bias
+        return y * (1 + mx.random.gumbel(y.shape))
+
+    found = torch2mlx.verify(model, lambda_module(noisy), drawn(3, 4))
+    assert found.verdict == "incomparable"
+    assert "MLX draws with mx.random.gumbel, which torch does not" in str(found)
+
+
+def test_differences_are_of_the_largest_number_and_nan_is_one():
+    class Holds(nn.Module):
+        def forward(self, x):
+            return x / x.abs().sum(-1, keepdim=True)
+
+    x = torch.tensor([[1.0, 3.0], [0.0, 0.0]])
+    model, made = pair(Holds(), x)
+    assert torch2mlx.verify(model, made, x).ok
+    zeros = lambda_module(lambda x: mx.zeros(x.shape))
+    found = torch2mlx.verify(model, zeros, x)
+    assert not found.ok and np.isnan(found.difference)
