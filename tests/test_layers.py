@@ -172,6 +172,7 @@ LAYERS = (
     ("weights.inverses",),
     ("weights.recurrent", "weights.folds"),
     ("weights.actions", "weights.merges", "weights.layout", "weights.portable"),
+    ("weights.visible",),
     ("trust",),
     ("needs_mlx",),
     ("read.resolve",),

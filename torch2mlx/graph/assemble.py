@@ -190,6 +190,8 @@ class Assembly:
     def _height(self, path: str, heights: dict[str, int]) -> int:
         if path and (self._stock(path) is not None or not self._kept(path)):
             return -1
+        if self._tree.elsewhere(path):
+            return -1
         inner = [self._height(child, heights) for child in self._tree.children(path).values()]
         height = max(inner, default=-1) + 1
         if (
@@ -282,7 +284,7 @@ class Assembly:
 
     def _make(self, path: str) -> Construct | None:
         """How a module is made; None for one that holds nothing and is never called."""
-        if not self._kept(path):
+        if not self._kept(path) or self._tree.elsewhere(path):
             return None
         twin = self._stock(path)
         if twin is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from torch2mlx.graph.classes import Construct
 from torch2mlx.graph.ir import Node, Symbol
 from torch2mlx.graph.regions import Region
-from torch2mlx.graph.stocked import dictionary
+from torch2mlx.graph.stocked import dictionary, quoted
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tree import Tree
 
@@ -120,13 +120,13 @@ class Paths:
             elif self._plain(part) and at not in self._dicts:
                 text += f".{part}"
             else:
-                text += f'["{part}"]'
+                text += f"[{quoted(part)}]"
             at = f"{at}.{part}" if at else part
         return text
 
     def attribute(self, name: str) -> str:
         """What an assignment to a member of self writes to."""
-        return f"self.{name}" if self._plain(name) else f'self["{name}"]'
+        return f"self.{name}" if self._plain(name) else f"self[{quoted(name)}]"
 
     def _plain(self, name: str) -> bool:
         """Whether a member can be written after a point."""
@@ -149,7 +149,13 @@ class Paths:
         fixed = [n for n, p in module._parameters.items() if p is not None and not p.requires_grad]
         frozen = fixed if self._trains else []  # of a model that is frozen whole, nothing is
         fixed = [n for n, v in module._buffers.items() if v is None or not v.requires_grad]
-        return tuple(name for name in (*fixed, *frozen) if name in kept)
+        names = (self._name_of(path, name) for name in (*fixed, *frozen))
+        return tuple(name for name in names if name in kept)
+
+    def _name_of(self, path: str, name: str) -> str:
+        """What one of a module's own tensors is called in the emitted tree."""
+        recipe = self._stored.recipes.get(f"{path}.{name}".lstrip("."), ("",))
+        return str(recipe[1]).rpartition(".")[2] if recipe[0] in ("t", "l") else name
 
     def freezing(self, path: str) -> str:
         """What follows the constructor of a stock layer whose parameters are frozen, or some."""

@@ -41,14 +41,25 @@ class Tree:
         return {} if record is None else child_names(spec, record)
 
     def children(self, path: str) -> dict[str, str]:
-        """Direct sub-modules: name in the emitted tree -> torch path, each module once."""
-        prefix = f"{path}." if path else ""
-        found = {}
+        """Direct sub-modules: name in the emitted tree -> torch path, each module once.
+
+        In a list, what is elsewhere keeps its place before an item that is here (see `elsewhere`).
+        """
+        prefix, renames = f"{path}." if path else "", self.renames(path)
+        found: dict[str, str] = {}
+        held: dict[str, str] = {}
         for name, child in self.modules[path]._modules.items():
-            if child is None or self.canonical(f"{prefix}{name}") != f"{prefix}{name}":
-                continue
-            found[self.renames(path).get(name, name)] = f"{prefix}{name}"
+            new, at = renames.get(name, name), f"{prefix}{name}"
+            if child is not None and self.elsewhere(at):
+                held.update({new: at} if new.rpartition(".")[2].isdigit() else {})
+            elif child is not None:
+                found.update(**held, **{new: at})
+                held = {}
         return found
+
+    def elsewhere(self, path: str) -> bool:
+        """Whether a module has its place under another path."""
+        return self.canonical(path) != path
 
     def canonical(self, path: str) -> str:
         """The first path of the module at a path; a module without tensors is made anew at each."""
@@ -62,7 +73,7 @@ class Tree:
         if isinstance(module, nn.ModuleList):
             return "list"
         if isinstance(module, nn.ModuleDict):
-            return "dict"
+            return "numbered" if any(n.isdigit() for n in module._modules) else "dict"
         if isinstance(module, nn.ParameterList):
             return "parameters"
         if (

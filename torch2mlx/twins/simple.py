@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch2mlx.twins.twin import Refused, Twin, taken, twin
+from torch2mlx.weights.visible import shown
 
 
 @twin("Linear")
@@ -85,8 +86,16 @@ def module_list(module: Any) -> Twin:
 
 @twin("ModuleDict", "ParameterDict")
 def module_dict(module: Any) -> Twin:
-    """A dict of the twins, or of arrays."""
-    return Twin("builtins.dict", children=dict(module.items()))
+    """A dict of the twins, or of arrays; those with numbers for keys are a list in it."""
+    items = dict(module.items())
+    modules = {key: item for key, item in items.items() if hasattr(item, "forward")}
+    numbered = [item for key, item in modules.items() if key.isdigit()]
+    others = [key for key in items if not (key in modules and key.isdigit())]
+    names = shown(others, tuple(items))
+    children = {names.get(key, key): items[key] for key in others}
+    return Twin(
+        "builtins.dict", children={**({"layers": numbered} if numbered else {}), **children}
+    )
 
 
 @twin("AdaptiveLogSoftmaxWithLoss")

@@ -8,7 +8,7 @@ record and its tensor shapes to a list of actions. Entries are shorthand:
     ("q_proj.weight", "k_proj.weight")   split the first dimension in equal parts
     Drop("why")                 leave it out of the MLX file (kept for revert)
 
-Tensors that a rule does not mention are copied as they are.
+Tensors that a rule does not mention are copied as they are, under a name that MLX can show.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch2mlx.types import ModuleRecord
+from torch2mlx.weights.visible import shown
 
 
 @dataclass(frozen=True)
@@ -89,4 +90,7 @@ def rule_actions(rule: Rule, record: ModuleRecord, shapes: Shapes) -> list[On | 
     used: set[str] = set()
     for action in actions:
         used.update(action.sources if isinstance(action, Merge) else (action.name,))
-    return actions + [On(name, Move()) for name in shapes if name not in used]
+    others = [name for name in shapes if name not in used]
+    listed = any(kind.endswith(".ParameterList") for kind in record.kinds)
+    hidden = {} if listed or record.options.get("from_keys") else shown(others, shapes)
+    return actions + [On(name, Move(to=hidden.get(name))) for name in others]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from torch2mlx.types import ModuleRecord
 from torch2mlx.weights import table
 from torch2mlx.weights.actions import Rule, entry_action
+from torch2mlx.weights.visible import shown
 
 Children = Mapping[str, str] | Callable[[ModuleRecord], Mapping[str, str]]
 
@@ -41,14 +42,17 @@ def child_names(spec: LayerSpec | None, record: ModuleRecord) -> Mapping[str, st
     """Names of a module's children that change, old to new.
 
     Children called by numbers go into a list called layers: MLX reads numbers in keys as places in
-    lists, and a module that has them as names cannot load weights.
+    lists, and a module or a dict that has them as names cannot load weights. Names that start with
+    an underscore, which MLX hides, lose it.
     """
-    if spec is not None and (spec.children or spec.mlx in ("list", "dict")):
+    if spec is not None and (spec.children or spec.mlx == "list" or spec.transparent):
         return spec.child_names(record)
     if record.options.get("from_keys"):  # a module that nothing is known of
         return {}
     numbered = [name for name in record.children if name.isdigit()]
-    return {name: f"layers.{i}" for i, name in enumerate(numbered)}
+    others = [name for name in record.children if not name.isdigit()]
+    hidden = shown(others, (*record.children, *record.tensors))
+    return {**{name: f"layers.{i}" for i, name in enumerate(numbered)}, **hidden}
 
 
 def _full(name: str) -> str:
