@@ -24,10 +24,10 @@ from torch2mlx.graph.emit import emit
 from torch2mlx.graph.ends import Ends, ends
 from torch2mlx.graph.lower import lower
 from torch2mlx.graph.modes import put_in_modes
+from torch2mlx.graph.recording import traced_in_mode
 from torch2mlx.graph.standalone import standalone as inlined
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
-from torch2mlx.graph.trace import trace
 from torch2mlx.optional import need
 from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow
@@ -55,6 +55,8 @@ class Translation:
     dynamic: bool
     notes: tuple[str, ...] = ()
     ends: Ends = field(default_factory=Ends)
+    #: Whether this is what the model runs while gradients are recorded, and does otherwise without.
+    graded: bool = False
     _stored: Any = field(default=None, repr=False)
     _modes: tuple[tuple[str, bool], ...] = field(default=(), repr=False)
 
@@ -133,6 +135,8 @@ class Translation:
         if weights is not None and self._stored.leaves:
             raise TranslationError(f"no checkpoint has {', '.join(self._stored.leaves)}")
         config: dict[str, Any] = {"class": self.name, "training": self.training}
+        if self.graded:
+            config["graded"] = True
         if self.ends != Ends():
             config["channels_last"] = asdict(self.ends)
         guard, constants = Guard(paths_of(weights), force), self.constants
@@ -210,6 +214,7 @@ def translate(
     with preserved(model), plainly():
         expected = answered(model, case) if check else None
         made, traced = _made(model, args, kwargs, dynamic, io_layout == "mlx", standalone)
+        expected = answered(model, case, True) if expected and made.graded else expected
         notes = examined(made, traced, case, expected) if check else (unchecked(),)
     return made.noted(notes)
 
@@ -230,13 +235,13 @@ def _made(
     if standalone:
         source = inlined(source)
     known = (source, assembly.root.name, model.training, traced.dynamic, traced.notes, turned)
-    return Translation(*known, stored, assembly.modes()), traced
+    return Translation(*known, traced.graded, stored, assembly.modes()), traced
 
 
 def _lowered(model: Any, args: Any, kwargs: Any, dynamic: bool) -> tuple[Any, Any, Any]:
     """The lowered program. An autograd.Function that cannot be kept is replaced by its forward,
     with a note, in a model that is not being trained."""
-    traced, stored = trace(model, args, kwargs, dynamic), Stored(model)
+    traced, stored = traced_in_mode(model, args, kwargs, dynamic), Stored(model)
     try:
         return traced, stored, lower(traced, stored)
     except UnsupportedOperatorError:
@@ -244,7 +249,10 @@ def _lowered(model: Any, args: Any, kwargs: Any, dynamic: bool) -> tuple[Any, An
             raise
     kinds = sorted({f.kind.__name__ for f in traced.functions.values()})
     note = f"gradients of {', '.join(kinds)} are those of its forward, not of its own backward"
-    traced, stored = trace(model, args, kwargs, dynamic, own_gradients=False), Stored(model)
+    traced, stored = (
+        traced_in_mode(model, args, kwargs, dynamic, own_gradients=False),
+        Stored(model),
+    )
     traced = replace(traced, notes=(*traced.notes, note))
     return traced, stored, lower(traced, stored)
 

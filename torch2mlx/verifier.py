@@ -17,7 +17,7 @@ from torch2mlx.checking.walk import first_difference, mlx_calls
 from torch2mlx.checking.weights import strangers
 from torch2mlx.errors import Torch2MLXError, VerificationError
 from torch2mlx.graph.builder import common_dtype
-from torch2mlx.graph.ends import Ends, ends_of
+from torch2mlx.graph.ends import Ends, ends_of, graded_of
 from torch2mlx.graph.streaming import Unread, values_from
 from torch2mlx.optional import need
 from torch2mlx.translator import Translation, load
@@ -141,7 +141,7 @@ def _opened(model: Any, translated: Any, weights: Any, trusted: bool) -> Pair:
         folder = Path(translated)
         module, ends = load(folder, trust_remote_code=trusted), ends_of(folder)
         if weights is None:
-            return Pair(model, module, ends)
+            return Pair(model, module, ends, graded_of(folder))
         unread = Unread(module, folder, common_dtype(model))
         return Pair(
             model,
@@ -153,7 +153,7 @@ def _opened(model: Any, translated: Any, weights: Any, trusted: bool) -> Pair:
     if weights is not None:
         raise VerificationError("weights are streamed from a saved translation: give its folder")
     if isinstance(translated, Translation):
-        return Pair(model, translated.module, translated.ends)
+        return Pair(model, translated.module, translated.ends, translated.graded)
     if not isinstance(translated, mlx.nn.Module):
         kind = "None" if translated is None else f"an object of {type(translated).__name__}"
         raise VerificationError(

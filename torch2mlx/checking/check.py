@@ -17,7 +17,7 @@ from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.graph.empty import is_empty
 
 
-def answered(model: Any, case: Case) -> Answer | None:
+def answered(model: Any, case: Case, graded: bool = False) -> Answer | None:
     """torch's own answer on the example inputs; None for a model without values.
 
     Raises TranslationError, with the line of the model's source, where its forward raises.
@@ -25,7 +25,7 @@ def answered(model: Any, case: Case) -> Answer | None:
     if is_empty(model) or any(leaf.is_meta for _, leaf in leaves_of((case.args, case.kwargs))):
         return None
     try:
-        return torch_answer(model, case)
+        return torch_answer(model, case, graded)
     except Exception as error:
         raise TranslationError(torch_fault(model, case, error)) from error
 
@@ -39,7 +39,7 @@ def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple
     try:
         if answer is None:
             return shapes_fit(made, traced, case)
-        pair = Pair(traced.model, made.built(), made.ends)
+        pair = Pair(traced.model, made.built(), made.ends, made.graded)
         found = judge(pair, case, None, answer)
     except TranslationError as error:
         raise TranslationError(f"on the example inputs {error}; {_all_the_same()}") from None
@@ -63,7 +63,7 @@ def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple
 def _whose(traced: Any, case: Case, answer: Answer, pair: Pair) -> str:
     """Which step a difference comes from: the exported program is run too."""
     try:
-        exported = torch_answer(traced.program.module(), case).leaves
+        exported = torch_answer(traced.program.module(), case, pair.graded).leaves
     except Exception as error:
         said = f"torch's exported program does not run either: {short(error)}"
         return f"{said}; {_all_the_same()}"

@@ -10,6 +10,7 @@ from typing import Any
 from torch2mlx.checking.comparing import leaves_of
 from torch2mlx.checking.preserved import Streams, preserved, preserved_twin
 from torch2mlx.graph.ends import Ends
+from torch2mlx.graph.neutral import neutral
 from torch2mlx.structures import copied
 
 
@@ -70,13 +71,15 @@ class Pair:
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """torch without the fused encoder layer, which answers 0 at padded places: no export has it."""
+    """torch without the fused encoder layer, which answers 0 at padded places: no export has it;
+    and without the autocast or the inference mode that the caller may be in."""
     import torch
 
     was = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with neutral():
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(was)
 

@@ -62,6 +62,15 @@ def ends(program: Program) -> Ends:
 
 def ends_of(folder: Path) -> Ends:
     """Those of a saved translation."""
-    path = folder / "config.json"
-    said = json.loads(path.read_text()).get("channels_last", {}) if path.exists() else {}
+    said = _config(folder).get("channels_last", {})
     return Ends(tuple(map(tuple, said.get("inputs", ()))), tuple(said.get("outputs", ())))
+
+
+def graded_of(folder: Path) -> bool:
+    """Whether a saved translation is what the model runs while gradients are recorded only."""
+    return bool(_config(folder).get("graded", False))
+
+
+def _config(folder: Path) -> Any:
+    path = folder / "config.json"
+    return json.loads(path.read_text()) if path.exists() else {}

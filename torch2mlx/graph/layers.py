@@ -57,6 +57,8 @@ class Layers:
         calls = (n for g in parts for n in getattr(g, "nodes", ()) if n.op == "call_function")
         #: whether the program, or a graph inside it, writes to tensors
         self.mutating = any(_writes_to(node) is not None for node in calls)
+        #: paths of layers that are written out, though the file could declare them
+        self.never: frozenset[str] = frozenset()
         #: path -> twin of every stock layer that the file declares
         self.used: dict[str, Twin] = {}
 
@@ -89,7 +91,7 @@ class Layers:
         plain = path.split("@")[0]
         if plain not in self._twins:
             module = self._modules.get(plain)
-            known = module is not None and plain
+            known = module is not None and plain and plain not in self.never
             self._twins[plain] = self._lowering.tree.stock(plain) if known else None
         return self._twins[plain]
 

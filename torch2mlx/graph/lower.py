@@ -10,6 +10,7 @@ from torch2mlx.graph.ir import Frame, Program
 from torch2mlx.graph.lowering import Lowering
 from torch2mlx.graph.ops.registry import check_users
 from torch2mlx.graph.program import inputs_of, steered, structure
+from torch2mlx.graph.regions import STORED
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.trace import Traced
 from torch2mlx.graph.updates import write_back
@@ -24,6 +25,31 @@ def _outputs(state: Lowering, graph: Any) -> tuple[Any, ...]:
         return ()
 
 
+def _ran(traced: Traced, stored: Stored, apart: frozenset[str]) -> tuple[Lowering, Any, Any]:
+    """The state after all nodes, values of the inputs and of the results."""
+    state, graph = Lowering(traced, stored), traced.program.graph
+    state.layers.never = apart
+    inputs = inputs_of(state, graph)
+    state.layers.find(graph)
+    return state, inputs, _outputs(state, graph)
+
+
+def both_ways(state: Lowering) -> frozenset[str]:
+    """Layers some calls of which are calls of a stock layer, and others are not: a class of the
+    file is one or the other. Those that are known already are among them."""
+    programs = [state.builder.nodes, *(f.program.nodes for f in state.builder.functions)]
+    nodes = [node for nodes in programs for node in nodes]
+    stock = {node.args[0].args[0] for node in nodes if node.op == "layer"}
+    written = {
+        frame.path.split("@")[0]
+        for node in nodes
+        if node.is_array and node.op not in (*STORED, "input", "layer")
+        for frame in node.scope
+    }
+    mixed = {state.tree.canonical(path) for path in stock} & written
+    return state.layers.never | mixed if mixed else frozenset()
+
+
 def lower(traced: Traced, stored: Stored) -> Program:
     """The program in MLX calls.
 
@@ -31,12 +57,13 @@ def lower(traced: Traced, stored: Stored) -> Program:
     reason.
     """
     check_users()
-    state = Lowering(traced, stored)
-    graph = traced.program.graph
     stored.real = steered(traced.program.graph_module)
-    inputs = inputs_of(state, graph)
-    state.layers.find(graph)
-    outputs = _outputs(state, graph)
+    state, inputs, outputs = _ran(traced, stored, frozenset())
+    apart = both_ways(state)
+    while apart and not state.refused:
+        stored.forget()
+        state, inputs, outputs = _ran(traced, stored, apart)
+        apart = both_ways(state)
     if state.refused:
         raise UnsupportedOperatorError(tuple(state.refused))
     state.builder.scope = (Frame("", type(traced.model).__name__),)

@@ -14,8 +14,8 @@ _LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 def scope_of(node: Any) -> tuple[Frame, ...]:
     """The modules whose forward is running, outermost first."""
     stack = node.meta.get("nn_module_stack") or {}
-    if not stack and node.target is operator.getitem:
-        return scope_of(node.args[0])
+    if node.target is operator.getitem and (not stack or _runs_a_graph(node.args[0])):
+        return scope_of(node.args[0])  # what a region gives is made by the region
     frames = []
     for key, (path, kind) in stack.items():
         if path.startswith("_empty_nn_module_stack"):
@@ -25,6 +25,10 @@ def scope_of(node: Any) -> tuple[Frame, ...]:
         name = kind if isinstance(kind, str) else kind.__name__
         frames.append(Frame(_numbered(path, key), name.rsplit(".", 1)[-1]))
     return tuple(frames)
+
+
+def _runs_a_graph(node: Any) -> bool:
+    return any(n.op == "get_attr" for n in getattr(node, "all_input_nodes", ()))
 
 
 def _numbered(path: str, key: str) -> str:

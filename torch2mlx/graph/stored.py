@@ -37,6 +37,11 @@ class Stored:
     written: set[str] = field(default_factory=set)
     _nodes: dict[str, Node] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Starts anew: the program is lowered once more."""
+        for kept in (self.constants, self.leaves, self.written, self._nodes):
+            kept.clear()
+
     @cached_property
     def plan(self) -> Plan:
         """What `convert` would write for the model; nothing for one without tensors."""

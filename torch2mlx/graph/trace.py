@@ -46,6 +46,7 @@ class Traced:
     notes: tuple[str, ...] = ()
     functions: Mapping[str, Any] = field(default_factory=dict)  # autograd.Functions by operator
     lengths: Lengths = field(default_factory=Lengths)
+    graded: bool = False  # whether it is what the model runs while gradients are recorded only
 
 
 @dataclass

@@ -1,0 +1,191 @@
+"""What a forward asks of torch's global state while it is traced: its answers stay in the program.
+
+Functions and attributes that tell of gradients, autocast, default dtypes and backends are replaced
+for the time of a trace by ones that note who asked. torch's own questions do not count.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Functions whose answers depend on whether gradients are recorded.
+_GRADIENTS = ("is_grad_enabled", "is_inference_mode_enabled")
+#: Others, by where torch has them.
+_OTHERS = {
+    "": (
+        *("is_autocast_enabled", "is_autocast_cpu_enabled", "get_autocast_dtype"),
+        *("get_autocast_cpu_dtype", "get_autocast_gpu_dtype", "is_autocast_cache_enabled"),
+        *("get_default_dtype", "get_default_device", "get_float32_matmul_precision"),
+        *("are_deterministic_algorithms_enabled", "get_num_threads"),
+    ),
+    "cuda": ("is_available", "device_count", "is_bf16_supported"),
+    "mps": ("is_available", "device_count"),
+    "backends.mps": ("is_available", "is_built"),
+    "backends.cudnn": ("is_available",),
+    "backends.mkldnn": ("is_available",),
+    "backends.cuda": (
+        *("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled"),
+        "cudnn_sdp_enabled",
+    ),
+    "backends.mha": ("get_fastpath_enabled",),
+}
+#: Attributes of backends.
+_FLAGS = {
+    "backends.cudnn": ("enabled", "benchmark", "deterministic", "allow_tf32"),
+    "backends.mkldnn": ("enabled",),
+}
+
+
+@dataclass
+class Asked:
+    """What was asked: the places of questions about gradients, and other answers by question."""
+
+    gradients: dict[str, None] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
+
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each answer that the program holds for good."""
+        return tuple(
+            f"the forward asks {question}: translated for {answer}"
+            for question, answer in self.others.items()
+        )
+
+
+@contextmanager
+def watched_flags(model: Any) -> Iterator[Asked]:
+    """While open, what the model's code asks is noted."""
+    import torch
+
+    asked = Asked()
+    with ExitStack() as stack:
+        for name in _GRADIENTS:
+            stack.enter_context(_function(model, torch, "torch", name, _gradients(asked)))
+        for where, names in _OTHERS.items():
+            module: Any = _at(torch, where)
+            full = f"torch.{where}".rstrip(".")
+            for name in names:
+                if hasattr(module, name):
+                    note = _other(asked, f"{full}.{name}()")
+                    stack.enter_context(_function(model, module, full, name, note))
+        for where, names in _FLAGS.items():
+            for name in names:
+                note = _other(asked, f"torch.{where}.{name}")
+                holder = _at(torch, where)
+                stack.enter_context(_attribute(type(holder), name, note, getattr(holder, name)))
+        for name in ("requires_grad", "grad_fn", "is_leaf"):
+            stack.enter_context(_attribute(torch.Tensor, name, _of_result(asked, name)))
+        yield asked
+
+
+def _at(torch: Any, where: str) -> Any:
+    found = torch
+    for part in filter(None, where.split(".")):
+        found = getattr(found, part)
+    return found
+
+
+def _gradients(asked: Asked) -> Callable[..., None]:
+    return lambda place, *_: asked.gradients.setdefault(place)
+
+
+def _other(asked: Asked, question: str) -> Callable[..., None]:
+    def note(place: str, answer: Any, _: Any) -> None:
+        asked.others.setdefault(f"{question} ({place})", str(answer))
+
+    return note
+
+
+def _of_result(asked: Asked, name: str) -> Callable[..., None]:
+    """Of a tensor's attributes only those of results of operators depend on the mode."""
+
+    def note(place: str, answer: Any, tensor: Any) -> None:
+        result = {"requires_grad": answer is True, "grad_fn": answer is not None}
+        if result.get(name, answer is False) and _computed(tensor):
+            asked.gradients.setdefault(place)
+
+    return note
+
+
+def _computed(tensor: Any) -> bool:
+    import torch
+
+    return torch._C.TensorBase.grad_fn.__get__(tensor) is not None
+
+
+def _asking() -> str:
+    """ "file.py:12" of code that is not torch's and asks right now; "" otherwise."""
+    frame = sys._getframe(2)
+    name = str(frame.f_globals.get("__name__", ""))
+    if name.partition(".")[0] in ("torch", "torch2mlx", "functorch"):
+        return ""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+@contextmanager
+def _function(model: Any, module: Any, full: str, name: str, note: Any) -> Iterator[None]:
+    """A function of a module, under every name that the model's own files have for it."""
+    import torch
+
+    original = getattr(module, name)
+
+    @functools.wraps(original)
+    def asking(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            return original(*args, **kwargs)
+        answer = original(*args, **kwargs)
+        place = _asking()
+        if place:
+            note(place, answer, None)
+        return answer
+
+    homes = {cls.__module__ for part in model.modules() for cls in type(part).__mro__}
+    places = [(vars(module), name)]
+    for home in homes:
+        if home.partition(".")[0] != "torch" and home in sys.modules:
+            held = vars(sys.modules[home])
+            places += [(held, key) for key, value in list(held.items()) if value is original]
+    for held, key in places:
+        held[key] = asking
+    try:
+        yield
+    finally:
+        for held, key in places:
+            held[key] = original
+
+
+@contextmanager
+def _attribute(owner: Any, name: str, note: Any, outside: Any = None) -> Iterator[None]:
+    """An attribute of a class, read through a property that notes who reads it; `outside`: what
+    it is before the trace."""
+    own = vars(owner).get(name)
+    original = (
+        own if own is not None else next(vars(c)[name] for c in owner.__mro__ if name in vars(c))
+    )
+
+    class Noting:
+        def __get__(self, held: Any, kind: Any = None) -> Any:
+            if held is None:
+                return original
+            place = _asking()
+            answer = original.__get__(held, kind)
+            if place:  # torch.export changes some flags for itself
+                answer = answer if outside is None else outside
+                note(place, answer, held)
+            return answer
+
+        def __set__(self, held: Any, value: Any) -> None:
+            original.__set__(held, value)
+
+    setattr(owner, name, Noting())
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)
