@@ -60,8 +60,15 @@ def open_checkpoint(
     needed, AlreadyConvertedError for what is in MLX layout already, UnsupportedTensorError for
     tensors without an exact MLX form, and ConversionError for anything that is no source at all.
     """
+    opened = _open(source, key, _Options(key, listing, verify, expand))
+    if not listing:
+        foreign.refuse_packed(opened.tensors, opened.origin)
+    return opened
+
+
+def _open(source: Any, key: str | None, given: _Options) -> Checkpoint:
     if isinstance(source, (str, os.PathLike)):
-        opened = _from_path(os.fspath(source), _Options(key, listing, verify, expand))
+        opened = _from_path(os.fspath(source), given)
         foreign.refuse_adapter(opened.tensors, opened.origin)
         return opened
     if is_module(source):

@@ -171,7 +171,10 @@ def _target(out: str | os.PathLike[str], shard_size: int | str | None) -> tuple[
     if os.path.isdir(path) or text.endswith(("/", os.sep)) or not path.suffix:
         return path, SHARD_BYTES if shard_size is None else _bytes(shard_size)
     if path.suffix != ".safetensors":
-        raise ConversionError(f"{path}: MLX checkpoints end in .safetensors, or are directories")
+        meant = path.with_suffix(".safetensors").name
+        raise ConversionError(
+            f"{path}: MLX checkpoints end in .safetensors, or are directories: write {meant}"
+        )
     if shard_size is not None:
         raise ConversionError(
             f"{path}: {options.option('shard_size')} needs a directory as the output"

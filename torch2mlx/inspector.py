@@ -11,11 +11,16 @@ from typing import Any
 from torch2mlx import loading
 from torch2mlx.amounts import counted, shown_bytes
 from torch2mlx.checkpoint import open_checkpoint
-from torch2mlx.errors import AlreadyConvertedError
+from torch2mlx.errors import AlreadyConvertedError, AmbiguousCheckpointError
+from torch2mlx.options import given
 from torch2mlx.read.files import scan_safetensors
-from torch2mlx.types import source_bytes
+from torch2mlx.read.nested import ROOT
+from torch2mlx.types import Checkpoint, source_bytes
 from torch2mlx.write.marker import read_marker
 from torch2mlx.write.schema import DIGESTS, KEY, Marker
+
+#: State dicts of one file that are listed; each is opened.
+MOST = 20
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,17 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a checkpoint holds. `layout`: "torch", "mlx (torch2mlx)" or "mlx"."""
+    """What a checkpoint holds. `layout`: "torch", "mlx (torch2mlx)" or "mlx".
+
+    `state_dicts`: where a file has several, the `key` of each; keys of tensors begin with it then.
+    """
 
     origin: str
     layout: str
     tensors: tuple[TensorInfo, ...]
     values: tuple[str, ...]
     metadata: dict[str, str]
+    state_dicts: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +63,15 @@ class Inspection:
         width = max((len(tensor.key) for tensor in self.tensors), default=0)
         rows = [f"  {t.key:{width}}  {t.dtype:<10} {list(t.shape)}" for t in self.tensors]
         rows += [f"  {key}  (no tensor)" for key in self.values]
-        return "\n".join([f"{head}{shown_bytes(self.nbytes)}", *rows])
+        several = f"; {self._several()}" if self.state_dicts else ""
+        return "\n".join([f"{head}{shown_bytes(self.nbytes)}{several}", *rows])
+
+    def _several(self) -> str:
+        shown = [given("key", key) for key in self.state_dicts[:MOST]]
+        more = len(self.state_dicts) - MOST
+        rest = f" and {more} more, which are not listed" if more > 0 else ""
+        count = counted(len(self.state_dicts), "state dict")
+        return f"{count}: convert takes one of {', '.join(shown)}{rest}"
 
 
 def _converted(path: Path) -> Inspection:
@@ -79,15 +96,41 @@ def inspect(source: Any, *, key: str | None = None) -> Inspection:
     """Lists the tensors of any source of `convert`, or of a converted file or directory.
 
     Reads headers, not values: a tensor that `convert` refuses (a dtype that MLX lacks) is listed
-    too. Raises CheckpointError for files that cannot be read.
+    too. Of several state dicts in one file all are listed, `key` chooses one. Raises
+    CheckpointError for files that cannot be read.
     """
     try:
         checkpoint = open_checkpoint(source, key, listing=True)
     except AlreadyConvertedError:
         return _converted(Path(os.fspath(source)))
-    tensors = tuple(
-        TensorInfo(t.key, t.dtype, t.shape, source_bytes(t)) for t in checkpoint.tensors.values()
+    except AmbiguousCheckpointError as error:
+        several = key is None and error.choices and not _is_folder(source)
+        if not several:
+            raise
+        return _several(source, error.choices)
+    tensors, values = _listed(checkpoint), tuple(checkpoint.values)
+    return Inspection(checkpoint.origin, "torch", tensors, values, dict(checkpoint.metadata))
+
+
+def _is_folder(source: Any) -> bool:
+    return isinstance(source, (str, os.PathLike)) and os.path.isdir(source)
+
+
+def _listed(checkpoint: Checkpoint, head: str = "") -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(head + t.key, t.dtype, t.shape, source_bytes(t))
+        for t in checkpoint.tensors.values()
     )
-    return Inspection(
-        checkpoint.origin, "torch", tensors, tuple(checkpoint.values), dict(checkpoint.metadata)
-    )
+
+
+def _several(source: Any, choices: tuple[str, ...]) -> Inspection:
+    """All state dicts of a file, or the first ones of very many."""
+    tensors: list[TensorInfo] = []
+    values: list[str] = []
+    for choice in choices[:MOST]:
+        part = open_checkpoint(source, choice, listing=True)
+        head = "" if choice == ROOT else f"{choice}."
+        tensors += _listed(part, head)
+        values += [head + value for value in part.values]
+    origin = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the state dict"
+    return Inspection(origin, "torch", tuple(tensors), tuple(values), {}, choices)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from torch2mlx import _core, loading, options
+from torch2mlx.amounts import counted
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import RevertError
 from torch2mlx.optional import installed
@@ -96,18 +97,24 @@ def to_torch(source: Any, *, like: Any) -> dict[str, Any]:
 
 
 def _warn(state: Reverted) -> None:
-    told = (
-        (state.inexact, "tensors were cast to a narrower dtype, so their values are rounded"),
+    for names, one, many in (
+        (
+            state.inexact,
+            "was cast to a narrower dtype, so its values are rounded",
+            "were cast to a narrower dtype, so their values are rounded",
+        ),
         (
             state.doubtful,
-            "tensors are of a file of version 1, which does not tell whether they were trained "
-            "since; what they were computed from is as it was converted",
+            "is of a file of version 1, which does not tell whether it was trained since; what it "
+            "was computed from is as it was converted",
+            "are of a file of version 1, which does not tell whether they were trained since; what "
+            "they were computed from is as it was converted",
         ),
-    )
-    for names, what in told:
+    ):
         if names:
             more = ", ..." if len(names) > 5 else ""
-            text = f"{len(names)} {what}: {', '.join(names[:5])}{more}"
+            said = one if len(names) == 1 else many
+            text = f"{counted(len(names), 'tensor')} {said}: {', '.join(names[:5])}{more}"
             warnings.warn(text, UserWarning, stacklevel=3)
 
 

@@ -234,3 +234,39 @@ def test_translate_and_verify_say_so_too(tmp_path, monkeypatch, capsys):
     for arguments in (["translate", "org/name", "out"], ["verify", "org/name", "out"]):
         assert main(arguments) == 1
         assert "hf download org/name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["e.pt", "e.bin", "e.ckpt", "e.safetensors", "e"])
+@pytest.mark.parametrize("verb", [inspect, analyze, load_converted, revert])
+def test_an_empty_file_is_called_empty(verb, name, tmp_path):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"e(\.\w+)?: is empty \(0 bytes\): fetch it again"):
+        verb(tmp_path / name)
+
+
+@pytest.mark.parametrize("verb", [inspect, analyze, load_converted, revert])
+def test_a_pipe_is_not_waited_for_and_not_missing(verb, tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(CheckpointError, match=r"pipe\.pt: is neither a file nor a folder"):
+        verb(tmp_path / "pipe.pt")
+
+
+FOUR_BIT = {
+    "a.weight": np.ones((8, 1), np.uint8),
+    "a.weight.absmax": np.ones(1, np.float32),
+    "a.weight.quant_map": np.ones(16, np.float32),
+    "a.weight.quant_state.bitsandbytes__nf4": np.ones(80, np.uint8),
+}
+EIGHT_BIT = {"a.weight": np.ones((4, 4), np.int8), "a.SCB": np.ones(4, np.float32)}
+
+
+@pytest.mark.parametrize("state", [FOUR_BIT, EIGHT_BIT], ids=["4 bit", "8 bit"])
+def test_what_bitsandbytes_packed_is_refused_by_its_name(state, tmp_path):
+    with pytest.raises(CheckpointError, match=r"bitsandbytes has packed; .*dequantize\(\)"):
+        convert(state, tmp_path / "out.safetensors")
+    assert len(inspect(state).tensors) == len(state)
+
+
+def test_names_like_those_of_bitsandbytes_alone_are_nothing(tmp_path):
+    state = {"a.SCB": np.ones(4, np.float32), "b.absmax": np.ones(4, np.float32)}
+    assert len(convert(state, tmp_path / "out.safetensors").pieces) == 2

@@ -385,7 +385,7 @@ def test_what_a_file_of_version_1_cannot_tell_is_said(tmp_path):
     net = parametrizations.orthogonal(nn.Linear(4, 4))
     convert(net, file)
     as_version_1(file)
-    with pytest.warns(UserWarning, match=r"1 tensors are of a file of version 1.*: weight"):
+    with pytest.warns(UserWarning, match=r"1 tensor is of a file of version 1.*: weight"):
         assert_same_state(revert(file), net.state_dict())
 
 

@@ -94,6 +94,10 @@ FORMATS: dict[str, tuple[str, str]] = {
     "text": ("an answer of a server in place of the file", "download the file again"),
     "pdf": ("a PDF document", "pass the file with the weights"),
     "parquet": ("a Parquet table", "pass the file with the weights"),
+    "bitsandbytes": (
+        "weights that bitsandbytes has packed",
+        "load the model with transformers, and save model.dequantize() with save_pretrained",
+    ),
     "torch": (
         "a PyTorch checkpoint, which convert did not write yet",
         "torch2mlx.convert(path, 'out.safetensors') writes it as MLX stores it",
@@ -247,12 +251,14 @@ def refuse_file(path: Path, converted: bool = False) -> None:
     NotConvertedError for what torch.save wrote, where `converted` files are wanted. Archives are
     opened only there, and where the name does not say torch.save.
     """
-    if not converted and path.suffix.lower() in _WEIGHTS:
-        try:
-            if _head(path).startswith(_ZIP):
-                return
-        except OSError:
-            return
+    try:
+        head = _head(path)
+    except OSError:
+        return  # said where it is read
+    if not head:
+        raise CheckpointError(f"{path}: is empty (0 bytes): fetch it again, or save it again")
+    if not converted and path.suffix.lower() in _WEIGHTS and head.startswith(_ZIP):
+        return
     form = _form(path)
     if form == "torch" and converted:
         raise NotConvertedError(_said(path, form))
@@ -293,6 +299,20 @@ def refuse_adapter(keys: Iterable[str], origin: str) -> None:
         key.startswith("base_model.model.") and any(part in key for part in parts) for key in keys
     ):
         raise CheckpointError(_said(origin, "peft"))
+
+
+_PACKED = re.compile(r"(?P<weight>.+)\.quant_state\.bitsandbytes__\w+")
+
+
+def refuse_packed(keys: Iterable[str], origin: str) -> None:
+    """Raises CheckpointError for what bitsandbytes saves: bytes of weights, and what they mean."""
+    known = frozenset(keys)
+    for key in known:
+        if key.endswith(".SCB") and f"{key[:-3]}weight" in known:
+            raise CheckpointError(_said(origin, "bitsandbytes"))
+        packed = _PACKED.fullmatch(key) if "bitsandbytes__" in key else None
+        if packed and f"{packed['weight']}.absmax" in known:
+            raise CheckpointError(_said(origin, "bitsandbytes"))
 
 
 _URL = re.compile(r"(https?|ftp|s3|gs|hf)://?.+")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.errors import WriteError
+from torch2mlx.options import given
 from torch2mlx.types import Piece, Plan, Progress
 from torch2mlx.write.companions import companions, copy_companion
 from torch2mlx.write.folder import Verdict, check_folder, check_replaced, replaced, sync_file
@@ -96,8 +97,10 @@ def _check_file(target: Path, guard: Guard, with_sidecar: bool) -> bool:
         guard.refuse_source(beside)
     elif with_sidecar and os.path.lexists(beside):
         guard.refuse_source(beside)
-        if not guard.force or not beside.is_file() or beside.is_symlink():
-            raise WriteError(f"{beside}: is in the way of the sidecar; move it elsewhere")
+        plain = beside.is_file() and not beside.is_symlink()
+        if not (guard.force and plain):
+            way_out = f", or pass {given('force', True)} to replace it" if plain else ""
+            raise WriteError(f"{beside}: is in the way of the sidecar; move it elsewhere{way_out}")
     return stale
 
 
