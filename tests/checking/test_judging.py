@@ -246,3 +246,35 @@ def test_differences_are_of_the_largest_number_and_nan_is_one():
     zeros = lambda_module(lambda x: mx.zeros(x.shape))
     found = torch2mlx.verify(model, zeros, x)
     assert not found.ok and np.isnan(found.difference)
+
+
+def test_draws_whose_layout_is_open_are_tried_in_each():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.5), nn.Conv2d(4, 4, 1)).train()
+    x = drawn(4, 4, 4, 4)
+    found = torch2mlx.verify(model, torch2mlx.translate(model, x), x, gradients=True)
+    assert found.ok and found.difference < 1e-4, str(found)
+
+
+def test_complex_outputs_have_gradients_too():
+    class Spectrum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return torch.fft.rfft(self.fc(x))
+
+    torch.manual_seed(0)
+    model, made = pair(Spectrum(), drawn(3, 8))
+    found = torch2mlx.verify(model, made, drawn(3, 8), gradients=True)
+    assert found.ok and sum(o.what == "gradient" for o in found.outputs) == 2
+
+
+def test_a_model_that_is_called_with_a_dict_in_its_tuple_is_told_where_names_go():
+    class Two(nn.Module):
+        def forward(self, x, mask=None, more=None):
+            return x * mask
+
+    with pytest.raises(torch2mlx.errors.TranslationError, match="go in a dict of their own: write"):
+        torch2mlx.translate(Two(), (drawn(2), {"mask": drawn(2)}))

@@ -30,11 +30,17 @@ class Draw:
 
 @dataclass
 class Drawn:
-    """torch's draws in order. `sure` is False once one was given whose place or layout could also
-    be another's."""
+    """torch's draws in order. `way` chooses between layouts that fit a shape equally; `ways` is
+    how many there were to choose from; `sure` is False once draws were passed over."""
 
     draws: list[Draw] = field(default_factory=list)
+    way: int = 0
+    ways: int = 1
     sure: bool = True
+
+    def again(self, way: int) -> Drawn:
+        """The same draws from the start, laid the other way where that is open."""
+        return Drawn(list(self.draws), way)
 
     @property
     def places(self) -> str:
@@ -48,8 +54,8 @@ class Drawn:
             if draw.kind == kind:
                 ways = _laid(draw.values, shape)
                 if ways:
-                    self.sure = self.sure and len(ways) == 1
-                    return ways[0]
+                    self.ways = max(self.ways, len(ways))
+                    return ways[min(self.way, len(ways) - 1)]
             self.sure = False  # one that MLX does not need, or the order is another
         raise Unmatched(f"MLX draws {kind} {shape}")
 

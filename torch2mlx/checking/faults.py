@@ -45,9 +45,16 @@ def _doubles(model: Any, case: Case) -> str:
 
 
 def _dict(model: Any, case: Case) -> str:
-    """A dict whose keys are not the forward's arguments went in as one argument."""
-    if len(case.args) != 1 or case.kwargs or not isinstance(case.args[0], Mapping):
+    """A dict that went in as one argument, though its keys may have been meant as names."""
+    if not case.args or not isinstance(case.args[-1], Mapping) or case.kwargs:
         return ""
-    names = list(inspect.signature(model.forward).parameters)
-    keys = ", ".join(map(repr, list(case.args[0])[:5]))
+    names, given = list(inspect.signature(model.forward).parameters), case.args[-1]
+    if len(case.args) > 1:
+        fits = given and all(key in names for key in given)
+        return (
+            "; inputs by name go in a dict of their own: write (model, (a, b), {...})"
+            if fits
+            else ""
+        )
+    keys = ", ".join(map(repr, list(given)[:5]))
     return f"; the dict went in as {names[0]!r}: inputs by name are {', '.join(names)}, not {keys}"

@@ -66,15 +66,18 @@ def _with_draws(
             yield
 
     answer = pair.torch(case, listening)
-    drawn, places = told[0], told[0].places
-    try:
-        found = pair.mlx(case, lambda: giving(drawn))
-    except Unmatched as why:
-        return _incomparable(outputs, places, f"{why}, which torch does not")
-    outputs = compare(answer.leaves, found, tolerance)
-    if all(o.ok for o in outputs):
-        return Judgement(outputs, (f"MLX was given torch's random numbers: {places}",))
-    if drawn.draws or not drawn.sure:
+    places, way, ways = told[0].places, 0, 1
+    while way < ways:
+        drawn = told[0].again(way)
+        try:
+            found = pair.mlx(case, lambda: giving(drawn))  # noqa: B023 (called at once)
+        except Unmatched as why:
+            return _incomparable(outputs, places, f"{why}, which torch does not")
+        outputs = compare(answer.leaves, found, tolerance)
+        if all(o.ok for o in outputs):
+            return Judgement(outputs, (f"MLX was given torch's random numbers: {places}",))
+        way, ways = way + 1, drawn.ways
+    if drawn.draws or not drawn.sure or ways > 1:
         return _incomparable(outputs, places, "the draws could not be matched one by one")
     return Judgement(outputs)
 
