@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 #: What a module may fail to import for where only numpy is installed.
-OPTIONAL = {"libcst", "ml_dtypes", "mlx", "nbformat", "torch"}
+OPTIONAL = {"libcst", "ml_dtypes", "mlx", "nbformat", "pytest", "torch"}
 FACTORY = """
 import torch
 

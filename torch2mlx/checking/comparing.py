@@ -30,7 +30,8 @@ class Compared:
 
     `verdict` is "equal", "differs", "unstable" or "incomparable", and `reason` says why it is one
     of the last two. `case` names the inputs where several were compared; `what` is compared: an
-    "output", the "gradient" of a weight, or something after a "step" of training.
+    "output", the "gradient" of a weight, or something after a "step" of training. `shape` and
+    `dtype` are those of torch's.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Compared:
     reason: str = ""
     case: str = ""
     what: Literal["output", "gradient", "step"] = "output"
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
 
     @property
     def ok(self) -> bool:
@@ -122,13 +125,17 @@ def _one(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:
             f"{name or 'output'}: torch gives {tuple(a.shape)}, MLX {tuple(b.shape)}"
         )
     gap, most = difference(numpy_of(a), numpy_of(b)), allowed(a, tolerance)
-    return Compared(name, gap, most, "equal" if gap <= most else "differs")
+    verdict: Verdict = "equal" if gap <= most else "differs"
+    return Compared(name, gap, most, verdict, shape=tuple(a.shape), dtype=_dtype(a))
 
 
 def allowed(a: Any, tolerance: float | None) -> float:
     """The tolerance of one output: by its dtype, unless one is given."""
-    dtype = str(a.dtype).rsplit(".", 1)[-1]
-    return TOLERANCES.get(dtype, 0.0) if tolerance is None else tolerance
+    return TOLERANCES.get(_dtype(a), 0.0) if tolerance is None else tolerance
+
+
+def _dtype(a: Any) -> str:
+    return str(a.dtype).rsplit(".", 1)[-1]
 
 
 def judged(
