@@ -36,7 +36,9 @@ FULL = {
     ],
     "inspect": [("converted.safetensors",), ("given.pt", "--json")],
     "revert": [("converted.safetensors", "back.safetensors"), ("from_pt.safetensors", "back.pt")],
-    "analyze": [("given.safetensors", "--html", "page.html", "--sarif", "found.sarif")],
+    "analyze": [
+        ("given.safetensors", "--html", "page.html", "--sarif", "found.sarif", "--fail-on", "none")
+    ],
     "translate": [("factory:small", "translated")],
     "verify": [("factory:small", "translated")],
     "port": [("script.py", "ported.py"), ("script.py", "--format", "html")],

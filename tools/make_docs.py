@@ -32,8 +32,10 @@ checks, and no more is claimed.
 """
 ANALYZER_HEAD = """# The analyzer
 
-`analyze(model)` says what converting a model would meet: nothing is run, no weight is read, the
+`analyze(model)` says what converting a model would meet: forward is not run, no weight is read, the
 model may be on torch's meta device. Layers are looked up by class, base classes included.
+`analyze("file.py:function")` calls the function for the model; a file with one function, or one
+module, needs no name; of a folder the config.json is enough.
 
 The source of forward is followed from the root, as values: which expressions are tensors, which are
 numbers read from one, which are known without any. Attributes are those of the live model; methods,

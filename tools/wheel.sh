@@ -1,6 +1,7 @@
 #!/bin/sh
 # wheel.sh PYTHON: the sdist and, from it, the wheel; each installed where nothing else of the
-# project is, every module imported, every verb of the command line run.
+# project is, every module imported, every verb of the command line run. The suite of examples/tested
+# runs beside the wheel, with torch, mlx and pytest borrowed; with numpy alone there is no pytest.
 # PYTHON has the frameworks: the new environments borrow its libraries, but not its torch2mlx.
 set -eu
 py=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
@@ -30,5 +31,10 @@ try() {
     echo "wheel: $2 works"
 }
 try "$work"/dist/*.whl from-wheel "$libraries"
+# the suite of an example project, with the fixtures that the installed plugin gives pytest
+cp -r examples/tested "$work/tested"
+(cd "$work/tested" && HOME=$work/home-from-wheel "$work/from-wheel/bin/python" -m pytest -q \
+    -W ignore -p no:cacheprovider) >"$work/tested.log" 2>&1 || { cat "$work/tested.log"; exit 1; }
+echo "wheel: examples/tested passes: $(tail -1 "$work/tested.log")"
 try "$work"/dist/*.tar.gz from-sdist "$libraries"
 try "$work"/dist/*.whl with-numpy-alone "$work/numpy" --bare

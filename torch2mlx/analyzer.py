@@ -10,10 +10,13 @@ from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.amounts import counted, shown_bytes
+from torch2mlx.analysis.files import named
 from torch2mlx.analysis.records import STATUSES, Node, Tree, flatten, flatten_checkpoint
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import CheckpointError, ConversionError
+from torch2mlx.graph.factories import is_factory
 from torch2mlx.graph.ops import lowered_names
+from torch2mlx.graph.sources import model_of
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import is_module
 from torch2mlx.read.paths import checked
@@ -173,6 +176,9 @@ def _tree(source: Any) -> tuple[str, Tree]:
     if not isinstance(source, (str, os.PathLike)):
         what = type(source).__name__
         raise ConversionError(f"cannot analyze a {what}: pass an nn.Module or a path")
+    text = named(os.fspath(source))
+    if is_factory(text):
+        return _tree(model_of(text))
     path = checked(source, "source")
     built = _config(path)
     if built is not None:
@@ -185,9 +191,12 @@ def _tree(source: Any) -> tuple[str, Tree]:
 def analyze(source: Any) -> PortabilityReport:
     """Applies all rules to a model; nothing is converted and no weights are read.
 
-    `source`: an nn.Module (the meta device is enough), a folder or file with a transformers
-    config.json, or a checkpoint, of which only keys and shapes are read. Raises ConversionError for
-    anything else, CheckpointError for a path that is none of these.
+    `source`: an nn.Module (the meta device is enough); a folder or file with a transformers
+    config.json; `file.py:function` or `package.module:function`, whose function is called and
+    answers a model (alone or with example inputs), or a .py file with one such function or class;
+    or a checkpoint, of which only keys and shapes are read. Raises ConversionError for anything
+    else, CheckpointError for a path that is none of these, TranslationError for a function that
+    fails or answers something else.
     """
     name, tree = _tree(source)
     return _report(name, tree)

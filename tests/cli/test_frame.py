@@ -21,6 +21,7 @@ from torch2mlx.cli.parser import VERBS
 ROOT = Path(__file__).parent.parent.parent
 NAMES = [verb.name for verb in VERBS]
 CONV = {"conv.weight": np.zeros((4, 3, 2), np.float32)}
+NEVER = ("--fail-on", "none")
 RULE = ("--rule", "conv=Conv1d")
 SCRIPT = "import torch\n\nx = torch.zeros(3)\n"
 
@@ -207,8 +208,8 @@ def test_a_result_that_means_failure_comes_with_its_error(here, capsys):
         (("convert", "torch.safetensors", "o.safetensors", *RULE), ["o.safetensors"]),
         (("convert", "torch.safetensors", "o", *RULE), ["o/model.safetensors"]),
         (("revert", "mlx.safetensors", "o.safetensors"), ["o.safetensors"]),
-        (("analyze", "torch.safetensors", "--html", "o.html"), ["o.html"]),
-        (("analyze", "torch.safetensors"), []),
+        (("analyze", "torch.safetensors", "--html", "o.html", *NEVER), ["o.html"]),
+        (("analyze", "torch.safetensors", *NEVER), []),
     ],
     ids=["file", "folder", "revert", "page", "nothing"],
 )

@@ -15,7 +15,7 @@ from torch2mlx.errors import ConversionError
 def _describe(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "source",
-        help="a folder with a config.json, a checkpoint, or file.py:function or "
+        help="a folder with a config.json, a checkpoint, file.py, or file.py:function or "
         "package.module:function, which answers a model",
     )
     sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
@@ -23,20 +23,19 @@ def _describe(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--fail-on",
         choices=("blocker", "warning", "none"),
-        default="none",
-        help="exit 1 where there is one, or where no layer's type is known (default: none)",
+        help="exit 1 where there is one, or where no layer's type is known, as without this; "
+        "none: exit 0 whatever is found",
     )
 
 
 def _analyze(args: argparse.Namespace) -> Answer:
     from torch2mlx.analyzer import analyze
-    from torch2mlx.graph.factories import is_factory
-    from torch2mlx.graph.sources import model_of, paths
+    from torch2mlx.graph.sources import paths
     from torch2mlx.report.html import as_html
     from torch2mlx.write.replacing import Guard, paths_of
     from torch2mlx.write.tree import check_small, write_small
 
-    report = analyze(model_of(args.source) if is_factory(args.source) else args.source)
+    report = analyze(args.source)
     guard = Guard(paths_of(*paths(args.source)), args.force)
     pages = [
         (args.html, lambda: as_html(report), _has(b'content="torch2mlx"')),
