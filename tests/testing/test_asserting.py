@@ -84,6 +84,22 @@ def test_a_tolerance_is_that_of_every_output():
         assert_translates(Two(), (torch.randn(3, 4),), tolerance="much")
 
 
+def test_gradients_are_compared_where_they_are_asked_for(monkeypatch):
+    from torch2mlx import verifier
+
+    asked = []
+    original = verifier.verify
+    monkeypatch.setattr(
+        verifier, "verify", lambda *a, **k: asked.append(original(*a, **k)) or asked[-1]
+    )
+    assert_translates(Two().eval(), (torch.randn(3, 4),), gradients=True)
+    assert_translates(Two().eval(), (torch.randn(3, 4),))
+    kinds = [{output.what for output in found.outputs} for found in asked]
+    assert "gradient" in kinds[0] and kinds[1] == {"output"}
+    row = Compared("fc.weight", 1.0, 1e-4, "differs", what="gradient")
+    assert "gradient of fc.weight" in tables.outputs_table("M", Verification((row,), "fc"))
+
+
 def test_the_table_names_inputs_where_there_are_several():
     rows = (
         Compared("y", 1.0, 1e-4, "differs", case="batch 3", shape=(3, 2), dtype="float32"),

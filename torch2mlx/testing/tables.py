@@ -22,8 +22,8 @@ def outputs_table(model: str, found: Any) -> str:
     rows = []
     for output in found.outputs:
         row = (
-            output.name or "output",
-            str(output.shape),
+            _named(output),
+            str(output.shape) if output.dtype else "",
             output.dtype,
             f"{output.difference:.1e}",
             f"{output.tolerance:.1e}",
@@ -39,6 +39,11 @@ def outputs_table(model: str, found: Any) -> str:
     if found.weights:
         lines.append(f"weights that are not the model's: {', '.join(found.weights)}")
     return "\n".join([*lines, *found.notes])
+
+
+def _named(output: Any) -> str:
+    kind = "gradient of " if output.what == "gradient" else ""
+    return f"{kind}{output.name or 'output'}"
 
 
 def lost_table(model: str, wrong: Sequence[tuple[str, Any, Any]], more: Sequence[str]) -> str:
