@@ -71,7 +71,8 @@ class Tree:
 def _status(module: Any, is_root: bool) -> tuple[str, str]:
     """(status, reason)."""
     spec = lookup(type(module))
-    found = find_twin(module) if spec is None or not (spec.container or spec.transparent) else None
+    asked = spec is None or not (spec.container or spec.transparent or _is_lazy(module))
+    found = find_twin(module) if asked else None
     if isinstance(found, Refused) and "forward of its own" not in found.reason:
         return "refused", found.reason
     if spec is not None:
@@ -90,6 +91,11 @@ def _own_tensors(module: Any) -> Iterator[Any]:
     yield from (
         t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None
     )
+
+
+def _is_lazy(module: Any) -> bool:
+    """Whether a layer has no sizes yet: its options say nothing of what it will be."""
+    return any(type(t).__name__.startswith("Uninitialized") for t in _own_tensors(module))
 
 
 def _folding(hook: Any) -> bool:
