@@ -133,7 +133,7 @@ LAYERS = (
     ("graph.streaming",),
     ("graph.recording",),
     ("graph.trace", "graph.builder"),
-    ("graph.calls", "graph.cumulative", "graph.flags", "graph.neutral"),
+    ("graph.calls", "graph.cumulative", "graph.assigned", "graph.flags", "graph.neutral"),
     ("graph.empty", "graph.ends", "graph.standalone", "graph.vmapped", "graph.schemas"),
     ("graph.guards", "graph.failures"),
     ("graph.places", "graph.applied", "graph.lines"),

@@ -43,6 +43,8 @@ def _no_grad(lowering: Any, node: Any) -> None:
         results = _inline(lowering, node, graph.owning_module, operands)
     finally:
         storage.recording = before
+    if lowering.refused:
+        raise Refuse("depends on what could not be lowered in it")
     if not enabled:
         outputs = _outputs(graph)
         results = tuple(

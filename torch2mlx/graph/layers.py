@@ -12,6 +12,7 @@ from torch2mlx.errors import Torch2MLXError
 from torch2mlx.graph.builder import common_dtype
 from torch2mlx.graph.ir import Frame, Node, first_order, last_order, learn, replace
 from torch2mlx.graph.places import hints, scope_of, where_of
+from torch2mlx.graph.schemas import assigns
 from torch2mlx.graph.trace import Call, Traced
 from torch2mlx.twins import Twin
 from torch2mlx.twins.twin import rank_of
@@ -151,6 +152,9 @@ class Layers:
                 return False
             values = tuple(storage.get(place) for place in places)
             arguments[name] = values if isinstance(source, tuple) else values[0]
+        held = {n for part in stock.nodes for n in part.all_input_nodes if n.op == "placeholder"}
+        if any(storage.changed(weight) for weight in held if weight in storage):
+            return False  # it does not compute with the weights that it has
         b.scope, b.name, b.line = stock.frames, "", ""
         mark = len(b.nodes)
         try:
@@ -283,6 +287,8 @@ def to_first(b: Any, x: Node) -> Node:
 
 def _writes_to(node: Any) -> Any:
     target = node.target
+    if assigns(target):
+        return node.args[0]
     if type(target).__name__ != "OpOverload":
         return None
     for argument, value in zip(target._schema.arguments, node.args, strict=False):

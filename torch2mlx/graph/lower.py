@@ -76,6 +76,9 @@ def lower(traced: Traced, stored: Stored) -> Program:
         place = state.named.get(getattr(spec.arg, "name", ""))
         if spec.target and place in state.storage and state.storage.changed(place):
             updates.append((spec.target, state.storage.get(place)))
-    write_back(state, updates, results)
+    try:
+        write_back(state, updates, results)
+    except Refuse as problem:
+        raise UnsupportedOperatorError((str(problem),)) from problem
     functions = tuple(state.builder.functions)
     return Program(tuple(state.builder.nodes), inputs, structure(traced, results), functions)

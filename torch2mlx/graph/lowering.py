@@ -17,6 +17,7 @@ from torch2mlx.graph.ops import find_lowering
 from torch2mlx.graph.places import hints, scope_of, where_of
 from torch2mlx.graph.schemas import (
     aliases,
+    assigns,
     expected_of,
     flat,
     name_of,
@@ -150,6 +151,8 @@ class Lowering:
         target = node.target
         if custom.is_custom(target):
             custom.lower(self, node, self.traced.functions)
+        elif assigns(target):
+            self.storage.assign(*node.args[:2])
         elif type(target).__name__ == "OpOverload":
             self._operator(node, target)
         elif type(target).__module__ == "torch._higher_order_ops" or hasattr(target, "namespace"):

@@ -30,6 +30,11 @@ def shows(node: Any, target: Any) -> bool:
     return aliases(target) and bool(node.args) and hasattr(node.args[0], "users")
 
 
+def assigns(target: Any) -> bool:
+    """Whether an operator is what is left of `x.data = y` (see graph/assigned.py)."""
+    return str(target).startswith("aten._has_compatible_shallow_copy_type")
+
+
 def turns_in_place(target: Any) -> bool:
     """Whether an operator in place changes the shape of its argument and none of its numbers: the
     tensor then is another view of the same memory (`squeeze_`, `t_`, `resize_`)."""

@@ -39,6 +39,7 @@ class Storage:
         self._values: dict[Any, Any] = {}
         self._views: dict[Any, View] = {}
         self._versions: dict[Any, int] = {}
+        self._assigned: set[Any] = set()
 
     def __contains__(self, node: Any) -> bool:
         return node in self._values
@@ -59,8 +60,32 @@ class Storage:
         return node
 
     def changed(self, node: Any) -> bool:
-        """Whether the memory of a tensor has been written to."""
-        return self._versions.get(self.root(node), 0) > 0
+        """Whether the memory of a tensor has been written to, or is another now."""
+        node = self._itself(node)
+        return node in self._assigned or self._versions.get(self.root(node), 0) > 0
+
+    def _itself(self, node: Any) -> Any:
+        """The first name of a tensor that has several."""
+        while node in self._views and self._views[node].kind == "same":
+            node = self._views[node].base
+        return node
+
+    def assign(self, node: Any, source: Any) -> None:
+        """`node.data = source`: the tensor shows the memory of another, and keeps its gradient.
+        What showed its old memory goes on to show that."""
+        node = self._itself(node)
+        before, old = self.get(node), object()
+        for view in self._views.values():
+            if view.base is node and view.kind == "same":
+                view.version = -1  # made again when it is read
+            elif view.base is node:
+                view.base = old
+        self._values[old], self._versions[old] = before, self._versions.get(node, 0)
+        if node in self._views:
+            self._views[old] = self._views.pop(node)
+        self._assigned.add(node)
+        remake = lambda value: self._unrecorded(before, value)  # noqa: E731
+        self.set_view(node, remake(self.get(source)), View(source, remake, "aten::detach"))
 
     def get(self, node: Any) -> Any:
         """The value now: a view whose root was written since is made again."""

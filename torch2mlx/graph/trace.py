@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.graph.applied import recorded
+from torch2mlx.graph.assigned import traced_data
 from torch2mlx.graph.calls import under_one_name
 from torch2mlx.graph.cumulative import standing_in_for_none
 from torch2mlx.graph.empty import standing_in
@@ -199,6 +200,7 @@ def trace(
             standing_in(model),
             watched() as watch,
             standing_in_for_none(model),
+            traced_data(),
             quietly(),
         ):
             try:
