@@ -107,7 +107,7 @@ LAYERS = (
     ("graph.sure",),
     ("graph.lower", "graph.tidy.__init__"),
     ("graph.lowering", "graph.sources", "graph.updates"),
-    ("graph.factories",),
+    ("graph.factories", "graph.folders", "graph.examples", "graph.processors"),
     ("graph.tidy.ends",),
     tuple(f"graph.tidy.{n}" for n in TIDY),
     ("graph.tidy.rewrite", "graph.tidy.shapes_only", "graph.higher_order", "graph.program"),

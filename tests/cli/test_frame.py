@@ -139,12 +139,12 @@ def test_names_are_listed_once_more_for_readers_of_types_only():
 def test_a_tree_that_is_not_built_says_how_to_build_it():
     shown = alone(
         "import sys\n"
-        "sys.modules['torch2mlx._core'] = None\n"
+        "sys.modules['torch'] = sys.modules['mlx'] = None\n"
         "class Lost:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'torch2mlx._core':\n"
         "            raise ModuleNotFoundError(name=name)\n"
-        "del sys.modules['torch2mlx._core']\nsys.meta_path.insert(0, Lost())\n"
+        "sys.meta_path.insert(0, Lost())\n"
         "sys.stderr = sys.stdout\nfrom torch2mlx.cli import main\n"
         "assert main(['inspect', 'x.pt']) == 1\n"
         "assert main(['doctor']) == 0"

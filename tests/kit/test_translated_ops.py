@@ -82,6 +82,11 @@ def test_grouped_products():
         expected[start:end] = x[start:end] @ w[group]
         start = end
     close(moe.grouped_mm(mx.array(x), mx.array(w), mx.array(ends)), expected)
+    for dtype in (mx.bfloat16, mx.float16):
+        halves = (mx.array(x).astype(dtype), mx.array(w).astype(dtype))
+        found = moe.grouped_mm(*halves, mx.array(ends))
+        assert found.dtype == dtype
+        close(found.astype(mx.float32), expected, 2e-2)
 
 
 @pytest.mark.parametrize("kind", ("LSTM", "GRU", "RNN"))

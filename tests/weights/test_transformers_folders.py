@@ -22,6 +22,7 @@ from torch2mlx.errors import (
     StateDictMismatchError,
     TranslationError,
 )
+from torch2mlx.graph.folders import Wishes
 from torch2mlx.graph.sources import from_folder
 from torch2mlx.read import config_model
 from torch2mlx.weights import architectures
@@ -218,7 +219,12 @@ def test_a_folder_to_translate_of_no_model_class_is_made_by_its_type_or_refused(
     config = tmp_path / "torch" / "config.json"
     content = {**json.loads(config.read_text()), "architectures": [name]}
     config.write_text(json.dumps(content))
-    assert type(from_folder(tmp_path / "torch")[0]).__name__ == "LlamaModel"
+    with pytest.raises(
+        StateDictMismatchError, match=r"not those of LlamaModel; unexpected: lm_head"
+    ):
+        from_folder(tmp_path / "torch")
+    loaded = from_folder(tmp_path / "torch", Wishes(unused=True))[0]
+    assert type(loaded).__name__ == "LlamaModel"
     config.write_text(json.dumps({**content, "model_type": "nothing of the kind"}))
     with pytest.raises(TranslationError, match=r"config\.json: names no model of the installed"):
         from_folder(tmp_path / "torch")

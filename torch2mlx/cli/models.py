@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.cli.verb import Answer, Verb, listed, planned
+from torch2mlx.errors import TranslationError
 from torch2mlx.optional import need
 from torch2mlx.progress import progress_bar, step
 
@@ -17,11 +18,26 @@ _MODEL = (
 
 
 def _describe_model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("source", help=_MODEL)
+    """What makes the model; beside `source`, options for folders."""
+    sub.add_argument(
+        "--inputs",
+        metavar="NAMES",
+        help="example inputs of a folder's model, by name, with shapes where the usual ones do not "
+        "do: input_ids,attention_mask or pixel_values=2x3x224x224 (default: those that its "
+        "tokenizer or processor gives)",
+    )
+    sub.add_argument("--dtype", help="of a folder's weights (default: the file's)")
+    sub.add_argument("--key", help="which state dict of a folder's nested checkpoint")
+    sub.add_argument("--prefix", default="", help="which weights of a folder's checkpoint")
+    sub.add_argument(
+        "--ignore-unexpected",
+        action="store_true",
+        help="leave out weights of a folder that the model does not take",
+    )
 
 
 def _describe_translate(sub: argparse.ArgumentParser) -> None:
-    _describe_model(sub)
+    sub.add_argument("source", help=_MODEL)
     sub.add_argument("out", help="a folder: model.py, weights.safetensors, config.json")
     sub.add_argument("--fixed", action="store_true", help="fix all shapes to the examples'")
     sub.add_argument("--standalone", action="store_true", help="the file needs MLX alone")
@@ -40,14 +56,27 @@ def _describe_translate(sub: argparse.ArgumentParser) -> None:
         help="for models larger than memory: source from shapes, weights tensor by tensor; "
         "compared by verify --stream",
     )
+    _describe_model(sub)
 
 
 def _found(args: argparse.Namespace) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    from torch2mlx.converter import dtype_name
+    from torch2mlx.graph.folders import Wishes
     from torch2mlx.graph.sources import find
 
     need(args.command, "torch", "mlx")
+    if args.stream and (args.dtype or args.key or args.prefix or args.ignore_unexpected):
+        raise TranslationError(
+            "--stream takes a folder's weights as they are: leave out --dtype, --key, --prefix and "
+            "--ignore-unexpected"
+        )
     step(args.verbose, f"making the model of {args.source}")
-    return find(args.source, args.stream)
+    dtype = dtype_name(args.dtype)
+    wishes = Wishes(args.stream, dtype, args.key, args.prefix, args.ignore_unexpected)
+    model, given, named = find(args.source, wishes, args.inputs)
+    shown = ", ".join(named) or f"{len(given)} arguments"
+    step(args.verbose, f"example inputs: {shown}")
+    return model, given, named
 
 
 def _guard(args: argparse.Namespace) -> Any:
@@ -102,14 +131,20 @@ def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any]) -> Answe
 
 
 def _describe_verify(sub: argparse.ArgumentParser) -> None:
-    _describe_model(sub)
+    sub.add_argument("source", help=_MODEL)
     sub.add_argument("folder", help="what translate wrote")
     sub.add_argument("--tolerance", type=float, help="largest difference, for all outputs")
+    sub.add_argument(
+        "--gradients",
+        action="store_true",
+        help="compare gradients of all parameters too, and one training step",
+    )
     sub.add_argument(
         "--stream",
         action="store_true",
         help="for models larger than memory: weights are read when their module is called",
     )
+    _describe_model(sub)
     sub.add_argument(
         "--trust-remote-code",
         action="store_true",
@@ -129,6 +164,7 @@ def _verify(args: argparse.Namespace) -> Answer:
         given,
         named,
         args.tolerance,
+        gradients=args.gradients,
         weights=args.source if args.stream else None,
         trust_remote_code=args.trust_remote_code,
     )

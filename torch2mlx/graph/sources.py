@@ -1,34 +1,51 @@
-"""Models for the command line: a Python factory, or a folder of transformers with example
-inputs."""
+"""Models for the command line: a function that answers one, or a folder of transformers."""
 
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from torch2mlx import options
 from torch2mlx.errors import TranslationError
-from torch2mlx.graph import factories
-from torch2mlx.graph.empty import empty_weights
-from torch2mlx.optional import need
-from torch2mlx.read import config_model
+from torch2mlx.graph import examples, factories, processors
+from torch2mlx.graph.folders import Wishes, model_in
 
+_PLAIN = Wishes()
 Source = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
-def find(text: str, empty: bool = False) -> Source:
-    """(model, args, kwargs) of a function, or of a folder with a config.json.
+def find(text: str, wishes: Wishes = _PLAIN, inputs: str | None = None) -> Source:
+    """(model, args, kwargs) of a function, or of a folder with a config.json and weights.
 
     A function is named file.py:function or package.module:function, and answers a model and its
-    example inputs: `model, args` or `model, args, kwargs`. `empty`: a folder's model is made
-    without values. Raises TranslationError with what to give instead.
+    example inputs: `model, args` or `model, args, kwargs`. A folder's model gets `inputs` (see
+    `examples.parse`), or those that its tokenizer or processor gives. Raises TranslationError with
+    what to give instead, and what `model_in` raises.
     """
     if Path(text).is_dir():
-        return from_folder(Path(text), empty)
-    if empty:
+        return from_folder(Path(text), wishes, inputs)
+    if wishes.empty:
         raise TranslationError(f"{text!r} is no folder with a checkpoint to stream weights from")
+    asked = [name for name, value in vars(wishes).items() if value and name != "empty"]
+    asked += ["inputs"] if inputs else []
+    if asked:
+        names = {"unused": "ignore_unexpected"}
+        flag = options.option(names.get(asked[0], asked[0]))
+        raise TranslationError(f"{flag} is for folders; {text} makes its model and inputs itself")
     return factories.parts(factories.call(text), text)
+
+
+def from_folder(folder: Path, wishes: Wishes = _PLAIN, inputs: str | None = None) -> Source:
+    """A transformers model of a local folder, with its weights, and example inputs."""
+    model = model_in(folder, wishes)
+    if inputs:
+        wanted = examples.parse(inputs)
+    else:
+        taken = inspect.signature(model.forward).parameters
+        names = processors.input_names(folder, getattr(model.config, "model_type", ""), taken)
+        wanted = examples.usual(model, names)
+    return model, (), examples.made(model, wanted)
 
 
 def model_of(text: str) -> Any:
@@ -40,85 +57,3 @@ def model_of(text: str) -> Any:
 def paths(text: str) -> tuple[str, ...]:
     """The file or folder that a source is in, as far as it has one."""
     return (factories.file_of(text),)
-
-
-def from_folder(folder: Path, empty: bool = False) -> Source:
-    """A transformers model from a local folder, weights included when they are there."""
-    need(f"{folder}: making the model of a config.json", "torch", "transformers")
-    config = folder / "config.json"
-    if not config.exists():
-        raise TranslationError(f"{folder}: no config.json")
-    content = config_model.read(config)
-    if content.get("quantization_config"):
-        raise TranslationError(f"{config}: the weights are quantized; dequantize the model first")
-    weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
-    if empty and not weights:
-        raise TranslationError(f"{folder}: no weights to stream")
-    kind, parsed = _parsed(config, content)
-    with config_model.offline():
-        if weights and not empty:
-            model = kind.from_pretrained(
-                folder, config=parsed, local_files_only=True, trust_remote_code=False
-            )
-        else:
-            with empty_weights() if empty else nullcontext():
-                model = _make(kind, parsed).float()
-    return model.float().eval(), (), example_inputs(model)
-
-
-def _parsed(config: Path, content: dict[str, Any]) -> tuple[Any, Any]:
-    """(class to make, configuration without what would import or download something)."""
-    import transformers
-
-    name = config_model.architecture(config, content)
-    kind = config_model.model_class(name) if name else None
-    entries = config_model.cleaned(content)
-    if kind is not None:
-        return kind, kind.config_class.from_dict(entries)
-    try:
-        return transformers.AutoModel, transformers.AutoConfig.for_model(**entries)
-    except (TypeError, ValueError) as error:
-        raise TranslationError(
-            f"{config}: names no model of the installed transformers: {error}"
-        ) from error
-
-
-def _make(kind: Any, parsed: Any) -> Any:
-    if kind.__name__ == "AutoModel":
-        return kind.from_config(parsed, trust_remote_code=False)
-    return kind._from_config(parsed)
-
-
-def example_inputs(model: Any) -> dict[str, Any]:
-    """Inputs of usual shapes for a transformers model, by its main input and its config."""
-    import torch
-
-    names = inspect.signature(model.forward).parameters
-    draw = torch.Generator().manual_seed(0)
-    config, main = model.config, model.main_input_name
-    text = getattr(config, "text_config", config)
-    words = max(getattr(text, "vocab_size", 100) or 100, 4)
-    ids = torch.randint(3, min(words, 1000), (2, 9), generator=draw)
-    given: dict[str, Any] = {}
-    if main == "input_ids":
-        given["input_ids"] = ids
-        if "decoder_input_ids" in names:
-            given["decoder_input_ids"] = ids[:, :5]
-    elif main == "pixel_values":
-        vision = getattr(config, "vision_config", config)
-        size = getattr(vision, "image_size", 224) or 224
-        height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
-        channels = getattr(vision, "num_channels", 3) or 3
-        given[main] = torch.randn(2, channels, height, width, generator=draw)
-    elif main == "input_values":
-        given[main] = torch.randn(2, 16000, generator=draw)
-    elif main == "input_features":
-        frames = 2 * getattr(config, "max_source_positions", 1500)
-        given[main] = torch.randn(1, getattr(config, "num_mel_bins", 80), frames, generator=draw)
-        if "decoder_input_ids" in names:
-            given["decoder_input_ids"] = ids[:1, :5]
-    else:
-        raise TranslationError(
-            f"no example inputs are known for {main!r}: give a factory, package.module:function"
-        )
-    return {**given, "use_cache": False} if "use_cache" in names else given

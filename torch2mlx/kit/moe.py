@@ -14,5 +14,8 @@ def grouped_mm(x: mx.array, weight: mx.array, ends: mx.array) -> mx.array:
     group = mx.sum(rows[:, None] >= ends[None], axis=1)
     inside = group < weight.shape[0]
     group = mx.minimum(group, weight.shape[0] - 1).astype(mx.uint32)
-    y = mx.gather_mm(x[:, None], weight, rhs_indices=group, sorted_indices=True)
+    dtype = x.dtype
+    if mx.default_device() == mx.Device(mx.cpu):  # whose kernel knows float32 alone
+        x, weight = x.astype(mx.float32), weight.astype(mx.float32)
+    y = mx.gather_mm(x[:, None], weight, rhs_indices=group, sorted_indices=True).astype(dtype)
     return mx.where(inside[:, None], y[:, 0], 0)
