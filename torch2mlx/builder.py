@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch2mlx import loading
@@ -13,9 +13,11 @@ from torch2mlx.errors import UnmappedLayersError
 from torch2mlx.optional import need
 from torch2mlx.read.tensors import borrow
 from torch2mlx.twins import Refused, Twin, find_twin
-from torch2mlx.weight_converter import make_plan
+from torch2mlx.twins.recurrent import with_both_biases
+from torch2mlx.types import Checkpoint
 from torch2mlx.weights.catalog import lookup
-from torch2mlx.weights.typing import from_module
+from torch2mlx.weights.forms import plan_of
+from torch2mlx.weights.training import trained
 
 
 def resolve(path: str) -> Any:
@@ -41,30 +43,34 @@ def _make(path: str, arguments: Mapping[str, Any]) -> Any:
     return Function(made, **{name: value for name, value in arguments.items() if value is not None})
 
 
-def _children(value: Any, path: str) -> Any:
+def _children(value: Any, path: str, both: Collection[int]) -> Any:
     if isinstance(value, list):
-        return [_children(item, f"{path}.{i}") for i, item in enumerate(value)]
+        return [_children(item, f"{path}.{i}", both) for i, item in enumerate(value)]
     if value is None or hasattr(value, "dtype"):  # a parameter of a list or dict of them
         return _mlx_value(value)
-    return _structure(value, path)
+    return _structure(value, path, both)
 
 
-def _structure(module: Any, path: str) -> Any:
-    """The MLX module of a torch layer, with weights of its own making."""
+def _structure(module: Any, path: str, both: Collection[int] = ()) -> Any:
+    """The MLX module of a torch layer, with weights of its own making.
+
+    `both`: ids of the recurrent layers that keep both of torch's biases.
+    """
     spec = lookup(type(module))
     if spec is not None and spec.transparent:
-        return _structure(getattr(module, spec.transparent), path)
+        return _structure(getattr(module, spec.transparent), path, both)
     found = find_twin(module)
     where = f"{type(module).__name__}{' at ' + path.lstrip('.') if path else ''}"
     if found is None:
         raise UnmappedLayersError(f"{where}: is no layer of torch.nn that MLX has a twin for")
     if isinstance(found, Refused):
         raise UnmappedLayersError(f"{where}: {found.reason}")
-    return _from_twin(found, path)
+    twin = with_both_biases(found) if id(module) in both else None
+    return _from_twin(twin or found, path, both)
 
 
-def _from_twin(twin: Twin, path: str) -> Any:
-    children = {n: _children(child, f"{path}.{n}") for n, child in twin.children.items()}
+def _from_twin(twin: Twin, path: str, both: Collection[int] = ()) -> Any:
+    children = {n: _children(child, f"{path}.{n}", both) for n, child in twin.children.items()}
     if "*" in children:
         return resolve(twin.path)(*children["*"])
     if "*list" in children:
@@ -73,16 +79,32 @@ def _from_twin(twin: Twin, path: str) -> Any:
     return _make(twin.path, {**arguments, **children})
 
 
-def layer_of(module: Any, path: str = "") -> Any:
-    """The MLX module of one torch layer, with weights of its own making."""
-    return _structure(module, path)
+def layer_of(module: Any, path: str = "", twin: Twin | None = None) -> Any:
+    """The MLX module of one torch layer, with weights of its own making; `twin`, where known."""
+    return _structure(module, path) if twin is None else _from_twin(twin, path)
+
+
+def _checkpoint(module: Any) -> tuple[Checkpoint, frozenset[str]]:
+    """A module's tensors, and the paths of the layers that keep torch's own since they are being
+    trained."""
+    checkpoint = open_checkpoint(module)
+    assert checkpoint.tree is not None
+    keeping = trained(checkpoint.tree, module)
+    for path in sorted(keeping):
+        computed = ", ".join(fold.name for fold in checkpoint.tree.records[path].folds)
+        if computed:
+            where = f"{type(module.get_submodule(path)).__name__}{' at ' + path if path else ''}"
+            raise UnmappedLayersError(
+                f"{where}: torch computes {computed} anew at every step of training, which no "
+                "layer of MLX does: call eval() first, which fixes it, or translate() the model, "
+                "which writes that computation"
+            )
+    return checkpoint, keeping
 
 
 def converted_arrays(module: Any) -> dict[str, Any]:
     """The module's tensors as MLX arrays under their MLX names, ties included."""
-    checkpoint = open_checkpoint(module)
-    assert checkpoint.tree is not None
-    plan = make_plan(from_module(checkpoint, checkpoint.tree, None))
+    plan = plan_of(*_checkpoint(module))
     need("building a module of MLX", "mlx")
     arrays = {p.target: loading.mlx_array(p.load().dense()).reshape(p.shape) for p in plan.pieces}
     arrays.update({name: arrays[first] for name, first in plan.ties.items()})
@@ -97,12 +119,16 @@ def build(module: Any) -> Any:
     data (convolutions, pooling, batch norms, ...; `layout` tells) take and give channels-last data,
     as everything in MLX.
 
-    Raises UnmappedLayersError with the reason for what has no twin, UnsupportedTensorError for
-    tensors without an MLX form.
+    In training mode recurrent layers have both of torch's biases, and their sum in eval mode.
+
+    Raises UnmappedLayersError with the reason for what has no twin and, in training mode, for
+    layers whose weights are computed (weight norm, spectral norm, any parametrization);
+    UnsupportedTensorError for tensors without an MLX form.
     """
     import mlx.nn
 
-    made = _structure(module, "")
+    both = {id(module.get_submodule(path)) for path in _checkpoint(module)[1]}
+    made = _structure(module, "", both)
     holder, prefix = made, ""
     if not isinstance(made, mlx.nn.Module):  # a list or dict: held while it is loaded
         holder, prefix = mlx.nn.Module(), "held."

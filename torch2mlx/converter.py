@@ -10,7 +10,8 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +29,21 @@ from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.read.paths import checked
 from torch2mlx.state_dict import nest
-from torch2mlx.types import Checkpoint, ConversionReport, Coverage, OnUnmapped, Plan, Progress
+from torch2mlx.types import (
+    Checkpoint,
+    ConversionReport,
+    Coverage,
+    ModuleRecord,
+    OnUnmapped,
+    Plan,
+    Progress,
+)
 from torch2mlx.weight_converter import make_plan
 from torch2mlx.weights.configured import from_config
 from torch2mlx.weights.owners import Resolver
 from torch2mlx.weights.portable import portable
 from torch2mlx.weights.prefixes import select
+from torch2mlx.weights.training import chosen_by, kept
 from torch2mlx.weights.typing import Typed, from_keys, from_module
 from torch2mlx.write import output
 from torch2mlx.write.marker import plain_values
@@ -70,6 +80,7 @@ def convert(
     verify: bool = True,
     expand: bool = False,
     dry_run: bool = False,
+    training: bool | Collection[str] = False,
 ) -> ConversionReport:
     """Writes a PyTorch model's weights as MLX stores them.
 
@@ -108,7 +119,8 @@ def convert(
     guard = Guard(paths_of(source), force)
     output.check_target(target, limit is None, guard)
     checkpoint = open_checkpoint(source, key, verify=verify, expand=expand)
-    typed = _under(checkpoint, prefix, module, rules, strict, limit is not None)
+    types = _Types(module, rules, strict, limit is not None, chosen_by(training))
+    typed = types.under(checkpoint, prefix)
     coverage = Resolver(typed.tree.records).coverage() if typed.known else None
     plan = make_plan(typed, dtype)
     if dtype is None:
@@ -182,40 +194,42 @@ def _target(out: str | os.PathLike[str], shard_size: int | str | None) -> tuple[
     return path, None
 
 
-def _under(
-    checkpoint: Checkpoint,
-    prefix: str | None,
-    module: Any,
-    rules: Mapping[str, Any] | None,
-    strict: bool,
-    folder: bool,
-) -> Typed:
-    """The layer types of what stands under a prefix, or of all; `folder`: what the result is."""
-    if prefix is None:
-        return _typed(checkpoint, module, rules, strict, folder)
-    part, fitted = select(checkpoint, prefix)
-    return _typed(part, module, rules, strict, folder, search=False).beside(fitted, checkpoint)
+@dataclass(frozen=True)
+class _Types:
+    """What says the layer types of a checkpoint; `folder`: what the result is."""
 
+    module: Any
+    rules: Mapping[str, Any] | None
+    strict: bool
+    folder: bool
+    training: Callable[[ModuleRecord], bool]
 
-def _typed(
-    checkpoint: Checkpoint,
-    module: Any,
-    rules: Mapping[str, Any] | None,
-    strict: bool,
-    folder: bool,
-    search: bool = True,
-) -> Typed:
-    """The layer types: from the live module, module=, config.json, rules or nothing."""
-    if checkpoint.tree is not None:
-        return from_module(checkpoint, checkpoint.tree, rules)
-    if module is not None:
-        if not is_module(module):
-            raise ConversionError(f"module= takes an nn.Module, not {module!r:.60}")
-        return from_module(checkpoint, describe(module), rules, strict, search)
-    config = config_model.find_config(checkpoint.files)
-    if config is None:
-        return from_keys(checkpoint, rules)
-    return from_config(checkpoint, config, rules, folder) or _unnamed(checkpoint, config, rules)
+    def under(self, checkpoint: Checkpoint, prefix: str | None) -> Typed:
+        """The layer types of what stands under a prefix, or of all."""
+        if prefix is None:
+            return self.of(checkpoint)
+        part, fitted = select(checkpoint, prefix)
+        return self.of(part, search=False).beside(fitted, checkpoint)
+
+    def of(self, checkpoint: Checkpoint, search: bool = True) -> Typed:
+        """The layer types: from the live module, module=, config.json, rules or nothing."""
+        if checkpoint.tree is not None:
+            tree = kept(checkpoint.tree, self.training)
+            return from_module(replace(checkpoint, tree=tree), tree, self.rules)
+        if self.module is not None:
+            if not is_module(self.module):
+                raise ConversionError(f"module= takes an nn.Module, not {self.module!r:.60}")
+            tree = kept(describe(self.module), self.training)
+            return from_module(checkpoint, tree, self.rules, self.strict, search)
+        found = self._read(checkpoint)
+        return replace(found, tree=kept(found.tree, self.training))
+
+    def _read(self, checkpoint: Checkpoint) -> Typed:
+        config = config_model.find_config(checkpoint.files)
+        if config is None:
+            return from_keys(checkpoint, self.rules)
+        configured = from_config(checkpoint, config, self.rules, self.folder)
+        return configured or _unnamed(checkpoint, config, self.rules)
 
 
 def _unnamed(checkpoint: Checkpoint, config: Path, rules: Mapping[str, Any] | None) -> Typed:

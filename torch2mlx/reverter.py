@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,12 +25,11 @@ from torch2mlx.read.module_tree import is_module
 from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Borrowed, Made, Progress, TensorSource
-from torch2mlx.weight_converter import make_plan
+from torch2mlx.weights.forms import keeping, plan_of
 from torch2mlx.weights.inverses import Underivable
 from torch2mlx.weights.portable import portable
 from torch2mlx.weights.remade import digest_of
 from torch2mlx.weights.trained import Origin
-from torch2mlx.weights.typing import from_module
 from torch2mlx.weights.undo import Reverted, undo
 from torch2mlx.write.marker import check_sidecar, marker_of
 from torch2mlx.write.pair import sidecar_path
@@ -120,8 +119,9 @@ def _warn(state: Reverted) -> None:
 
 def _reverted(source: Any, like: Any) -> Reverted:
     if like is not None:
-        origin = _of_module(like) if is_module(like) else _of_path(like)[0]
-        return undo(*_trained(source, origin))
+        tensors, where = _trained(source)
+        origin = _of_module(like, tensors.keys()) if is_module(like) else _of_path(like)[0]
+        return undo(tensors, origin, where)
     if not isinstance(source, (str, os.PathLike)):
         raise RevertError(
             f"{type(source).__name__} objects do not say what they were converted from: pass "
@@ -131,11 +131,10 @@ def _reverted(source: Any, like: Any) -> Reverted:
     return undo(tensors, origin, os.fspath(source))
 
 
-def _trained(source: Any, origin: Origin) -> tuple[Mapping[str, _core.Tensor], Origin, str]:
+def _trained(source: Any) -> tuple[Mapping[str, _core.Tensor], str]:
     if is_module(source):
         raise RevertError("the trained weights are those of a torch module already")
-    tensors, where = trained_tensors(source)
-    return tensors, origin, where
+    return trained_tensors(source)
 
 
 def _of_path(path: Any) -> tuple[Origin, Mapping[str, _core.Tensor]]:
@@ -160,11 +159,13 @@ def _of_converted(path: Path) -> tuple[Origin, Mapping[str, _core.Tensor]]:
     return Origin(converted.plan, kept, stored, converted.digests.get), tensors
 
 
-def _of_module(module: Any) -> Origin:
-    """What converting a live module would leave; its weights are the originals."""
+def _of_module(module: Any, names: Collection[str]) -> Origin:
+    """What converting a live module would leave; its weights are the originals.
+
+    `names`: of the tensors there are now, which tell the layers that keep torch's own.
+    """
     checkpoint = open_checkpoint(module)
-    assert checkpoint.tree is not None
-    plan = portable(make_plan(from_module(checkpoint, checkpoint.tree, None)), checkpoint.tensors)
+    plan = portable(plan_of(checkpoint, keeping(checkpoint, names)), checkpoint.tensors)
     pieces = {piece.target: piece for piece in plan.pieces}
     kept = {piece.target: checkpoint.tensors[piece.target] for piece in plan.sidecar}
 

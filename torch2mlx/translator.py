@@ -146,7 +146,7 @@ class Translation:
                 if weights is None:
                     save_arrays(target, self.weights, place)
                 else:
-                    _convert(weights, target, self._stored.model, progress)
+                    _convert(weights, target, self._stored, progress)
                 if constants:
                     save_arrays(new / "constants.safetensors", constants, place)
             unknown = trust.remember(place)
@@ -155,11 +155,12 @@ class Translation:
         return place
 
 
-def _convert(weights: Any, target: Path, model: Any, progress: Progress | None) -> None:
+def _convert(weights: Any, target: Path, stored: Stored, progress: Progress | None) -> None:
     """The weights of a checkpoint; the source beside them turns what is flattened."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayoutWarning)
-        convert(weights, target, module=model, on_unmapped="ignore", progress=progress)
+        options = {"on_unmapped": "ignore", "progress": progress, "training": stored.kept}
+        convert(weights, target, module=stored.model, **options)
 
 
 def _run(source: str, name: str) -> types.ModuleType:

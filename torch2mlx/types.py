@@ -103,7 +103,8 @@ class ModuleRecord:
 
     `kinds` are the full names of its class and base classes, nearest first; `children` the names
     of its direct sub-modules in order, `tensors` those of its own parameters and buffers;
-    `options` its plain attributes (groups, hidden_size, ...), which a weight rule may ask for.
+    `options` its plain attributes (groups, hidden_size, ...), which a weight rule may ask for;
+    `renamed` tensors that are copied under another name, whatever the rule of the layer says.
     """
 
     path: str
@@ -112,6 +113,7 @@ class ModuleRecord:
     children: tuple[str, ...] = ()
     tensors: tuple[str, ...] = ()
     folds: tuple[Fold, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class _Made:
     def add(self, owner: Owner, typed: Typed) -> None:
         """Plans the tensors of one module."""
         given = {name: typed.tensors[key] for name, key in owner.keys.items()}
-        plain = not owner.record.folds
+        plain = not owner.record.folds and not owner.record.renamed
         if typed.actions and plain:
             plain = typed.actions.keys().isdisjoint(owner.keys.values())
         if not (plain and moved(owner, given, self.seen, self.pieces, self.traces)):
@@ -108,6 +108,8 @@ class _OwnerPlan:
             for name, key in owner.keys.items()
             if name in tensors and key in typed.actions
         }
+        renamed = {n: On(n, Move(to=to)) for n, to in owner.record.renamed.items() if n in tensors}
+        chosen = {**renamed, **chosen}
         shapes = {n: e.source.shape for n, e in tensors.items() if n not in chosen}
         rule = owner.spec.weights if owner.spec else NO_RULE
         for action in (*chosen.values(), *self.seen.actions(rule, owner.record, shapes)):

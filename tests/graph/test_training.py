@@ -44,9 +44,6 @@ def prepared(name):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    for key, parameter in model.named_parameters():
-        # torch's LSTM has two biases that are added, MLX's one: an optimizer would move them twice
-        parameter.requires_grad_("bias_hh" not in key)
     return model.train(), args
 
 

@@ -288,7 +288,7 @@ class Assembly:
             return None
         twin = self._stock(path)
         if twin is not None:
-            return self._twin(twin).add(self._paths.freezing(path))
+            return self._paths.freezing(path, self._twin(twin))
         if path in self._classes:
             text, instance = self._classes[path]
             return text.construct(instance)

@@ -75,13 +75,13 @@ def _from_outside(storage: Any, node: Any) -> Any:
             known = known and storage.get(node) is storage.get(first)
             back = first if known or turns_in_place(node.target) else None
         elif back is None and node.target is operator.getitem:
-            back = _through_region(storage, *node.args)
+            back = operand_of(storage, *node.args)
         node = back
     return node if getattr(node, "op", "") == "placeholder" else None
 
 
-def _through_region(storage: Any, call: Any, place: int) -> Any:
-    """The operand of a region within that its result is."""
+def operand_of(storage: Any, call: Any, place: int) -> Any:
+    """The operand of a region without gradients that one of its results is; None of others."""
     if str(getattr(call.target, "_name", "")) != "wrap_with_set_grad_enabled":
         return None
     graph = getattr(call.graph.owning_module, call.args[1].target).graph

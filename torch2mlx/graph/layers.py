@@ -54,6 +54,7 @@ class Layers:
         self._twins: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
         self._nodes: dict[Any, dict[str, Any]] = {}  # by graph and name
+        self._renamed: dict[str, str] = {}  # results, as recorded and as torch.export has them
         parts = (getattr(m, "graph", None) for m in traced.program.graph_module.modules())
         calls = (n for g in parts for n in getattr(g, "nodes", ()) if n.op == "call_function")
         #: whether the program, or a graph inside it, writes to tensors
@@ -110,9 +111,10 @@ class Layers:
         if not set(stock.call.results) <= names:  # torch.export renamed them
             exits = [n.name for n in stock.nodes if not any(u.name in names for u in n.users)]
             if len(exits) == len(stock.call.results):
+                self._renamed.update(zip(stock.call.results, exits, strict=True))
                 stock.call = Call(stock.call.arguments, tuple(exits), stock.call.options)
         given = (v if isinstance(v, tuple) else (v,) for v in stock.call.arguments.values())
-        entering = {self._lowering.alias(name) for names in given for name in names}
+        entering = {self._current(name) for names in given for name in names}
         for node in stock.nodes:
             written = _writes_to(node)
             if written is not None and written.name not in names:
@@ -128,6 +130,10 @@ class Layers:
                     return False
                 stock.sizes.append(node)  # torch.export computes a length once for all layers
         return all(name in names for name in stock.call.results)
+
+    def _current(self, name: str) -> str:
+        """The graph's name of a node that was recorded as an argument."""
+        return self._renamed.get(name) or self._lowering.alias(name)
 
     def absorbs(self, node: Any) -> bool:
         """Whether a node is part of a stock layer's call, which is lowered when first met."""
@@ -147,7 +153,7 @@ class Layers:
         arguments: dict[str, Any] = {}
         for name, source in stock.call.arguments.items():
             sources = source if isinstance(source, tuple) else (source,)
-            places = [named.get(self._lowering.alias(s)) for s in sources]
+            places = [named.get(self._current(s)) for s in sources]
             if any(place not in storage for place in places):
                 return False
             values = tuple(storage.get(place) for place in places)
@@ -226,7 +232,7 @@ class Layers:
     def _module(self, path: str) -> Any:
         if path not in self._made:
             module = self._modules[path]
-            self._made[path] = layer_of(module, path)
+            self._made[path] = layer_of(module, path, self._twin(path))
             self._made[path].train(module.training)
             dtype = common_dtype(module)
             if dtype is not None:

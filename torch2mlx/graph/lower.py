@@ -12,6 +12,7 @@ from torch2mlx.graph.ops.registry import check_users
 from torch2mlx.graph.program import inputs_of, steered, structure
 from torch2mlx.graph.regions import STORED
 from torch2mlx.graph.stored import Stored
+from torch2mlx.graph.tidy.dead import without_dead
 from torch2mlx.graph.trace import Traced
 from torch2mlx.graph.updates import write_back
 
@@ -58,6 +59,24 @@ def lower(traced: Traced, stored: Stored) -> Program:
     """
     check_users()
     stored.real = steered(traced.program.graph_module)
+    while True:
+        program = _lowered(traced, stored)
+        lost = _lost(program, stored)
+        if not lost:
+            return program
+        stored.keep(lost)
+
+
+def _lost(program: Program, stored: Stored) -> set[str]:
+    """Modules whose tensors the program reads in parts, where MLX's layer holds them as one."""
+    programs = (without_dead(program), *(function.program for function in program.functions))
+    try:
+        return stored.lost(node for part in programs for node in part.nodes)
+    except Refuse as problem:
+        raise UnsupportedOperatorError((str(problem),)) from problem
+
+
+def _lowered(traced: Traced, stored: Stored) -> Program:
     state, inputs, outputs = _ran(traced, stored, frozenset())
     apart = both_ways(state)
     while apart and not state.refused:

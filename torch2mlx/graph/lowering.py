@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-from torch2mlx.graph import custom, statistics
+from torch2mlx.graph import custom, higher_order, statistics
 from torch2mlx.graph.autocast import autocast
 from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.ir import Node, learn
@@ -24,6 +24,7 @@ from torch2mlx.graph.schemas import (
     shows,
     turns_in_place,
     written_by,
+    written_out,
 )
 from torch2mlx.graph.storage import Storage, View
 from torch2mlx.graph.stored import Stored
@@ -49,7 +50,7 @@ class Lowering:
 
     def __init__(self, traced: Traced, stored: Stored) -> None:
         self.traced, self.stored = traced, stored
-        self.tree = stored.tree = Tree(traced.model, stored.plan.ties)
+        self.tree = stored.tree = Tree(traced.model, stored.plan.ties, stored.kept)
         self.builder = Builder()
         self.storage = Storage(self.builder, Trainable(stored))
         self.layers = Layers(traced, self)
@@ -164,6 +165,10 @@ class Lowering:
 
     def _getitem(self, node: Any) -> None:
         parts, i = node.args
+        operand = higher_order.operand_of(self.storage, parts, i) if self.layers.mutating else None
+        if operand is not None:
+            self.same(node, operand)
+            return
         whole = self.value(parts)
         picked = self.builder.item(whole, i) if isinstance(whole, Node) else whole[i]
         self._result(node, picked)
@@ -206,7 +211,7 @@ class Lowering:
         given = dict(zip((a.name for a in schema), node.args, strict=False)) | dict(node.kwargs)
         bound = {}
         for argument in schema:
-            if argument.name in _PLACEMENT:
+            if argument.name in _PLACEMENT or written_out(argument, node):
                 continue
             if argument.name in given:
                 bound[argument.name] = self.value(given[argument.name])
@@ -307,6 +312,4 @@ class Lowering:
         return result
 
     def _higher_order(self, node: Any, target: Any) -> None:
-        from torch2mlx.graph import higher_order
-
         higher_order.lower(self, node, str(getattr(target, "_name", target)))

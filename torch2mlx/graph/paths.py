@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Collection, Iterable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from torch2mlx.graph.classes import Construct
 from torch2mlx.graph.ir import Node, Symbol
 from torch2mlx.graph.regions import Region
-from torch2mlx.graph.stocked import dictionary, quoted
+from torch2mlx.graph.stocked import nested, quoted
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tree import Tree
 
@@ -30,7 +30,7 @@ class Paths:
     """Texts for stored nodes, relative to the module whose method reads them."""
 
     def __init__(self, tree: Tree, stored: Stored, written: Collection[str] = ()) -> None:
-        self._written = {tree.owner(path) for path in written}  # modules that get their own class
+        self._written = {"", *map(tree.owner, written)}  # modules that get their own class
         self._tree, self._stored = tree, stored
         self._reserved = _own_names()
         ties = stored.plan.ties
@@ -40,9 +40,11 @@ class Paths:
         self._own_constants = _by_owner(self.large)
         self._inside = {p for key in (*self.keys, *self.large) for p in prefixes(key)[:-1]}
         self._unowned = self._find_unowned()
+        plain = (path for path in tree.modules if tree.owner(path) in self._unowned)
+        self._written |= {tree.owner(path) for path in plain if tree.stock(path) is None}
         self._lists, self._dicts = self._list_owners(), self._dict_owners()
-        for owner in self._written:
-            self._dicts |= self._unowned.get(owner, {}).keys()
+        for keys in (keys for held in self._unowned.values() for keys in held.values()):
+            self._open(keys)
         self._trains = any(p.requires_grad for p in tree.model.parameters())
 
     def lengths(self, owner: str) -> dict[str, int]:
@@ -75,14 +77,34 @@ class Paths:
     def _find_unowned(self) -> dict[str, dict[str, list[str]]]:
         """Owner -> names under it that are no module of torch's -> the keys below them."""
         owners = map(self._tree.owner, self._tree.modules)
-        known = {prefix for owner in owners for prefix in prefixes(owner)}
+        self._known = known = {prefix for owner in owners for prefix in prefixes(owner)}
         found: dict[str, dict[str, list[str]]] = {}
         for key in self.keys:
-            for prefix in prefixes(key)[1:-1]:
+            for prefix in prefixes(key)[:-1]:
                 if prefix not in known:
                     owner = prefix.rpartition(".")[0]
                     found.setdefault(owner, {}).setdefault(prefix, []).append(key)
         return found
+
+    def _open(self, keys: list[str]) -> None:
+        """Notes which of the names on the way to tensors are dicts of a module, or lists in it."""
+        inner: dict[str, set[str]] = {}
+        for key in keys:
+            for above, name in pairwise(prefixes(key)):
+                inner.setdefault(above, set()).add(name.rpartition(".")[2])
+        for path, names in inner.items():
+            if path in self._known:
+                continue
+            if all(name.isdigit() for name in names):
+                self._lists[path] = len(names)
+            elif self._is_dict(path):
+                self._dicts.add(path)
+
+    def _is_dict(self, path: str) -> bool:
+        """Whether what is at a path, which is no module of torch's, is no module here either."""
+        owner = next((p for p in prefixes(path)[::-1] if p in self._known), "")
+        within = path[len(owner) :].split(".")
+        return owner in self._written or any(part.isdigit() for part in within)
 
     def holds(self, owner: str) -> bool:
         """Whether there are stored tensors under a module, its own or those of others in it."""
@@ -94,7 +116,7 @@ class Paths:
         unowned = self._unowned.get(owner, {}) if owner in self._written else {}
         for prefix, keys in unowned.items():
             items = {key[len(prefix) + 1 :]: _zeros(*self.keys[key]) for key in keys}
-            made.append((prefix.rpartition(".")[2], dictionary(items)))
+            made.append((prefix.rpartition(".")[2], nested(items)))
         return made
 
     def of(self, node: Node, region: Region) -> str:
@@ -143,28 +165,29 @@ class Paths:
 
     def buffers(self, path: str) -> tuple[str, ...]:
         """Names of a module's own buffers that are stored, and of parameters that are frozen."""
-        module = self._tree.modules[path]
-        owner = self._tree.owner(path)
-        kept = {key.rpartition(".")[2] for key in self._own.get(owner, ())}
-        fixed = [n for n, p in module._parameters.items() if p is not None and not p.requires_grad]
-        frozen = fixed if self._trains else []  # of a model that is frozen whole, nothing is
-        fixed = [n for n, v in module._buffers.items() if v is None or not v.requires_grad]
-        names = (self._name_of(path, name) for name in (*fixed, *frozen))
-        return tuple(name for name in names if name in kept)
+        held = self._own.get(self._tree.owner(path), ())
+        own = [key for key in held if key not in self._stored.trained]
+        buffers = [key for key in own if key in self._stored.buffers]
+        # of a model that is frozen whole, nothing is
+        frozen = [key for key in own if key not in buffers] if self._trains else []
+        return tuple(key.rpartition(".")[2] for key in (*buffers, *frozen))
 
-    def _name_of(self, path: str, name: str) -> str:
-        """What one of a module's own tensors is called in the emitted tree."""
-        recipe = self._stored.recipes.get(f"{path}.{name}".lstrip("."), ("",))
-        return str(recipe[1]).rpartition(".")[2] if recipe[0] in ("t", "l") else name
-
-    def freezing(self, path: str) -> str:
-        """What follows the constructor of a stock layer whose parameters are frozen, or some."""
-        held = dict(self._tree.modules[path].named_parameters())
-        fixed = [name for name, parameter in held.items() if not parameter.requires_grad]
+    def freezing(self, path: str, made: Construct) -> Construct:
+        """A stock layer's constructor, with the parameters frozen that are."""
+        prefix = f"{self._tree.owner(path)}."
+        held = [key for key in self.keys if key.startswith(prefix)]
+        held = [key for key in held if key not in self._stored.buffers]
+        fixed = [key for key in held if key not in self._stored.trained]
         if not fixed or not self._trains:
-            return ""
-        names = ", ".join(f'"{name}"' for name in fixed)
-        return ".freeze()" if len(fixed) == len(held) else f".freeze(keys=[{names}])"
+            return made
+        if len(fixed) == len(held):
+            return made.add(".freeze()")
+        names = dict.fromkeys(key.rpartition(".")[2] for key in fixed)
+        if all(key in fixed for key in held if key.rpartition(".")[2] in names):
+            keys = ", ".join(map(quoted, names))
+            return made.add(f".freeze(keys=[{keys}])")
+        inner = ", ".join(quoted(key[len(prefix) :]) for key in fixed)
+        return Construct(["kit.training.frozen("]).extend(made).add(f", [{inner}])")
 
     def value(self, value: Any) -> Any:
         """A constructor's argument: tensors as a literal."""

@@ -47,7 +47,13 @@ def written_by(target: Any, node: Any) -> Any:
     for argument, value in zip(target._schema.arguments, node.args, strict=False):
         if argument.alias_info is not None and argument.alias_info.is_write:
             return value
-    return None
+    outs = (a.name for a in target._schema.arguments if written_out(a, node))
+    return next((node.kwargs[name] for name in outs), None)
+
+
+def written_out(argument: Any, node: Any) -> bool:
+    """Whether an argument is a tensor that the result is written to, `out=`."""
+    return bool(argument.kwarg_only and argument.is_out and argument.name in node.kwargs)
 
 
 def expected_of(node: Any) -> tuple[str | None, tuple[Any, ...] | None]:

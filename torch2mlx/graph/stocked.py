@@ -50,6 +50,20 @@ def dictionary(items: Mapping[str, Construct]) -> Construct:
     return made.add("}")
 
 
+def nested(items: Mapping[str, Construct]) -> Construct:
+    """Dicts in dicts for dotted names; names that are all numbers are places in a list."""
+    found = {name: made for name, made in items.items() if "." not in name}
+    below: dict[str, dict[str, Construct]] = {}
+    for name, made in items.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            below.setdefault(first, {})[rest] = made
+    found |= {name: nested(inner) for name, inner in below.items()}
+    if all(name.isdigit() for name in found):
+        return listed([found[name] for name in sorted(found, key=int)])
+    return dictionary(found)
+
+
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(target).parameters

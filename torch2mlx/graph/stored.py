@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from torch2mlx import loading
-from torch2mlx.graph.builder import Builder, Refuse, mx_dtype
+from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.empty import opened
 from torch2mlx.graph.ir import Node, Program
 from torch2mlx.read.tensors import borrow
-from torch2mlx.types import Plan
-from torch2mlx.weight_converter import make_plan
+from torch2mlx.types import Checkpoint, Plan
+from torch2mlx.weights.forms import plan_of
 from torch2mlx.weights.layout import parse
-from torch2mlx.weights.typing import from_module
+from torch2mlx.weights.training import sources, trained
 
 #: Constants up to this many items are printed; larger ones are stored beside the weights.
 LITERAL_ITEMS = 16
@@ -35,11 +35,30 @@ class Stored:
     leaves: dict[str, Any] = field(default_factory=dict)
     #: Constants that the model writes to, by their path in the tree.
     written: set[str] = field(default_factory=set)
+    #: Modules of which the program reads a part of what MLX's layer holds as one.
+    read: set[str] = field(default_factory=set)
     _nodes: dict[str, Node] = field(default_factory=dict)
+    _bare: dict[str, str] = field(default_factory=dict)  # constants -> the stored key they are of
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        return opened(self.model)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Modules whose tensors are torch's own: both biases, what a weight is computed from."""
+        return self._being_trained | self.read
+
+    @cached_property
+    def _being_trained(self) -> frozenset[str]:
+        if not self.model.state_dict():
+            return frozenset()
+        assert self._checkpoint.tree is not None
+        return trained(self._checkpoint.tree, self.model)
 
     def forget(self) -> None:
         """Starts anew: the program is lowered once more."""
-        for kept in (self.constants, self.leaves, self.written, self._nodes):
+        for kept in (self.constants, self.leaves, self.written, self._nodes, self._bare):
             kept.clear()
 
     @cached_property
@@ -47,9 +66,7 @@ class Stored:
         """What `convert` would write for the model; nothing for one without tensors."""
         if not self.model.state_dict():
             return Plan((), (), {}, ())
-        checkpoint = opened(self.model)
-        assert checkpoint.tree is not None
-        return make_plan(from_module(checkpoint, checkpoint.tree, None))
+        return plan_of(self._checkpoint, self.kept)
 
     @cached_property
     def recipes(self) -> Mapping[str, tuple[Any, ...]]:
@@ -76,6 +93,12 @@ class Stored:
     def _trained(self) -> frozenset[str]:
         grown = {name for name, p in self.model.named_parameters() if p.requires_grad}
         return frozenset(p.target for p in self.plan.pieces if grown & set(p.sources))
+
+    @cached_property
+    def buffers(self) -> frozenset[str]:
+        """Converted tensors that are buffers in torch, as they are."""
+        names = {name for name, _ in self.model.named_buffers(remove_duplicate=False)}
+        return frozenset(p.target for p in self.plan.pieces if names.issuperset(p.sources))
 
     @property
     def trained(self) -> frozenset[str]:
@@ -143,15 +166,18 @@ class Stored:
         recipe = self.recipes.get(key)
         if recipe is None and key in self.tree.shared:
             return self._stored(b, self.tree.shared[key])
-        if recipe is None:
-            return self.constant(b, key, self._tensor(key))
+        if recipe is None or recipe[0] not in ("t", "l", "c", "a"):
+            return self._without(b, key)
         made = self._from(b, key, recipe)
         self._nodes[key] = made
         return made
 
-    def _tensor(self, key: str) -> Any:
+    def _without(self, b: Builder, key: str) -> Any:
+        """A tensor that the converted ones do not give back: see `lost`."""
         owner, _, name = key.rpartition(".")
-        return getattr(self.model.get_submodule(owner), name)
+        made = self.constant(b, key, getattr(self.model.get_submodule(owner), name))
+        self._bare[made.args[0]] = key
+        return made
 
     def _from(self, b: Builder, key: str, recipe: tuple[Any, ...]) -> Any:
         if recipe[0] == "t":
@@ -161,25 +187,35 @@ class Stored:
         if recipe[0] == "c":
             parts = tuple(self.param(b, target) for target in recipe[1])
             return b.call("mx.concatenate", parts)
-        if recipe[0] == "a":
-            return self._stored(b, recipe[1])
-        return self._summed(b, key) or self.constant(b, key, self._tensor(key))
+        return self._stored(b, recipe[1])
 
-    def _summed(self, b: Builder, key: str) -> Node | None:
-        """One of the two biases of a recurrent layer, which MLX keeps as their sum (a GRU's last
-        third apart): the first is the sum, the second zero."""
-        above, _, name = key.rpartition(".")
-        prefix = f"{self.tree.owner(above)}." if above else ""
-        whole = next((t for t in (f"{prefix}bias", f"{prefix}b") if t in self.shapes), None)
-        if whole is None or not name.startswith(("bias_ih_l0", "bias_hh_l0")):
-            return None
-        if name.startswith("bias_ih"):
-            return self.param(b, whole)
-        (size,), dtype = self.shapes[whole]
-        zeros = lambda n: b.call("mx.zeros", (n,), mx_dtype(dtype))  # noqa: E731
-        if f"{prefix}bhn" not in self.shapes:
-            return zeros(size)
-        return b.call("mx.concatenate", (zeros(size // 3 * 2), self.param(b, f"{prefix}bhn")))
+    def lost(self, used: Iterable[Node]) -> set[str]:
+        """Modules that must keep torch's own tensors, since the nodes read a part of what MLX's
+        layer holds as one: a bias of two, the g of a weight norm.
+
+        Raises Refuse for a parameter that no such module has: it would be a constant.
+        """
+        read = {n.args[0] for n in used if n.op in ("constant", "update")}
+        found = set()
+        for key in (self._bare[name] for name in read if name in self._bare):
+            if key in self._owners_of_sources:
+                found.add(self._owners_of_sources[key])
+            elif key in dict(self.model.named_parameters(remove_duplicate=False)):
+                raise Refuse(f"the parameter {key} is read, and its layer's rule leaves it out")
+        return found - self.kept
+
+    @cached_property
+    def _owners_of_sources(self) -> dict[str, str]:
+        assert self._checkpoint.tree is not None
+        records = self._checkpoint.tree.records.items()
+        return {f"{p}.{n}" if p else n: p for p, record in records for n in sources(record)}
+
+    def keep(self, modules: set[str]) -> None:
+        """Lets more modules keep torch's own tensors; the program is lowered once more."""
+        self.read |= modules
+        for name in ("plan", "recipes", "buffers", "_planned", "_trained"):
+            self.__dict__.pop(name, None)
+        self.forget()
 
     def keep_used(self, program: Program) -> None:
         """Forgets constants that nothing reads any more."""

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import accumulate
 from typing import Any
 
 from torch2mlx.graph.calls import canonical_paths
 from torch2mlx.read.module_tree import describe
 from torch2mlx.twins import Twin, find_twin
+from torch2mlx.twins.recurrent import with_both_biases
 from torch2mlx.weights.catalog import child_names, lookup
 
 
 class Tree:
     """Modules by torch path, with the names that `convert` gives them."""
 
-    def __init__(self, model: Any, ties: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        ties: Mapping[str, str],
+        kept: Collection[str] = frozenset(),
+    ) -> None:
         self.model = model
-        self.modules: dict[str, Any] = dict(model.named_modules(remove_duplicate=False))
+        named = model.named_modules(remove_duplicate=False)
+        self.modules: dict[str, Any] = {p: module for p, module in named if not computing(p)}
         self._canonical = canonical_paths(model)
         described = describe(model)
         self._records = described.records
         self.shared = described.ties  # keys of tensors -> the key that had them first
-        self._ties = ties
+        self._ties, self._kept = ties, kept
+        above = (accumulate(path.split("."), "{}.{}".format) for path in kept)
+        self._above_kept = {path for paths in above for path in paths}
         self._owners: dict[str, str] = {"": ""}
 
     def owner(self, path: str) -> str:
@@ -50,9 +60,11 @@ class Tree:
         held: dict[str, str] = {}
         for name, child in self.modules[path]._modules.items():
             new, at = renames.get(name, name), f"{prefix}{name}"
-            if child is not None and self.elsewhere(at):
+            if child is None or computing(name):
+                continue
+            if self.elsewhere(at):
                 held.update({new: at} if new.rpartition(".")[2].isdigit() else {})
-            elif child is not None:
+            else:
                 found.update(**held, **{new: at})
                 held = {}
         return found
@@ -92,7 +104,21 @@ class Tree:
         if "*" in found.children or "*list" in found.children:
             return None
         owner = self.owner(path)
-        return None if any(_under(key, owner) for key in self._ties) else found
+        if any(_under(key, owner) for key in self._ties):
+            return None
+        return self._keeping(found, path)
+
+    def _keeping(self, found: Twin, path: str) -> Twin | None:
+        """The twin with torch's own tensors, where modules keep these; None where it has none."""
+        if path not in self._above_kept:
+            return found
+        alone = path in self._kept and not self._records[path].folds
+        return with_both_biases(found) if alone else None
+
+
+def computing(path: str) -> bool:
+    """Whether a module computes a weight: torch keeps it beside the layer's own children."""
+    return "parametrizations" in path.split(".")
 
 
 def _under(key: str, owner: str) -> bool:

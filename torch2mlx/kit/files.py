@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,34 @@ def state_dict(module: nn.Module) -> dict[str, mx.array]:
 
 
 def load_state_dict(module: nn.Module, state: Any, strict: bool = True) -> nn.Module:
-    """Sets a module's parameters from such a mapping."""
+    """Sets a module's parameters from such a mapping.
+
+    A recurrent layer with both of torch's biases takes their sum too, as one of the two.
+    """
     tied, unsaved = aliases(module), _unsaved(module)
     held = {name: value for name, value in dict(state).items() if name not in tied}
+    held = dict(both_biases(module, held))
     if strict and unsaved:
         own = dict(tree_flatten(module.parameters()))
         held = {**{name: own[name] for name in unsaved}, **held}
     return module.load_weights(list(held.items()), strict=strict)
+
+
+def both_biases(module: nn.Module, held: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The arrays, with `bias` (or a GRU's `b` and `bhn`) as the `bias_ih` that a layer has."""
+    own = dict(tree_flatten(module.parameters()))
+    for name, value in held.items():
+        prefix, _, last = name.rpartition(".")
+        first, second = (f"{prefix}.{n}".lstrip(".") for n in ("bias_ih", "bias_hh"))
+        if last not in ("bias", "b", "bhn") or name in own or first not in own:
+            yield name, value
+        elif last == "bhn":
+            gates = mx.zeros(2 * value.size, value.dtype)
+            yield second, mx.concatenate([gates, value])
+        else:
+            yield first, value
+            if last == "bias":
+                yield second, mx.zeros_like(value)
 
 
 def _taken(value: Any, arrays: dict[str, mx.array]) -> Any:

@@ -4,6 +4,10 @@ One layer in one direction keeps its weights under mlx.nn's names (`Wx`, `Wh`, `
 `Whh`; GRU `b`, `bhn`), so converted weights fit mlx.nn's layer too. More layers are a list,
 `layers.{k}`, of such parts, or of {"forward": ..., "backward": ...}.
 
+`both_biases`: instead of their sum the layer has both of torch's biases, `bias_ih` and `bias_hh`,
+(G * H,) each. An optimizer then moves the sum as far as it does in torch; one bias moves half as
+far. `convert(..., training=True)` writes them, and `kit.files.load_state_dict` takes either form.
+
 `lengths` (B,) says how much of each sequence counts, as torch's packed sequences do: outputs past
 it are 0, the last state is the one at it, and the backward direction begins there. A
 PackedSequence of kit.packed brings its own lengths, and comes back as one.
@@ -54,9 +58,12 @@ class _Recurrent(nn.Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        *,
+        both_biases: bool = False,
     ) -> None:
         super().__init__()
         self._hidden, self._bias, self._projection = hidden_size, bias, proj_size
+        self._two = both_biases
         self._batch_first, self._dropout = batch_first, dropout
         self._both, self._depth = bidirectional, num_layers
         if num_layers == 1 and not bidirectional and not proj_size:
@@ -80,7 +87,9 @@ class _Recurrent(nn.Module):
         }
         if self._projection:
             made["Wr"] = _uniform(bound, self._projection, self._hidden)
-        if self._bias:
+        if self._bias and self._two:
+            made.update({name: _uniform(bound, rows) for name in ("bias_ih", "bias_hh")})
+        elif self._bias:
             made.update(self._biases(bound))
         return made
 
@@ -90,6 +99,8 @@ class _Recurrent(nn.Module):
     def _inputs(self, weights: Weights, x: mx.array) -> mx.array:
         """The part of the gates that does not depend on the state, for all steps at once."""
         y = x @ weights[self._names[0]].T
+        if "bias_ih" in weights:
+            return y + (weights["bias_ih"] + weights["bias_hh"])
         return y + weights["bias"] if "bias" in weights else y
 
     def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
@@ -171,10 +182,11 @@ class RNN(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        *,
+        both_biases: bool = False,
     ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
-        )
+        options = (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(input_size, hidden_size, *options, both_biases=both_biases)
         self._activation = {"tanh": mx.tanh, "relu": nn.relu}[nonlinearity]
 
     def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
@@ -215,12 +227,16 @@ class GRU(_Recurrent):
 
     def _inputs(self, weights: Weights, x: mx.array) -> mx.array:
         y = x @ weights["Wx"].T
-        return y + weights["b"] if "b" in weights else y
+        bias = next((name for name in ("b", "bias_ih") if name in weights), None)
+        return y + weights[bias] if bias else y
 
     def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
         (h,) = state
         xr, xz, xn = mx.split(gates, 3, axis=-1)
-        hr, hz, hn = mx.split(h @ weights["Wh"].T, 3, axis=-1)
+        hidden = h @ weights["Wh"].T
+        if "bias_hh" in weights:
+            hidden = hidden + weights["bias_hh"]
+        hr, hz, hn = mx.split(hidden, 3, axis=-1)
         if "bhn" in weights:
             hn = hn + weights["bhn"]
         z = mx.sigmoid(xz + hz)

@@ -189,6 +189,17 @@ def set_trainable(module: nn.Module, name: str, value: Any) -> None:
             owner._no_grad.add(key)
 
 
+def frozen(module: nn.Module, names: Sequence[str]) -> nn.Module:
+    """The module with the parameters of these dotted names frozen, and no others."""
+    for name in names:
+        *owners, last = name.split(".")
+        held: Any = module
+        for part in owners:
+            held = held[int(part)] if isinstance(held, list) else held[part]
+        held.freeze(keys=[last], recurse=False)
+    return module
+
+
 def freeze(module: nn.Module, name: str = "") -> nn.Module:
     """Parameters that get no gradient from now on: one, or all of a module. Answers the module."""
     set_trainable(module, name, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch2mlx.twins.twin import Twin, taken, twin
@@ -34,3 +35,11 @@ def cell(module: Any) -> Twin:
     if kind == "RNNCell":
         arguments["nonlinearity"] = module.nonlinearity
     return Twin(f"torch2mlx.kit.{kind}", arguments)
+
+
+def with_both_biases(found: Twin) -> Twin | None:
+    """The twin of a recurrent layer that keeps both of torch's biases; None of other layers."""
+    name = found.path.removeprefix("torch2mlx.kit.").removesuffix("Cell")
+    if name not in ("RNN", "LSTM", "GRU"):
+        return None
+    return replace(found, arguments={**found.arguments, "both_biases": True})

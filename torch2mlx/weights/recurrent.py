@@ -3,7 +3,8 @@
 Torch keeps `weight_ih_l{k}{suffix}`; MLX's layers are one layer in one direction: `Wx`, `Wh`,
 `bias` (RNN: `Wxh`, `Whh`, `bias`; GRU: `Wx`, `Wh`, `b`, `bhn`). What they cannot hold goes to the
 classes of `torch2mlx.kit`, which are lists of such layers: `layers.{k}.` and, bidirectional,
-`layers.{k}.forward.` / `layers.{k}.backward.`; a projection is `Wr`.
+`layers.{k}.forward.` / `layers.{k}.backward.`; a projection is `Wr`. A layer that is being trained
+(`weights/training.py`) keeps both biases, `bias_ih` and `bias_hh`, as the kit's with `both_biases`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ def _prefixes(shapes: Shapes) -> dict[str, str]:
     return {s: f"layers.{layer}.{side[reverse]}" for s, (layer, reverse) in suffixes.items()}
 
 
-def _biases(family: str, suffix: str, prefix: str) -> Iterator[Merge]:
+def _biases(family: str, suffix: str, prefix: str, both: bool) -> Iterator[On | Merge]:
     pair = (f"bias_ih{suffix}", f"bias_hh{suffix}")
-    if family == "gru":
+    if both:
+        yield On(pair[0], Move(to=f"{prefix}bias_ih"))
+        yield On(pair[1], Move(to=f"{prefix}bias_hh"))
+    elif family == "gru":
         yield Merge(pair, f"{prefix}b", "gru_gates")
         yield Merge(pair[1:], f"{prefix}bhn", "gru_new_gate")
     else:
@@ -44,12 +48,13 @@ def rule(family: str) -> RuleFunction:
 
     def actions(record: ModuleRecord, shapes: Shapes) -> Iterator[On | Merge]:
         input_name, hidden_name = _INPUT_HIDDEN[family]
+        both = bool(record.options.get("both_biases"))
         for suffix, prefix in _prefixes(shapes).items():
-            yield On(f"weight_ih{suffix}", Move(to=prefix + input_name))
-            yield On(f"weight_hh{suffix}", Move(to=prefix + hidden_name))
-            if f"weight_hr{suffix}" in shapes:
-                yield On(f"weight_hr{suffix}", Move(to=f"{prefix}Wr"))
+            names = {"weight_ih": input_name, "weight_hh": hidden_name, "weight_hr": "Wr"}
+            for name, target in names.items():
+                if f"{name}{suffix}" in shapes:
+                    yield On(f"{name}{suffix}", Move(to=prefix + target))
             if f"bias_ih{suffix}" in shapes:
-                yield from _biases(family, suffix, prefix)
+                yield from _biases(family, suffix, prefix, both)
 
     return actions
