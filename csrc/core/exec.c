@@ -394,9 +394,14 @@ supervise(run *r)
 static int
 thread_count(const t2m_exec_options *options, uint64_t bytes, size_t span)
 {
-    long n = options->threads > 0 ? options->threads
-                                  : sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t spans = bytes / span + 1;
+    long n = options->threads;
+    if (spans == 1) {
+        return 1; /* the system takes longer to count its processors */
+    }
+    if (n <= 0) {
+        n = sysconf(_SC_NPROCESSORS_ONLN);
+    }
     if (n > MAX_THREADS) {
         n = MAX_THREADS;
     }

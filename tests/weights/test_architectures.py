@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.read.test_directory import save
+from tests.support import need
 from torch2mlx import convert, load_converted
 from torch2mlx.errors import CheckpointError, ConversionError, MissingTypesError
 from torch2mlx.read import config_model
@@ -219,3 +221,57 @@ def test_a_quantized_checkpoint_is_copied_and_noted(folder, out):
     key = "model.layers.0.mlp.up_proj.qweight"
     report = convert(folder(config, {key: np.ones((2, 3), np.int32)}), out)
     assert any("quantized (gptq)" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+@pytest.mark.parametrize("target", ["a.safetensors", "mlx"])
+def test_a_model_type_is_enough_where_all_its_classes_agree(folder, tmp_path, prefix, target):
+    tensors, where = gpt2_tensors(prefix), tmp_path / target
+    report = convert(folder({"model_type": "gpt2"}, tensors), where)
+    named = convert(folder(GPT2, tensors, "named"), where, force=True)
+    assert [(p.target, p.rule) for p in report.pieces] == [(p.target, p.rule) for p in named.pieces]
+    assert not report.ties  # which some of the classes have
+    assert any("layer types are those of gpt2, on which GPT2" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("kind", ["gpt2_of_mine", "bert", 7, None, ["gpt2"]])
+def test_a_model_type_that_does_not_tell_is_asked_about(folder, out, kind):
+    with pytest.raises(MissingTypesError, match=r"config\.json is there, but names no arch"):
+        convert(folder({"model_type": kind}, gpt2_tensors()), out)
+
+
+def test_classes_of_a_type_that_do_not_agree_are_asked_about(folder, out, monkeypatch):
+    other = architectures.find("GPT2Model")
+    layer = "~h.*.attn.c_proj"
+    kinds = {key: said for key, said in other.kinds.items() if key != layer}
+    kinds |= {f"{layer}.{name}": frozenset({"P"}) for name in ("weight", "bias")}
+    names = {"GPT2Model": replace(other, kinds=kinds), "GPT2LMHeadModel": other}
+    monkeypatch.setattr(architectures, "of_type", lambda kind: tuple(names))
+    monkeypatch.setattr(architectures, "find", names.get)
+    with pytest.raises(MissingTypesError):
+        convert(folder({"model_type": "gpt2"}, gpt2_tensors()), out)
+
+
+def test_a_model_type_has_the_classes_that_transformers_gives_it():
+    need("transformers")
+    from transformers.models.auto import modeling_auto
+
+    of_type: dict[str, set[str]] = {}
+    for name, mapping in vars(modeling_auto).items():
+        if name.endswith("_MAPPING_NAMES"):
+            for kind, classes in mapping.items():
+                found = classes if isinstance(classes, tuple) else (classes,)
+                of_type.setdefault(kind, set()).update(found)
+    types: dict[str, list[str]] = {}
+    for kind, classes in of_type.items():
+        for name in classes:
+            types.setdefault(name, []).append(kind)
+    wrong = {
+        (kind, name)
+        for kind in of_type
+        for name in architectures.of_type(kind)
+        # "gemma3_text" is within a "gemma3"
+        if name in types and not any(other.startswith(kind) for other in types[name])
+    }
+    told = [kind for kind in of_type if architectures.of_type(kind)]
+    assert not wrong and len(told) > len(of_type) / 2

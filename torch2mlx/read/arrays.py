@@ -15,7 +15,7 @@ from torch2mlx import _core
 from torch2mlx.errors import CheckpointError, RevertError, UnsupportedTensorError
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import read_safetensors
-from torch2mlx.read.tensors import borrow, is_array
+from torch2mlx.read.tensors import borrow, is_array, numpy_name
 
 Tensors = dict[str, _core.Tensor]
 
@@ -31,7 +31,7 @@ def borrowed(array: Any) -> _core.Tensor:
     if array.dtype == core.bfloat16:
         return _core.from_buffer(np.asarray(array.view(core.uint16)), "bfloat16")
     plain = np.asarray(array)
-    return _core.from_buffer(plain, plain.dtype.name)
+    return _core.from_buffer(plain, numpy_name(plain.dtype)[0] or plain.dtype.name)
 
 
 def _one(name: str, value: Any, origin: str) -> _core.Tensor:

@@ -60,8 +60,8 @@ def borrow(key: str, value: Any, check: Check | None = None) -> TensorSource:
 
 
 @lru_cache(maxsize=64)
-def _numpy_name(dtype: np.dtype[Any]) -> tuple[str | None, bool]:
-    """(torch name of a dtype, whether numpy itself knows it)."""
+def numpy_name(dtype: np.dtype[Any]) -> tuple[str | None, bool]:
+    """(torch name of a dtype, whether numpy itself knows it); numpy takes its time to name one."""
     own = dtype.kind != "V" and dtype.name in np.sctypeDict
     return _NUMPY.get(dtype.name), own
 
@@ -82,7 +82,7 @@ def _resolved(key: str, value: _core.Unresolved, check: Check | None) -> TensorS
 def _from_numpy(key: str, array: np.ndarray) -> _core.Tensor:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    name, own = _numpy_name(array.dtype)
+    name, own = numpy_name(array.dtype)
     if name is None:
         raise _refuse(key, f"dtype {array.dtype} has no MLX form", "cast it to another one")
     if not own:

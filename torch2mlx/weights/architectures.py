@@ -118,3 +118,29 @@ def names() -> Iterator[str]:
     """All architectures in the table."""
     for row in json.loads(TABLE.read_text()):
         yield from row["of"]
+
+
+_STEM = re.compile(r"(\w+?)(LMHeadModel|DoubleHeadsModel|Model|For[A-Z]\w*)")
+
+
+def of_type(model_type: str) -> tuple[str, ...]:
+    """The architectures in the table that are of a model type, by how transformers names both.
+
+    "gpt_neox" is the type of GPTNeoXModel and GPTNeoXForCausalLM, not of GPTNeoXJapaneseModel.
+    """
+    return _by_stem().get(_letters(model_type), ())
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+@lru_cache(maxsize=1)
+def _by_stem() -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names():
+        match = _STEM.fullmatch(name)
+        if match:
+            stem = _letters(match[1])
+            found[stem] = (*found.get(stem, ()), name)
+    return found

@@ -41,9 +41,9 @@ def from_config(
     if rules is not None and not _readable(config, content):
         return None
     name = config_model.architecture(config, content)
-    if name is None:
-        return None
     tensors = strip_wrappers(checkpoint.tensors)
+    if name is None:
+        return _of_type(tensors, rules, content, folder)
     known = architectures.find(name)
     reasons = []
     if known is None:
@@ -67,6 +67,37 @@ def from_config(
     elif rules is not None:
         return None
     raise _missing(checkpoint, config, name, reasons, list(tensors))
+
+
+def _of_type(
+    tensors: Tensors, rules: Mapping[str, Any] | None, content: Mapping[str, Any], folder: bool
+) -> Typed | None:
+    """Types from a model type alone, where all its architectures that fit the file say the same."""
+    kind = content.get("model_type")
+    fitting: dict[str, Typed] = {}
+    for name in architectures.of_type(kind) if isinstance(kind, str) else ():
+        known = architectures.find(name)
+        if known is not None and not _other_parts(known, content):
+            typed = _finish(by_table(known, tensors, content), tensors, rules, content, folder)
+            if isinstance(typed, Typed):
+                fitting[name] = typed
+    if not fitting:
+        return None
+    first, *others = fitting.values()
+    if any(
+        other.tree.records != first.tree.records
+        or other.actions != first.actions
+        or list(other.tensors) != list(first.tensors)
+        for other in others
+    ):
+        return None
+    # a tied name that the file leaves out is there in some of these classes only
+    ties = first.tree.ties if all(t.tree.ties == first.tree.ties for t in others) else {}
+    note = (
+        f"config.json names no architecture: layer types are those of {kind}, on which "
+        f"{listed(fitting)} agree"
+    )
+    return replace(first, tree=replace(first.tree, ties=ties), notes=(note, *first.notes))
 
 
 def _readable(config: Path, content: Mapping[str, Any]) -> bool:

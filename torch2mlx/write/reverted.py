@@ -49,7 +49,7 @@ def as_arrays(state: Reverted) -> dict[str, Any]:
 def _torch_tensor(torch: Any, piece: Piece) -> Any:
     if 0 in piece.shape:
         return torch.empty(piece.shape, dtype=getattr(torch, piece.dtype))
-    raw = np.asarray(piece.load().dense(piece.dtype)).reshape(-1).view(np.uint8).copy()
+    raw = np.array(piece.load().dense(piece.dtype)).reshape(-1).view(np.uint8)
     dtype = getattr(torch, piece.dtype)
     return torch.from_numpy(raw).view(dtype).reshape(piece.shape)
 
