@@ -173,7 +173,7 @@ LAYERS = (
     ("read.entries",),
     ("read.directory", "read.nested", "read.module_tree", "weights.user_rules", "weights.owners"),
     ("read.files", "read.holdings", "read.foreign", "read.paths", "weights.expected"),
-    ("read.tensors", "read.checksums", "read.expanded"),
+    ("read.tensors", "read.checksums", "read.expanded", "read.arguments"),
     ("twins.__init__",),
     (*(f"twins.{n}" for n in TWINS),),
     ("twins.twin",),

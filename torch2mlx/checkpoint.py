@@ -17,6 +17,7 @@ from torch2mlx.errors import (
     KeyCollisionError,
 )
 from torch2mlx.read import foreign
+from torch2mlx.read.arguments import check_text
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.entries import flatten_entries
 from torch2mlx.read.expanded import refuse_expanded
@@ -60,6 +61,7 @@ def open_checkpoint(
     needed, AlreadyConvertedError for what is in MLX layout already, UnsupportedTensorError for
     tensors without an exact MLX form, and ConversionError for anything that is no source at all.
     """
+    check_text("key", key)
     opened = _open(source, key, _Options(key, listing, verify, expand))
     if not listing:
         foreign.refuse_packed(opened.tensors, opened.origin)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch2mlx import loading, options
 from torch2mlx.analysis.flattening import flattened
@@ -26,6 +26,7 @@ from torch2mlx.errors import (
     UnmappedLayersError,
 )
 from torch2mlx.read import config_model
+from torch2mlx.read.arguments import check_choice, check_function, check_threads
 from torch2mlx.read.module_tree import describe, is_module
 from torch2mlx.read.paths import checked
 from torch2mlx.state_dict import nest
@@ -112,9 +113,10 @@ def convert(
     for MLX has to transpose there.
     """
     began = time.perf_counter()
+    check_function("progress", progress)
+    check_threads(threads)
+    check_choice("on_unmapped", on_unmapped, get_args(OnUnmapped))
     dtype = dtype_name(dtype)
-    if threads < 0:
-        raise ConversionError(f"{options.given('threads', threads)}: 0 takes all cores")
     target, limit = _target(out, shard_size)
     guard = Guard(paths_of(source), force)
     output.check_target(target, limit is None, guard)

@@ -19,6 +19,7 @@ from torch2mlx.amounts import counted
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import RevertError
 from torch2mlx.optional import installed
+from torch2mlx.read.arguments import check_function
 from torch2mlx.read.arrays import trained_tensors
 from torch2mlx.read.files import read_safetensors
 from torch2mlx.read.module_tree import is_module
@@ -66,6 +67,7 @@ def revert(
     training holds them in a narrower dtype. Raises NotConvertedError, CheckpointError, and
     RevertError, which names every tensor that is missing, does not fit or cannot be derived.
     """
+    check_function("progress", progress)
     state = _reverted(source, like)
     _warn(state)
     if out is not None:

@@ -15,6 +15,7 @@ from torch2mlx import _core
 from torch2mlx.errors import CheckpointError, RevertError, UnsupportedTensorError
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.files import read_safetensors
+from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow, is_array, numpy_name
 
 Tensors = dict[str, _core.Tensor]
@@ -142,7 +143,7 @@ def trained_tensors(source: Any) -> tuple[Tensors, str]:
     that cannot be read, RevertError for anything that holds no arrays.
     """
     if isinstance(source, (str, os.PathLike)):
-        path = Path(os.fspath(source))
+        path = checked(source, "source")
         return _from_path(path), os.fspath(path)
     layers = sys.modules.get("mlx.nn")
     if layers is not None and isinstance(source, layers.Module):
