@@ -119,7 +119,7 @@ LAYERS = (
     ("graph.stocked",),
     ("graph.classes",),
     ("graph.methods",),
-    ("graph.turns", "graph.naming", "graph.modes"),
+    ("graph.turns", "graph.naming", "graph.modes", "graph.singular"),
     ("graph.regions", "graph.render"),
     ("graph.ops.attention", "graph.ops.algebra"),
     ("graph.ops.comparing", "graph.ops.magnitudes", "graph.ops.resizing"),

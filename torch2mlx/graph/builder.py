@@ -28,6 +28,8 @@ class Builder:
         self.dtype: str | None = None
         self.shape: tuple[Any, ...] | None = None
         self.training = False
+        #: whether a gradient that is blocked must be 0 even where what follows has no bound
+        self.selecting = False
         #: the exported program's node that is being lowered
         self.source: Any = None
 

@@ -75,7 +75,9 @@ class Layers:
                 if twin is None:
                     continue
                 if frame.path not in calls:
-                    calls[frame.path] = self._stock(frame.path, twin, scope_of(node)[:i])
+                    plain = not (node in self._lowering.selecting and _alike(twin))
+                    at = scope_of(node)[:i]
+                    calls[frame.path] = self._stock(frame.path, twin, at) if plain else None
                 stock = calls[frame.path]
                 if stock is not None:
                     stock.nodes.append(node)

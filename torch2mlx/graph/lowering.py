@@ -26,6 +26,7 @@ from torch2mlx.graph.schemas import (
     written_by,
     written_out,
 )
+from torch2mlx.graph.singular import selecting
 from torch2mlx.graph.storage import Storage, View
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.trace import Traced, placeholder_names
@@ -53,6 +54,7 @@ class Lowering:
         self.tree = stored.tree = Tree(traced.model, stored.plan.ties, stored.kept)
         self.builder = Builder()
         self.storage = Storage(self.builder, Trainable(stored))
+        self.selecting = selecting(traced.program.graph_module)
         self.layers = Layers(traced, self)
         self.names = Names()
         #: graph nodes by name; of nested graphs with one name, the one lowered last
@@ -236,6 +238,7 @@ class Lowering:
             arguments = autocast(self.builder, node, arguments)
         b = self.builder
         b.training = self._mode(node)
+        b.selecting = node in self.selecting
         b.dtype, b.shape = expected_of(node)
         b.source = node
         if statistics.moves_statistics(self, node):

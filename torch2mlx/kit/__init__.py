@@ -16,15 +16,18 @@ from torch2mlx.kit import (
     data,
     distance,
     distributions,
+    division,
     dropout,
     files,
     functional,
     hooks,
     indexing,
     init,
+    kinks,
     layers,
     losses,
     moe,
+    moments,
     norm,
     optimizers,
     packed,
@@ -59,7 +62,7 @@ from torch2mlx.kit.conv import (
 from torch2mlx.kit.embedding import Embedding, EmbeddingBag
 from torch2mlx.kit.function import Function
 from torch2mlx.kit.linear_loss import LinearCrossEntropyLoss
-from torch2mlx.kit.norm import BatchNorm, InstanceNorm, LayerNorm, RMSNorm
+from torch2mlx.kit.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from torch2mlx.kit.packed import PackedSequence
 from torch2mlx.kit.parameter_groups import ParameterGroups
 from torch2mlx.kit.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
@@ -87,6 +90,7 @@ __all__ = [
     "EmbeddingBag",
     "Function",
     "GRUCell",
+    "GroupNorm",
     "InstanceNorm",
     "LSTMCell",
     "LayerNorm",
@@ -113,15 +117,18 @@ __all__ = [
     "data",
     "distance",
     "distributions",
+    "division",
     "dropout",
     "files",
     "functional",
     "hooks",
     "indexing",
     "init",
+    "kinks",
     "layers",
     "losses",
     "moe",
+    "moments",
     "norm",
     "optimizers",
     "packed",

@@ -69,7 +69,7 @@ def softshrink(x: mx.array, lambd: float = 0.5) -> mx.array:
 
 def threshold(x: mx.array, threshold: float, value: float) -> mx.array:
     """x where it is above the threshold, else the value."""
-    return mx.where(x > threshold, x, mx.array(value, x.dtype))
+    return mx.where(x <= threshold, mx.array(value, x.dtype), x)
 
 
 class PReLU(nn.Module):

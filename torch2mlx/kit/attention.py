@@ -15,6 +15,23 @@ def additive(mask: mx.array | None, dtype: mx.Dtype) -> mx.array | None:
     return mx.where(mask, mx.array(-mx.inf, dtype), mx.array(0, dtype))
 
 
+def barred_rows(mask: mx.array) -> mx.array:
+    """Whether a mask, of booleans that are True where attention is allowed or of numbers to add,
+    leaves a query nothing to attend to: (..., L, 1)."""
+    open_ = mask if mask.dtype == mx.bool_ else mask != -mx.inf
+    return ~mx.any(open_, axis=-1, keepdims=True)
+
+
+def scaled_dot_product_attention(
+    q: mx.array, k: mx.array, v: mx.array, scale: float, mask: mx.array
+) -> mx.array:
+    """mx.fast's, with torch's answer for a query that may attend to nothing: 0, and no gradient."""
+    barred = barred_rows(mask)
+    mask = mask | barred if mask.dtype == mx.bool_ else mx.where(barred, 0, mask)
+    y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+    return mx.where(barred, 0, y)
+
+
 class MultiheadAttention(nn.Module):
     """torch.nn.MultiheadAttention.
 
@@ -64,10 +81,12 @@ class MultiheadAttention(nn.Module):
         self, attn: mx.array | None, padding: mx.array | None, scores: mx.array
     ) -> mx.array | None:
         """Both masks as one to add, grown by the appended positions."""
-        batch, heads, length, total = scores.shape
+        batch, heads, _, total = scores.shape
         attn, padding = additive(attn, scores.dtype), additive(padding, scores.dtype)
         if attn is not None and attn.ndim == 3:
-            attn = attn.reshape(batch, heads, length, -1)
+            if attn.shape[0] != batch * heads:
+                raise ValueError(f"attn_mask of {attn.shape[0]} for {batch} x {heads} heads")
+            attn = mx.unflatten(attn, 0, (batch, heads))
         if padding is not None:
             padding = padding[:, None, None]
             attn = padding if attn is None else attn + padding
@@ -76,7 +95,9 @@ class MultiheadAttention(nn.Module):
             attn = mx.pad(attn, widths)
         return attn
 
-    def _attend(self, q, k, v, attn_mask, key_padding_mask) -> tuple[mx.array, mx.array]:
+    def _attend(
+        self, q, k, v, attn_mask, key_padding_mask, need_weights
+    ) -> tuple[mx.array, mx.array]:
         q, k, v = self.query_proj(q), self.key_proj(k), self.value_proj(v)
         k, v = self._extend(k, v)
         batch, length, width = q.shape
@@ -84,9 +105,15 @@ class MultiheadAttention(nn.Module):
         q, k, v = split(q), split(k), split(v)
         scores = q @ k.swapaxes(-1, -2) / math.sqrt(width // self._heads)
         mask = self._mask(attn_mask, key_padding_mask, scores)
+        barred = None
+        if mask is not None and not need_weights:  # torch's weights of a barred row are NaN
+            barred = barred_rows(mask)
+            mask = mx.where(barred, 0, mask)
         if mask is not None:
             scores = scores + mask
         weights = mx.softmax(scores, axis=-1)
+        if barred is not None:
+            weights = mx.where(barred, 0, weights)
         if self._dropout and self.training:
             weights = nn.Dropout(self._dropout)(weights)
         y = (weights @ v).swapaxes(1, 2).reshape(batch, length, width)
@@ -108,7 +135,8 @@ class MultiheadAttention(nn.Module):
             key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
         elif not self._batch_first:
             query, key, value = (t.swapaxes(0, 1) for t in (query, key, value))
-        y, weights = self._attend(query, key, value, attn_mask, key_padding_mask)
+        masks = (attn_mask, key_padding_mask)
+        y, weights = self._attend(query, key, value, *masks, need_weights)
         weights = mx.mean(weights, axis=1) if average_attn_weights else weights
         if single:
             y, weights = y[0], weights[0]

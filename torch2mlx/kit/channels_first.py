@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from torch2mlx.kit import channels_last, dropout, pooling, resample, shuffle
+from torch2mlx.kit import channels_last, dropout, moments, pooling, resample, shuffle
 from torch2mlx.kit.channels_last import to_first, to_last, with_options
 
 
@@ -62,11 +62,8 @@ def group_norm(
     eps: float = 1e-5,
 ) -> mx.array:
     """torch.nn.functional.group_norm. x: (N, C, ...)."""
-    grouped = x.reshape(x.shape[0], num_groups, -1)
-    y = mx.fast.layer_norm(grouped, None, None, eps).reshape(x.shape)
-    shape = (1, -1, *(1,) * (x.ndim - 2))
-    y = y if weight is None else y * weight.reshape(shape)
-    return y if bias is None else y + bias.reshape(shape)
+    y = moments.group_norm(mx.moveaxis(x, 1, -1), num_groups, weight, bias, eps)
+    return mx.moveaxis(y, -1, 1)
 
 
 class GroupNorm(channels_last.GroupNorm):

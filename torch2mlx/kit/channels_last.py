@@ -23,6 +23,8 @@ from torch2mlx.kit import (
     resample,
     shuffle,
 )
+from torch2mlx.kit.moments import group_norm
+from torch2mlx.kit.norm import GroupNorm
 from torch2mlx.kit.padding import pad_spatial
 from torch2mlx.kit.turning import broadcast_last, check_batch, to_first, to_last
 
@@ -64,41 +66,6 @@ def _transposed(
     kernel = mx.moveaxis(parts, 1, -1).reshape(groups * outputs, *weight.shape[2:], -1)
     y = conv.conv_transpose(x, kernel, stride, padding, output_padding, groups, dilation)
     return y if bias is None else y + bias
-
-
-def group_norm(
-    x: mx.array,
-    num_groups: int,
-    weight: mx.array | None = None,
-    bias: mx.array | None = None,
-    eps: float = 1e-5,
-) -> mx.array:
-    """torch.nn.functional.group_norm. x: (N, ..., C)."""
-    channels = x.shape[-1]
-    parts = x.reshape(x.shape[0], -1, num_groups, channels // num_groups).swapaxes(1, 2)
-    flat = parts.reshape(*parts.shape[:2], -1)
-    y = mx.fast.layer_norm(flat, None, None, eps).reshape(parts.shape).swapaxes(1, 2)
-    y = y.reshape(x.shape)
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
-
-
-class GroupNorm(nn.Module):
-    """torch.nn.GroupNorm. x: (N, ..., C)."""
-
-    _function: Callable[..., mx.array] = staticmethod(group_norm)
-
-    def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
-    ) -> None:
-        super().__init__()
-        self._groups, self._eps = num_groups, eps
-        if affine:
-            self.weight, self.bias = mx.ones((num_channels,)), mx.zeros((num_channels,))
-
-    def __call__(self, x: mx.array) -> mx.array:
-        weight, bias = (self.weight, self.bias) if "weight" in self else (None, None)
-        return type(self)._function(x, self._groups, weight, bias, self._eps)
 
 
 def channel_dropout(

@@ -23,18 +23,25 @@ def norm(x: mx.array, axis: Any = None, keepdims: bool = False) -> mx.array:
     return mx.where(total > 0, mx.sqrt(mx.where(total > 0, total, 1)), total)
 
 
-def power_norm(x: mx.array, p: float, axis: int, keepdims: bool = False) -> mx.array:
-    """The p-norm along an axis, for any p from 0 to infinity; its gradient at zero is zero."""
+def power_norm(x: mx.array, p: float, axis: Any = None, keepdims: bool = False) -> mx.array:
+    """The p-norm over axes, for any p from 0 to infinity; its gradient at zero is zero."""
     size = mx.abs(x)
     if p == float("inf"):
         return mx.max(size, axis=axis, keepdims=keepdims)
+    if p == float("-inf"):
+        return mx.min(size, axis=axis, keepdims=keepdims)
     if p == 0:
         return mx.sum((x != 0).astype(x.dtype), axis=axis, keepdims=keepdims)
     if p == 1:
         return mx.sum(size, axis=axis, keepdims=keepdims)
-    total = mx.sum(mx.power(size, p), axis=axis, keepdims=keepdims)
-    safe = mx.where(total > 0, total, 1)
-    return mx.where(total > 0, mx.power(safe, 1 / p), 0)
+    if p < 0:
+        return mx.power(mx.sum(mx.power(size, p), axis=axis, keepdims=keepdims), 1 / p)
+    still = size == 0  # where the power has no slope, or one without bound
+    total = mx.sum(
+        mx.where(still, 0, mx.power(mx.where(still, 1, size), p)), axis=axis, keepdims=keepdims
+    )
+    safe = mx.where(total == 0, 1, total)
+    return mx.where(total == 0, 0, mx.power(safe, 1 / p))
 
 
 @in_float32

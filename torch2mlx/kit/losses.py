@@ -9,6 +9,7 @@ import math
 
 import mlx.core as mx
 
+from torch2mlx.kit import kinks
 from torch2mlx.kit.activations import log_softmax, logsigmoid
 from torch2mlx.kit.distance import pairwise_distance
 from torch2mlx.kit.precision import in_float32
@@ -56,9 +57,19 @@ def smooth_l1_loss(x, target, reduction: str = "mean", beta: float = 1.0):
 @in_float32
 def binary_cross_entropy(x, target, weight=None, reduction: str = "mean"):
     """-log of the probability of what was the case; logs are at least -100, as in torch."""
-    tiny = 1e-45  # keeps the gradient finite where the log is cut
-    log = lambda p: mx.maximum(mx.log(mx.maximum(p, tiny)), -100)  # noqa: E731
-    loss = -(target * log(x) + (1 - target) * log(1 - x))
+
+    @mx.custom_function
+    def cost(x, target):
+        log = lambda p: mx.maximum(mx.log(p), -100)  # noqa: E731
+        return -(target * log(x) + (1 - target) * log(1 - x))
+
+    @cost.vjp
+    def cost_vjp(primals, cotangent, output):
+        x, target = primals
+        slope = (x - target) / mx.maximum(x * (1 - x), 1e-12)  # torch's, where the log is cut too
+        return cotangent * slope, cotangent * (mx.log(1 - x) - mx.log(x))
+
+    loss = cost(*mx.broadcast_arrays(x, target))
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
@@ -194,7 +205,7 @@ def soft_margin_loss(x, target, reduction: str = "mean"):
 @in_float32
 def margin_ranking_loss(a, b, target, margin: float = 0.0, reduction: str = "mean"):
     """max(0, -target * (a - b) + margin)."""
-    return reduced(mx.maximum(-target * (a - b) + margin, 0), reduction)
+    return reduced(mx.maximum(0, -target * (a - b) + margin), reduction)
 
 
 @in_float32
@@ -205,7 +216,7 @@ def cosine_embedding_loss(a, b, target, margin: float = 0.0, reduction: str = "m
     cos = mx.sum(a * b, axis=axis) / mx.sqrt(size(a) * size(b))
     zero = mx.zeros_like(cos)
     same = mx.where(target == 1, 1 - cos, zero)
-    return reduced(same + mx.where(target == -1, mx.maximum(cos - margin, 0), zero), reduction)
+    return reduced(same + mx.where(target == -1, mx.maximum(0, cos - margin), zero), reduction)
 
 
 @in_float32
@@ -227,8 +238,8 @@ def triplet_margin_with_distance_loss(
     distance = distance_function or pairwise_distance
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
-        far = mx.minimum(far, distance(positive, negative))
-    return reduced(mx.maximum(near - far + margin, 0), reduction)
+        far = kinks.minimum(far, distance(positive, negative))
+    return reduced(mx.maximum(0, near - far + margin), reduction)
 
 
 @in_float32

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
+
+from torch2mlx.kit import moments
 
 
 class _Normalizer(nn.Module):
@@ -42,7 +44,7 @@ class _Normalizer(nn.Module):
     def _track(self, x: mx.array, axes: tuple[int, ...]) -> None:
         self._batches += 1
         step = 1 / self._batches if self._momentum is None else self._momentum
-        mean, var = mx.mean(x, axis=axes), mx.var(x, axis=axes, ddof=1)
+        mean, var = moments.mean(x, axes), moments.var(x, axes, ddof=1)
         if mean.ndim > 1:  # of every instance: torch averages them
             mean, var = mx.mean(mean, axis=0), mx.mean(var, axis=0)
         for name, value in (("running_mean", mean), ("running_var", var)):
@@ -55,8 +57,8 @@ class _Normalizer(nn.Module):
             mean, var = self.running_mean, self.running_var
         else:
             axes = self._axes(x)
-            mean = mx.mean(x, axis=axes, keepdims=True)
-            var = mx.var(x, axis=axes, keepdims=True)
+            mean = moments.mean(x, axes, True)
+            var = moments.var(x, axes, True)
             if tracked:
                 self._track(x, axes)
         y = (x - mean) * mx.rsqrt(var + self._eps)
@@ -88,6 +90,24 @@ class InstanceNorm(_Normalizer):
         return tuple(range(1, x.ndim - 1))
 
 
+class GroupNorm(nn.Module):
+    """torch.nn.GroupNorm. x: (N, ..., C)."""
+
+    _function: Callable[..., mx.array] = staticmethod(moments.group_norm)
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
+    ) -> None:
+        super().__init__()
+        self._groups, self._eps = num_groups, eps
+        if affine:
+            self.weight, self.bias = mx.ones((num_channels,)), mx.zeros((num_channels,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        weight, bias = (self.weight, self.bias) if "weight" in self else (None, None)
+        return type(self)._function(x, self._groups, weight, bias, self._eps)
+
+
 class LayerNorm(nn.Module):
     """torch.nn.LayerNorm over several last dimensions; weight and bias are flat."""
 
@@ -108,7 +128,7 @@ class LayerNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         flat = x.reshape(*x.shape[: x.ndim - len(self._shape)], -1)
-        y = mx.fast.layer_norm(flat, self.get("weight"), self.get("bias"), self._eps)
+        y = moments.layer_norm(flat, self.get("weight"), self.get("bias"), self._eps)
         return y.reshape(x.shape)
 
 
@@ -189,7 +209,8 @@ def batch_norm(
     if running_mean is not None:
         raise ValueError("running statistics cannot be changed by a function: use BatchNorm")
     axes = tuple(range(x.ndim - 1))
-    return _normalized(x, mx.mean(x, axes), mx.var(x, axes), weight, bias, eps)
+    mean, variance = moments.mean(x, axes), moments.var(x, axes)
+    return _normalized(x, mean, variance, weight, bias, eps)
 
 
 def instance_norm(
@@ -211,5 +232,5 @@ def instance_norm(
     if running_mean is not None:
         raise ValueError("running statistics cannot be changed by a function: use InstanceNorm")
     axes = tuple(range(1, x.ndim - 1))
-    mean, variance = (f(x, axes, keepdims=True) for f in (mx.mean, mx.var))
+    mean, variance = (f(x, axes, keepdims=True) for f in (moments.mean, moments.var))
     return _normalized(x, mean, variance, weight, bias, eps)

@@ -62,8 +62,23 @@ def kthvalue(x: mx.array, k: int, dim: int = -1, keepdim: bool = False):
 def median(x: mx.array, dim: int | None = None, keepdim: bool = False):
     """torch.median: the lower of two middle values; with `dim`, and where it is."""
     if dim is None:
-        return mx.sort(x.reshape(-1))[(x.size - 1) // 2]
+        return _middle(x)
     return kthvalue(x, (x.shape[dim] - 1) // 2 + 1, dim, keepdim)
+
+
+def _middle(x: mx.array) -> mx.array:
+    """The lower of two middle values of all items; equal items share its gradient."""
+
+    @mx.custom_function
+    def found(x):
+        return mx.sort(x.reshape(-1))[(x.size - 1) // 2]
+
+    @found.vjp
+    def found_vjp(x, cotangent, output):
+        same = (x == output).astype(x.dtype)
+        return cotangent * same / mx.sum(same)
+
+    return found(x)
 
 
 def mode(x: mx.array, dim: int = -1, keepdim: bool = False) -> mx.array:

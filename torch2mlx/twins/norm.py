@@ -37,21 +37,18 @@ def _seen(module: Any) -> dict[str, int]:
 
 @twin("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")
 def instance_norm(module: Any) -> Twin:
-    """mlx.nn.InstanceNorm; the kit's with running statistics."""
-    if module.track_running_stats:
-        arguments = taken(module, _STATISTICS)
-        if module.momentum is None:  # which torch takes for 0 here
-            arguments["momentum"] = 0.0
-        return Twin("torch2mlx.kit.InstanceNorm", arguments, "channels_last")
-    arguments = {"dims": module.num_features, **taken(module, ("eps", "affine"))}
-    return Twin("mlx.nn.InstanceNorm", arguments, "channels_last")
+    """The kit's, which may have running statistics, and is exact for images of any size."""
+    arguments = taken(module, _STATISTICS)
+    if module.track_running_stats and module.momentum is None:  # which torch takes for 0 here
+        arguments["momentum"] = 0.0
+    return Twin("torch2mlx.kit.InstanceNorm", arguments, "channels_last")
 
 
 @twin("GroupNorm")
 def group_norm(module: Any) -> Twin:
-    """mlx.nn.GroupNorm, which groups channels as torch only when told to."""
-    arguments = {"dims": module.num_channels, **taken(module, ("num_groups", "eps", "affine"))}
-    return Twin("mlx.nn.GroupNorm", {**arguments, "pytorch_compatible": True}, "channels_last")
+    """The kit's: mlx.nn.GroupNorm loses digits in groups of many values on the CPU."""
+    options = taken(module, ("num_groups", "num_channels", "eps", "affine"))
+    return Twin("torch2mlx.kit.GroupNorm", options, "channels_last")
 
 
 @twin("LayerNorm")

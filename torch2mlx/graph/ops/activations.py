@@ -12,12 +12,10 @@ from torch2mlx.graph.ops.registry import lowers
 
 #: torch's name -> what to call, for functions of one array and no options.
 PLAIN = {
-    "relu": "nn.relu",
     "silu": "nn.silu",
     "mish": "kit.activations.mish",
     "hardswish": "kit.activations.hardswish",
     "hardsigmoid": "kit.activations.hardsigmoid",
-    "relu6": "kit.activations.relu6",
     "selu": "kit.activations.selu",
     "log_sigmoid": "kit.activations.logsigmoid",
 }
@@ -35,6 +33,20 @@ for _name, _op in PLAIN.items():
     lowers(f"aten::{_name}")(_make_plain(_name, _op))
 
 
+@lowers("aten::relu")
+def relu(b: Builder, self: Node) -> Node:
+    """x above zero, else zero."""
+    return b.call("kit.kinks.relu" if b.selecting else "nn.relu", self)
+
+
+@lowers("aten::relu6")
+def relu6(b: Builder, self: Node) -> Node:
+    """Between 0 and 6."""
+    if b.selecting:
+        return b.call("kit.kinks.hardtanh", self, 0, 6)
+    return b.call("kit.activations.relu6", self)
+
+
 @lowers("aten::gelu")
 def gelu(b: Builder, self: Node, approximate: str = "none") -> Node:
     """GELU, exact or by tanh."""
@@ -44,9 +56,8 @@ def gelu(b: Builder, self: Node, approximate: str = "none") -> Node:
 @lowers("aten::leaky_relu")
 def leaky_relu(b: Builder, self: Node, negative_slope: Any = 0.01) -> Node:
     """x, or slope * x below zero."""
-    if 0 <= negative_slope <= 1:
-        return b.call("nn.leaky_relu", self, negative_slope)
-    return b.call("kit.activations.leaky_relu", self, negative_slope)
+    family = "kinks" if b.selecting else "activations"
+    return b.call(f"kit.{family}.leaky_relu", self, negative_slope)
 
 
 @lowers("aten::elu")
@@ -78,13 +89,16 @@ def softplus(b: Builder, self: Node, beta: Any = 1, threshold: Any = 20) -> Node
 @lowers("aten::hardtanh")
 def hardtanh(b: Builder, self: Node, min_val: Any = -1, max_val: Any = 1) -> Node:
     """Between two limits."""
-    return b.call("kit.activations.hardtanh", self, min_val, max_val)
+    family = "kinks" if b.selecting else "activations"
+    return b.call(f"kit.{family}.hardtanh", self, min_val, max_val)
 
 
 @lowers("aten::threshold")
 def threshold(b: Builder, self: Node, threshold: Any, value: Any) -> Node:
     """x above the threshold, else the value."""
-    return b.call("mx.where", b.call("operator.gt", self, threshold), self, value)
+    if b.selecting:
+        return b.call("kit.kinks.threshold", self, threshold, value)
+    return b.call("mx.where", b.call("operator.le", self, threshold), value, self)
 
 
 @lowers("aten::hardshrink")
@@ -126,7 +140,7 @@ def rrelu(
     """A slope below zero; in training a random one."""
     when = mode(b, training)
     if when is None:
-        return b.call("nn.leaky_relu", self, (lower + upper) / 2)
+        return leaky_relu(b, self, (lower + upper) / 2)
     return b.call("kit.activations.rrelu", self, lower, upper, when)
 
 

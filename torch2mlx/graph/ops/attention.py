@@ -7,6 +7,7 @@ from typing import Any
 
 from torch2mlx.graph.builder import Builder
 from torch2mlx.graph.ir import Node
+from torch2mlx.graph.ops.activations import safe_softmax
 from torch2mlx.graph.ops.random import mode
 from torch2mlx.graph.ops.registry import lowers
 
@@ -35,6 +36,9 @@ def attention(
         mask = "causal" if square else _corner(b, query, key)
     elif isinstance(mask, Node) and mask.dtype not in ("bool", query.dtype):
         mask = b.cast(mask, query.dtype)
+    if isinstance(mask, Node):  # rows that are barred whole: tidy.causal knows where there are none
+        op = "kit.attention.scaled_dot_product_attention"
+        return b.call(op, query, key, value, scale=scale, mask=mask)
     op = "mx.fast.scaled_dot_product_attention"
     return b.call(op, query, key, value, scale=scale, **({} if mask is None else {"mask": mask}))
 
@@ -72,9 +76,7 @@ def _written_out(
             scores = b.call("mx.where", mask, scores, float("-inf"))
         else:
             scores = b.call("operator.add", scores, b.cast(mask, scores.dtype))
-    weights = b.call("mx.softmax", scores, axis=-1)
-    if mask is not None and mask.dtype == "bool":
-        weights = b.call("mx.where", b.call("mx.any", mask, axis=-1, keepdims=True), weights, 0.0)
+    weights = b.call("mx.softmax", scores, axis=-1) if mask is None else safe_softmax(b, scores, -1)
     if dropout:
         weights = b.call("kit.dropout.dropout", weights, dropout, mode(b, True))
     return b.call("operator.matmul", weights, value)

@@ -92,15 +92,14 @@ def where(b: Builder, condition: Node, self: Any, other: Any) -> Node:
     x, y = promoted(b, self, other)
     if not isinstance(x, Node) and not isinstance(y, Node) and b.dtype:
         x = b.array(x, b.dtype)
-    return b.call("mx.where", condition, x, y)
+    return b.call("kit.kinks.where" if b.selecting else "mx.where", condition, x, y)
 
 
 @lowers("aten::masked_fill")
 def masked_fill(b: Builder, self: Node, mask: Node, value: Any) -> Node:
     """value where the mask holds."""
-    return b.call(
-        "mx.where", mask, b.cast(value, self.dtype) if isinstance(value, Node) else value, self
-    )
+    value = b.cast(value, self.dtype) if isinstance(value, Node) else value
+    return b.call("kit.kinks.where" if b.selecting else "mx.where", mask, value, self)
 
 
 def _euclid(name: str) -> None:

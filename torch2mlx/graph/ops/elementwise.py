@@ -83,23 +83,20 @@ def _whole(x: Any) -> bool:
 
 
 def _truncated(b: Builder, x: Any, y: Any) -> Node:
-    """Integers divided towards zero: floor division of magnitudes, with the sign put back."""
+    """Integers divided towards zero."""
     x, y = (b.cast(v, b.dtype or "int64") for v in (x, y))
-    quotient = b.call("operator.floordiv", b.call("mx.abs", x), b.call("mx.abs", y))
-    sign = b.call("operator.mul", b.call("mx.sign", x), b.call("mx.sign", y))
-    return b.call("operator.mul", quotient, sign)
+    return b.call("kit.division.whole_trunc", x, y)
 
 
 @lowers("aten::floor_divide")
 def floor_divide(b: Builder, self: Any, other: Any) -> Node:
-    """self // other, towards minus infinity. MLX divides whole numbers towards zero."""
+    """self // other, towards minus infinity."""
     if _whole(self) and _whole(other):
         if unsigned(self) and (unsigned(other) or (not isinstance(other, Node) and other > 0)):
             return b.call("operator.floordiv", self, other)
         x, y = (b.cast(v, b.dtype or "int64") for v in (self, other))
-        rest = b.call("mx.remainder", x, y)
-        return b.call("operator.floordiv", b.call("operator.sub", x, rest), y)
-    return b.call("mx.floor", binary(b, "operator.truediv", self, other))
+        return b.call("kit.division.whole_floor", x, y)
+    return b.call("kit.division.floor_divide", *promoted(b, self, other))
 
 
 def unsigned(x: Any) -> bool:
@@ -134,6 +131,11 @@ def power(b: Builder, self: Any, exponent: Any) -> Node:
     if b.dtype in FLOATS:
         self = b.cast(self, b.dtype) if isinstance(self, Node) else self
         exponent = b.cast(exponent, b.dtype) if isinstance(exponent, Node) else exponent
+    if b.dtype in FLOATS and isinstance(exponent, (int, float)) and exponent == 0:
+        return b.call("mx.ones_like", self)
+    arrays = isinstance(exponent, Node) and exponent.is_array
+    if b.dtype in FLOATS and arrays and (isinstance(self, Node) or self <= 0):
+        return b.call("kit.kinks.power", self, exponent)
     return b.call("operator.pow", self, exponent)
 
 
@@ -147,7 +149,15 @@ def reciprocal(b: Builder, self: Node) -> Node:
 def clamp(b: Builder, self: Node, min: Any = None, max: Any = None) -> Node:
     """Between two limits; the upper one wins."""
     x = b.cast(self, b.dtype) if b.dtype and is_float(self) is not (b.dtype in FLOATS) else self
-    return b.call("mx.clip", x, min, max)
+    if not is_float(x):
+        return b.call("mx.clip", x, min, max)
+    arrays = any(isinstance(limit, Node) and limit.is_array for limit in (min, max))
+    if arrays or b.selecting:
+        limits = (min,) if max is None else (min, max)
+        return b.call("kit.kinks.clip", x, *limits)
+    # the second operand has the gradient where the two are equal: x, as in torch
+    x = x if min is None else b.call("mx.maximum", min, x)
+    return x if max is None else b.call("mx.minimum", max, x)
 
 
 @lowers("aten::clamp_min")
@@ -164,38 +174,32 @@ def clamp_max(b: Builder, self: Node, max: Any) -> Node:
 
 @lowers("aten::maximum", "aten::max.other")
 def maximum(b: Builder, self: Node, other: Node) -> Node:
-    """The larger of two; ties share their gradient, as in torch."""
-    return b.call("mx.maximum", self, other)
+    """The larger of two; equal items share their gradient."""
+    return b.call("kit.kinks.maximum" if is_float(self) else "mx.maximum", self, other)
 
 
 @lowers("aten::minimum", "aten::min.other")
 def minimum(b: Builder, self: Node, other: Node) -> Node:
-    """The smaller of two."""
-    return b.call("mx.minimum", self, other)
+    """The smaller of two; equal items share their gradient."""
+    return b.call("kit.kinks.minimum" if is_float(self) else "mx.minimum", self, other)
 
 
 @lowers("aten::fmax")
 def fmax(b: Builder, self: Node, other: Node) -> Node:
     """The larger of two, the number when one is NaN."""
-    return _unless_nan(b, "mx.maximum", self, other)
+    return b.call("kit.kinks.fmax", self, other)
 
 
 @lowers("aten::fmin")
 def fmin(b: Builder, self: Node, other: Node) -> Node:
     """The smaller of two, the number when one is NaN."""
-    return _unless_nan(b, "mx.minimum", self, other)
-
-
-def _unless_nan(b: Builder, op: str, x: Node, y: Node) -> Node:
-    best = b.call(op, x, y)
-    best = b.call("mx.where", b.call("mx.isnan", y), x, best)
-    return b.call("mx.where", b.call("mx.isnan", x), y, best)
+    return b.call("kit.kinks.fmin", self, other)
 
 
 @lowers("aten::atan2", "aten::arctan2")
 def atan2(b: Builder, self: Node, other: Node) -> Node:
     """The angle of a point."""
-    return b.call("mx.arctan2", as_float(b, self), as_float(b, other))
+    return b.call("kit.kinks.arctan2", as_float(b, self), as_float(b, other))
 
 
 @lowers("aten::hypot")

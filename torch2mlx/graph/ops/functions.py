@@ -159,12 +159,13 @@ def xlog1py(b: Builder, self: Any, other: Any) -> Node:
 
 def _guarded(b: Builder, x: Any, y: Any, name: str) -> Node:
     x, y = (as_float(b, b.array(v)) for v in (x, y))
-    product = b.call("operator.mul", x, b.call(f"mx.{name}", y))
     zero = b.call(
         "mx.logical_and",
         b.call("operator.eq", x, 0),
         b.call("mx.logical_not", b.call("mx.isnan", y)),
     )
+    safe = b.call("mx.where", zero, 1.0, y)  # whose logarithm is no infinity times 0
+    product = b.call("operator.mul", x, b.call(f"mx.{name}", safe))
     return b.call("mx.where", zero, 0.0, product)
 
 

@@ -29,8 +29,7 @@ def vector_norm(
         return reduced(b, "mx.max" if ord > 0 else "mx.min", size, dim, keepdim)
     if ord == 0:
         return reduced(b, "mx.sum", b.cast(b.call("operator.ne", x, 0), x.dtype), dim, keepdim)
-    total = reduced(b, "mx.sum", b.call("operator.pow", size, ord), dim, keepdim)
-    return b.call("operator.pow", total, 1 / ord)
+    return reduced(b, "kit.distance.power_norm", x, dim, keepdim, p=ord)
 
 
 @lowers("aten::norm")

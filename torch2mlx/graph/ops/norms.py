@@ -29,7 +29,7 @@ def layer_norm(
         return b.call("mx.fast.layer_norm", input, weight, bias, eps)
     flat = b.call("method.flatten", input, input.ndim - count)
     parts = (None if w is None else b.reshape(w, (-1,)) for w in (weight, bias))
-    return b.reshape(b.call("mx.fast.layer_norm", flat, *parts, eps), b.dims(input))
+    return b.reshape(b.call("kit.moments.layer_norm", flat, *parts, eps), b.dims(input))
 
 
 @lowers("aten::rms_norm", "aten::_fused_rms_norm")
@@ -101,14 +101,10 @@ def instance_norm(
         return batch_norm(b, input, weight, bias, running_mean, running_var, False, momentum, eps)
     if running_mean is not None:
         raise Refuse("with running statistics outside of an InstanceNorm layer")
-    axes = tuple(range(2, input.ndim))
-    mean = b.call("mx.mean", input, axis=axes, keepdims=True)
-    var = b.call("mx.var", input, axis=axes, keepdims=True)
-    scale = b.call("mx.rsqrt", b.call("operator.add", var, eps))
-    y = b.call("operator.mul", b.call("operator.sub", input, mean), scale)
+    y = b.call("kit.moments.normalized", to_last(b, input), tuple(range(1, input.ndim - 1)), eps)
     if weight is not None:
-        y = b.call("operator.mul", y, _by_channel(b, weight, input.ndim))
-    return y if bias is None else b.call("operator.add", y, _by_channel(b, bias, input.ndim))
+        y = b.call("operator.mul", y, weight)
+    return to_first(b, y if bias is None else b.call("operator.add", y, bias))
 
 
 @lowers("aten::group_norm")
@@ -122,11 +118,8 @@ def group_norm(
     **_: Any,
 ) -> Node:
     """Normalised over groups of channels."""
-    grouped = b.reshape(input, (b.dim(input, 0), num_groups, -1))
-    y = b.reshape(b.call("mx.fast.layer_norm", grouped, None, None, eps), b.dims(input))
-    if weight is not None:
-        y = b.call("operator.mul", y, _by_channel(b, weight, input.ndim))
-    return y if bias is None else b.call("operator.add", y, _by_channel(b, bias, input.ndim))
+    y = b.call("kit.moments.group_norm", to_last(b, input), num_groups, weight, bias, eps)
+    return to_first(b, y)
 
 
 @lowers("aten::local_response_norm")
@@ -151,7 +144,7 @@ def native_layer_norm(
     """layer_norm with the mean and the reciprocal of the deviation."""
     axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
     mean = b.call("mx.mean", input, axis=axes, keepdims=True)
-    var = b.call("mx.var", input, axis=axes, keepdims=True)
+    var = b.call("kit.moments.var", input, axis=axes, keepdims=True)
     scale = b.call("mx.rsqrt", b.call("operator.add", var, eps))
     return layer_norm(b, input, normalized_shape, weight, bias, eps), mean, scale
 
@@ -170,6 +163,6 @@ def native_group_norm(
 ) -> tuple[Node, Node, Node]:
     """group_norm with the mean and the reciprocal of the deviation of each group."""
     grouped = b.reshape(input, (b.dim(input, 0), group, -1))
-    mean, var = (b.call(f"mx.{name}", grouped, axis=-1) for name in ("mean", "var"))
+    mean, var = (b.call(f"kit.moments.{name}", grouped, axis=-1) for name in ("mean", "var"))
     scale = b.call("mx.rsqrt", b.call("operator.add", var, eps))
     return group_norm(b, input, group, weight, bias, eps), mean, scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch2mlx.graph.builder import Builder, Refuse, is_float, mx_dtype
@@ -33,7 +34,19 @@ def reduced(b: Builder, op: str, x: Node, dim: Any, keepdim: bool, **more: Any) 
 def sum_(b: Builder, self: Node, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:
     """Sum; of integers and booleans as int64."""
     x = b.cast(self, b.dtype) if b.dtype and b.dtype != self.dtype else self
-    return reduced(b, "mx.sum", x, dim, keepdim)
+    return reduced(b, _staged("sum", x, dim), x, dim, keepdim)
+
+
+#: From so many items on, sums are taken in blocks (see kit.moments).
+_MANY = 1 << 15
+
+
+def _staged(name: str, x: Node, dim: Any) -> str:
+    """The function for a sum, mean or variance over few items, or over many."""
+    axis = axes_of(x, dim)
+    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    many = is_float(x) and math.prod(x.shape[a] for a in axes) >= _MANY
+    return f"kit.moments.{name}" if many else f"mx.{name}"
 
 
 @lowers("aten::nansum")
@@ -47,7 +60,7 @@ def nansum(b: Builder, self: Node, dim: Any = None, keepdim: bool = False, **_: 
 def mean(b: Builder, self: Node, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:
     """Mean."""
     x = b.cast(self, b.dtype) if b.dtype and b.dtype != self.dtype else self
-    return reduced(b, "mx.mean", x, dim, keepdim)
+    return reduced(b, _staged("mean", x, dim), x, dim, keepdim)
 
 
 @lowers("aten::prod")
@@ -69,14 +82,15 @@ def _with_correction(op: str, default: int) -> Any:
         ddof = default if correction is None else correction
         if unbiased is not None:
             ddof = 1 if unbiased else 0
-        return reduced(b, op, self, dim, keepdim, **({"ddof": ddof} if ddof else {}))
+        called = "kit.moments.std" if op == "std" else _staged(op, self, dim)
+        return reduced(b, called, self, dim, keepdim, **({"ddof": ddof} if ddof else {}))
 
-    function.__name__ = op.split(".")[1]
+    function.__name__ = op
     return function
 
 
-lowers("aten::var")(_with_correction("mx.var", 1))
-lowers("aten::std")(_with_correction("mx.std", 1))
+lowers("aten::var")(_with_correction("var", 1))
+lowers("aten::std")(_with_correction("std", 1))
 
 
 def _pair(op: str) -> Any:
@@ -91,14 +105,14 @@ def _pair(op: str) -> Any:
         keepdim: bool = False,
     ) -> tuple[Node, Node]:
         found = spread(b, self, dim, unbiased, correction, keepdim)
-        return found, reduced(b, "mx.mean", self, dim, keepdim)
+        return found, reduced(b, _staged("mean", self, dim), self, dim, keepdim)
 
-    function.__name__ = f"{op.split('.')[1]}_mean"
+    function.__name__ = f"{op}_mean"
     return function
 
 
-lowers("aten::var_mean")(_pair("mx.var"))
-lowers("aten::std_mean")(_pair("mx.std"))
+lowers("aten::var_mean")(_pair("var"))
+lowers("aten::std_mean")(_pair("std"))
 
 
 def _logic(name: str) -> Any:
@@ -139,7 +153,12 @@ def _extreme(name: str) -> Any:
     def function(b: Builder, self: Node, dim: int | None = None, keepdim: bool = False) -> Any:
         if dim is None:
             return b.call(f"mx.{name}", self)
-        values = reduced(b, f"mx.{name}", self, dim, keepdim)
+        if self.ndim and is_float(self):
+            best = {"max": "largest", "min": "smallest"}[name]
+            options = {"keepdims": True} if keepdim else {}
+            values = b.call(f"kit.kinks.{best}", self, axis=dim, **options)
+        else:
+            values = reduced(b, f"mx.{name}", self, dim, keepdim)
         if self.ndim == 0:
             return values, b.call("mx.zeros", (), mx_dtype("int64"))
         where = b.call(f"mx.arg{name}", self, axis=dim, **({"keepdims": True} if keepdim else {}))

@@ -1,4 +1,5 @@
-"""A mask built from positions that lets every query see what is before it: MLX's "causal"."""
+"""A mask built from positions that lets every query see what is before it: MLX's "causal"; and
+masks that leave every query something to see, for which MLX's attention is torch's."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from torch2mlx.graph.tidy import shapes_only
 from torch2mlx.graph.tidy.rewrite import Rewriter
 
 ATTENTION = "mx.fast.scaled_dot_product_attention"
+#: The same for masks that may bar a whole row.
+CAREFUL = "kit.attention.scaled_dot_product_attention"
 
 
 def with_causal_masks(program: Program) -> Program:
@@ -18,7 +21,7 @@ def with_causal_masks(program: Program) -> Program:
     known: dict[Node, str | None] = {}
 
     def rule(r: Rewriter, node: Node) -> Any:
-        mask = node.kwargs.get("mask") if node.op == ATTENTION else None
+        mask = node.kwargs.get("mask") if node.op in (ATTENTION, CAREFUL) else None
         if not isinstance(mask, Node):
             return None
         if mask not in known:
@@ -26,31 +29,58 @@ def with_causal_masks(program: Program) -> Program:
         if known[mask] is None:
             return None
         kwargs = {key: value for key, value in node.kwargs.items() if key != "mask"}
-        if known[mask] == "causal":
-            kwargs["mask"] = "causal"
-        return r.builder.call(node.op, *node.args, **kwargs)
+        if known[mask] != "all":
+            kwargs["mask"] = "causal" if known[mask] == "causal" else mask
+        return r.builder.call(ATTENTION, *node.args, **kwargs)
 
     return Rewriter(program).run(rule)
 
 
+#: Calls that only move what they get.
+_MOVING = ("index", "method.reshape", "mx.broadcast_to", "mx.expand_dims", "method.transpose")
+
+
+def _finite(value: Any, depth: int = 30) -> bool:
+    """Whether a mask to add holds no infinity, whatever comes in: then it bars no row."""
+    if not isinstance(value, Node):
+        return isinstance(value, (int, float)) and np.isfinite(value)
+    if not value.is_array or "float" not in value.dtype:
+        return True
+    if not depth or not value.args:
+        return False
+    again = lambda x: _finite(x, depth - 1)  # noqa: E731
+    if value.op in (*_MOVING, "method.astype", "mx.stop_gradient"):
+        return again(value.args[0])
+    if value.op in ("operator.add", "operator.sub", "operator.mul"):
+        return all(map(again, value.args))
+    if value.op in ("mx.where", "mx.full", "mx.array", "mx.zeros"):
+        first = {"mx.where": 1, "mx.full": 1, "mx.array": 0, "mx.zeros": len(value.args)}[value.op]
+        return all(
+            map(again, value.args[first : first + 2 if value.op == "mx.where" else first + 1])
+        )
+    return False
+
+
 def _kind(mask: Node) -> str | None:
-    """ "causal", "all" when every pair may see each other, None when it is neither."""
+    """ "causal", "all" when every pair may see each other, "some" when every row has something to
+    see, None when neither is known."""
     nodes = shapes_only.cone(mask)
+    fallback = "some" if "float" in mask.dtype and _finite(mask) else None
     if nodes is None or mask.ndim < 2 or shapes_only.too_large(nodes):
-        return None
+        return fallback
     symbols = shapes_only.symbols(nodes)
     if symbols is None:
-        return None
+        return fallback
     kinds = set()
     for length in shapes_only.lengths(nodes) if symbols else (0,):
         try:
             kinds.add(_compared(mask, {symbol: length for symbol in symbols}))
         except (ValueError, IndexError, RuntimeError):  # the formula takes no such length
-            return None
-        if len(kinds - {"both"}) > 1 or None in kinds:
-            return None
+            return fallback
+        if None in kinds:
+            return fallback
     kinds.discard("both")  # of one position, nothing tells them apart
-    return kinds.pop() if len(kinds) == 1 else None
+    return kinds.pop() if len(kinds) == 1 else "some" if kinds else fallback
 
 
 def _compared(mask: Node, sizes: dict[str, int]) -> str | None:
@@ -59,12 +89,13 @@ def _compared(mask: Node, sizes: dict[str, int]) -> str | None:
     rows, columns = value.shape[-2:]
     square = rows == columns
     allowed = value if value.dtype == bool else value == 0
+    some = "some" if np.all((value if value.dtype == bool else value > -np.inf).any(-1)) else None
     if value.dtype != bool and not np.all(allowed | (value <= -1e9)):
-        return None
+        return some
     full, lower = bool(allowed.all()), bool((allowed == np.tri(rows, columns, dtype=bool)).all())
     if full:
         return "both" if square and rows == 1 else "all"
-    return "causal" if square and lower else None
+    return "causal" if square and lower else some
 
 
 def _batch_small(mask: Node, sizes: dict[str, int], batches: dict[str, int]) -> dict[str, int]:

@@ -67,7 +67,7 @@ def _scaled_norm(r: Rewriter, node: Node) -> Any:
 
 def _attention(r: Rewriter, node: Node) -> Any:
     """Keys and values repeated for groups of queries: the call does that itself."""
-    if node.op != "mx.fast.scaled_dot_product_attention":
+    if node.op.rpartition(".")[2] != "scaled_dot_product_attention":
         return None
     query, key, value = node.args
     few, fewer = _unrepeated(key), _unrepeated(value)

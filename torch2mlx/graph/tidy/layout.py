@@ -27,12 +27,14 @@ ALIKE = {
         for n in ("mish", "hardswish", "hardsigmoid", "relu6", "elu", "softplus")
     ),
     *(f"kit.activations.{n}" for n in ("hardtanh", "selu", "celu", "logsigmoid")),
+    *(f"kit.kinks.{n}" for n in ("relu", "where", "clip", "hardtanh", "threshold", "leaky_relu")),
+    *(f"kit.kinks.{n}" for n in ("maximum", "minimum", "fmax", "fmin")),
     *(f"operator.{n}" for n in ("add", "sub", "mul", "truediv", "pow", "neg", "eq", "ne", "lt")),
     *(f"operator.{n}" for n in ("le", "gt", "ge", "and_", "or_", "invert")),
     "method.astype",
     "kit.dropout.dropout",
 }
-REDUCING = {
+REDUCING = {"kit.kinks.largest", "kit.kinks.smallest", "kit.moments.var", "kit.moments.std"} | {
     f"mx.{n}" for n in ("mean", "sum", "max", "min", "var", "std", "any", "all", "logsumexp")
 }
 
