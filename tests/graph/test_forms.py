@@ -150,8 +150,19 @@ def test_standalone_files_compute_the_same():
 
 def kit_names():
     """All definitions of the modules that the operators of translated models come from."""
-    modules = ("activations", "algebra", "attention", "conv", "ctc", "distance", "dropout")
-    modules += ("functional", "indexing", "losses", "norm", "padding", "pooling", "recurrent")
+    modules = ("activations", "algebra", "attention", "conv", "ctc", "distance", "division")
+    modules += (
+        "dropout",
+        "functional",
+        "indexing",
+        "kinks",
+        "losses",
+        "moments",
+        "norm",
+        "padding",
+        "pooling",
+        "recurrent",
+    )
     modules += ("resample", "shuffle", "signal", "sorting", "ties", "transformer", "windows")
     return [(m, name) for m in modules for name in _module(m).defined]
 

@@ -75,7 +75,7 @@ class Layers:
                 if twin is None:
                     continue
                 if frame.path not in calls:
-                    plain = not (node in self._lowering.selecting and _alike(twin))
+                    plain = not (node in self._lowering.selecting and _word(twin) == "elementwise")
                     at = scope_of(node)[:i]
                     calls[frame.path] = self._stock(frame.path, twin, at) if plain else None
                 stock = calls[frame.path]

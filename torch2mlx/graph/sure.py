@@ -29,7 +29,7 @@ def _refuses(user: Node, node: Node, axis: int, readers: Mapping[Node, Sequence[
 
 def _others(node: Node, axis: int) -> list[int]:
     length = node.shape[axis]
-    return [n for n in (1, length - 1, length + 1, 2 * length) if n not in (0, length)]
+    return [n for n in (1, length - 1, length + 1, 2 * length) if n > 0 and n != length]
 
 
 def _fails(user: Node, node: Node, axis: int, length: int) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 import mlx.core as mx
 
 #: Rows up to this length are added up at once, longer ones in blocks.
-_LONG, _BLOCK = 8192, 1024
+_LONG = 8192
+_BLOCK = 1024
 _HALF = (mx.float16, mx.bfloat16)
 
 
@@ -36,13 +37,13 @@ def _row(x: mx.array, axis: int) -> mx.array:
     return total + mx.sum(rest, axis=axis, keepdims=True)
 
 
-def sum(x: mx.array, axis: Any = None, keepdims: bool = False) -> mx.array:
+def total(x: mx.array, axis: Any = None, keepdims: bool = False) -> mx.array:
     """torch.sum over axes, one after the other, long ones in blocks."""
-    total, axes = x.astype(mx.float32) if x.dtype in _HALF else x, _axes(x, axis)
+    found, axes = x.astype(mx.float32) if x.dtype in _HALF else x, _axes(x, axis)
     for one in reversed(axes):
-        total = _row(total, one)
-    total = total if keepdims else mx.squeeze(total, axes)
-    return total.astype(x.dtype) if x.dtype in _HALF else total
+        found = _row(found, one)
+    found = found if keepdims else mx.squeeze(found, axes)
+    return found.astype(x.dtype) if x.dtype in _HALF else found
 
 
 def mean(x: mx.array, axis: Any = None, keepdims: bool = False) -> mx.array:
@@ -50,7 +51,7 @@ def mean(x: mx.array, axis: Any = None, keepdims: bool = False) -> mx.array:
     count = math.prod(x.shape[a] for a in _axes(x, axis))
     if x.dtype in _HALF:
         return mean(x.astype(mx.float32), axis, keepdims).astype(x.dtype)
-    return sum(x, axis, keepdims) / (count or mx.nan)
+    return total(x, axis, keepdims) / (count or mx.nan)
 
 
 def centred(x: mx.array, axis: Any) -> mx.array:
@@ -64,7 +65,7 @@ def var(x: mx.array, axis: Any = None, keepdims: bool = False, ddof: float = 0) 
     if x.dtype in _HALF:
         return var(x.astype(mx.float32), axis, keepdims, ddof).astype(x.dtype)
     count = math.prod(x.shape[a] for a in _axes(x, axis)) - ddof
-    squares = sum(mx.square(centred(x, axis)), axis, keepdims)
+    squares = total(mx.square(centred(x, axis)), axis, keepdims)
     return squares / (count if count > 0 else mx.array(0, x.dtype))
 
 

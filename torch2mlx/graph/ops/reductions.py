@@ -46,7 +46,7 @@ def _staged(name: str, x: Node, dim: Any) -> str:
     axis = axes_of(x, dim)
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     many = is_float(x) and math.prod(x.shape[a] for a in axes) >= _MANY
-    return f"kit.moments.{name}" if many else f"mx.{name}"
+    return f"kit.moments.{'total' if name == 'sum' else name}" if many else f"mx.{name}"
 
 
 @lowers("aten::nansum")
