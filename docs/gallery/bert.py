@@ -136,6 +136,16 @@ class BertModel(nn.Module):
     def __call__(self, input_ids, use_cache=False):
         if use_cache is not False:
             raise ValueError("translated with use_cache=False")
+        if input_ids.shape[1] > 128:
+            raise ValueError(
+                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] <= 128 (modeling_bert.py:85): "  # noqa: E501
+                "translate again for it"
+            )
+        if input_ids.shape[1] == 1:
+            raise ValueError(
+                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
+                "translate again for it"
+            )
         encoder = self.encoder(self.embeddings(input_ids))
         pooler = self.pooler(encoder)
         return {"last_hidden_state": encoder, "pooler_output": pooler}

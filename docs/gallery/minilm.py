@@ -38,7 +38,7 @@ class BertSelfAttention(nn.Module):
         query_layer = self.query(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
         key_layer = self.key(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
         value_layer = self.value(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
-        return mx.fast.scaled_dot_product_attention(
+        return kit.attention.scaled_dot_product_attention(
             query_layer, key_layer, value_layer, scale=0.1767766952966369, mask=mask
         ).transpose(0, 2, 1, 3).reshape(B, L, -1)
 
@@ -134,6 +134,20 @@ class BertModel(nn.Module):
         self.pooler = BertPooler()
 
     def __call__(self, input_ids, attention_mask):
+        if attention_mask.shape[1] != input_ids.shape[1]:
+            raise ValueError(
+                f"attention_mask.shape[1] is {attention_mask.shape[1]}, not {input_ids.shape[1]} as input_ids.shape[1]"  # noqa: E501
+            )
+        if input_ids.shape[1] > 512:
+            raise ValueError(
+                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] <= 512 (modeling_bert.py:85): "  # noqa: E501
+                "translate again for it"
+            )
+        if input_ids.shape[1] == 1:
+            raise ValueError(
+                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
+                "translate again for it"
+            )
         x = attention_mask.astype(mx.bool_)[
             mx.arange(input_ids.shape[0], dtype=mx.int64)[:, None, None, None],
             mx.arange(attention_mask.shape[1], dtype=mx.int64)[None, None, None],

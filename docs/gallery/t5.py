@@ -2,6 +2,7 @@
 
 import mlx.core as mx
 import mlx.nn as nn
+from torch2mlx import kit
 
 
 class Embedding(nn.Module):
@@ -40,7 +41,7 @@ class T5Attention(nn.Module):
         )
         position_bias = (position_bias > 0).astype(mx.int64) * 16 + position_bias_2
         position_bias = self.relative_attention_bias(position_bias).transpose(2, 0, 1)[None]
-        attn_output = mx.fast.scaled_dot_product_attention(
+        attn_output = kit.attention.scaled_dot_product_attention(
             query_states,
             key_states,
             value_states,
@@ -85,7 +86,7 @@ class T5Attention2(nn.Module):
         query_states = self.q(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
         key_states = self.k(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
         value_states = self.v(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
-        attn_output = mx.fast.scaled_dot_product_attention(
+        attn_output = kit.attention.scaled_dot_product_attention(
             query_states,
             key_states,
             value_states,
@@ -124,7 +125,7 @@ class T5Attention3(nn.Module):
             ),
         )
         position_bias = self.relative_attention_bias(position_bias).transpose(2, 0, 1)[None]
-        attn_output = mx.fast.scaled_dot_product_attention(
+        attn_output = kit.attention.scaled_dot_product_attention(
             query_states,
             key_states,
             value_states,
@@ -330,6 +331,20 @@ class T5Model(nn.Module):
     def __call__(self, input_ids, decoder_input_ids, use_cache=False):
         if use_cache is not False:
             raise ValueError("translated with use_cache=False")
+        if decoder_input_ids.shape[0] != input_ids.shape[0]:
+            raise ValueError(
+                f"decoder_input_ids.shape[0] is {decoder_input_ids.shape[0]}, not {input_ids.shape[0]} as input_ids.shape[0]"  # noqa: E501
+            )
+        if input_ids.shape[1] == 1:
+            raise ValueError(
+                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
+                "translate again for it"
+            )
+        if decoder_input_ids.shape[1] == 1:
+            raise ValueError(
+                f"decoder_input_ids.shape[1] is {decoder_input_ids.shape[1]}, translated where decoder_input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
+                "translate again for it"
+            )
         encoder = self.encoder(input_ids, self.shared.weight)
         decoder = self.decoder(decoder_input_ids, self.shared.weight, encoder)
         return {"last_hidden_state": decoder, "encoder_last_hidden_state": encoder}

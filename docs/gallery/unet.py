@@ -8,8 +8,8 @@ from torch2mlx import kit
 class Residual(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm1 = nn.GroupNorm(4, 8, pytorch_compatible=True)
-        self.norm2 = nn.GroupNorm(4, 8, pytorch_compatible=True)
+        self.norm1 = kit.GroupNorm(4, 8)
+        self.norm2 = kit.GroupNorm(4, 8)
         self.conv1 = nn.Conv2d(8, 8, (3, 3), padding=(1, 1))
         self.conv2 = nn.Conv2d(8, 8, (3, 3), padding=(1, 1))
         self.time = nn.Linear(16, 8)
@@ -22,8 +22,8 @@ class Residual(nn.Module):
 class Residual2(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm1 = nn.GroupNorm(4, 8, pytorch_compatible=True)
-        self.norm2 = nn.GroupNorm(4, 16, pytorch_compatible=True)
+        self.norm1 = kit.GroupNorm(4, 8)
+        self.norm2 = kit.GroupNorm(4, 16)
         self.conv1 = nn.Conv2d(8, 16, (3, 3), padding=(1, 1))
         self.conv2 = nn.Conv2d(16, 16, (3, 3), padding=(1, 1))
         self.time = nn.Linear(16, 16)
@@ -37,8 +37,8 @@ class Residual2(nn.Module):
 class Residual3(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm1 = nn.GroupNorm(4, 16, pytorch_compatible=True)
-        self.norm2 = nn.GroupNorm(4, 16, pytorch_compatible=True)
+        self.norm1 = kit.GroupNorm(4, 16)
+        self.norm2 = kit.GroupNorm(4, 16)
         self.conv1 = nn.Conv2d(16, 16, (3, 3), padding=(1, 1))
         self.conv2 = nn.Conv2d(16, 16, (3, 3), padding=(1, 1))
         self.time = nn.Linear(16, 16)
@@ -49,14 +49,14 @@ class Residual3(nn.Module):
 
 
 class Residual4(nn.Module):
-    def __init__(self, dims):
+    def __init__(self, num_channels):
         super().__init__()
-        self.norm1 = nn.GroupNorm(4, dims, pytorch_compatible=True)
-        self.norm2 = nn.GroupNorm(4, 8, pytorch_compatible=True)
-        self.conv1 = nn.Conv2d(dims, 8, (3, 3), padding=(1, 1))
+        self.norm1 = kit.GroupNorm(4, num_channels)
+        self.norm2 = kit.GroupNorm(4, 8)
+        self.conv1 = nn.Conv2d(num_channels, 8, (3, 3), padding=(1, 1))
         self.conv2 = nn.Conv2d(8, 8, (3, 3), padding=(1, 1))
         self.time = nn.Linear(16, 8)
-        self.shortcut = nn.Conv2d(dims, 8, (1, 1))
+        self.shortcut = nn.Conv2d(num_channels, 8, (1, 1))
 
     def __call__(self, joined, time):
         x = self.conv1(nn.silu(self.norm1(joined))) + self.time(nn.silu(time))[:, None, None]
@@ -74,10 +74,19 @@ class UNet(nn.Module):
         self.up = kit.Function(kit.resample.interpolate, scale_factor=2.0)
         self.up1 = Residual4(32)
         self.up2 = Residual4(16)
-        self.norm = nn.GroupNorm(4, 8, pytorch_compatible=True)
+        self.norm = kit.GroupNorm(4, 8)
         self.out = nn.Conv2d(8, 3, (3, 3), padding=(1, 1))
 
     def __call__(self, image, step):
+        if image.shape[2:] != (32, 32):
+            raise ValueError(
+                f"image.shape[2:] is {image.shape[2:]}, translated for (32, 32): "
+                "translate again for it"
+            )
+        if step.shape[0] != image.shape[0]:
+            raise ValueError(
+                f"step.shape[0] is {step.shape[0]}, not {image.shape[0]} as image.shape[0]"
+            )
         rates = mx.exp(mx.arange(8, dtype=mx.int64) * (-0.5))
         angles = step[:, None].astype(mx.float32) * rates[None]
         time = mx.concatenate([mx.sin(angles), mx.cos(angles)], axis=-1)

@@ -100,6 +100,16 @@ class ViTModel(nn.Module):
         self.pooler = ViTPooler()
 
     def __call__(self, pixel_values):
+        if pixel_values.shape[0] != 1:
+            raise ValueError(
+                f"pixel_values.shape[0] is {pixel_values.shape[0]}, translated for 1: "
+                "give translate an example with 2 or more"
+            )
+        if pixel_values.shape[2:] != (32, 32):
+            raise ValueError(
+                f"pixel_values.shape[2:] is {pixel_values.shape[2:]}, translated for (32, 32): "
+                "translate again for it"
+            )
         hidden_states = self.embeddings(pixel_values)
         for layer in self.layers:
             hidden_states = layer(hidden_states)

@@ -161,6 +161,26 @@ class WhisperModel(nn.Module):
     def __call__(self, input_features, decoder_input_ids, use_cache=False):
         if use_cache is not False:
             raise ValueError("translated with use_cache=False")
+        if input_features.shape[0] != 1:
+            raise ValueError(
+                f"input_features.shape[0] is {input_features.shape[0]}, translated for 1: "
+                "give translate an example with 2 or more"
+            )
+        if input_features.shape[2] != 3000:
+            raise ValueError(
+                f"input_features.shape[2] is {input_features.shape[2]}, translated for 3000: "
+                "translate again for it"
+            )
+        if decoder_input_ids.shape[0] != 1:
+            raise ValueError(
+                f"decoder_input_ids.shape[0] is {decoder_input_ids.shape[0]}, translated for 1: "
+                "give translate an example with 2 or more"
+            )
+        if decoder_input_ids.shape[1] == 1:
+            raise ValueError(
+                f"decoder_input_ids.shape[1] is {decoder_input_ids.shape[1]}, translated where decoder_input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
+                "translate again for it"
+            )
         encoder = self.encoder(input_features)
         decoder = self.decoder(decoder_input_ids, encoder)
         return {"last_hidden_state": decoder, "encoder_last_hidden_state": encoder}
