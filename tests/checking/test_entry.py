@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import json
 import pathlib
 import re
 
@@ -280,3 +281,28 @@ def test_a_model_without_values_is_called_without_computing(monkeypatch):
     monkeypatch.setattr("torch2mlx.translator.emit", wrong)
     with pytest.raises(TranslationError, match=r"output: torch gives \(2, 4\), MLX \(2, 2\)"):
         torch2mlx.translate(empty, torch.ones(2, 4))
+
+
+def test_the_command_line_compares_gradients_and_notices_a_factory_that_draws(
+    tmp_path, monkeypatch, capsys
+):
+    from torch2mlx.cli import main
+
+    (tmp_path / "drawing.py").write_text(
+        "import torch\n"
+        "def seeded():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.LSTM(3, 2).eval(), (torch.ones(4, 2, 3),)\n"
+        "def drawing():\n"
+        "    return torch.nn.LSTM(3, 2).eval(), (torch.ones(4, 2, 3),)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["translate", "drawing.py:seeded", "out"]) == 0
+    assert main(["verify", "drawing.py:drawing", "out"]) == 1
+    told = capsys.readouterr().err
+    assert "weights that are not the model's: Wx, Wh, bias. A factory has to make" in told
+    assert main(["verify", "drawing.py:seeded", "out", "--gradients", "--format", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)["result"]
+    kinds = {o["name"]: (o["verdict"], o["difference"] is None) for o in found["outputs"]}
+    assert kinds["gradient of bias"] == ("equal", False)
+    assert kinds["after a step"] == ("incomparable", True) and found["weights"] == []

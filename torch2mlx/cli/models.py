@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -170,12 +171,19 @@ def _verify(args: argparse.Namespace) -> Answer:
     )
     data = {
         "verdict": checked.verdict,
-        "outputs": [vars(output) for output in checked.outputs],
+        "outputs": [_row(output) for output in checked.outputs],
         "first": checked.first,
+        "weights": list(checked.weights),
         "notes": list(checked.notes),
     }
     failure = None if checked.ok else VerificationError(str(checked))
     return Answer(data, str(checked) if checked.ok else "", failure=failure)
+
+
+def _row(output: Any) -> dict[str, Any]:
+    """One comparison as JSON has it, which knows no NaN."""
+    gap = output.difference
+    return {**vars(output), "difference": gap if math.isfinite(gap) else None}
 
 
 TRANSLATE = Verb(
