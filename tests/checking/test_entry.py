@@ -192,7 +192,7 @@ INPUTS = {
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_inputs_that_do_not_fit_are_told_before_torch_export_is_asked(name, monkeypatch):
-    monkeypatch.setattr("torch2mlx.translator.trace", None)
+    monkeypatch.setattr("torch.export.export", None)
     arguments, said = INPUTS[name]
     with pytest.raises(TranslationError, match=said) as told:
         torch2mlx.translate(One(), *arguments)
