@@ -290,19 +290,24 @@ def test_the_command_line_compares_gradients_and_notices_a_factory_that_draws(
 
     (tmp_path / "drawing.py").write_text(
         "import torch\n"
+        "from torch.nn.utils.parametrizations import weight_norm\n"
         "def seeded():\n"
         "    torch.manual_seed(0)\n"
-        "    return torch.nn.LSTM(3, 2).eval(), (torch.ones(4, 2, 3),)\n"
+        "    return drawing()\n"
         "def drawing():\n"
-        "    return torch.nn.LSTM(3, 2).eval(), (torch.ones(4, 2, 3),)\n"
+        "    layer = weight_norm(torch.nn.Linear(3, 2))\n"
+        "    return torch.nn.Sequential(layer).eval(), (torch.ones(4, 3),)\n"
     )
     monkeypatch.chdir(tmp_path)
     assert main(["translate", "drawing.py:seeded", "out"]) == 0
     assert main(["verify", "drawing.py:drawing", "out"]) == 1
     told = capsys.readouterr().err
-    assert "weights that are not the model's: Wx, Wh, bias. A factory has to make" in told
+    assert (
+        "weights that are not the model's: layers.0.bias, layers.0.weight. A factory has to make"
+        in told
+    )
     assert main(["verify", "drawing.py:seeded", "out", "--gradients", "--format", "json"]) == 1
     found = json.loads(capsys.readouterr().out)["result"]
     kinds = {o["name"]: (o["verdict"], o["difference"] is None) for o in found["outputs"]}
-    assert kinds["gradient of bias"] == ("equal", False)
+    assert kinds["gradient of layers.0.bias"] == ("equal", False)
     assert kinds["after a step"] == ("incomparable", True) and found["weights"] == []

@@ -206,12 +206,22 @@ def test_a_gradient_that_is_missing_is_a_difference_although_the_outputs_agree()
 
 def test_weights_that_torch_keeps_in_parts_are_not_compared_after_a_step():
     torch.manual_seed(0)
-    model = nn.LSTM(3, 4, batch_first=True).eval()
-    x = drawn(2, 5, 3)
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))).eval()
+    x = drawn(2, 4)
     found = torch2mlx.verify(model, torch2mlx.translate(model, x), x, gradients=True)
     verdicts = {o.name: o.verdict for o in found.outputs}
-    assert verdicts["gradient of bias"] == verdicts["gradient of Wx"] == "equal"
-    assert verdicts["after a step"] == found.verdict == "incomparable"
+    assert verdicts[""] == verdicts["gradient of layers.0.bias"] == "equal"
+    assert verdicts["gradient of layers.0.weight"] == verdicts["after a step"] == "incomparable"
+    assert found.verdict == "incomparable"
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_in_training_are_compared_after_a_step(kind):
+    torch.manual_seed(0)
+    model = kind(3, 4, batch_first=True).train()
+    made = torch2mlx.translate(model, drawn(2, 5, 3))
+    found = torch2mlx.verify(model, made, drawn(2, 5, 3), gradients=True)
+    assert found.ok and any(o.what == "step" for o in found.outputs), str(found)
 
 
 def test_gradients_need_parameters_and_weights_in_memory():

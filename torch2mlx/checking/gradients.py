@@ -14,15 +14,11 @@ from torch2mlx.checking.draws import Drawn, Unmatched, giving, noting
 from torch2mlx.checking.noise import noisy
 from torch2mlx.checking.preserved import preserved, preserved_twin
 from torch2mlx.checking.running import Case, Leaves, Pair, plainly
+from torch2mlx.checking.weights import Planned
 from torch2mlx.errors import VerificationError
-from torch2mlx.graph.empty import opened
 from torch2mlx.loading import mlx_array
-from torch2mlx.read.tensors import borrow
 from torch2mlx.structures import copied, difference, numpy_of
-from torch2mlx.types import Plan
-from torch2mlx.weight_converter import make_plan
 from torch2mlx.weights.merges import MERGES
-from torch2mlx.weights.typing import from_module
 
 #: max|a - b| <= tolerance * max|a| of a gradient, by its dtype; a is at least a hundredth of the
 #: model's largest.
@@ -50,7 +46,7 @@ def trained(pair: Pair, case: Case, tolerance: float | None) -> tuple[Compared, 
     have other names than `convert` gives them.
     """
     theirs, drawn = _torch(pair, case)
-    known = _Keys(pair.model)
+    known = _Keys(pair.model, pair.module)
     found: tuple[Compared, ...] = ()
     way, ways = 0, 1
     while way < ways:  # layouts of random numbers that fit equally
@@ -115,9 +111,9 @@ def _gap(a: Any, b: Any, largest: float) -> float:
 class _Keys:
     """Which weights of the MLX tree the parameters of a torch model are."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._plan = self._planned({})
+    def __init__(self, model: Any, module: Any) -> None:
+        self._planned = Planned(model, module)
+        self._plan = self._planned.plan()
         self._first = {p.target: p.sources[0] for p in self._plan.pieces if len(set(p.sources)) > 1}
         self.dtypes = {p.target: p.dtype for p in self._plan.pieces}
         made = {s for m in self._plan.made if m.how not in MERGES for s in m.sources}
@@ -131,19 +127,10 @@ class _Keys:
         #: Targets that are the sum of two parameters, which both move in torch.
         self.summed = [p.target for p in self._plan.pieces if summed & set(p.sources)]
 
-    def _planned(self, values: Mapping[str, Any]) -> Plan:
-        checkpoint = opened(self._model)
-        assert checkpoint.tree is not None
-        tensors = {
-            key: borrow(key, values[key].contiguous()) if key in values else tensor
-            for key, tensor in checkpoint.tensors.items()
-        }
-        return make_plan(from_module(replace(checkpoint, tensors=tensors), checkpoint.tree, None))
-
     def placed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values by torch's keys, as numpy arrays under the keys and in the layouts of MLX."""
         found = {}
-        for piece in self._planned(values).pieces:
+        for piece in self._planned.plan(values).pieces:
             if not values.keys() & set(piece.sources):
                 continue
             summed = piece.target in self.summed and piece.target in self._first

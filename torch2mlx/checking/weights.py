@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch2mlx.checking.comparing import TOLERANCES
 from torch2mlx.errors import Torch2MLXError
-from torch2mlx.graph.empty import is_empty
-from torch2mlx.graph.stored import Stored
+from torch2mlx.graph.empty import is_empty, opened
 from torch2mlx.loading import mlx_array
+from torch2mlx.read.tensors import borrow
 from torch2mlx.structures import difference, numpy_of
+from torch2mlx.types import Plan
+from torch2mlx.weights.forms import keeping, plan_of
+
+
+class Planned:
+    """How the tensors of a torch model are laid in an MLX module that is there: in modules that
+    keep torch's own, both biases of a recurrent layer for one, by their own rules."""
+
+    def __init__(self, model: Any, module: Any) -> None:
+        from mlx.utils import tree_flatten
+
+        self.held = dict(tree_flatten(module.parameters()))
+        self._checkpoint = opened(model)
+        self._keeping = keeping(self._checkpoint, self.held)
+
+    def plan(self, values: Mapping[str, Any] | None = None) -> Plan:
+        """The plan; with other values for some of torch's tensors, gradients for instance."""
+        tensors = {
+            key: borrow(key, values[key].contiguous()) if values and key in values else tensor
+            for key, tensor in self._checkpoint.tensors.items()
+        }
+        return plan_of(replace(self._checkpoint, tensors=tensors), self._keeping)
 
 
 def strangers(model: Any, module: Any) -> tuple[str, ...]:
     """Names of arrays, under the keys that `convert` writes, that hold other values there; none
     for a module with names of its own."""
-    from mlx.utils import tree_flatten
-
-    if is_empty(model):
+    if is_empty(model) or not model.state_dict():
         return ()
-    held = dict(tree_flatten(module.parameters()))
     try:
-        pieces = [p for p in Stored(model).plan.pieces if p.target in held]
+        known = Planned(model, module)
+        pieces = [p for p in known.plan().pieces if p.target in known.held]
     except Torch2MLXError:  # weights that have no MLX form are no strangers
         return ()
-    return tuple(p.target for p in pieces if _other(p, held[p.target]))
+    return tuple(p.target for p in pieces if _other(p, known.held[p.target]))
 
 
 def _other(piece: Any, held: Any) -> bool:
