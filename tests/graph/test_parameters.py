@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import torch2mlx
+from torch2mlx.errors import TranslationError
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}")
@@ -237,3 +238,84 @@ def test_what_is_called_again_stays_a_layer():
     source = torch2mlx.translate(net, (example(net.kinds),)).source
     for layer in ("nn.Linear(", "kit.LSTM(", "kit.GRUCell(", "kit.MultiheadAttention("):
         assert layer in source
+
+
+class Derived(nn.Module):
+    """A weight made in the constructor from another."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.twice = self.linear.weight * 2
+
+    def forward(self, x):
+        return self.linear(x) @ self.twice
+
+
+class Listed(nn.Module):
+    """Parameters that no module knows of."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scales = nn.Linear(3, 3), [nn.Parameter(torch.ones(3))]
+
+    def forward(self, x):
+        return self.linear(x) * self.scales[0]
+
+
+class Attribute(nn.Module):
+    """A tensor that asks for a gradient, and that an optimizer may be given."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale = nn.Linear(3, 3), torch.ones(3, requires_grad=True)
+
+    def forward(self, x):
+        return self.linear(x) * self.scale
+
+
+@pytest.mark.parametrize(("net", "name"), [(Derived, "twice"), (Listed, "scales[0]")])
+def test_what_would_be_trained_and_is_no_parameter_is_refused_in_training(net, name):
+    model, x = net(), torch.randn(2, 3)
+    with pytest.raises(TranslationError) as caught:
+        torch2mlx.translate(model, (x,))
+    assert str(caught.value) == (
+        f"{name} has a gradient and is no parameter, so it would be a constant here: make it an "
+        "nn.Parameter of its module (an nn.ParameterList holds several), or compute it in forward; "
+        "in eval mode it is a constant"
+    )
+    twin = torch2mlx.translate(model.eval(), (x,)).module
+    close(twin(mx.array(x.numpy())), model(x).detach())
+
+
+def test_a_tensor_with_a_gradient_is_a_weight():
+    model, x = Attribute(), torch.randn(2, 3)
+    twin = torch2mlx.translate(model, (x,)).module
+    model(x).square().sum().backward()
+    loss = lambda m: m(mx.array(x.numpy())).square().sum()
+    _, gradients = mlx.nn.value_and_grad(twin, loss)(twin)
+    close(gradients["scale"], model.scale.grad)
+
+
+def test_frozen_parts_of_a_layer_stay_where_they_are():
+    torch.manual_seed(0)
+    net, inputs = made(once, True, ("lstm", "gru", "spectral_norm", "encoder"))
+    fixed = ("lstm.bias_hh_l0", "gru.bias_ih_l0", "spectral_norm.bias", "encoder.norm1.weight")
+    for name, p in net.layers.named_parameters():
+        p.requires_grad_(name not in fixed)
+    before = made(once, True, net.kinds)[0]
+    twin = torch2mlx.translate(net, (inputs,), dynamic=False).module
+    close(trained_in_mlx(twin, inputs), trained_in_torch(net, inputs), 1e-4)
+    found, start = torch2mlx.to_torch(twin, like=before), before.state_dict()
+    for name, value in net.state_dict().items():
+        close(found[name], value, 1e-4)
+        assert name.removeprefix("layers.") not in fixed or torch.equal(found[name], start[name])
+
+
+@pytest.mark.parametrize("name", ("spectral_norm", "spectral_norm_hook"))
+def test_a_power_iteration_rests_in_eval_mode(name):
+    net, inputs = made(once, True, (name,))
+    twin = torch2mlx.translate(net, (inputs,)).module
+    for training in (True, False, False, True):
+        expected = net.train(training)(inputs)[name].detach()
+        close(outputs(twin.train(training), to_mlx(inputs))[name], expected)

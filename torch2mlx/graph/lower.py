@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.errors import UnsupportedOperatorError
+from torch2mlx.errors import TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.builder import Refuse
 from torch2mlx.graph.ir import Frame, Program
 from torch2mlx.graph.lowering import Lowering
@@ -30,7 +30,10 @@ def _ran(traced: Traced, stored: Stored, apart: frozenset[str]) -> tuple[Lowerin
     """The state after all nodes, values of the inputs and of the results."""
     state, graph = Lowering(traced, stored), traced.program.graph
     state.layers.never = apart
-    inputs = inputs_of(state, graph)
+    try:
+        inputs = inputs_of(state, graph)
+    except Refuse as problem:
+        raise TranslationError(str(problem)) from None
     state.layers.find(graph)
     return state, inputs, _outputs(state, graph)
 
@@ -55,7 +58,7 @@ def lower(traced: Traced, stored: Stored) -> Program:
     """The program in MLX calls.
 
     Raises UnsupportedOperatorError with every operator that cannot be lowered: module, line,
-    reason.
+    reason; TranslationError for a tensor that would be trained and would become a constant.
     """
     check_users()
     stored.real = steered(traced.program.graph_module)
@@ -73,7 +76,7 @@ def _lost(program: Program, stored: Stored) -> set[str]:
     try:
         return stored.lost(node for part in programs for node in part.nodes)
     except Refuse as problem:
-        raise UnsupportedOperatorError((str(problem),)) from problem
+        raise TranslationError(str(problem)) from None
 
 
 def _lowered(traced: Traced, stored: Stored) -> Program:

@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-from torch2mlx.graph import custom, higher_order, statistics
+from torch2mlx.graph import custom, higher_order, iteration, statistics
 from torch2mlx.graph.autocast import autocast
 from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.ir import Node, learn
@@ -271,7 +271,7 @@ class Lowering:
             result = b.cast(result, current.dtype) if isinstance(current, Node) else result
             if isinstance(current, Node) and result.shape != current.shape:
                 result = b.call("mx.broadcast_to", result, b.dims(current))
-            self.storage.write(written, result)
+            self.storage.write(written, iteration.in_training(self, written, result))
         self.same(node, written)
 
     def _view(self, node: Any, target: Any, function: Any, arguments: Any, result: Node) -> None:

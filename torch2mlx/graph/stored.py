@@ -12,6 +12,7 @@ from torch2mlx import loading
 from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.empty import opened
 from torch2mlx.graph.ir import Node, Program
+from torch2mlx.graph.loose import loose
 from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Checkpoint, Plan
 from torch2mlx.weights.forms import plan_of
@@ -119,8 +120,21 @@ class Stored:
             value = tensors[spec.target] if tensors else self.model.get_buffer(spec.target)
             if kind == "BUFFER" and self.model.get_buffer(spec.target).requires_grad:
                 return self._leaf(b, spec.target, value)
-            return self.constant(b, spec.target, value)
+            return self._unregistered(b, spec.target, value)
         raise Refuse(f"an input of kind {kind}")
+
+    def _unregistered(self, b: Builder, key: str, value: Any) -> Any:
+        """A tensor that is no parameter and no buffer: a weight where torch would train it."""
+        found = loose(self.model, value) if self.model.training else ""
+        if found and found == key and value.is_leaf:
+            return self._leaf(b, key, value)
+        if found:
+            raise Refuse(
+                f"{found} has a gradient and is no parameter, so it would be a constant here: "
+                "make it an nn.Parameter of its module (an nn.ParameterList holds several), or "
+                "compute it in forward; in eval mode it is a constant"
+            )
+        return self.constant(b, key, value)
 
     def _leaf(self, b: Builder, key: str, value: Any) -> Node:
         above, _, name = key.rpartition(".")
@@ -203,6 +217,13 @@ class Stored:
             elif key in dict(self.model.named_parameters(remove_duplicate=False)):
                 raise Refuse(f"the parameter {key} is read, and its layer's rule leaves it out")
         return found - self.kept
+
+    @cached_property
+    def iterated(self) -> frozenset[str]:
+        """Vectors that spectral norms improve with every call in training, by torch's key."""
+        records = self._checkpoint.tree.records.items() if self._checkpoint.tree else ()
+        norms = ((p, f) for p, r in records for f in r.folds if f.how == "spectral_norm")
+        return frozenset(f"{p}.{name}".lstrip(".") for p, f in norms for name in f.sources[1:])
 
     @cached_property
     def _owners_of_sources(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from torch2mlx.kit import activations, ctc, distance, dropout, losses, transformer
+from torch2mlx.kit import activations, ctc, distance, dropout, losses, recurrent, transformer
 from torch2mlx.kit.functional import embedding
 
 
@@ -25,6 +25,37 @@ class Embedding(nn.Module):
 
     def __call__(self, indices: mx.array) -> mx.array:
         return embedding(indices, self.weight, self._padding)
+
+
+class _Trained:
+    """A recurrent layer with both of torch's biases, which training moves apart."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, both_biases=True, **options)
+
+
+class RNN(_Trained, recurrent.RNN):
+    """torch.nn.RNN."""
+
+
+class LSTM(_Trained, recurrent.LSTM):
+    """torch.nn.LSTM."""
+
+
+class GRU(_Trained, recurrent.GRU):
+    """torch.nn.GRU."""
+
+
+class RNNCell(_Trained, recurrent.RNNCell):
+    """torch.nn.RNNCell."""
+
+
+class LSTMCell(_Trained, recurrent.LSTMCell):
+    """torch.nn.LSTMCell."""
+
+
+class GRUCell(_Trained, recurrent.GRUCell):
+    """torch.nn.GRUCell."""
 
 
 class ModuleDict(nn.Module):

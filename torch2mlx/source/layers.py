@@ -40,7 +40,8 @@ _LOSSES = [
     *("SoftMarginLoss", "MarginRankingLoss", "CosineEmbeddingLoss", "TripletMarginLoss"),
     *("MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "CTCLoss"),
 ]
-_KIT = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention"]
+_RECURRENT = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
+_KIT = ["MultiheadAttention"]
 _KIT += ["Transformer", "EmbeddingBag", "TransformerEncoderLayer", "TransformerDecoderLayer"]
 _KIT += ["LayerNorm", "RMSNorm", "AdaptiveLogSoftmaxWithLoss", "LinearCrossEntropyLoss"]
 
@@ -48,6 +49,10 @@ _KIT += ["LayerNorm", "RMSNorm", "AdaptiveLogSoftmaxWithLoss", "LinearCrossEntro
 LAYERS: dict[str, tuple[str, str]] = {
     **{name: (f"nn.{name}", "") for name in _STOCK},
     **{name: (f"kit.{name}", "torch's arguments and answers") for name in _KIT},
+    **{
+        name: (f"kit.layers.{name}", "torch's arguments and answers, and both of its biases")
+        for name in _RECURRENT
+    },
     **{
         name: (
             f"kit.channels_first.{name}",
