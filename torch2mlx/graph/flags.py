@@ -128,7 +128,8 @@ def _asking() -> str:
 
 @contextmanager
 def _function(model: Any, module: Any, full: str, name: str, note: Any) -> Iterator[None]:
-    """A function of a module, under every name that the model's own files have for it."""
+    """A function of a module, under every name that the model's own files have for it, and under
+    its own in others."""
     import torch
 
     original = getattr(module, name)
@@ -149,6 +150,12 @@ def _function(model: Any, module: Any, full: str, name: str, note: Any) -> Itera
         if home.partition(".")[0] != "torch" and home in sys.modules:
             held = vars(sys.modules[home])
             places += [(held, key) for key, value in list(held.items()) if value is original]
+    known = {id(held) for held, _ in places}
+    for other in list(sys.modules.values()):
+        held = getattr(other, "__dict__", {})
+        theirs = str(held.get("__name__", "")).partition(".")[0] == "torch"
+        if not theirs and id(held) not in known and held.get(name) is original:
+            places.append((held, name))
     for held, key in places:
         held[key] = asking
     try:
