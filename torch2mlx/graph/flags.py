@@ -41,6 +41,10 @@ _FLAGS = {
 }
 
 
+#: See `_homes`.
+Homes = tuple[dict[Any, list[tuple[Any, str]]], list[Any]]
+
+
 @dataclass
 class Asked:
     """What was asked: the places of questions about gradients, and other answers by question."""
@@ -61,17 +65,17 @@ def watched_flags(model: Any) -> Iterator[Asked]:
     """While open, what the model's code asks is noted."""
     import torch
 
-    asked = Asked()
+    asked, homes = Asked(), _homes(model)
     with ExitStack() as stack:
         for name in _GRADIENTS:
-            stack.enter_context(_function(model, torch, "torch", name, _gradients(asked)))
+            stack.enter_context(_function(homes, torch, name, _gradients(asked)))
         for where, names in _OTHERS.items():
             module: Any = _at(torch, where)
             full = f"torch.{where}".rstrip(".")
             for name in names:
                 if hasattr(module, name):
                     note = _other(asked, f"{full}.{name}()")
-                    stack.enter_context(_function(model, module, full, name, note))
+                    stack.enter_context(_function(homes, module, name, note))
         for where, names in _FLAGS.items():
             for name in names:
                 note = _other(asked, f"torch.{where}.{name}")
@@ -80,6 +84,21 @@ def watched_flags(model: Any) -> Iterator[Asked]:
         for name in ("requires_grad", "grad_fn", "is_leaf"):
             stack.enter_context(_attribute(torch.Tensor, name, _of_result(asked, name)))
         yield asked
+
+
+def _homes(model: Any) -> Homes:
+    """Where functions of torch may be known: by the function, names in the model's own files; and
+    all other files that are not torch's, for its own name there."""
+    kinds = {cls for part in model.modules() for cls in type(part).__mro__}
+    own = {cls.__module__ for cls in kinds if cls.__module__.partition(".")[0] != "torch"}
+    spaces = {name: getattr(module, "__dict__", {}) for name, module in list(sys.modules.items())}
+    found: dict[Any, list[tuple[Any, str]]] = {}
+    for home in own & spaces.keys():
+        for key, value in spaces[home].items():
+            if callable(value):
+                found.setdefault(id(value), []).append((spaces[home], key))
+    others = [held for name, held in spaces.items() if name.partition(".")[0] != "torch"]
+    return found, others
 
 
 def _at(torch: Any, where: str) -> Any:
@@ -127,9 +146,8 @@ def _asking() -> str:
 
 
 @contextmanager
-def _function(model: Any, module: Any, full: str, name: str, note: Any) -> Iterator[None]:
-    """A function of a module, under every name that the model's own files have for it, and under
-    its own in others."""
+def _function(homes: Homes, module: Any, name: str, note: Any) -> Iterator[None]:
+    """A function of a module, under every name that other files have for it."""
     import torch
 
     original = getattr(module, name)
@@ -144,18 +162,8 @@ def _function(model: Any, module: Any, full: str, name: str, note: Any) -> Itera
             note(place, answer, None)
         return answer
 
-    homes = {cls.__module__ for part in model.modules() for cls in type(part).__mro__}
-    places = [(vars(module), name)]
-    for home in homes:
-        if home.partition(".")[0] != "torch" and home in sys.modules:
-            held = vars(sys.modules[home])
-            places += [(held, key) for key, value in list(held.items()) if value is original]
-    known = {id(held) for held, _ in places}
-    for other in list(sys.modules.values()):
-        held = getattr(other, "__dict__", {})
-        theirs = str(held.get("__name__", "")).partition(".")[0] == "torch"
-        if not theirs and id(held) not in known and held.get(name) is original:
-            places.append((held, name))
+    places = [(vars(module), name), *homes[0].get(id(original), ())]
+    places += [(held, name) for held in homes[1] if held.get(name) is original]
     for held, key in places:
         held[key] = asking
     try:
