@@ -64,16 +64,17 @@ _GIVES_BACK |= {f"aten::{n}" for n in ("alpha_dropout", "flatten", "real", "posi
 _GIVES_BACK |= {f"aten::{n}" for n in ("type_as", "resolve_conj", "resolve_neg")}
 
 
-def _from_outside(storage: Any, node: Any) -> Any:
+def _from_outside(storage: Any, node: Any, turned: bool = True) -> Any:
     """The placeholder that a graph node is, the tensor itself: it keeps its gradient, whatever the
-    region records. None of what was made inside."""
+    region records. None of what was made inside, and, unless `turned`, of what has another shape
+    now."""
     while getattr(node, "op", "") == "call_function":
         back = storage.given_back(node)
         if back is None and hasattr(node.target, "_schema"):
             first = node.args[0] if node.args else None
             known = name_of(node.target) in _GIVES_BACK and first in storage
             known = known and storage.get(node) is storage.get(first)
-            back = first if known or turns_in_place(node.target) else None
+            back = first if known or (turned and turns_in_place(node.target)) else None
         elif back is None and node.target is operator.getitem:
             back = operand_of(storage, *node.args)
         node = back
@@ -81,12 +82,16 @@ def _from_outside(storage: Any, node: Any) -> Any:
 
 
 def operand_of(storage: Any, call: Any, place: int) -> Any:
-    """The operand of a region without gradients that one of its results is; None of others."""
+    """The operand of a region without gradients that one of its results is, or the node within
+    that gave it another shape; None of others."""
     if str(getattr(call.target, "_name", "")) != "wrap_with_set_grad_enabled":
         return None
     graph = getattr(call.graph.owning_module, call.args[1].target).graph
-    found = _from_outside(storage, _outputs(graph)[place])
+    result = _outputs(graph)[place]
+    found = _from_outside(storage, result)
     places = [n for n in graph.nodes if n.op == "placeholder"]
+    if found in places and _from_outside(storage, result, turned=False) is None:
+        return result
     return call.args[2:][places.index(found)] if found in places else None
 
 
