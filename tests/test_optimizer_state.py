@@ -400,6 +400,25 @@ def test_states_that_cannot_be_one_are_refused():
         torch2mlx.convert_optimizer_state(part, model)
 
 
+def test_both_biases_of_a_layer_that_is_trained_keep_their_states():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), nn.GRU(2, 3))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.randn(4, 1, 2))[0].sum().backward()
+    optimizer.step()
+    state = torch2mlx.convert_optimizer_state(optimizer, model, training=True)
+    for ours, theirs in (("bias_hh", "bias_hh_l0"), ("Wh", "weight_hh_l0")):
+        moment = optimizer.state[getattr(model[1], theirs)]["exp_avg"]
+        np.testing.assert_array_equal(state["layers"][1][ours]["m"], moment)
+    scale = model[0].parametrizations.weight.original0
+    np.testing.assert_array_equal(
+        state["layers"][0]["weight_g"]["v"], optimizer.state[scale]["exp_avg_sq"]
+    )
+    back = torch2mlx.revert_optimizer_state(state, model, optimizer)["state"]
+    for number, held in optimizer.state_dict()["state"].items():
+        for slot, value in held.items():
+            assert torch.equal(back[number][slot], value)
+
+
 def test_what_is_no_state_of_an_mlx_optimizer_is_refused():
     model = nn.Linear(3, 2)
     optimizer, empty = torch.optim.Adam(model.parameters()), mlx.optimizers.Adam(1e-3).state

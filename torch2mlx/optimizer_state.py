@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,17 +27,18 @@ from torch2mlx.optimizer_slots import (
 )
 from torch2mlx.read.arrays import borrowed
 from torch2mlx.types import Piece, Plan
-from torch2mlx.weight_converter import make_plan
+from torch2mlx.weights.forms import keeping, plan_of
 from torch2mlx.weights.merges import to_array
 from torch2mlx.weights.trained import Origin
-from torch2mlx.weights.typing import from_module
 from torch2mlx.weights.undo import undo
 from torch2mlx.write.marker import marker_of
 from torch2mlx.write.reverted import as_torch
 from torch2mlx.write.schema import Marker
 
 
-def convert_optimizer_state(source: Any, module: Any, *, optimizer: Any = None) -> Any:
+def convert_optimizer_state(
+    source: Any, module: Any, *, optimizer: Any = None, training: bool = False
+) -> Any:
     """A torch optimizer's state as `optimizer.state` of mlx.optimizers or kit.optimizers.
 
     `source`: a torch optimizer or its state dict; `module`: the torch module whose parameters it
@@ -47,18 +48,22 @@ def convert_optimizer_state(source: Any, module: Any, *, optimizer: Any = None) 
     `optimizer`: the MLX optimizer that goes on, whose state the answer is. It is needed where
     parameters have steps of their own, which torch2mlx.kit.optimizers alone keep, and where groups
     have options of their own: a kit.ParameterGroups or an mlx.optimizers.MultiOptimizer with the
-    same groups.
+    same groups. `training`: whether the MLX model keeps what torch trains, both biases of recurrent
+    layers for one, as `convert(..., training=True)` has it, models translated in training mode,
+    and ports.
 
     Raises ConversionError for states that have no place in MLX: of parameters that MLX merges (the
-    two biases of a recurrent layer) or computes, unknown ones, and any that would be lost.
+    two biases of a recurrent layer, without `training`) or computes, unknown ones, and any that
+    would be lost.
     """
     groups, held = groups_of(source, module), _states(source)
     values = dict(zip((n for g in groups for n in g.names), held, strict=True))
     slots = _checked(module, values)
-    targets = _targets(module, (name for name, state in values.items() if state))
+    plans = _Plans(module, training)
+    targets = _targets(plans, (name for name, state in values.items() if state))
     parts = _parts(groups, optimizer)
     steps = _steps(values, module, optimizer)
-    flat = _flat(module, values, slots, targets)
+    flat = _flat(plans, values, slots, targets)
     made = []
     for part in parts:
         own = {t: (flat[t], steps[n]) for t, n in targets.items() if n in part.names and t in flat}
@@ -124,23 +129,35 @@ def _check_complete(values: Mapping[str, Mapping[str, Any]]) -> None:
             raise ConversionError(f"{name}: its state differs from other parameters' in {lacking}")
 
 
-def _plan_of(module: Any) -> Plan:
-    checkpoint = open_checkpoint(module)
-    assert checkpoint.tree is not None
-    return make_plan(from_module(checkpoint, checkpoint.tree, None))
+@dataclass(frozen=True)
+class _Plans:
+    """Plans of a module and of its like; which of its modules keep torch's own tensors: all, or
+    those of which these MLX names are."""
+
+    module: Any
+    keeping: bool | frozenset[str] = False
+
+    def of(self, module: Any) -> Plan:
+        """The plan of a module with such layers."""
+        checkpoint = open_checkpoint(module)
+        assert checkpoint.tree is not None
+        if self.keeping is True:
+            return plan_of(checkpoint, checkpoint.tree.records)
+        return plan_of(checkpoint, keeping(checkpoint, self.keeping or frozenset()))
 
 
-def _targets(module: Any, stepped: Iterable[str]) -> dict[str, str]:
+def _targets(plans: _Plans, stepped: Iterable[str]) -> dict[str, str]:
     """MLX name -> the parameter that it is.
 
     Raises ConversionError for those made of several, or computed, where they have a state.
     """
-    names, stepped = {name for name, _ in module.named_parameters()}, set(stepped)
+    names, stepped = {name for name, _ in plans.module.named_parameters()}, set(stepped)
     found = {}
-    for piece in _plan_of(module).pieces:
+    for piece in plans.of(plans.module).pieces:
         if piece.digested and stepped & {piece.target, *piece.sources}:
             raise ConversionError(
-                f"{piece.target} is made of {', '.join(piece.sources)}: their states cannot be one"
+                f"{piece.target} is made of {', '.join(piece.sources)}: their states cannot be "
+                "one; for an MLX model that keeps them apart pass training=True"
             )
         if not piece.digested and piece.sources[0] in names:
             found[piece.target] = piece.sources[0]
@@ -162,7 +179,7 @@ def _with_values(module: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _flat(
-    module: Any,
+    plans: _Plans,
     values: Mapping[str, Mapping[str, Any]],
     slots: Mapping[str, str],
     targets: Mapping[str, str],
@@ -177,7 +194,8 @@ def _flat(
         if slot in NUMBERS:
             made = {t: mx.array(float(there[name])) for t, name in chosen.items()}
         else:
-            pieces = {p.target: p for p in _plan_of(_with_values(module, there)).pieces}
+            like = _with_values(plans.module, there)
+            pieces = {p.target: p for p in plans.of(like).pieces}
             made = {t: _array(pieces[t]) for t in chosen}
         for target, array in made.items():
             found[target][ours] = array
@@ -292,10 +310,13 @@ def revert_optimizer_state(state: Any, module: Any, like: Any) -> dict[str, Any]
     made["state"] = (
         dict(kept) if type(like).__name__ == "Adagrad" else {}
     )  # made with the optimizer
-    plan = marker_of(_plan_of(module), {})
+    parts = _split(state, made["param_groups"])
+    names = frozenset(name for part in parts for name in _held(part, {}))
+    plans = _Plans(module, names)
+    plan = marker_of(plans.of(module), {})
     options = made["param_groups"]
-    for group, option, part in zip(groups, options, _split(state, options), strict=True):
-        tensors = _torch_states(part, module, plan, kept_by(like, option), group.names)
+    for group, option, part in zip(groups, options, parts, strict=True):
+        tensors = _torch_states(part, plans, plan, kept_by(like, option), group.names)
         for name in group.names:
             if name in tensors:
                 made["state"][number] = tensors[name]
@@ -342,14 +363,14 @@ def _held(state: Mapping[str, Any], ties: Mapping[str, str]) -> dict[str, dict[s
 
 def _torch_states(
     state: Mapping[str, Any],
-    module: Any,
+    plans: _Plans,
     plan: Marker,
     slots: Mapping[str, str],
     names: tuple[str, ...],
 ) -> dict[str, dict[str, Any]]:
     """torch's states by parameter, of those of a group that were stepped."""
     held = _held(state, plan.ties)
-    targets = _targets(module, held)
+    targets = _targets(plans, held)
     strange = [target for target in held if target not in targets]
     if strange:
         raise ConversionError(f"no parameters of the module: {', '.join(sorted(strange))}")
