@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch2mlx.apple import RULE, places
 from torch2mlx.errors import PortError
 from torch2mlx.optional import need
 from torch2mlx.source.encoding import decoded, encoded
@@ -246,8 +247,21 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     leftover = _remaining(names, imported, text, later)
     lines = line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
+    changes += _on_no_gpu(text, final)
     left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported), *leftover]
     return PortResult(final, _in_order(changes), _in_order(left), text, path)
+
+
+def _on_no_gpu(text: str, final: str) -> list[Change]:
+    """What of a port no Apple GPU runs, by the lines that it comes from."""
+    from torch2mlx.source.lines import line_map
+
+    found = places(final)
+    lines = line_map(text, final) if found else {}
+    return [
+        Change(lines.get(p.line, 0), p.what, f"{RULE}: line {p.line} of the port", p.advice)
+        for p in found
+    ]
 
 
 def _prepare(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torch2mlx import loading, trust
+from torch2mlx.apple import places
 from torch2mlx.checking.check import answered, examined, unchecked
 from torch2mlx.checking.entry import given, named_well, taking_any
 from torch2mlx.checking.preserved import preserved, preserved_stream
@@ -28,6 +29,7 @@ from torch2mlx.graph.recording import traced_in_mode
 from torch2mlx.graph.standalone import standalone as inlined
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
+from torch2mlx.graph.width import NARROWED, STAYS, Narrowing, scattered
 from torch2mlx.optional import need
 from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow
@@ -212,19 +214,40 @@ def translate(
         raise ValueError(f'io_layout is "torch" or "mlx", not {io_layout!r}')
     model, args, kwargs = given("translate", model, args, kwargs)
     case = Case(args, kwargs)
+    wishes = (dynamic, io_layout == "mlx", standalone)
     with preserved(model), plainly():
         expected = answered(model, case) if check else None
-        made, traced = _made(model, args, kwargs, dynamic, io_layout == "mlx", standalone)
-        expected = answered(model, case, True) if expected and made.graded else expected
-        notes = examined(made, traced, case, expected) if check else (unchecked(),)
-    return made.noted(notes)
+        width = Narrowing(expected is not None)
+        try:
+            return _tried(model, case, wishes, expected, check, width)
+        except TranslationError:
+            if not width.done:
+                raise
+        made = _tried(model, case, wishes, expected, check, Narrowing(False))
+        return made.noted((STAYS,))
+
+
+def _tried(
+    model: Any, case: Case, wishes: Any, expected: Any, check: bool, width: Narrowing
+) -> Translation:
+    """The translation, run and compared where that is asked for."""
+    made, traced = _made(model, case.args, case.kwargs, *wishes, width)
+    expected = answered(model, case, True) if expected and made.graded else expected
+    notes = examined(made, traced, case, expected) if check else (unchecked(),)
+    return made.noted((*notes, NARROWED) if width.done else notes)
 
 
 def _made(
-    model: Any, args: Any, kwargs: Any, dynamic: bool, last_ends: bool, standalone: bool
+    model: Any,
+    args: Any,
+    kwargs: Any,
+    dynamic: bool,
+    last_ends: bool,
+    standalone: bool,
+    width: Narrowing,
 ) -> tuple[Translation, Any]:
     """The translation, and what it was traced as."""
-    traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs), dynamic)
+    traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs), dynamic, width)
     program = tidy(lowered, stored.constants, last_ends=last_ends)
     stored.keep_used(program)
     assembly = Assembly(program, traced, stored, stored.tree)
@@ -235,14 +258,18 @@ def _made(
     source = emit(assembly, program, heading, model.training, large)
     if standalone:
         source = inlined(source)
-    known = (source, assembly.root.name, model.training, traced.dynamic, traced.notes, turned)
+    notes = (*traced.notes, *map(str, places(source)), *scattered(program))
+    known = (source, assembly.root.name, model.training, traced.dynamic, notes, turned)
     return Translation(*known, traced.graded, stored, assembly.modes()), traced
 
 
-def _lowered(model: Any, args: Any, kwargs: Any, dynamic: bool) -> tuple[Any, Any, Any]:
+def _lowered(
+    model: Any, args: Any, kwargs: Any, dynamic: bool, width: Narrowing
+) -> tuple[Any, Any, Any]:
     """The lowered program. An autograd.Function that cannot be kept is replaced by its forward,
     with a note, in a model that is not being trained."""
-    traced, stored = traced_in_mode(model, args, kwargs, dynamic), Stored(model)
+    traced = traced_in_mode(model, args, kwargs, dynamic)
+    stored = Stored(model, narrow=width.decide(traced))
     try:
         return traced, stored, lower(traced, stored)
     except UnsupportedOperatorError:
@@ -252,7 +279,7 @@ def _lowered(model: Any, args: Any, kwargs: Any, dynamic: bool) -> tuple[Any, An
     note = f"gradients of {', '.join(kinds)} are those of its forward, not of its own backward"
     traced, stored = (
         traced_in_mode(model, args, kwargs, dynamic, own_gradients=False),
-        Stored(model),
+        Stored(model, narrow=width.done),
     )
     traced = replace(traced, notes=(*traced.notes, note))
     return traced, stored, lower(traced, stored)

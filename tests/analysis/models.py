@@ -126,6 +126,14 @@ class Unknown(Plain):
         return torch.frexp(self.fc(x))
 
 
+class Wide(Plain):
+    def forward(self, x):
+        if x.dtype == torch.float64 or x.dtype in (torch.float64, torch.float32):
+            x = x * 2
+        positions = torch.arange(4, dtype=torch.float64)
+        return self.fc(x) * positions.float() + x.double().float()
+
+
 class Linalg(Plain):
     def forward(self, x):
         return linalg.norm(self.fc(x)) + torch.linalg.inv(x)
@@ -198,6 +206,7 @@ CASES = {
     "shape branches are static": (ShapeBranch, []),
     "casts are no devices": (ToDtype, []),
     "linalg": (Linalg, []),
+    "float64": (Wide, [("T2M115", "torch.float64"), ("T2M115", ".double()")]),
     "item": (HostRead, [("T2M103", ".item()")]),
     "tolist": (ToList, [("T2M103", ".tolist()")]),
     "branch": (Branch, [("T2M104", ".any()")]),
@@ -226,6 +235,6 @@ CASES = {
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), [("T2M004", "")]),
     "hooks": (hooked, [("T2M005", "")]),
     "shared": (Shared, [("T2M006", "")]),
-    "float64": (lambda: Plain().double(), [("T2M008", "")]),
+    "float64 weights": (lambda: Plain().double(), [("T2M008", "")]),
     "complex128": (lambda: Plain().to(torch.complex128), [("T2M007", "")]),
 }

@@ -104,6 +104,17 @@ class _Visitor(ast.NodeVisitor):
     def add(self, kind: str, node: ast.AST, what: str) -> None:
         self.found.append((kind, node, what))
 
+    def visit_Compare(self, node: ast.Compare) -> None:
+        """A dtype that is compared is not made."""
+        for side in (node.left, *node.comparators):
+            if not (isinstance(side, (ast.Attribute, ast.Tuple, ast.List))):
+                self.visit(side)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if self.names.dotted(node) in ("torch.float64", "torch.double", "torch.complex128"):
+            self.add("wide_float", node, ast.unparse(node))
+        self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> None:
         name = self.names.dotted(node.func)
         if name is not None:
@@ -165,7 +176,9 @@ class _Visitor(ast.NodeVisitor):
         return False if any(map(_is_operator, names)) else None
 
     def _method(self, node: ast.Call, name: str) -> None:
-        if name in _HOST:
+        if name == "double" and not node.args:
+            self.add("wide_float", node, ".double()")
+        elif name in _HOST:
             self.add("host_read", node, f".{name}()")
         elif name == "numpy":
             self.add("numpy", node, ".numpy()")

@@ -113,7 +113,7 @@ def call(lowering: Any, node: Any, op: str, *args: Any) -> None:
         shape, symbols = hints(one)
         if shape is None:
             raise Refuse("a result whose shape the data decides")
-        name = str(one.dtype).rsplit(".", 1)[-1].replace("complex128", "complex64")
+        name = lowering.stored.dtype(one).replace("complex128", "complex64")
         values.append(mx.zeros(shape, function_of(mx_dtype(name).text)))
         dims.append(symbols)
     b = lowering.builder

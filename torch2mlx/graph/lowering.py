@@ -111,7 +111,7 @@ class Lowering:
             return {key: self.value(item) for key, item in argument.items()}
         kind = type(argument).__name__
         if kind == "dtype":
-            return str(argument).rsplit(".", 1)[-1]
+            return self.stored.dtype(argument)
         if kind in ("device", "layout", "memory_format"):
             return None
         return argument
@@ -240,6 +240,7 @@ class Lowering:
         b.training = self._mode(node)
         b.selecting = node in self.selecting
         b.dtype, b.shape = expected_of(node)
+        b.dtype = b.dtype and self.stored.dtype(b.dtype)
         b.source = node
         if statistics.moves_statistics(self, node):
             return statistics.lower(self, node, arguments)
@@ -305,7 +306,7 @@ class Lowering:
             return tuple(self._checked(e, r) for e, r in pairs)
         if not hasattr(expected, "dtype") or not isinstance(result, Node) or not result.is_array:
             return result
-        wanted = str(expected.dtype).rsplit(".", 1)[-1].replace("complex128", "complex64")
+        wanted = self.stored.dtype(expected).replace("complex128", "complex64")
         shape, dims = hints(expected)
         if shape is not None and result.shape != shape:
             raise Refuse(f"MLX gives shape {result.shape} where torch gives {shape}")

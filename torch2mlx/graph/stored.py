@@ -30,6 +30,7 @@ class Stored:
 
     model: Any
     tree: Any = None
+    narrow: bool = False  # float64 of the program is float32
     real: bool = False  # nodes hold the tensors' values, for programs whose shapes depend on data
     constants: dict[str, Any] = field(default_factory=dict)
     #: Buffers that torch does not save and that have a gradient: weights here, by key in the tree.
@@ -61,6 +62,11 @@ class Stored:
         """Starts anew: the program is lowered once more."""
         for kept in (self.constants, self.leaves, self.written, self._nodes, self._bare):
             kept.clear()
+
+    def dtype(self, value: Any) -> str:
+        """The name of the dtype that stands for torch's, "float32"; `value` is one, or has one."""
+        name = _name(getattr(value, "dtype", value))
+        return "float32" if self.narrow and name == "float64" else name
 
     @cached_property
     def plan(self) -> Plan:
@@ -151,6 +157,7 @@ class Stored:
             return value
         if name in self._nodes:
             return self._nodes[name]
+        value = value.float() if self.narrow and value.dtype == torch.float64 else value
         key = self._key(name)
         self.constants[key] = value.detach()
         held = self.value(value) if self.real else _abstract(value.shape, _name(value.dtype))

@@ -86,7 +86,9 @@ def norm(x: mx.array, p: Any = 2, axis: Any = None, keepdims: bool = False) -> m
         return power_norm(x.reshape(-1), p, 0)
     if isinstance(axis, int):
         return power_norm(x, p, axis, keepdims)
-    return mx.linalg.norm(x, ord=None if p == 2 else p, axis=tuple(axis), keepdims=keepdims)
+    stream = mx.cpu if p == "nuc" else None  # singular values: no kernel of the GPU's
+    order = None if p == 2 else p
+    return mx.linalg.norm(x, ord=order, axis=tuple(axis), keepdims=keepdims, stream=stream)
 
 
 def expand(x: mx.array, *sizes: Any) -> mx.array:

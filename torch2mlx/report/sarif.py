@@ -20,7 +20,7 @@ _MLX = "https://ml-explore.github.io/mlx/build/html"
 _PAGES = {
     f"{_MLX}/python/nn/layers.html": "T2M001 T2M002 T2M004 T2M010 T2M011 T2M012 T2M013",
     f"{_MLX}/python/nn/module.html": "T2M003 T2M005 T2M006 T2M009",
-    f"{_MLX}/python/data_types.html": "T2M007 T2M008",
+    f"{_MLX}/python/data_types.html": "T2M007 T2M008 T2M115",
     f"{_MLX}/python/ops.html": "T2M101 T2M102 T2M114",
     f"{_MLX}/usage/lazy_evaluation.html": "T2M103 T2M104 T2M108",
     f"{_MLX}/usage/function_transforms.html": "T2M105",

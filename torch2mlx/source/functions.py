@@ -8,14 +8,13 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.apple import CPU_LINALG
 from torch2mlx.op_mapping import lookup_op
 from torch2mlx.ops.forms import CHANNELS_FIRST, PLACEMENT, forms
 from torch2mlx.source.constructors import Constructors
 from torch2mlx.source.state import again, code, drop_keywords, expression, joined
 from torch2mlx.source.write import Argument, written
 
-#: Functions of mx.linalg that run on the CPU stream only.
-_CPU = ("inv", "svd", "qr", "eigh", "eigvalsh", "cholesky", "pinv", "solve", "eig", "lu", "cross")
 _RENAMED = {"dim": "axis", "keepdim": "keepdims", "input": "a"}
 _GONE = ("torch.cuda.", "torch.backends.", "torch.mps.", "torch.set_num_threads", "torch.xpu.")
 _GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
@@ -211,7 +210,7 @@ class Functions(Constructors):
             if name == "vector_norm":
                 return expression(f"kit.tensors.norm({_renamed(given)})")
             return self._unknown(full, original, updated)
-        stream = ", stream=mx.cpu" if group == "linalg" and name in _CPU else ""
+        stream = ", stream=mx.cpu" if group == "linalg" and name in CPU_LINALG else ""
         self.change(original, full, "the same in MLX" + (", on the CPU stream" if stream else ""))
         return expression(f"mx.{group}.{name}({_renamed(given)}{stream})")
 
