@@ -271,6 +271,25 @@ def test_what_torch_export_says_comes_once_after_the_line(capfd):
     assert "TORCH_LOGS" not in found and capfd.readouterr().err == ""
 
 
+class Answer:
+    """An output that torch.export does not know."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+
+def test_outputs_of_an_unknown_class_are_told_with_what_to_do():
+    class Answers(One):
+        def forward(self, x):
+            return Answer(self.fc(x))
+
+    with pytest.raises(ExportError) as told:
+        torch2mlx.translate(Answers(), X)
+    found = str(told.value)
+    assert "an input or output is of a type that torch.export does not know: register its" in found
+    assert "<string>" not in found and "\n" not in found
+
+
 def test_a_model_without_values_is_called_without_computing(monkeypatch):
     with torch2mlx.empty_weights():
         empty = One()

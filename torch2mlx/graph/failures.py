@@ -17,12 +17,16 @@ from torch2mlx.graph.lines import raising_line
 #: What torch's messages hold -> what it means for the model.
 _MEANINGS = (
     (
+        r"transformers\.cache_utils",
+        "it answers a cache of keys and values: give use_cache=False among the inputs",
+    ),
+    (
         r"data-dependent|DataDependent|Dynamic control flow|Cannot guard on",
         "the forward branches on values of a tensor, or makes a number of them: write torch.where, "
         "or torch.cond for a branch",
     ),
     (
-        r"Unsupported type|register_pytree_node|registered with pytree",
+        r"Unsupported type|register_pytree_node|registered with pytree|not a known type",
         "an input or output is of a type that torch.export does not know: register its class with "
         "torch.export.register_dataclass, or use tuples, lists and dicts",
     ),

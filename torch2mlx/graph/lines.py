@@ -8,6 +8,8 @@ import traceback
 
 #: Packages whose frames are no part of a model.
 _LIBRARIES = ("torch", "torch2mlx", "contextlib.py")
+#: Beginnings of names that stand for no file; a notebook's cells have others.
+_MADE = ("<frozen", "<string>", "<eval_with_key>", "<attrs generated")
 
 
 def calling_line() -> str:
@@ -30,7 +32,7 @@ def raising_line(error: BaseException) -> str:
 
 def _of_library(path: str) -> bool:
     parts = path.replace("\\", "/").split("/")
-    return any(name in parts for name in _LIBRARIES) or path.startswith("<frozen")
+    return any(name in parts for name in _LIBRARIES) or path.startswith(_MADE)
 
 
 def _name(path: str) -> str:
