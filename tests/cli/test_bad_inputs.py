@@ -235,3 +235,11 @@ def test_files_that_are_none_are_named(line, expected, here, capsys):
         for path in (*here.glob("*.*"),):
             path.unlink()
     assert said(capsys, line).startswith(expected)
+
+
+def test_a_key_within_a_flat_checkpoint_is_left_out(here, capsys):
+    (torch,) = need("torch")
+    torch.save({"a.weight": torch.ones(2)}, "flat.pt")
+    assert said(capsys, "convert flat.pt o.safetensors --key wrong") == (
+        "flat.pt: no state dict at 'wrong'; it is one itself: leave out --key"
+    )

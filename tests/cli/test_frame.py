@@ -191,6 +191,7 @@ def test_the_codes_of_errors_are_the_documented_ones():
 
 
 def test_a_result_that_means_failure_comes_with_its_error(here, capsys):
+    need("libcst")
     Path("left.py").write_text("import torch\nx = torch.optim.LBFGS([])\n")
     shape = enveloped(capsys, "port", "left.py", "--check")
     assert not shape["ok"] and shape["error"]["code"] == "port"
@@ -258,6 +259,8 @@ def test_a_dry_run_refuses_what_the_run_would(here, capsys):
 
 def test_a_place_to_write_is_named_once(here, capsys):
     need("libcst")
+    assert main(["port", "x.py", "-"]) == 0
+    assert "mx.zeros" in capsys.readouterr().out and not Path("-").exists()
     assert main(["port", "x.py", "-o", "y.py"]) == 0
     assert main(["port", "x.py", "z.py", "-o", "y.py"]) == 1
     assert "y.py: where to write is z.py already" in capsys.readouterr().err
@@ -314,6 +317,7 @@ def test_an_interrupt_before_a_verb_runs_is_one_line(monkeypatch, capsys):
         (["covnert"], "did you mean convert?"),
         (["inspect", "x", "--jsonn"], "did you mean --json?"),
         (["inspect", "x", "--format", "jsn"], "did you mean json?"),
+        (["verify", "a", "b", "--tolerance", "-1"], "'-1' is no tolerance, such as 1e-4"),
         (["convert", "a", "b", "--threads", "-3"], "'-3' is no number of threads"),
     ],
 )

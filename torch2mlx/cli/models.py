@@ -131,10 +131,20 @@ def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any]) -> Answe
     return Answer({**data, "notes": list(made.notes)}, text)
 
 
+def _tolerance(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no tolerance, such as 1e-4")
+    return found
+
+
 def _describe_verify(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("source", help=_MODEL)
     sub.add_argument("folder", help="what translate wrote")
-    sub.add_argument("--tolerance", type=float, help="largest difference, for all outputs")
+    sub.add_argument("--tolerance", type=_tolerance, help="largest difference, for all outputs")
     sub.add_argument(
         "--gradients",
         action="store_true",

@@ -16,7 +16,7 @@ _REPORTS = ("html", "md", "json")
 def _describe(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("source", help="a .py or .ipynb file, or a folder of them")
     sub.add_argument(
-        "out", nargs="?", help="where to write; a single file goes to the screen without"
+        "out", nargs="?", help="where to write; a single file goes to the screen without, or with -"
     )
     sub.add_argument("-o", "--out", dest="named_out", metavar="OUT", help="OUT, as it was spelled")
     sub.add_argument("--diff", action="store_true", help="show what changes")
@@ -50,7 +50,8 @@ def _port(args: argparse.Namespace) -> Answer:
 def _out(args: argparse.Namespace) -> Path | None:
     if args.out and args.named_out:
         raise PortError(f"{args.named_out}: where to write is {args.out} already; give one")
-    return Path(args.out or args.named_out) if args.out or args.named_out else None
+    out = args.out or args.named_out
+    return Path(out) if out and out != "-" else None
 
 
 def _file(args: argparse.Namespace, source: Path, out: Path | None) -> tuple[list[Any], list[Path]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.errors import AmbiguousCheckpointError, CheckpointError
-from torch2mlx.options import given
+from torch2mlx.options import given, option
 from torch2mlx.read.holdings import (
     Holdings,
     describe,
@@ -272,8 +272,10 @@ def _picked(tree: Any, key: str, choices: tuple[str, ...], origin: str) -> Found
         value = dict(enumerate(value))
     if isinstance(value, Mapping) and Holdings().holds(value):
         return Found(key, value)
-    listed = _listing(choices) or "no state dict at all"
-    raise AmbiguousCheckpointError(f"{origin}: no state dict at {key!r}; it has {listed}", choices)
+    listed = f"it has {_listing(choices) or 'no state dict at all'}"
+    if choices == (ROOT,):
+        listed = f"it is one itself: leave out {option('key')}"
+    raise AmbiguousCheckpointError(f"{origin}: no state dict at {key!r}; {listed}", choices)
 
 
 def _survey(tree: Any, deep: bool) -> tuple[list[_Candidate], list[_Place]]:
