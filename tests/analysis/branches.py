@@ -302,6 +302,13 @@ class Listed(Part):
         return x
 
 
+class OfTorchScript(Part):
+    def forward(self, x):
+        if torch.jit.is_tracing() or x.sum() > 0:  # T2M104
+            return x
+        return -x
+
+
 class Packed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -332,7 +339,20 @@ READS = (
     *(Greater, Maximum, Named, Norm, Counted, CountedLater, Item, Float, Bool, Both, Either),
     *(Negated, Ternary, Asserted, Comprehended, Chained, AsValue, Tensorial, Buffer),
     *(HelperFunction, HelperMethod, StaticHelper, Given, Local, Lambda, Looped, Super, Bounds),
-    *(Indexed, Largest, AnyOf, Rooted, Equal, Within, Keyword, Matched, Listed, Packed, Chosen),
+    *(
+        Indexed,
+        Largest,
+        AnyOf,
+        Rooted,
+        Equal,
+        Within,
+        Keyword,
+        Matched,
+        Listed,
+        OfTorchScript,
+        Packed,
+        Chosen,
+    ),
     *(NotLowered, NotLoweredMethod),
 )
 
@@ -456,7 +476,7 @@ class Selected(Part):
 
 class Traced(Part):
     def forward(self, x):
-        if not torch.jit.is_tracing() and x.sum() > 0:
+        if not torch.compiler.is_exporting() and x.sum() > 0:
             x = x + 1
         if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
             return x
@@ -464,7 +484,7 @@ class Traced(Part):
 
 
 def checked(x):
-    if torch.jit.is_tracing():
+    if torch.compiler.is_compiling():
         return x
     if x.sum() > 0:
         raise ValueError("negative")

@@ -130,9 +130,9 @@ class Calls:
             held is getattr(math, held.__name__)
         ):
             return self._number(node, f"{held.__name__}()", given)
-        if getattr(held, "__name__", "") in _TRACING:
-            return TRACING
         name = self.function.names.dotted(node.func) or _torch_name(held)
+        if getattr(held, "__name__", "") in _TRACING and not _of_torchscript(name):
+            return TRACING
         if name and name.startswith("torch."):
             return self._of_torch(node, name, given, named)
         unwrapped = inspect.unwrap(held) if inspect.isroutine(held) else held
@@ -197,7 +197,7 @@ class Calls:
         """A call of a function of torch, by its full name."""
         short = name.rpartition(".")[2]
         if short in _TRACING:
-            return TRACING
+            return HOST if _of_torchscript(name) else TRACING
         if short in LOOKS:
             return READ
         if name.startswith("torch.utils.checkpoint") and given:
@@ -318,6 +318,11 @@ def _called(held: Any) -> list[Any]:
     """Modules of the user's inside a layer of torch: TransformerEncoder runs what it is given."""
     children = vars(held).get("_modules", {}).values()
     return [c for c in children if c is not None and not type(c).__module__.startswith("torch.")]
+
+
+def _of_torchscript(name: str | None) -> bool:
+    """Whether a function speaks of torch.jit, which is no tracing of torch.export's."""
+    return (name or "").startswith(("torch.jit.", "torch.onnx."))
 
 
 def _pairs(held: Any) -> bool:
