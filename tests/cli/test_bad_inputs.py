@@ -123,6 +123,9 @@ def test_a_function_of_a_file_is_translated_and_verified(here, capsys):
     assert not Path("out").exists()
     assert main(["translate", source, "out"]) == 0
     assert main(["verify", source, "out"]) == 0
+    capsys.readouterr()
+    assert main(["verify", source, "out", "--gradients"]) == 0
+    assert "gradient" in capsys.readouterr().out
     assert main(["analyze", source]) == 0
     assert "coverage 100.0% (1 of 1 layers)" in capsys.readouterr().out
     assert said(capsys, "verify inner/f.py:ok inner") == (
