@@ -137,7 +137,7 @@ LAYERS = (
         "graph.vmapped",
         "graph.schemas",
     ),
-    ("graph.guards", "graph.failures"),
+    ("graph.guards", "graph.failures", "graph.explicit_masks"),
     ("graph.places", "graph.applied", "graph.lines"),
     ("graph.width",),
     ("graph.ir",),

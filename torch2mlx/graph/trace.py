@@ -19,6 +19,7 @@ from torch2mlx.graph.assigned import traced_data
 from torch2mlx.graph.calls import under_one_name
 from torch2mlx.graph.cumulative import standing_in_for_none
 from torch2mlx.graph.empty import standing_in
+from torch2mlx.graph.explicit_masks import explicit_masks
 from torch2mlx.graph.failures import quietly, untraceable
 from torch2mlx.graph.guards import Lengths, lengths_of, watched
 from torch2mlx.graph.vmapped import without_vmap
@@ -202,6 +203,7 @@ def trace(
             standing_in_for_none(model),
             traced_data(),
             quietly(),
+            explicit_masks(),
         ):
             try:
                 program = _export(model, *_containers_apart((args, kwargs)), free, strict)

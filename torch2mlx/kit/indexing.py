@@ -76,27 +76,41 @@ def index_add(
     return x.at[(slice(None),) * (dim % x.ndim) + (index,)].add(alpha * source)
 
 
+def _positions(indices: tuple[mx.array | None, ...]) -> tuple:
+    """Indices for MLX: None is a whole axis, a mask the positions where it is true."""
+    places: list = []
+    for index in indices:
+        if index is not None and index.dtype == mx.bool_:
+            found = nonzero(index)
+            places += [found[:, axis] for axis in range(index.ndim)]
+        else:
+            places.append(slice(None) if index is None else index)
+    return tuple(places)
+
+
+def index(x: mx.array, indices: tuple[mx.array | None, ...]) -> mx.array:
+    """torch's x[indices]: positions, masks in any place, None for a whole axis; reads how many
+    items a mask holds."""
+    return x[_positions(indices)]
+
+
 def index_put(
     x: mx.array, indices: tuple[mx.array | None, ...], values: mx.array, accumulate: bool = False
 ) -> mx.array:
     """torch.index_put; None takes a whole dimension; a boolean index reads its count."""
-    places: list = []
-    for index in indices:
-        if index is not None and index.dtype == mx.bool_:
-            places += list(mx.split(nonzero(index), index.ndim, axis=1))
-            places[-index.ndim :] = [part[:, 0] for part in places[-index.ndim :]]
-        else:
-            places.append(slice(None) if index is None else index)
+    places = _positions(indices)
+    if any(isinstance(place, mx.array) and place.size == 0 for place in places):
+        return x
     if accumulate:
-        return x.at[tuple(places)].add(values)
+        return x.at[places].add(values)
     result = mx.array(x)
-    result[tuple(places)] = values
+    result[places] = values
     return result
 
 
 def nonzero(x: mx.array) -> mx.array:
     """torch.nonzero: positions (count, ndim) of items that are not zero; reads the count."""
-    flat = (x != 0).reshape(-1)
+    flat = mx.stop_gradient(x != 0).reshape(-1)
     count = int(flat.sum().item())
     found = mx.sort(mx.where(flat, mx.arange(flat.size), flat.size))[:count]
     columns = []
@@ -116,7 +130,7 @@ def masked_scatter(x: mx.array, mask: mx.array, source: mx.array) -> mx.array:
     """torch.masked_scatter: items of `source`, in order, where the mask is true."""
     if source.size == 0:
         return x  # the mask is false everywhere
-    mask = mx.broadcast_to(mask, x.shape).reshape(-1)
+    mask = mx.stop_gradient(mx.broadcast_to(mask, x.shape)).reshape(-1)
     place = mx.maximum(mx.cumsum(mask.astype(mx.int32)) - 1, 0)
     taken = mx.take(source.reshape(-1), mx.minimum(place, source.size - 1))
     return mx.where(mask, taken, x.reshape(-1)).reshape(x.shape)
@@ -145,7 +159,7 @@ def masked_rows_put(x: mx.array, mask: mx.array, values: mx.array) -> mx.array:
     broadcast."""
     if values.size == 0:
         return x  # the mask is false everywhere
-    flat = mask.reshape(-1)
+    flat = mx.stop_gradient(mask).reshape(-1)
     rows = x.reshape(mask.size, *x.shape[mask.ndim :])
     if values.ndim == rows.ndim and values.shape[0] != 1:
         place = mx.clip(mx.cumsum(flat.astype(mx.int32)) - 1, 0, values.shape[0] - 1)

@@ -184,3 +184,13 @@ def lcm(x: mx.array, y: mx.array) -> mx.array:
     """torch.lcm: the least common multiple, never negative."""
     divisor = mx.maximum(gcd(x, y), 1)
     return mx.abs(x // divisor * y)
+
+
+def bincount(x: mx.array, weights: mx.array | None = None, minlength: int = 0) -> mx.array:
+    """torch.bincount: how often each number from 0 on occurs, or the sum of its weights; reads the
+    largest."""
+    count = max(int(mx.max(x).item()) + 1, minlength) if x.size else minlength
+    if not x.size:
+        return mx.zeros((count,), mx.int64 if weights is None else weights.dtype)
+    ones = mx.ones(x.shape, mx.int64) if weights is None else weights
+    return mx.zeros((count,), ones.dtype).at[x].add(ones)

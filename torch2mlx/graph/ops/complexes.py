@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch2mlx.graph.builder import Builder, Refuse
@@ -94,34 +95,38 @@ def _transform(name: str) -> Any:
         norm: str | None = None,
         s: Any = None,
     ) -> Node:
-        if norm not in (None, "backward"):
-            return _normed(b, name, self, n, dim, norm)
-        many = name.endswith(("n", "2"))
-        if many:
-            axes = (
-                tuple(dim)
-                if dim is not None
-                else (tuple(range(-len(s), 0)) if s is not None else tuple(range(-self.ndim, 0)))
-            )
-            sizes = {} if s is None else {"s": tuple(s)}
-            return b.call(f"mx.fft.{name}", self, **sizes, axes=axes)
-        length = {} if n is None else {"n": n}
-        return b.call(f"mx.fft.{name}", self, **length, axis=-1 if dim is None else dim)
+        if name.endswith(("n", "2")):
+            last = range(-len(s), 0) if s is not None else range(-self.ndim, 0)
+            axes = tuple(dim) if dim is not None else tuple(last)
+            sizes: Any = s
+            given = {} if s is None else {"s": tuple(s)}
+            y = b.call(f"mx.fft.{name}", self, **given, axes=axes)
+        else:
+            axes, sizes = (-1 if dim is None else dim,), None if n is None else (n,)
+            given = {} if n is None else {"n": n}
+            y = b.call(f"mx.fft.{name}", self, **given, axis=axes[0])
+        if norm in (None, "backward"):
+            return y
+        return _normed(b, name, self, y, axes, sizes, norm)
 
     function.__name__ = name
     return function
 
 
-def _normed(b: Builder, name: str, x: Node, n: Any, dim: Any, norm: str) -> Node:
-    if name not in ("fft", "ifft", "rfft", "irfft"):
-        raise Refuse(f"norm={norm!r} of several axes")
-    axis = -1 if dim is None else dim
-    length = {} if n is None else {"n": n}
-    y = b.call(f"mx.fft.{name}", x, **length, axis=axis)
-    count = n or (2 * (x.shape[axis] - 1) if name == "irfft" else x.shape[axis])
-    inverse = name.startswith("i")
-    factor = count**-0.5 if norm == "ortho" else 1 / count
-    return b.call("operator.mul", y, factor * (count if inverse else 1))
+def _normed(
+    b: Builder, name: str, x: Node, y: Node, axes: Sequence[int], sizes: Any, norm: str
+) -> Node:
+    """MLX divides by the number of values in inverse transforms; torch by what `norm` says."""
+    lengths = list(sizes) if sizes is not None else [b.dim(x, axis % x.ndim) for axis in axes]
+    if sizes is None and name.startswith("irfft"):
+        lengths[-1] = b.scalar("mul", b.scalar("sub", lengths[-1], 1), 2)
+    count: Any = 1
+    for length in lengths:
+        count = length if count == 1 else b.scalar("mul", count, length)
+    if name.startswith("i"):
+        factor = b.scalar("pow", count, 0.5) if norm == "ortho" else count
+        return b.call("operator.mul", y, factor)
+    return b.call("operator.truediv", y, b.scalar("pow", count, 0.5) if norm == "ortho" else count)
 
 
 for _name in (

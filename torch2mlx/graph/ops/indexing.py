@@ -49,7 +49,7 @@ def _from_end(b: Builder, x: Node, axis: int, i: Node) -> Node:
 def _masked(b: Builder, x: Node, indices: Sequence[Any]) -> Node:
     kept = [(axis, i) for axis, i in enumerate(indices) if i is not None]
     if len(kept) != 1 or kept[0][0] != 0:
-        raise Refuse("reads by a mask that is not the first index")
+        return b.call("kit.indexing.index", x, tuple(indices))
     return b.call("kit.indexing.masked_rows", x, kept[0][1])
 
 
@@ -61,26 +61,32 @@ def index_put(
     masks = [i for i in indices if i is not None and i.dtype == "bool"]
     values = b.cast(values, self.dtype)
     if masks:
-        if len(masks) == 1 and len(indices) == 1 and not accumulate:
-            return _put_masked(b, self, masks[0], values)
-        if len(masks) != len(indices):
-            raise Refuse("writes by masks and positions at once")
+        alone = len([i for i in indices if i is not None]) == 1 and not accumulate
+        if alone and (len(indices) == 1 or values.ndim == 0):
+            return _put_masked(b, self, masks[0], values, len(indices) - 1)
+        return b.call("kit.indexing.index_put", self, tuple(indices), values, accumulate)
     where = tuple(slice(None) if i is None else i for i in indices)
     if accumulate:
         return b.call("kit.indexing.accumulate", self, where, values)
     return b.call("kit.indexing.assign", self, where, values)
 
 
-def _put_masked(b: Builder, x: Node, mask: Node, values: Node) -> Node:
+def _put_masked(b: Builder, x: Node, mask: Node, values: Node, before: int) -> Node:
+    """x[mask] = values, the mask behind `before` whole axes."""
     grown = mask
-    for _ in range(x.ndim - mask.ndim):
+    for _ in range(x.ndim - mask.ndim - before):
         grown = b.call("mx.expand_dims", grown, -1)
-    if values.ndim == 0 or values.value.size == 1:
+    if values.ndim == 0 or (values.ndim == 1 and values.shape[0] == 1 and _one(values)):
         flat = values if values.ndim == 0 else b.reshape(values, ())
         return b.call("mx.where", grown, flat, x)
     if mask.ndim == x.ndim:
         return b.call("kit.indexing.masked_scatter", x, mask, values)
     return b.call("kit.indexing.masked_rows_put", x, mask, values)
+
+
+def _one(values: Node) -> bool:
+    """Whether an array has one item whatever the mask: not a count that happens to be one."""
+    return values.dims is None or values.dims[0] == 1
 
 
 @lowers("aten::index_select", "aten::index_select.dimname")
@@ -290,4 +296,10 @@ def triu(b: Builder, self: Node, diagonal: int = 0) -> Node:
 @lowers("aten::bincount")
 def bincount(b: Builder, self: Node, weights: Any = None, minlength: int = 0) -> Node:
     """How often each number occurs."""
-    raise Refuse("the shape of the result depends on the data")
+    return b.call("kit.sorting.bincount", self, weights, minlength)
+
+
+@lowers("aten::where.default")
+def where_true(b: Builder, condition: Node) -> tuple[Node, ...]:
+    """Positions of what is true, axis by axis."""
+    return nonzero_numpy(b, condition)

@@ -44,6 +44,19 @@ def column_stack(b: Builder, tensors: Sequence[Node]) -> Node:
     return cat(b, columns, 1)
 
 
+@lowers("aten::pad_sequence")
+def pad_sequence(
+    b: Builder,
+    sequences: Sequence[Node],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> Node:
+    """Sequences of any lengths as one array, filled up."""
+    options = (batch_first, padding_value, padding_side)
+    return b.call("kit.packed.pad_sequence", tuple(sequences), *options)
+
+
 @lowers("aten::stack")
 def stack(b: Builder, tensors: Sequence[Node], dim: int = 0) -> Node:
     """Joined along a new axis."""
@@ -60,9 +73,25 @@ def split(
         return split_with_sizes(b, self, split_sizes or split_size, dim)
     length = self.shape[dim]
     if isinstance(split_size, Node) or not isinstance((self.dims or self.shape)[dim], int):
-        raise Refuse("of an axis whose length varies")
+        return _varying(b, self, split_size, dim)
     sizes = [min(split_size, length - at) for at in range(0, length, split_size)] or [0]
     return split_with_sizes(b, self, sizes, dim)
+
+
+def _varying(b: Builder, x: Node, size: Any, dim: int) -> Any:
+    """As many parts as torch.export found, of a length that varies: even ones, or each from its
+    multiple of `size` on."""
+    parts = b.source.meta["val"] if b.source is not None else ()
+    count = len(parts)
+    lengths = {str(part.shape[dim]) for part in parts}
+    if len(lengths) == 1:
+        return b.call("mx.split", x, count, axis=dim)
+    cuts: list[Any] = [
+        None,
+        *(b.scalar("mul", size, i) if i > 1 else size for i in range(1, count)),
+    ]
+    ends = [*cuts[1:], None]
+    return tuple(b.at(x, dim, slice(*cut)) for cut in zip(cuts, ends, strict=True))
 
 
 @lowers(
@@ -85,6 +114,9 @@ def split_with_sizes(b: Builder, self: Node, split_sizes: Sequence[Any], dim: in
 def chunk(b: Builder, self: Node, chunks: int, dim: int = 0) -> Node:
     """At most so many parts of one size."""
     length = self.shape[dim]
+    if not isinstance((self.dims or self.shape)[dim], int):
+        wide = b.scalar("add", b.dim(self, dim % self.ndim), chunks - 1)
+        return _varying(b, self, b.scalar("floordiv", wide, chunks), dim)
     if length % chunks == 0 and length:
         return b.call("mx.split", self, chunks, axis=dim)
     size = max(-(-length // chunks), 1)
@@ -104,9 +136,21 @@ def tensor_split(
         raise Refuse("with cuts in an array")
     if indices is not None:
         return b.call("mx.split", self, tuple(indices), axis=dim)
-    length = self.shape[dim]
-    base, more = divmod(length, sections)
+    if not isinstance((self.dims or self.shape)[dim], int):
+        return _nearly_even(b, self, sections, dim)
+    base, more = divmod(self.shape[dim], sections)
     return split_with_sizes(b, self, [base + (i < more) for i in range(sections)], dim)
+
+
+def _nearly_even(b: Builder, x: Node, sections: int, dim: int) -> Node:
+    """Parts of a length that varies, the first ones longer by one where it cannot be divided."""
+    length = b.dim(x, dim % x.ndim)
+    base, more = b.scalar("floordiv", length, sections), b.scalar("mod", length, sections)
+    cuts = []
+    for i in range(1, sections):
+        start = b.scalar("mul", base, i) if i > 1 else base
+        cuts.append(b.scalar("add", start, b.call("builtin.min", more, i)))
+    return b.call("mx.split", x, tuple(cuts), axis=dim)
 
 
 def _parts(axis: int) -> Any:

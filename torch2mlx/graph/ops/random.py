@@ -21,6 +21,22 @@ def dropout(b: Builder, input: Node, p: float, train: bool) -> Node:
     return input if p == 0 or when is None else b.call("kit.dropout.dropout", input, p, when)
 
 
+def _in_place(name: str) -> None:
+    """The same as the operator that writes to its argument, which its schema calls self."""
+
+    def function(b: Builder, self: Node, p: float, train: bool) -> Node:
+        return {"dropout": dropout, "feature_dropout": feature_dropout}.get(name, alpha_dropout)(
+            b, self, p, train
+        )
+
+    function.__name__ = f"{name}_"
+    lowers(f"aten::{name}_")(function)
+
+
+for _name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
+    _in_place(_name)
+
+
 def mode(b: Builder, train: bool) -> Any:
     """When to drop: the model's mode, where `train` was that; True or None where it was fixed."""
     if train == b.training:
