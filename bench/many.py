@@ -65,6 +65,7 @@ def _measured(count: int, folder: Path) -> dict[str, float]:
         "module": (module, {}),
         "file": (file, {"rules": RULES}),
         "folder": (shards, {"rules": RULES}),
+        "float64": ({key: value.double() for key, value in state.items()}, {"rules": RULES}),
     }
     contenders: dict[str, Callable[[], object]] = {
         name: lambda name=name, source=source, options=options: convert(
@@ -77,7 +78,7 @@ def _measured(count: int, folder: Path) -> dict[str, float]:
 
 
 def many(folder: Path) -> Rows:
-    """25,000 to 200,000 tensors, from a dict, a module, a file and a folder."""
+    """25,000 to 200,000 tensors, from a dict, a module, a file, a folder and in float64."""
     print("\nmany tensors: seconds, and microseconds for each")
     found = {count: _measured(count, folder / str(count)) for count in SIZES}
     first, last = SIZES[0], SIZES[-1]

@@ -32,8 +32,7 @@ def _beyond_float32(tensor: _core.Tensor) -> float | None:
 
 
 def _refuse_beyond_float32(name: str, tensor: _core.Tensor) -> None:
-    with np.errstate(over="ignore"):
-        worst = _beyond_float32(tensor)
+    worst = _beyond_float32(tensor)
     if worst is not None:
         raise ConversionError(
             f"tensor {name!r} holds {worst:.6g}, which float32 cannot: pass "
@@ -47,12 +46,17 @@ def portable(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
     `tensors`: the sources of the plan. Raises ConversionError for values outside of float32's
     range.
     """
-    wide = {trace.key for trace in plan.traces if trace.dtype == "float64"}
     if not any(piece.dtype == "float64" for piece in plan.pieces):
         return plan
+    with np.errstate(over="ignore"):
+        return _narrowed(plan, tensors)
+
+
+def _narrowed(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
+    wide = {trace.key for trace in plan.traces if trace.dtype == "float64"}
     kept = {piece.target: piece for piece in plan.sidecar}
     for source in tensors.values():
-        if source.key in wide - kept.keys():
+        if source.key in wide and source.key not in kept:
             _refuse_beyond_float32(source.key, source.load())
             deferred = isinstance(source, Deferred)
             kept[source.key] = Piece(
