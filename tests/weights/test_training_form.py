@@ -17,6 +17,7 @@ from torch.nn.utils import parametrizations, prune
 
 import torch2mlx
 from torch2mlx import kit, registry
+from torch2mlx.cli import main
 from torch2mlx.errors import UnmappedLayersError
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections", "ignore:.*is deprecated")
@@ -119,6 +120,16 @@ def test_a_state_dict_with_the_module_keeps_them_too(tmp_path):
     found = torch2mlx.load_converted(tmp_path / "net.safetensors")
     original = state["0.parametrizations.weight.original"]
     np.testing.assert_array_equal(found["layers.0.weight_orig"], original)
+
+
+def test_a_file_with_rules_keeps_them_too(tmp_path):
+    net = nn.ModuleDict({"gru": nn.GRU(3, 4), "linear": nn.utils.weight_norm(nn.Linear(3, 4))})
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    out = tmp_path / "net.safetensors"
+    rules = ("--rule", "gru=GRU", "--rule", "linear=Linear")
+    assert main(["convert", f"{tmp_path}/net.pt", str(out), *rules, "--training"]) == 0
+    names = {"gru.bias_hh", "gru.bias_ih", "linear.weight_g", "linear.weight_v"}
+    assert names < set(torch2mlx.load_converted(out))
 
 
 @pytest.mark.parametrize("kind", ("RNN", "LSTM", "GRU"))

@@ -63,6 +63,8 @@ def _describe_convert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--expand", action="store_true", help="write out views that claim more than the file holds"
     )
+    told = "keep what torch trains: both biases of recurrent layers, g and v of weight norms"
+    sub.add_argument("--training", action="store_true", help=told)
 
 
 def _convert(args: argparse.Namespace) -> Answer:
@@ -83,6 +85,7 @@ def _convert(args: argparse.Namespace) -> Answer:
             force=args.force,
             verify=not args.no_verify,
             expand=args.expand,
+            training=args.training,
             dry_run=args.dry_run,
         )
     if args.dry_run:
