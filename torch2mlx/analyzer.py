@@ -13,13 +13,15 @@ from torch2mlx.amounts import counted, shown_bytes
 from torch2mlx.analysis.files import named
 from torch2mlx.analysis.records import STATUSES, Node, Tree, flatten, flatten_checkpoint
 from torch2mlx.checkpoint import open_checkpoint
-from torch2mlx.errors import CheckpointError, ConversionError
+from torch2mlx.errors import CheckpointError, ConversionError, Torch2MLXError
 from torch2mlx.graph.factories import is_factory
 from torch2mlx.graph.ops import lowered_names
 from torch2mlx.graph.sources import model_of
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import is_module
 from torch2mlx.read.paths import checked
+from torch2mlx.types import Checkpoint
+from torch2mlx.weights.configured import from_config
 
 _FAILING = {"blocker": ("error",), "warning": ("error", "warning")}
 _WAY_OUT = (
@@ -185,7 +187,17 @@ def _tree(source: Any) -> tuple[str, Tree]:
         return type(built).__name__, flatten(built, _operators())
     if path.name == "config.json":
         raise CheckpointError(f"{path}: names no class of an installed transformers")
-    return os.fspath(path), flatten_checkpoint(open_checkpoint(path, listing=True).tensors)
+    checkpoint = open_checkpoint(path, listing=True)
+    return os.fspath(path), flatten_checkpoint(checkpoint.tensors, _settled(checkpoint))
+
+
+def _settled(checkpoint: Checkpoint) -> bool:
+    """Whether a config.json tells the layout of every tensor, as convert would ask it."""
+    config = config_model.find_config(checkpoint.files)
+    try:
+        return config is not None and from_config(checkpoint, config, None, False) is not None
+    except Torch2MLXError:
+        return False
 
 
 def analyze(source: Any) -> PortabilityReport:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.read.test_directory import save
 from tests.support import need
-from torch2mlx import convert, load_converted
+from torch2mlx import analyze, convert, load_converted
 from torch2mlx.errors import CheckpointError, ConversionError, MissingTypesError
 from torch2mlx.read import config_model
 from torch2mlx.weights import architectures, configured
@@ -275,3 +275,13 @@ def test_a_model_type_has_the_classes_that_transformers_gives_it():
     }
     told = [kind for kind in of_type if architectures.of_type(kind)]
     assert not wrong and len(told) > len(of_type) / 2
+
+
+@pytest.mark.parametrize("config", [GPT2, {"model_type": "gpt2"}], ids=["architecture", "type"])
+def test_analyze_asks_nothing_that_the_table_answers(folder, config, nothing_to_build):
+    tensors = gpt2_tensors()
+    bare = analyze(folder({}, tensors, "bare"))
+    assert [finding.rule for finding in bare.blockers] == ["T2M012"] * len(bare.blockers) != []
+    told = analyze(folder(config, tensors))
+    assert not told.blockers and told.coverage is None
+    assert told.parameters == bare.parameters

@@ -197,10 +197,13 @@ def flatten(root: Any, lowered: frozenset[str] = frozenset()) -> Tree:
     )
 
 
-def flatten_checkpoint(tensors: Mapping[str, TensorSource]) -> Tree:
-    """The records that a checkpoint's keys show: sizes, and where layer types would be needed."""
+def flatten_checkpoint(tensors: Mapping[str, TensorSource], settled: bool = False) -> Tree:
+    """The records that a checkpoint's keys show: sizes, and where layer types would be needed.
+
+    `settled`: the layout of every tensor is known, though not the layers.
+    """
     records = untyped_records(tensors)
-    open_keys = set(sensitive(records, tensors))
+    open_keys = set() if settled else set(sensitive(records, tensors))
     rows, nodes, index = [], [], {}
     for path in sorted(records, key=lambda p: p.split(".") if p else []):
         keys = [f"{path}.{name}" if path else name for name in records[path].tensors]
