@@ -7,7 +7,7 @@ import sys
 import traceback
 
 #: Packages whose frames are no part of a model.
-_LIBRARIES = ("torch", "torch2mlx", "contextlib.py")
+_LIBRARIES = ("torch", "torch2mlx", "sympy", "contextlib.py")
 #: Beginnings of names that stand for no file; a notebook's cells have others.
 _MADE = ("<frozen", "<string>", "<eval_with_key>", "<attrs generated")
 
