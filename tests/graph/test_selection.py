@@ -171,6 +171,24 @@ def test_transformers_take_every_form_of_mask():
     assert found.ok and found.difference < 1e-5, str(found)
 
 
+def test_a_computed_length_of_one_is_squeezed():
+    model = nn.Sequential(nn.Conv1d(1, 4, 8, 4), nn.Flatten(0, 0)).eval()
+
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = model
+
+        def forward(self, x):
+            return self.conv(x[:, None]).squeeze(-1)
+
+    one, x = Last(), torch.randn(2, 8)
+    made = torch2mlx.translate(one, (x,))
+    assert torch2mlx.verify(one, made, (torch.randn(5, 8),)).difference < 1e-5
+    with pytest.raises(ValueError, match=r"squeeze|translated"):
+        made.module(mx.ones((2, 12)))
+
+
 @pytest.mark.parametrize("dtype", (torch.int32, torch.bool))
 def test_several_reads_agree_for_other_dtypes(dtype):
     x = (X * 10).to(dtype)

@@ -118,10 +118,10 @@ def unsqueeze(b: Builder, self: Node, dim: int) -> Node:
 
 @lowers("aten::squeeze")
 def squeeze(b: Builder, self: Node, dim: Any = None) -> Node:
-    """Axes of one away; others stay."""
+    """Axes of one away; others stay. A length that is 1 in the example was held to be 1 by
+    torch.export too, also where it is computed; MLX refuses to squeeze another."""
     axes = range(self.ndim) if dim is None else [dim] if isinstance(dim, int) else list(dim)
-    dims = self.dims if self.dims is not None else self.shape
-    ones = tuple(a % self.ndim for a in axes if self.ndim and dims[a] == 1)
+    ones = tuple(a % self.ndim for a in axes if self.ndim and self.shape[a] == 1)
     return b.call("method.squeeze", self, ones[0] if len(ones) == 1 else ones) if ones else self
 
 
