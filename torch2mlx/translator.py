@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +14,24 @@ from typing import Any, Literal
 
 from torch2mlx import loading, trust
 from torch2mlx.apple import places
+from torch2mlx.attempts import attempted
 from torch2mlx.checking.check import answered, examined, unchecked
 from torch2mlx.checking.entry import given, named_well, taking_any
 from torch2mlx.checking.preserved import preserved, preserved_stream
 from torch2mlx.checking.running import Case, plainly
+from torch2mlx.checking.small import conditions_of_one, needless
 from torch2mlx.converter import convert
 from torch2mlx.errors import LayoutWarning, TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.emit import emit
 from torch2mlx.graph.ends import Ends, ends
+from torch2mlx.graph.freedom import Way, without_own_gradients
+from torch2mlx.graph.freedom import ways as ways_to_trace
+from torch2mlx.graph.guards import Lengths
 from torch2mlx.graph.lower import lower
 from torch2mlx.graph.modes import put_in_modes
 from torch2mlx.graph.recording import traced_in_mode
+from torch2mlx.graph.sizes import named
 from torch2mlx.graph.standalone import standalone as inlined
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
@@ -42,6 +48,8 @@ from torch2mlx.write.translated import save_arrays, translated_folder
 _WEIGHTS = ("weights.safetensors", "constants.safetensors")
 _ARRAYS = ("weights", "constants")
 _SERIAL = iter(range(1 << 62))
+#: Writes a translation that checks these lengths.
+_Writer = Callable[[Lengths], "Translation"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class Translation:
     ends: Ends = field(default_factory=Ends)
     #: Whether this is what the model runs while gradients are recorded, and does otherwise without.
     graded: bool = False
+    #: Of each argument, by the way to it, its lengths: numbers, or expressions of free ones.
+    shapes: Mapping[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     _stored: Any = field(default=None, repr=False)
     _modes: tuple[tuple[str, bool], ...] = field(default=(), repr=False)
 
@@ -66,6 +76,15 @@ class Translation:
     def module(self) -> Any:
         """The live module. Takes the torch model's arguments by name, as MLX arrays."""
         return self.built()
+
+    @property
+    def free(self) -> dict[str, tuple[int, ...]]:
+        """The axes that may have other lengths than in the example, by argument."""
+        axes = {
+            named(way): tuple(i for i, n in enumerate(lengths) if isinstance(n, str))
+            for way, lengths in self.shapes.items()
+        }
+        return {name: free for name, free in axes.items() if free}
 
     @property
     def reads_values(self) -> bool:
@@ -92,6 +111,12 @@ class Translation:
     def noted(self, notes: Sequence[str]) -> Translation:
         """The same, with more notes."""
         made = replace(self, notes=(*self.notes, *notes))
+        made.__dict__.update({k: v for k, v in self.__dict__.items() if k in _ARRAYS})
+        return made
+
+    def rewritten(self, source: str) -> Translation:
+        """The same arrays with another source."""
+        made = replace(self, source=source)
         made.__dict__.update({k: v for k, v in self.__dict__.items() if k in _ARRAYS})
         return made
 
@@ -141,6 +166,7 @@ class Translation:
             config["graded"] = True
         if self.ends != Ends():
             config["channels_last"] = asdict(self.ends)
+        config["shapes"] = [[list(way), list(lengths)] for way, lengths in self.shapes.items()]
         guard, constants = Guard(paths_of(weights), force), self.constants
         with truthful():
             with translated_folder(place, self.source, config, bool(constants), guard) as new:
@@ -188,6 +214,7 @@ def translate(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic: bool = True,
+    dynamic_shapes: Any = None,
     check: bool = True,
     io_layout: Literal["torch", "mlx"] = "torch",
     standalone: bool = False,
@@ -196,13 +223,18 @@ def translate(
 
     `args` and `kwargs` are example inputs, as the model's forward takes them: a tuple, or a single
     tensor; or a dict by the forward's argument names, as a tokenizer gives it. Tensors may be
-    torch's, numpy's or MLX's, in nested containers. `dynamic=False` fixes all shapes to those of
-    the examples. `check`: both models are run on the examples and compared before this returns
-    (see `verify` for what is allowed; a model on the meta device is compared in shapes alone); the
-    torch model, its arguments and all random streams are left as they were. `io_layout="mlx"`:
-    images, sounds and volumes come and go with channels last, (N, H, W, C), where the model has
-    them so within; `ends` of the result says which. `standalone`: the file defines what it uses of
-    torch2mlx.kit, and so needs nothing but MLX.
+    torch's, numpy's or MLX's, in nested containers.
+
+    Every length that torch.export can leave free may be another one later, and so may a batch of
+    one; the file checks the others. `dynamic=False` fixes all shapes to those of the examples;
+    `dynamic_shapes` says which axes are free, as for torch.export.export.
+
+    `check`: both models are run on the examples and compared before this returns (see `verify` for
+    what is allowed; a model on the meta device is compared in shapes alone); the torch model, its
+    arguments and all random streams are left as they were. `io_layout="mlx"`: images, sounds and
+    volumes come and go with channels last, (N, H, W, C), where the model has them so within;
+    `ends` of the result says which. `standalone`: the file defines what it uses of torch2mlx.kit,
+    and so needs nothing but MLX.
 
     Raises TranslationError where the model and the inputs do not fit, the forward raises, or MLX
     answers otherwise than torch; ExportError where torch.export cannot trace the model,
@@ -217,37 +249,61 @@ def translate(
     wishes = (dynamic, io_layout == "mlx", standalone)
     with preserved(model), plainly():
         expected = answered(model, case) if check else None
-        width = Narrowing(expected is not None)
-        try:
-            return _tried(model, case, wishes, expected, check, width)
-        except TranslationError:
-            if not width.done:
-                raise
-        made = _tried(model, case, wishes, expected, check, Narrowing(False))
-        return made.noted((STAYS,))
+
+        def make(way: Way) -> Translation:
+            wishes = (way, io_layout == "mlx", standalone)
+            width = Narrowing(expected is not None)
+            try:
+                return _tried(model, case, wishes, expected, check, width)
+            except TranslationError:
+                if not width.done:
+                    raise
+            made = _tried(model, case, wishes, expected, check, Narrowing(False))
+            return made.noted((STAYS,))
+
+        ways = ways_to_trace(model, args, kwargs, dynamic, dynamic_shapes)
+        made, notes = attempted(make, ways, model)
+    return made.noted(notes)
 
 
 def _tried(
     model: Any, case: Case, wishes: Any, expected: Any, check: bool, width: Narrowing
 ) -> Translation:
     """The translation, run and compared where that is asked for."""
-    made, traced = _made(model, case.args, case.kwargs, *wishes, width)
-    expected = answered(model, case, True) if expected and made.graded else expected
-    notes = examined(made, traced, case, expected) if check else (unchecked(),)
-    return made.noted((*notes, NARROWED) if width.done else notes)
+    write, traced = _made(model, case.args, case.kwargs, *wishes, width)
+    if check:
+        made = _proved(write, traced, case, expected)
+    else:
+        made = write(traced.lengths).noted((unchecked(),))
+    return made.noted((NARROWED,)) if width.done else made
+
+
+def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translation:
+    """The translation that answers as torch does, with the checks of lengths that it needs."""
+    if expected is None:
+        made = write(traced.lengths)
+        return made.noted(examined(made, traced, case, None))
+    ones = [c for found in conditions_of_one(traced.lengths).values() for c in found]
+    bold = write(traced.lengths.without(ones))
+    answer = answered(traced.model, case, True) if bold.graded else expected
+    notes = examined(bold, traced, case, answer)
+    if not ones:
+        return bold.noted(notes)
+    more = needless(bold, traced, case, bold.graded)
+    return bold.rewritten(write(traced.lengths.without(more)).source).noted(notes)
 
 
 def _made(
     model: Any,
     args: Any,
     kwargs: Any,
-    dynamic: bool,
+    way: Way,
     last_ends: bool,
     standalone: bool,
     width: Narrowing,
-) -> tuple[Translation, Any]:
-    """The translation, and what it was traced as."""
-    traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs), dynamic, width)
+) -> tuple[_Writer, Any]:
+    """What writes the translation with some checks of lengths, and what it was traced as."""
+    traced, stored, lowered = _lowered(model, tuple(args), dict(kwargs), way, width)
     program = tidy(lowered, stored.constants, last_ends=last_ends)
     stored.keep_used(program)
     assembly = Assembly(program, traced, stored, stored.tree)
@@ -255,20 +311,24 @@ def _made(
     turned = ends(program)
     heading = f"{kind.__name__} in MLX, translated from {kind.__module__}.\n\n{turned}".rstrip()
     large = any(not stored.printed(name) for name in stored.constants)
-    source = emit(assembly, program, heading, model.training, large)
-    if standalone:
-        source = inlined(source)
-    notes = (*traced.notes, *map(str, places(source)), *scattered(program))
-    known = (source, assembly.root.name, model.training, traced.dynamic, notes, turned)
-    return Translation(*known, traced.graded, stored, assembly.modes()), traced
+
+    def write(lengths: Lengths) -> Translation:
+        assembly.lengths = lengths
+        source = emit(assembly, program, heading, model.training, large)
+        source = inlined(source) if standalone else source
+        notes = (*traced.notes, *map(str, places(source)), *scattered(program))
+        known = (source, assembly.root.name, model.training, traced.dynamic, notes, turned)
+        return Translation(*known, traced.graded, lengths.shapes, stored, assembly.modes())
+
+    return write, traced
 
 
 def _lowered(
-    model: Any, args: Any, kwargs: Any, dynamic: bool, width: Narrowing
+    model: Any, args: Any, kwargs: Any, way: Way, width: Narrowing
 ) -> tuple[Any, Any, Any]:
     """The lowered program. An autograd.Function that cannot be kept is replaced by its forward,
     with a note, in a model that is not being trained."""
-    traced = traced_in_mode(model, args, kwargs, dynamic)
+    traced = traced_in_mode(model, args, kwargs, way)
     stored = Stored(model, narrow=width.decide(traced))
     try:
         return traced, stored, lower(traced, stored)
@@ -277,10 +337,8 @@ def _lowered(
             raise
     kinds = sorted({f.kind.__name__ for f in traced.functions.values()})
     note = f"gradients of {', '.join(kinds)} are those of its forward, not of its own backward"
-    traced, stored = (
-        traced_in_mode(model, args, kwargs, dynamic, own_gradients=False),
-        Stored(model, narrow=width.done),
-    )
+    traced = traced_in_mode(model, args, kwargs, without_own_gradients(way))
+    stored = Stored(model, narrow=width.done)
     traced = replace(traced, notes=(*traced.notes, note))
     return traced, stored, lower(traced, stored)
 

@@ -144,7 +144,7 @@ def test_tensors_of_a_subclass_are_the_tensors_that_they_are():
     model = Keeps()
     made = torch2mlx.translate(model, (drawn(2, 3),))
     found = torch2mlx.verify(model, made, (x,))
-    assert found.ok and len(found.outputs) == 2
+    assert found.ok and len([o for o in found.outputs if not o.case]) == 2
     assert torch2mlx.verify(nn.ReLU(), pair(nn.ReLU(), drawn(2, 3))[1], nn.Parameter(x)).ok
 
 

@@ -31,6 +31,8 @@ class Assembly:
         self.region = nested(program, tree.owner)
         written = {region.module for region in self.region.regions()} - {""}
         self._paths = Paths(tree, stored, written)
+        #: What is checked of the arguments' lengths.
+        self.lengths = traced.lengths
         self._method_names: dict[Region, str] = {}
         self._arguments: dict[Region, tuple[str, ...]] = {}
         self._methods: dict[str, list[tuple[str, Method]]] = {}
@@ -147,7 +149,7 @@ class Assembly:
                         else f"{name} != {literal(value)}"
                     )
                     checks += [f"if {test}:", f"    {told}"]
-        lengths = Checks(self._program, self._traced.lengths, self._traced.dynamic)
+        lengths = Checks(self._program, self.lengths, self._traced.dynamic)
         checks += [line for check in lengths.all() for line in check.lines()]
         ordered, optional = [], False
         for text in arguments.values():  # in torch's order: what follows an optional one is too

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch2mlx.graph.ir import Frame, Node, Symbol, abstract, dtype_name, learn
+from torch2mlx.graph.measured import holds, plainly
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -30,11 +31,15 @@ class Builder:
         self.training = False
         #: whether a gradient that is blocked must be 0 even where what follows has no bound
         self.selecting = False
+        #: lengths that vary and were written down as numbers all the same
+        self.baked: set[Any] = set()
         #: the exported program's node that is being lowered
         self.source: Any = None
 
     def call(self, op: str, *args: Any, **kwargs: Any) -> Node:
         """A call of an MLX function (see ir.Node for the names of ops)."""
+        if holds((args, kwargs)):
+            args, kwargs = plainly(args, self.baked), plainly(kwargs, self.baked)
         value = abstract(op, args, kwargs)
         return self.add(Node(op, args, kwargs, value))
 
@@ -44,6 +49,10 @@ class Builder:
         placed = Node(*fields, self.scope, node.name, self.line, node.origin)
         self.nodes.append(placed)
         return placed
+
+    def number(self, length: int) -> int:
+        """A length written down as a number: the file then checks that it has no other."""
+        return int(plainly(length, self.baked))
 
     def item(self, node: Node, i: int) -> Node:
         """One part of a node that gives several."""

@@ -3,16 +3,19 @@ have to be equal, and the conditions under which torch would have run the same p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch2mlx.graph.guards import Axis, Condition, Lengths, Way
+from torch2mlx.graph.conditions import Asked, Condition
+from torch2mlx.graph.guards import Axis, Lengths, Way
 from torch2mlx.graph.ir import Node, Program, last_order, operands
 from torch2mlx.graph.sure import refuses
 
 #: What frees a length that nothing in the model fixes.
 _AGAIN = "translate again for it"
+_TIMES = re.compile(r"(?<!\*)\*(?!\*)")
 #: Columns of a statement at the head of `__call__`.
 _WIDTH = 92
 
@@ -31,8 +34,12 @@ class Check:
         short = f'    raise ValueError(f"{said}")'
         if len(short) <= _WIDTH:
             return [f"if {self.wrong}:", short]
-        parts = [f'f"{self.told}: "', f'"{self.advice}"'] if self.advice else [f'f"{said}"']
-        inner = [f"        {part}" for part in parts]
+        inner = [f'        f"{self.told}: "', f'        "{self.advice}"']
+        if not self.advice:
+            inner = [f'        f"{self.told}"']
+        one, comma, other = inner[0].partition(", translated ")
+        if len(inner[0]) > _WIDTH and comma:
+            inner[:1] = [f'{one}, "', f'        "translated {other}']
         return [f"if {self.wrong}:", "    raise ValueError(", *inner, "    )"]
 
 
@@ -51,9 +58,19 @@ class Checks:
         found = list(_containers(self._program))
         for axes in self._by_argument():
             found += self._argument(axes)
-        for condition in self._lengths.conditions:
+        for condition in (*self._lengths.conditions, *self._numbers()):
             found += self._condition(condition)
-        return found
+        return list(dict.fromkeys(found))
+
+    def _numbers(self) -> Iterator[Condition]:
+        """That lengths which became numbers of the file are those of the example."""
+        import sympy
+
+        lengths = {s: sympy.Integer(axis.length) for s, axis in self._defined.items()}
+        for dim in sorted(self._program.baked):
+            number = dim.expression.xreplace(lengths)
+            if number.is_number:
+                yield Condition(sympy.Eq(dim.expression, number), Asked())
 
     def _by_argument(self) -> Iterator[list[Axis]]:
         ways = dict.fromkeys(axis.way for axis in self._lengths.axes)
@@ -100,9 +117,9 @@ class Checks:
         """What fixed the lengths, and how to free them."""
         lines = dict.fromkeys(axis.asked.line for axis in run if axis.asked and axis.asked.line)
         if lines:
-            return f"fixed by {' and '.join(lines)}, change that or {_AGAIN}"
+            return f"change {' and '.join(lines)} or {_AGAIN}"
         if not self._dynamic:
-            return f"shapes are fixed (dynamic=False), {_AGAIN}"
+            return f"all shapes are fixed, {_AGAIN}"
         if all(axis.length == 1 for axis in run):
             return "give translate an example with 2 or more"
         return _AGAIN
@@ -142,8 +159,9 @@ class Checks:
         axes = [axis for s, axis in self._defined.items() if s in condition.expression.free_symbols]
         lengths = [_inner(self._length(axis)) for axis in axes]
         values = ", ".join(f"{length} is {{{length}}}" for length in lengths)
-        line = f" ({condition.asked.line})" if condition.asked.line else ""
-        yield Check(fails, f"{values}, translated where {_inner(holds)}{line}", _AGAIN)
+        line = condition.asked.line
+        advice = f"change {line} or {_AGAIN}" if line else _AGAIN
+        yield Check(fails, f"{values}, translated where {_inner(holds)}", advice)
 
     def _text(self, expression: Any) -> str | None:
         """An expression of lengths in Python; None where an argument does not tell one."""
@@ -156,7 +174,8 @@ class Checks:
             symbol: sympy.Symbol(self._length(self._defined[symbol]), integer=True, positive=True)
             for symbol in expression.free_symbols
         }
-        return str(PythonPrinter().doprint(expression.xreplace(named)))
+        text = str(PythonPrinter().doprint(expression.xreplace(named)))
+        return _TIMES.sub(" * ", text)
 
 
 def _runs(axes: Sequence[Axis], place: Any, partner: Any = None) -> Iterator[list[Axis]]:

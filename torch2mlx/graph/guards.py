@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch2mlx.graph.conditions import Asked, Condition, needs
 from torch2mlx.graph.places import size_hint
 
 Way = tuple[Any, ...]
@@ -23,6 +24,8 @@ Way = tuple[Any, ...]
 #: Files that carry a question about a length on; whoever asked is further out.
 _CARRIERS = ("symbolic_shapes.py", "sym_node.py", "recording.py", "torch/__init__.py")
 _CARRIERS += ("functools.py", "contextlib.py", "_sympy", "sympy/", "_stats.py")
+#: Where SymInt and SymBool become Python's own numbers and truths.
+_NUMBERS = "torch/__init__.py"
 #: Functions of torch that ask how memory would be laid out: the numbers are the same either way.
 _LAYOUT = {
     "_prims_common/__init__.py": (),
@@ -35,29 +38,6 @@ _OPERATORS = {
     "_subclasses/fake_impls.py": ("conv",),
     "_prims/__init__.py": ("_cat_meta",),
 }
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Who asked: the file and function of torch ("" where it was the model), and the model's
-    line."""
-
-    file: str = ""
-    function: str = ""
-    line: str = ""
-
-    def among(self, table: Mapping[str, tuple[str, ...]]) -> bool:
-        """Whether the asking function is in a table of files and functions, () for all of one."""
-        named = table.get(self.file)
-        return named is not None and (not named or self.function in named)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What holds of the lengths, as an expression of torch's symbols."""
-
-    expression: Any
-    asked: Asked
 
 
 @dataclass
@@ -79,7 +59,7 @@ class Watch:
             for condition in _turned(environment, expression, bool(answer)):
                 if condition not in self.small:
                     asked = _asking(sys._getframe(2))
-                    if not asked.file or asked.file.startswith("nn/"):
+                    if asked.python and (not asked.file or asked.file.startswith("nn/")):
                         self.small[condition] = asked
 
 
@@ -108,19 +88,21 @@ def _asking(frame: Any) -> Asked:
     home = os.path.dirname(torch.__file__) + os.sep
     ours = str(Path(__file__).parent.parent) + os.sep
     file = function = ""
-    first = True
+    first, python = True, False
     while frame is not None:
         name = frame.f_code.co_filename
-        if not any(part in name for part in _CARRIERS):
+        python |= first and name.endswith(_NUMBERS)
+        if not any(part in name for part in _CARRIERS) and not name.startswith(ours):
             within = name.startswith(home)
             if first:
                 first = False
                 file = name.removeprefix(home) if within else ""
                 function = frame.f_code.co_name
-            if not within and not name.startswith((ours, "<")):
-                return Asked(file, function, f"{os.path.basename(name)}:{frame.f_lineno}")
+            if not within and not name.startswith("<"):
+                line = f"{os.path.basename(name)}:{frame.f_lineno}"
+                return Asked(file, function, line, python)
         frame = frame.f_back
-    return Asked(file, function)
+    return Asked(file, function, "", python)
 
 
 @contextmanager
@@ -167,11 +149,26 @@ class Lengths:
     axes: tuple[Axis, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
+    @property
+    def shapes(self) -> dict[Way, tuple[Any, ...]]:
+        """The lengths of each argument: a number where it is fixed, else its expression."""
+        found: dict[Way, tuple[Any, ...]] = {}
+        for axis in self.axes:
+            length = str(axis.expression) if axis.free else axis.length
+            found[axis.way] = (*found.get(axis.way, ()), length)
+        return found
+
+    def without(self, conditions: Collection[Condition]) -> Lengths:
+        """The same without some conditions."""
+        return replace(self, conditions=tuple(c for c in self.conditions if c not in conditions))
+
 
 def lengths_of(program: Any, ways: tuple[Way, ...], watch: Watch) -> Lengths:
     """Those of an exported program; `ways` are those to its arguments, in order."""
     environment = watch.environment
     fixing, conditions = _settled(environment, watch) if environment else ({}, [])
+    known = {condition.expression for condition in conditions}
+    conditions += [c for c in needs(program.graph_module) if c.expression not in known]
     axes = []
     for way, value in zip(ways, _arguments(program), strict=True):
         for number, size in enumerate(getattr(value, "shape", ())):
@@ -196,6 +193,32 @@ def _axis(way: Way, number: int, size: Any, fixing: Mapping[Any, Asked]) -> Axis
     return Axis(way, number, length, int(expression), fixing.get(symbol, Asked()))
 
 
+def _matters(condition: Any, asked: Asked) -> bool:
+    """Whether the program could be another one where a condition fails.
+
+    A statement of the model, or of torch.nn, asks in order to branch. torch's core asks on the way
+    through an operator, which stays one operator here: how memory lies, or what MLX refuses too.
+    What is left of that are plain comparisons of lengths, which a result's shape may rest on.
+    """
+    import sympy
+
+    if asked.python and (not asked.file or asked.file.startswith("nn/")):
+        return True
+    if asked.among(_LAYOUT) or asked.among(_OPERATORS) or isinstance(condition, sympy.Ne):
+        return False
+    if not isinstance(condition, sympy.core.relational.Relational):
+        return False
+    number = any(side.is_number for side in condition.args)
+    core = not asked.python and asked.file in ("", "_ops.py")
+    kept = number or not core or isinstance(condition, sympy.Eq)
+    return bool(kept) and all(_plain(side) for side in condition.args)
+
+
+def _plain(side: Any) -> bool:
+    """Whether one side of a comparison is a number, or a length times or plus a number."""
+    return side.is_number or (len(side.free_symbols) == 1 and side.is_polynomial())
+
+
 def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Condition]]:
     """Who fixed which symbol; and the conditions that are left once fixed ones are put in."""
     import sympy
@@ -211,7 +234,7 @@ def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Con
             if isinstance(expression, sympy.Eq):
                 fixing[symbol] = asked
         left = environment.replace(expression)
-        if left in (sympy.true, sympy.false) or asked.among(_LAYOUT) or asked.among(_OPERATORS):
+        if left in (sympy.true, sympy.false) or not _matters(left, asked):
             continue
-        conditions.setdefault(left, Condition(left, asked))
+        conditions.setdefault(left, Condition(left, asked, expression in watch.small))
     return fixing, list(conditions.values())

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.graph.measured import shape_of
+
 #: Words for `op` that are no function: an argument of the model; a stored tensor by its key; an
 #: array that is no weight; a module of the tree; one part of a result; an index; an axis of a
 #: shape; a call of a module.
@@ -56,7 +58,7 @@ class Node:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape on the example inputs."""
-        return tuple(self.value.shape)
+        return shape_of(self.value.shape, self.dims)
 
     @property
     def ndim(self) -> int:
@@ -101,7 +103,7 @@ class Program:
     """A whole model: nodes in an order that can be run, arguments, and the structure of results.
 
     `last_outputs`: places of the arrays among the results that have channels last, where torch's
-    have them first.
+    have them first. `baked`: lengths that vary in torch and are numbers here.
     """
 
     nodes: tuple[Node, ...]
@@ -109,6 +111,7 @@ class Program:
     outputs: Any
     functions: tuple[Any, ...] = ()
     last_outputs: tuple[int, ...] = ()
+    baked: frozenset[Any] = frozenset()
 
 
 def dtype_name(value: Any) -> str:

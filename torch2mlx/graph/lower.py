@@ -103,4 +103,5 @@ def _lowered(traced: Traced, stored: Stored) -> Program:
     except Refuse as problem:
         raise UnsupportedOperatorError((str(problem),)) from problem
     functions = tuple(state.builder.functions)
-    return Program(tuple(state.builder.nodes), inputs, structure(traced, results), functions)
+    built, answer = tuple(state.builder.nodes), structure(traced, results)
+    return Program(built, inputs, answer, functions, baked=frozenset(state.builder.baked))

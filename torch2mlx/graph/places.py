@@ -38,9 +38,12 @@ def _numbered(path: str, key: str) -> str:
     return f"{path}@{number}" if later else path
 
 
-def where_of(node: Any) -> str:
-    """ "file.py:12", the innermost line of the model's source; "" when unknown."""
+def where_of(node: Any, own: bool = False) -> str:
+    """ "file.py:12", the innermost line of the model's source; "" when unknown. `own`: lines of
+    torch's own layers are left out."""
     found = _LINE.findall(node.meta.get("stack_trace") or "")
+    if own:
+        found = [line for line in found if "/torch/" not in line[0].replace("\\", "/")]
     if not found:
         return ""
     file, line, _ = found[-1]
@@ -67,7 +70,17 @@ def hints(value: Any) -> tuple[tuple[int, ...] | None, tuple[Any, ...] | None]:
     return tuple(int(s) for s in sizes if s is not None), dims
 
 
+class Dim(str):
+    """A symbolic length as text; `expression` is torch's own."""
+
+    expression: Any = None
+
+
 def _dim(size: Any) -> Any:
     """A symbolic length: the number when it turned out to be one, its expression as text."""
     expression = size.node.expr
-    return int(expression) if expression.is_number else str(expression)
+    if expression.is_number:
+        return int(expression)
+    made = Dim(expression)
+    made.expression = expression
+    return made

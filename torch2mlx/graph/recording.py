@@ -8,25 +8,20 @@ once more without, and where that is another program, the model's mode chooses.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch2mlx.errors import ExportError
 from torch2mlx.graph.flags import Asked, watched_flags
+from torch2mlx.graph.freedom import Way
 from torch2mlx.graph.neutral import neutral
 from torch2mlx.graph.trace import Traced, trace
 
 _REGION = "wrap_with_set_grad_enabled"
 
 
-def traced_in_mode(
-    model: Any,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    dynamic: bool,
-    own_gradients: bool = True,
-) -> Traced:
+def traced_in_mode(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
     """The program of a model in its mode, with notes of what it asked torch's global state.
 
     Raises ExportError as `trace` does.
@@ -35,9 +30,9 @@ def traced_in_mode(
 
     with neutral(), watched_flags(model) as asked:
         with torch.enable_grad():
-            traced = trace(model, args, kwargs, dynamic, own_gradients)
+            traced = trace(model, args, kwargs, way)
         if asked.gradients:
-            traced = _chosen(traced, asked, (model, args, kwargs, dynamic, own_gradients))
+            traced = _chosen(traced, asked, (model, args, kwargs, way))
     return replace(traced, notes=(*traced.notes, *asked.notes()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch2mlx.graph.ir import Node, abstract, replace
+from torch2mlx.graph.ir import Node, abstract, operands, replace
 
 #: Calls that leave all lengths as they are.
 _ALIKE = ("method.astype", "mx.stop_gradient", "mx.contiguous")
@@ -24,7 +24,16 @@ def _refuses(user: Node, node: Node, axis: int, readers: Mapping[Node, Sequence[
         return refuses(user, axis, readers)
     if user.op == "layer":
         return axis == node.ndim - 1 and user.args[1] is node and user.args[0].value == "product"
-    return user.op in _PRODUCTS and all(_fails(user, node, axis, n) for n in _others(node, axis))
+    if user.op not in _PRODUCTS or not all(n is node or _stored(n) for n in operands(user)):
+        return False
+    return all(_fails(user, node, axis, n) for n in _others(node, axis))
+
+
+def _stored(node: Node) -> bool:
+    """Whether a value is made of weights alone, whose sizes never vary."""
+    if node.op in ("param", "constant"):
+        return True
+    return node.op == "method.transpose" and _stored(node.args[0])
 
 
 def _others(node: Node, axis: int) -> list[int]:

@@ -21,7 +21,9 @@ from torch2mlx.graph.cumulative import standing_in_for_none
 from torch2mlx.graph.empty import standing_in
 from torch2mlx.graph.explicit_masks import explicit_masks
 from torch2mlx.graph.failures import quietly, untraceable
+from torch2mlx.graph.freedom import Way, dynamic_shapes, twice
 from torch2mlx.graph.guards import Lengths, lengths_of, watched
+from torch2mlx.graph.scanned import shapes_without_steps
 from torch2mlx.graph.vmapped import without_vmap
 
 
@@ -144,81 +146,39 @@ def _recording(model: Any) -> Iterator[_Recorder]:
             handle.remove()
 
 
-def _shapes(value: Any) -> Any:
-    """Dim.AUTO for what usually varies: the first axis; the second too, but of images."""
-    import torch
-    from torch.utils import _pytree as pytree
-
-    def axes(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return None
-        free = 1 if leaf.ndim > 3 and leaf.is_floating_point() else min(2, leaf.ndim)
-        return {axis: torch.export.Dim.AUTO for axis in range(free)}
-
-    return pytree.tree_map(axes, value)
-
-
-def _export(model: Any, args: Any, kwargs: Any, dynamic: bool, strict: bool) -> Any:
+def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
+    """Exports a model in one way. Raises ExportError with what torch.export said."""
     import torch
 
-    shapes = None
-    if dynamic:
-        names = [
-            name
-            for name, parameter in inspect.signature(model.forward).parameters.items()
-            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ]
-        shapes = {**dict(zip(names, _shapes(args), strict=False)), **_shapes(kwargs)}
-        if len(names) < len(args):
-            shapes = _shapes(tuple(args) + tuple(kwargs.values()))
-    with warnings.catch_warnings():
+    given = _apart((tuple(args), dict(kwargs)))
+    args, kwargs = twice(given) if way.twice else given
+    with (
+        _recording(model) as recorder,
+        recorded(way.own_gradients) as functions,
+        standing_in(model),
+        shapes_without_steps(),
+        watched() as watch,
+        standing_in_for_none(model),
+        traced_data(),
+        explicit_masks(),
+        quietly(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
-        return torch.export.export(
-            model, tuple(args), dict(kwargs), strict=strict, dynamic_shapes=shapes
-        )
-
-
-def trace(
-    model: Any,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    dynamic: bool,
-    own_gradients: bool = True,
-) -> Traced:
-    """Exports a model: dynamic shapes first, then fixed ones, then through torch's strict tracer.
-
-    `own_gradients`: whether each autograd.Function stays one operator.
-    Raises ExportError, with the line and torch's words, when none of them can.
-    """
-    said: list[str] = []
-    problems: list[Exception] = []
-    args, kwargs = _apart((tuple(args), dict(kwargs)))
-    ways = [(True, False)] if dynamic else []
-    for free, strict in [*ways, (False, False), (False, True)]:
-        with (
-            _recording(model) as recorder,
-            recorded(own_gradients) as functions,
-            standing_in(model),
-            watched() as watch,
-            standing_in_for_none(model),
-            traced_data(),
-            quietly(),
-            explicit_masks(),
-        ):
-            try:
-                program = _export(model, *_containers_apart((args, kwargs)), free, strict)
-                without_vmap(program)
-                under_one_name(model, program)
-            except Exception as problem:  # torch.export raises what the model and it run into
-                problems.append(problem)
-                said.append(f"{_way(free, strict)}: {type(problem).__name__}: {problem}"[:600])
-                continue
-        calls = {} if strict else recorder.calls
-        examples = _examples(model, args, kwargs)
-        leaves, notes = tuple(examples), tuple(said)
-        lengths = lengths_of(program, leaves, watch)
-        return Traced(model, program, calls, leaves, examples, free, notes, functions, lengths)
-    raise untraceable(model, problems)
+        try:
+            shapes = dynamic_shapes(model, args, kwargs, way)
+            program = torch.export.export(
+                model, *_containers_apart((args, kwargs)), strict=way.strict, dynamic_shapes=shapes
+            )
+            without_vmap(program)
+            under_one_name(model, program)
+        except Exception as problem:  # torch.export raises what the model and it run into
+            raise untraceable(model, [problem]) from problem
+    calls = {} if way.strict else recorder.calls
+    examples = _examples(model, args, kwargs)
+    leaves = tuple(examples)
+    lengths = lengths_of(program, leaves, watch)
+    return Traced(model, program, calls, leaves, examples, way.dynamic, (), functions, lengths)
 
 
 def _apart(values: Any) -> Any:
@@ -246,10 +206,6 @@ def _containers_apart(values: Any) -> Any:
     from torch.utils import _pytree as pytree
 
     return pytree.tree_map(lambda leaf: leaf, values)
-
-
-def _way(free: bool, strict: bool) -> str:
-    return ("dynamic shapes" if free else "fixed shapes") + (", strict" if strict else "")
 
 
 def _examples(model: Any, args: Any, kwargs: Any) -> dict[tuple[Any, ...], Any]:

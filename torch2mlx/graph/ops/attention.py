@@ -21,18 +21,18 @@ def attention(
     attn_mask: Node | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    scale: float | None = None,
+    scale: Any = None,
     enable_gqa: bool = False,
 ) -> Node:
     """softmax(q k^T * scale + mask) v; booleans of the mask say who takes part."""
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scale = _root(b, b.dim(query, query.ndim - 1)) if scale is None else scale
     if dropout_p or query.ndim != 4 or key.ndim != 4 or not _fast(query, value):
         return _written_out(
             b, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
         )
     mask: Any = attn_mask
     if is_causal:
-        square = query.shape[2] == key.shape[2]
+        square = (query.dims or query.shape)[2] == (key.dims or key.shape)[2]
         mask = "causal" if square else _corner(b, query, key)
     elif isinstance(mask, Node) and mask.dtype not in ("bool", query.dtype):
         mask = b.cast(mask, query.dtype)
@@ -41,6 +41,11 @@ def attention(
         return b.call(op, query, key, value, scale=scale, mask=mask)
     op = "mx.fast.scaled_dot_product_attention"
     return b.call(op, query, key, value, scale=scale, **({} if mask is None else {"mask": mask}))
+
+
+def _root(b: Builder, width: Any) -> Any:
+    """One over the root of a width."""
+    return b.scalar("pow", width, -0.5) if isinstance(width, Node) else 1 / math.sqrt(width)
 
 
 def _fast(query: Node, value: Node) -> bool:

@@ -81,7 +81,7 @@ def fft_c2c(b: Builder, self: Node, dim: Any, normalization: int, forward: bool)
     """A transform of complex numbers."""
     axes, count = tuple(dim), 1
     for axis in axes:
-        count *= self.shape[axis]
+        count *= b.number(self.shape[axis])
     name = "mx.fft.fftn" if forward else "mx.fft.ifftn"
     return _scaled(b, b.call(name, self, axes=axes), normalization, forward, count)
 

@@ -222,8 +222,8 @@ def unfold(b: Builder, self: Node, dimension: int, size: int, step: int) -> Node
     if self.ndim == 0:
         return b.reshape(self, (1,))
     axis = dimension % self.ndim
-    count = (self.shape[axis] - size) // step + 1
-    starts = b.call("mx.arange", 0, count * step, step)
+    last = b.scalar("sub", b.dim(self, axis), size - 1)
+    starts = b.call("mx.arange", 0, last, step)
     offsets = b.call("mx.arange", size)
     where = b.call("operator.add", b.call("mx.expand_dims", starts, 1), offsets)
     taken = b.call("mx.take", self, where, axis=axis)

@@ -3,6 +3,7 @@ masks that leave every query something to see, for which MLX's attention is torc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -74,13 +75,22 @@ def _kind(mask: Node) -> str | None:
     kinds = set()
     for length in shapes_only.lengths(nodes) if symbols else (0,):
         try:
-            kinds.add(_compared(mask, {symbol: length for symbol in symbols}))
+            for sizes in _sizes(symbols, length):
+                kinds.add(_compared(mask, sizes))
         except (ValueError, IndexError, RuntimeError):  # the formula takes no such length
             return fallback
         if None in kinds:
             return fallback
     kinds.discard("both")  # of one position, nothing tells them apart
     return kinds.pop() if len(kinds) == 1 else "some" if kinds else fallback
+
+
+def _sizes(symbols: set[str], length: int) -> Iterator[dict[str, int]]:
+    """All of one length; and each longer than the others, as queries and keys may be."""
+    yield dict.fromkeys(symbols, length)
+    if len(symbols) > 1:
+        for longer in symbols:
+            yield {symbol: length + 3 * (symbol == longer) for symbol in symbols}
 
 
 def _compared(mask: Node, sizes: dict[str, int]) -> str | None:

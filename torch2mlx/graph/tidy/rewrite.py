@@ -47,7 +47,10 @@ class Rewriter:
                 _inherit(found, node)
             self._new[node] = found
         outputs = with_outputs(self._program.outputs, self.new)
-        return dataclasses.replace(self._program, nodes=tuple(b.nodes), outputs=outputs)
+        baked = self._program.baked | b.baked
+        return dataclasses.replace(
+            self._program, nodes=tuple(b.nodes), outputs=outputs, baked=baked
+        )
 
     def new(self, node: Node) -> Any:
         """What stands for a node of the old program."""

@@ -1,0 +1,164 @@
+"""Other sizes of example inputs: free lengths shorter, then longer by repeating what is there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Way = tuple[Any, ...]
+#: Lengths of each argument: numbers where they are fixed, else expressions of symbols, as text.
+Shapes = Mapping[Way, tuple[Any, ...]]
+
+_OPERATORS: dict[type, Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Arguments of another size; `label` says which."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    label: str
+
+
+def other_sizes(model: Any, args: Any, kwargs: Any, shapes: Shapes) -> Iterator[Sized]:
+    """Inputs with all free lengths shorter, and with all longer."""
+    known = lengths(model, args, kwargs, shapes)
+    if not known:
+        return
+    batch = {dims[0] for dims in shapes.values() if dims}
+    shorter = {s: 1 if s in batch else (n + 1) // 2 for s, n in known.items()}
+    longer = {s: n + 1 if s in batch else 2 * n for s, n in known.items()}
+    for wanted in (shorter, longer):
+        made = resized(model, args, kwargs, shapes, wanted) if wanted != known else None
+        if made is not None:
+            yield made
+
+
+def lengths(model: Any, args: Any, kwargs: Any, shapes: Shapes) -> dict[str, int]:
+    """The length that each symbol has in some inputs."""
+    found: dict[str, int] = {}
+    for way, leaf in ways_to(model, args, kwargs):
+        for dim, length in zip(shapes.get(way, ()), getattr(leaf, "shape", ()), strict=False):
+            if isinstance(dim, str) and dim.isidentifier():
+                found.setdefault(dim, int(length))
+    return found
+
+
+def resized(
+    model: Any, args: Any, kwargs: Any, shapes: Shapes, wanted: Mapping[str, int]
+) -> Sized | None:
+    """Inputs with these lengths of symbols; None where a length is not known from them."""
+    told: list[str] = []
+
+    def change(way: Way, leaf: Any) -> Any:
+        dims = shapes.get(way)
+        if dims is None or not hasattr(leaf, "shape") or len(dims) != len(leaf.shape):
+            return leaf
+        shape = tuple(_length(dim, n, wanted) for dim, n in zip(dims, leaf.shape, strict=True))
+        if shape != tuple(leaf.shape):
+            told.append(f"{named(way)} {shape}")
+        return fitted(leaf, shape)
+
+    try:
+        changed, more = _mapped(model, args, kwargs, change)
+    except KeyError:
+        return None
+    return Sized(changed, more, ", ".join(told)) if told else None
+
+
+def given_sizes(model: Any, args: Any, kwargs: Any, sizes: Sequence[Any]) -> Iterator[Sized]:
+    """Inputs of given shapes, by the names of arguments; None leaves a length as it is.
+
+    Raises ValueError for a name that is no argument, and for a shape of another rank.
+    """
+    known = {named(way): leaf for way, leaf in ways_to(model, args, kwargs) if _is_array(leaf)}
+    for wanted in sizes:
+        for name, shape in dict(wanted).items():
+            if name not in known:
+                raise ValueError(f"sizes: {name!r} is no argument: they are {', '.join(known)}")
+            if len(shape) != len(known[name].shape):
+                rank = len(known[name].shape)
+                raise ValueError(f"sizes: {name} has {rank} axes, {tuple(shape)} {len(shape)}")
+
+        def change(way: Way, leaf: Any, wanted: Any = wanted) -> Any:
+            if named(way) not in wanted:
+                return leaf
+            pairs = zip(wanted[named(way)], leaf.shape, strict=True)
+            return fitted(leaf, tuple(n if new is None else int(new) for new, n in pairs))
+
+        changed, more = _mapped(model, args, kwargs, change)
+        yield Sized(changed, more, ", ".join(f"{n} {tuple(s)}" for n, s in dict(wanted).items()))
+
+
+def fitted(leaf: Any, shape: Sequence[int]) -> Any:
+    """A tensor of another shape: cut where it is longer, repeated where it is shorter."""
+    import torch
+
+    for axis, length in enumerate(shape):
+        have = leaf.shape[axis]
+        if have and length > have:
+            leaf = torch.cat([leaf] * -(-length // have), axis)
+        leaf = leaf.narrow(axis, 0, min(length, leaf.shape[axis]))
+    return leaf
+
+
+def named(way: Way) -> str:
+    """The name of an argument, `batch.ids` within a container."""
+    return ".".join(map(str, way))
+
+
+def ways_to(model: Any, args: Any, kwargs: Any) -> list[tuple[Way, Any]]:
+    """All leaves of the arguments with the ways to them."""
+    found: list[tuple[Way, Any]] = []
+    _mapped(model, args, kwargs, lambda way, leaf: found.append((way, leaf)))
+    return found
+
+
+def _mapped(model: Any, args: Any, kwargs: Any, change: Callable[[Way, Any], Any]) -> Any:
+    from torch.utils import _pytree as pytree
+
+    names = list(inspect.signature(model.forward).parameters)
+
+    def within(name: str, value: Any) -> Any:
+        def at(path: Any, leaf: Any) -> Any:
+            keys = (getattr(k, "key", getattr(k, "idx", getattr(k, "name", None))) for k in path)
+            return change((name, *keys), leaf)
+
+        return pytree.tree_map_with_path(at, value)
+
+    called = (names[i] if i < len(names) else f"argument_{i}" for i in range(len(args)))
+    changed = tuple(within(name, value) for name, value in zip(called, args, strict=True))
+    return changed, {name: within(name, value) for name, value in kwargs.items()}
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "narrow")
+
+
+def _length(dim: Any, now: int, wanted: Mapping[str, int]) -> int:
+    """A length from its expression."""
+    return (
+        int(now) if isinstance(dim, int) else _evaluated(ast.parse(dim, mode="eval").body, wanted)
+    )
+
+
+def _evaluated(node: Any, wanted: Mapping[str, int]) -> int:
+    if isinstance(node, ast.Constant):
+        return int(node.value)
+    if isinstance(node, ast.Name):
+        return wanted[node.id]
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        left, right = _evaluated(node.left, wanted), _evaluated(node.right, wanted)
+        return _OPERATORS[type(node.op)](left, right)
+    raise KeyError(ast.dump(node))
