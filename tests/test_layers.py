@@ -45,7 +45,7 @@ LAYERS = (
     ("testing.tables",),
     ("verifier",),
     ("translator", "porter", "optimizer_state"),
-    ("checking.check", "checking.small"),
+    ("checking.check", "checking.small", "checking.other_sizes"),
     ("checking.walk", "checking.judging", "checking.gradients", "checking.lazily"),
     ("checking.weights",),
     ("checking.noise", "checking.faults"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from torch2mlx.checking.entry import given, named_well
 from torch2mlx.checking.faults import mlx_fault, short, torch_fault
 from torch2mlx.checking.gradients import trained
 from torch2mlx.checking.judging import Judgement, judge
+from torch2mlx.checking.other_sizes import cases, judged_at
 from torch2mlx.checking.running import Case, Pair
 from torch2mlx.checking.walk import first_difference, mlx_calls
 from torch2mlx.checking.weights import strangers
 from torch2mlx.errors import Torch2MLXError, VerificationError
 from torch2mlx.graph.builder import common_dtype
 from torch2mlx.graph.ends import Ends, ends_of, graded_of
+from torch2mlx.graph.sizes import shapes_of
 from torch2mlx.graph.streaming import Unread, values_from
 from torch2mlx.optional import need
 from torch2mlx.translator import Translation, load
@@ -31,6 +33,7 @@ def verify(
     kwargs: Mapping[str, Any] | None = None,
     tolerance: float | None = None,
     *,
+    sizes: Sequence[Mapping[str, Sequence[int | None]]] | None = None,
     gradients: bool = False,
     weights: Any = None,
     trust_remote_code: bool = False,
@@ -42,6 +45,12 @@ def verify(
     were. The difference of an output is max|a - b| / max(1, max|a|); allowed is 1e-4 for float32,
     1e-2 for half formats, none for integers, unless `tolerance` says otherwise. When one is off,
     the modules are walked to the first that differs.
+
+    Inputs of other sizes are made of the given ones and compared too, as far as lengths are free:
+    shorter ones, then longer ones by repeating what is there. A size for which torch raises, or
+    which the file refuses, is noted. `sizes` gives others, `[{"ids": (1, 7)}, ...]`, the shapes of
+    arguments by name, None for a length that stays; `sizes=[]` none. Models whose weights stay on
+    the disk are compared at one size.
 
     `gradients`: compared are also the gradients of all parameters, for a fixed random weighting of
     the outputs, and the outputs and buffers after one step of gradient descent along them, each
@@ -67,12 +76,16 @@ def verify(
     outputs: list[Compared] = []
     notes: list[str] = []
     first = None
-    for case in _cases(args, kwargs):
-        found = _judged(pair, case, tolerance)
+    tried = [] if weights is not None and sizes is None else sizes
+    for case in cases(model, args, kwargs, shapes_of(translated), tried):
+        if case.label:
+            found = judged_at(pair, case, tolerance, _judged)
+        else:
+            found = _judged(pair, case, tolerance)
         if first is None and any(o.verdict == "differs" for o in found.outputs):
             first = first_difference(pair, case, tolerance)
         compared = found.outputs
-        if gradients:
+        if gradients and not case.label:
             compared += _trained(pair, case, tolerance)
         outputs += [replace(o, case=case.label) for o in compared]
         notes += found.notes
@@ -106,11 +119,6 @@ def _trained(pair: Pair, case: Case, tolerance: float | None) -> tuple[Compared,
         raise
     except Exception as error:
         raise VerificationError(f"in training {short(error)}") from error
-
-
-def _cases(args: Any, kwargs: Any) -> Iterator[Case]:
-    """The inputs that are compared."""
-    yield Case(args, kwargs)
 
 
 def _ordered(model: Any, translated: Any, tolerance: Any) -> None:

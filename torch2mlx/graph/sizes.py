@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Way = tuple[Any, ...]
@@ -43,6 +45,15 @@ def other_sizes(model: Any, args: Any, kwargs: Any, shapes: Shapes) -> Iterator[
         made = resized(model, args, kwargs, shapes, wanted) if wanted != known else None
         if made is not None:
             yield made
+
+
+def shapes_of(translated: Any) -> Shapes:
+    """The lengths that a translation, or the folder of a saved one, has; none of other modules."""
+    if not isinstance(translated, (str, Path)):
+        return getattr(translated, "shapes", None) or {}
+    path = Path(translated) / "config.json"
+    said = json.loads(path.read_text()).get("shapes", ()) if path.exists() else ()
+    return {tuple(way): tuple(dims) for way, dims in said}
 
 
 def lengths(model: Any, args: Any, kwargs: Any, shapes: Shapes) -> dict[str, int]:

@@ -1,0 +1,50 @@
+"""The sizes that `verify` compares besides that of its inputs: shorter, longer, and those asked
+for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch2mlx.checking.faults import short
+from torch2mlx.checking.judging import Judgement
+from torch2mlx.checking.running import Case, Pair
+from torch2mlx.errors import VerificationError
+from torch2mlx.graph.sizes import Shapes, given_sizes, other_sizes
+
+Judge = Callable[[Pair, Case, float | None], Judgement]
+
+
+def cases(
+    model: Any, args: Any, kwargs: Any, shapes: Shapes, sizes: Sequence[Any] | None
+) -> Iterator[Case]:
+    """The inputs as they are, then in other sizes: `sizes`, or what the free lengths allow.
+
+    Raises VerificationError for sizes that are not those of the inputs.
+    """
+    yield Case(args, kwargs)
+    try:
+        made = other_sizes if sizes is None else given_sizes
+        for one in made(model, args, kwargs, shapes if sizes is None else sizes):
+            yield Case(one.args, one.kwargs, f"at {one.label}")
+    except ValueError as error:
+        raise VerificationError(str(error)) from error
+
+
+def judged_at(pair: Pair, case: Case, tolerance: float | None, judge: Judge) -> Judgement:
+    """One case of another size. Where torch has no answer, or the file says that it is for other
+    lengths, that is a note; so is what cannot be told right from wrong at a repeated input."""
+    try:
+        pair.torch(case)
+    except Exception as error:  # whatever the model raises for such a size
+        return Judgement((), (f"{case.label}: none, torch raises {short(error)}",))
+    try:
+        found = judge(pair, case, tolerance)
+    except VerificationError as error:
+        told = str(error.__cause__ or error)
+        if isinstance(error.__cause__, ValueError) and "translated" in told:
+            return Judgement((), (f"{case.label}: refused, {told}",))
+        raise VerificationError(f"{case.label}: {error}") from error
+    clear = tuple(o for o in found.outputs if o.verdict in ("equal", "differs"))
+    unclear = (f"{case.label}: {o}" for o in found.outputs if o not in clear)
+    return Judgement(clear, (*found.notes, *unclear))
