@@ -130,7 +130,7 @@ LAYERS = (
     ("graph.recording",),
     ("graph.trace", "graph.builder"),
     ("graph.calls", "graph.cumulative", "graph.assigned", "graph.flags", "graph.neutral"),
-    ("graph.freedom", "graph.scanned"),
+    ("graph.freedom", "graph.scanned", "graph.structured"),
     (
         "graph.empty",
         "graph.loose",

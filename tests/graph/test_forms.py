@@ -142,7 +142,9 @@ def test_standalone_files_compute_the_same():
     made = torch2mlx.translate(model, (x,), standalone=True)
     assert "kit." not in made.source
     checked = torch2mlx.verify(model, made, (x,))
-    assert len(checked.outputs) == 7 and checked.difference < 1e-5, str(checked)
+    assert len([o for o in checked.outputs if not o.case]) == 7 and checked.difference < 1e-5, str(
+        checked
+    )
     shared = torch2mlx.translate(model, (x,)).module(to_mlx(x))
     for own, other in zip(made.module(to_mlx(x)), shared, strict=True):
         assert mx.array_equal(own, other).item()

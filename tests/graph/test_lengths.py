@@ -1,6 +1,9 @@
 """A length that the export fixed, or that it compared, is checked: other sizes give torch's numbers
 or an error that names the length."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 
@@ -161,7 +164,8 @@ def test_no_size_of_a_planted_model_is_wrong_in_silence(name):
     for size in planted.sizes(name):
         args = planted.given(name, **size)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the spread of one number
                 wanted = [numpy_of(leaf) for _, leaf in leaves_of(model(*args))]
         except (RuntimeError, ValueError, IndexError, AssertionError, ZeroDivisionError):
             with pytest.raises((ValueError, RuntimeError, ZeroDivisionError)):
@@ -174,3 +178,45 @@ def test_no_size_of_a_planted_model_is_wrong_in_silence(name):
             continue
         for a, b in zip(wanted, found, strict=True):
             np.testing.assert_allclose(b, a, atol=1e-4, err_msg=str(size), strict=True)
+
+
+@dataclasses.dataclass
+class Answer:
+    """What a model may answer."""
+
+    total: torch.Tensor
+    parts: list
+
+
+class Answering(nn.Module):
+    """A plain dataclass as the answer."""
+
+    def forward(self, x):
+        return Answer(x.sum(1), [x, x + 1])
+
+
+def test_a_plain_dataclass_is_an_answer_and_stays_unknown_to_torch():
+    model, x = Answering().eval(), torch.randn(3, 4)
+    made = torch2mlx.translate(model, (x,))
+    assert sorted(made.module(to_mlx(x))) == ["parts", "total"]
+    assert torch2mlx.verify(model, made, (x,)).ok
+    assert Answer not in torch.utils._pytree.SUPPORTED_NODES
+
+
+def test_a_batch_of_one_becomes_free():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(96, 2)).eval()
+    made = torch2mlx.translate(model, (torch.randn(1, 3, 6, 8),))
+    assert made.free["input"][0] == 0
+    assert torch2mlx.verify(model, made, (torch.randn(5, 3, 6, 8),)).ok
+
+
+def test_verify_compares_other_sizes_and_says_where_torch_has_none():
+    model = planted.build("asserted")
+    made = torch2mlx.translate(model, planted.given("asserted"))
+    found = torch2mlx.verify(model, made, planted.given("asserted"))
+    assert found.ok and [o.case for o in found.outputs] == ["", "at x0 (1, 3, 2)"]
+    assert any("at x0 (4, 12, 8): none, torch raises AssertionError" in n for n in found.notes)
+    chosen = torch2mlx.verify(model, made, planted.given("asserted"), sizes=[{"x0": (2, 5, None)}])
+    assert [o.case for o in chosen.outputs] == ["", "at x0 (2, 5, None)"]
+    with pytest.raises(torch2mlx.errors.VerificationError, match="'y' is no argument"):
+        torch2mlx.verify(model, made, planted.given("asserted"), sizes=[{"y": (2,)}])

@@ -16,6 +16,10 @@ class Refuse(Exception):
     """A lowering's word that it cannot write an operator with these arguments."""
 
 
+class Unmade(Refuse):
+    """That an argument is the result of an operator which was refused before."""
+
+
 class Builder:
     """Collects nodes. `scope`, `name` and `line` are those of the operator being lowered."""
 
@@ -159,4 +163,13 @@ def is_integer(x: Any) -> bool:
     return isinstance(plain, int) and not isinstance(plain, bool)
 
 
-__all__ = ["FLOATS", "INTEGERS", "Builder", "Refuse", "dtype_name", "is_float", "is_integer"]
+__all__ = [
+    "FLOATS",
+    "INTEGERS",
+    "Builder",
+    "Refuse",
+    "Unmade",
+    "dtype_name",
+    "is_float",
+    "is_integer",
+]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch2mlx.graph import custom, higher_order, iteration, statistics
 from torch2mlx.graph.autocast import autocast
-from torch2mlx.graph.builder import Builder, Refuse
+from torch2mlx.graph.builder import Builder, Refuse, Unmade
 from torch2mlx.graph.ir import Node, learn
 from torch2mlx.graph.layers import Layers
 from torch2mlx.graph.names import Names
@@ -100,7 +100,7 @@ class Lowering:
         """An argument of a graph node, with lowered values for nodes."""
         if type(argument).__module__ == "torch.fx.node" or hasattr(argument, "users"):
             if argument not in self.storage:
-                raise Refuse("depends on an operator that could not be lowered")
+                raise Unmade(f"depends on {argument.target}, which could not be lowered")
             return self.storage.get(argument)
         if isinstance(argument, (list, tuple)):
             return tuple(self.value(item) for item in argument)
@@ -129,7 +129,7 @@ class Lowering:
         try:
             self._call(node)
         except Refuse as problem:
-            if "depends on" not in str(problem):
+            if not (isinstance(problem, Unmade) and self.refused):  # told where it was refused
                 self._refuse(node, str(problem))
         except _FAILURES as problem:
             self._refuse(node, f"{type(problem).__name__}: {problem}")

@@ -24,6 +24,7 @@ from torch2mlx.graph.failures import quietly, untraceable
 from torch2mlx.graph.freedom import Way, dynamic_shapes, twice
 from torch2mlx.graph.guards import Lengths, lengths_of, watched
 from torch2mlx.graph.scanned import shapes_without_steps
+from torch2mlx.graph.structured import dataclasses_known
 from torch2mlx.graph.vmapped import without_vmap
 
 
@@ -153,6 +154,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
     given = _apart((tuple(args), dict(kwargs)))
     args, kwargs = twice(given) if way.twice else given
     with (
+        dataclasses_known(model, given),
         _recording(model) as recorder,
         recorded(way.own_gradients) as functions,
         standing_in(model),
@@ -174,8 +176,8 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
             under_one_name(model, program)
         except Exception as problem:  # torch.export raises what the model and it run into
             raise untraceable(model, [problem]) from problem
+        examples = _examples(model, args, kwargs)
     calls = {} if way.strict else recorder.calls
-    examples = _examples(model, args, kwargs)
     leaves = tuple(examples)
     lengths = lengths_of(program, leaves, watch)
     return Traced(model, program, calls, leaves, examples, way.dynamic, (), functions, lengths)
