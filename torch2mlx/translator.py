@@ -246,7 +246,6 @@ def translate(
         raise ValueError(f'io_layout is "torch" or "mlx", not {io_layout!r}')
     model, args, kwargs = given("translate", model, args, kwargs)
     case = Case(args, kwargs)
-    wishes = (dynamic, io_layout == "mlx", standalone)
     with preserved(model), plainly():
         expected = answered(model, case) if check else None
 
