@@ -89,7 +89,7 @@ def verify(
             compared += _trained(pair, case, tolerance)
         outputs += [replace(o, case=case.label) for o in compared]
         notes += found.notes
-    whole = Verification(tuple(outputs), first, notes=tuple(notes))
+    whole = Verification(tuple(outputs), first, notes=tuple(dict.fromkeys(notes)))
     if whole.verdict != "differs":
         return whole
     return replace(whole, weights=strangers(pair.model, pair.module))

@@ -116,7 +116,8 @@ def same_twice(model: Any, args: Any, kwargs: Any) -> bool:
 
     if is_empty(model) or any(leaf.is_meta for leaf in _tensors(args, kwargs)):
         return False
-    more_args, more_kwargs = twice((tuple(args), dict(kwargs)))
+    args, kwargs = _copied((tuple(args), dict(kwargs)))  # a forward may write to what it gets
+    more_args, more_kwargs = twice(_copied((args, kwargs)))
     with torch.no_grad(), _evaluating(model):
         try:
             one = _tensors(model(*args, **kwargs))
@@ -124,6 +125,16 @@ def same_twice(model: Any, args: Any, kwargs: Any) -> bool:
         except Exception:  # whatever the model raises for two
             return False
     return len(one) == len(two) and all(map(_alike, one, two))
+
+
+def _copied(values: Any) -> Any:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    def copy(leaf: Any) -> Any:
+        return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
+
+    return pytree.tree_map(copy, values)
 
 
 def _alike(one: Any, two: Any) -> bool:
