@@ -89,7 +89,8 @@ def _squeeze(node: Any, schema: Any) -> Iterator[Any]:
     axes = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
     for axis in axes:
         if shape and _symbolic(shape[axis]):
-            yield sympy.Ne(_size(shape[axis]), 1)
+            one = shape[axis].node.hint == 1
+            yield (sympy.Eq if one else sympy.Ne)(_size(shape[axis]), 1)
 
 
 def _at_least(name: str) -> Callable[[Any, Any], Iterator[Any]]:
@@ -116,16 +117,37 @@ def _pad(node: Any, schema: Any) -> Iterator[Any]:
             yield sympy.Ge(expression, 0) if amount.node.hint >= 0 else sympy.Lt(expression, 0)
 
 
-def _divided(node: Any, schema: Any) -> Iterator[Any]:
-    """An axis that is cut into parts of one length."""
+def _chunks(node: Any, schema: Any) -> Iterator[Any]:
+    """As many parts as in the example."""
     import sympy
-    from torch.utils._sympy.functions import Mod
+    from torch.utils._sympy.functions import FloorDiv
 
     given = _given(node, schema)
-    shape, parts = _shape(given["self"]), given.get("chunks")
-    axis = given["dim"]
-    if isinstance(parts, int) and _symbolic(shape[axis]):
-        yield sympy.Eq(Mod(_size(shape[axis]), parts), 0)
+    shape, chunks, made = _shape(given["self"]), given["chunks"], node.meta.get("val")
+    if isinstance(chunks, int) and shape and _symbolic(shape[given["dim"]]):
+        length = _size(shape[given["dim"]])
+        part = FloorDiv(length + chunks - 1, chunks)
+        yield sympy.Gt(length, (len(made) - 1) * part)
+        if len(made) != chunks:
+            yield sympy.Le(length, len(made) * part)
+
+
+def _split(node: Any, schema: Any) -> Iterator[Any]:
+    """As many parts of one length as in the example, the last one perhaps shorter."""
+    import sympy
+
+    given = _given(node, schema)
+    size, parts = given.get("split_size"), node.meta.get("val")
+    shape = _shape(given["self"])
+    if isinstance(_value(size), (tuple, list, type(None))) or not isinstance(parts, (tuple, list)):
+        return
+    length, most = _size(shape[given["dim"]]), len(parts) * _size(size)
+    if length.is_number or not all(_backed(n) for n in shape if hasattr(n, "node")):
+        return
+    if not (length - most + _size(size)).is_positive:
+        yield sympy.Gt(length, most - _size(size))
+    if not (most - length).is_nonnegative:
+        yield sympy.Le(length, most)
 
 
 def _rows(node: Any, schema: Any) -> Iterator[Any]:
@@ -173,7 +195,9 @@ _NEEDS: Mapping[str, Callable[[Any, Any], Iterator[Any]]] = {
     "unfold": _at_least("size"),
     "pad": _pad,
     "constant_pad_nd": _pad,
-    "chunk": _divided,
+    "chunk": _chunks,
+    "split": _split,
+    "unsafe_split": _split,
     "embedding": _rows,
     "index": _rows,
 }
