@@ -30,6 +30,7 @@ from torch2mlx.graph.freedom import ways as ways_to_trace
 from torch2mlx.graph.guards import Lengths
 from torch2mlx.graph.lower import lower
 from torch2mlx.graph.modes import put_in_modes
+from torch2mlx.graph.ops.registry import check_users
 from torch2mlx.graph.recording import traced_in_mode
 from torch2mlx.graph.sizes import named
 from torch2mlx.graph.standalone import standalone as inlined
@@ -244,6 +245,7 @@ def translate(
     need("translate", "torch", "mlx")
     if io_layout not in ("torch", "mlx"):
         raise ValueError(f'io_layout is "torch" or "mlx", not {io_layout!r}')
+    check_users()
     model, args, kwargs = given("translate", model, args, kwargs)
     case = Case(args, kwargs)
     with preserved(model), plainly():

@@ -8,7 +8,6 @@ from torch2mlx.errors import TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.builder import Refuse
 from torch2mlx.graph.ir import Frame, Program
 from torch2mlx.graph.lowering import Lowering
-from torch2mlx.graph.ops.registry import check_users
 from torch2mlx.graph.program import inputs_of, steered, structure
 from torch2mlx.graph.regions import STORED
 from torch2mlx.graph.stored import Stored
@@ -60,7 +59,6 @@ def lower(traced: Traced, stored: Stored) -> Program:
     Raises UnsupportedOperatorError with every operator that cannot be lowered: module, line,
     reason; TranslationError for a tensor that would be trained and would become a constant.
     """
-    check_users()
     stored.real = steered(traced.program.graph_module)
     while True:
         program = _lowered(traced, stored)
