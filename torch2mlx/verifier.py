@@ -82,13 +82,16 @@ def verify(
             found = judged_at(pair, case, tolerance, _judged)
         else:
             found = _judged(pair, case, tolerance)
-        if first is None and any(o.verdict == "differs" for o in found.outputs):
+        off = any(output.verdict == "differs" for output in found.outputs)
+        if first is None and off:
             first = first_difference(pair, case, tolerance)
         compared = found.outputs
         if gradients and not case.label:
             compared += _trained(pair, case, tolerance)
         outputs += [replace(o, case=case.label) for o in compared]
         notes += found.notes
+        if off and not case.label:
+            break  # other sizes would differ too
     whole = Verification(tuple(outputs), first, notes=tuple(dict.fromkeys(notes)))
     if whole.verdict != "differs":
         return whole
