@@ -17,8 +17,10 @@ from torch2mlx.apple import places
 from torch2mlx.attempts import attempted
 from torch2mlx.checking.check import answered, examined, unchecked
 from torch2mlx.checking.entry import given, named_well, taking_any
+from torch2mlx.checking.judging import judge
+from torch2mlx.checking.other_sizes import right_at_another
 from torch2mlx.checking.preserved import preserved, preserved_stream
-from torch2mlx.checking.running import Case, plainly
+from torch2mlx.checking.running import Case, Pair, plainly
 from torch2mlx.checking.small import conditions_of_one, needless
 from torch2mlx.converter import convert
 from torch2mlx.errors import LayoutWarning, TranslationError, UnsupportedOperatorError
@@ -288,10 +290,12 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
     bold = write(traced.lengths.without(ones))
     answer = answered(traced.model, case, True) if bold.graded else expected
     notes = examined(bold, traced, case, answer)
-    if not ones:
-        return bold.noted(notes)
-    more = needless(bold, traced, case, bold.graded)
-    return bold.rewritten(write(traced.lengths.without(more)).source).noted(notes)
+    if ones:
+        more = needless(bold, traced, case, bold.graded)
+        bold = bold.rewritten(write(traced.lengths.without(more)).source)
+    pair = Pair(traced.model, bold.built(), bold.ends, bold.graded)
+    right_at_another(pair, case.args, case.kwargs, bold.shapes, judge)
+    return bold.noted(notes)
 
 
 def _made(

@@ -9,7 +9,7 @@ from typing import Any
 from torch2mlx.checking.faults import short
 from torch2mlx.checking.judging import Judgement
 from torch2mlx.checking.running import Case, Pair
-from torch2mlx.errors import VerificationError
+from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.graph.sizes import Shapes, given_sizes, other_sizes
 
 Judge = Callable[[Pair, Case, float | None], Judgement]
@@ -31,6 +31,23 @@ def cases(
         raise VerificationError(str(error)) from error
 
 
+def right_at_another(pair: Pair, args: Any, kwargs: Any, shapes: Shapes, judge: Judge) -> None:
+    """Compares the first other size that both sides have.
+
+    Raises TranslationError where they differ there, or MLX's side raises.
+    """
+    for one in other_sizes(pair.model, args, kwargs, shapes):
+        case = Case(one.args, one.kwargs, f"at {one.label}")
+        try:
+            found = judged_at(pair, case, None, judge)
+        except Exception as error:
+            raise TranslationError(f"{case.label} MLX's side raises: {short(error)}") from error
+        if any(output.verdict == "differs" for output in found.outputs):
+            raise TranslationError(f"{case.label} MLX answers otherwise than torch")
+        if found.outputs:
+            return
+
+
 def judged_at(pair: Pair, case: Case, tolerance: float | None, judge: Judge) -> Judgement:
     """One case of another size. Where torch has no answer, or the file says that it is for other
     lengths, that is a note; so is what cannot be told right from wrong at a repeated input."""
@@ -40,9 +57,9 @@ def judged_at(pair: Pair, case: Case, tolerance: float | None, judge: Judge) -> 
         return Judgement((), (f"{case.label}: none, torch raises {short(error)}",))
     try:
         found = judge(pair, case, tolerance)
-    except VerificationError as error:
+    except ValueError as error:  # the file's own, or one that was told with that as its cause
         told = str(error.__cause__ or error)
-        if isinstance(error.__cause__, ValueError) and "translated" in told:
+        if "translated" in told or (", not " in told and ".shape" in told):
             return Judgement((), (f"{case.label}: refused, {told}",))
         raise VerificationError(f"{case.label}: {error}") from error
     clear = tuple(o for o in found.outputs if o.verdict in ("equal", "differs"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch2mlx.graph.ir import Frame, Node, Symbol, abstract, dtype_name, learn
+from torch2mlx.graph.ir import Frame, Node, Symbol, abstract, dtype_name, learn, operands
 from torch2mlx.graph.measured import holds, plainly
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -35,6 +35,7 @@ class Builder:
         self.training = False
         #: whether a gradient that is blocked must be 0 even where what follows has no bound
         self.selecting = False
+        self._varying: dict[Node, bool] = {}
         #: lengths that vary and were written down as numbers all the same
         self.baked: set[Any] = set()
         #: the exported program's node that is being lowered
@@ -113,7 +114,19 @@ class Builder:
         """The length of an axis: a number, or a node where the program is dynamic."""
         dims = x.dims if x.dims is not None else x.shape
         found = dims[axis]
+        if x.dims is None and self._varies(x):  # made on the way: no one said its lengths
+            return self.call("shape", x, axis % x.ndim)
         return found if isinstance(found, int) else self.call("shape", x, axis % x.ndim)
+
+    def _varies(self, x: Node) -> bool:
+        """Whether a value is computed from arrays with lengths that vary."""
+        if x not in self._varying:
+            if x.dims is not None:
+                self._varying[x] = any(isinstance(dim, str) for dim in x.dims)
+            else:
+                number = not x.is_array and x.op == "shape"
+                self._varying[x] = number or any(self._varies(read) for read in operands(x))
+        return self._varying[x]
 
     def dims(self, x: Node) -> tuple[Any, ...]:
         """All lengths."""
