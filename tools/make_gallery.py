@@ -83,7 +83,7 @@ MODELS: dict[str, Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]] = {
 def make(name: str) -> str:
     """Writes one file; gives its row."""
     model, args, kwargs = MODELS[name]()
-    translation = translate(model, args, kwargs, check=False)
+    translation = translate(model, args, kwargs)
     found = verify(model, translation, args, kwargs)
     source = translation.source
     (GALLERY / f"{name}.py").write_text(source)

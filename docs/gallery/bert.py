@@ -138,13 +138,9 @@ class BertModel(nn.Module):
             raise ValueError("translated with use_cache=False")
         if input_ids.shape[1] > 128:
             raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] <= 128 (modeling_bert.py:85): "  # noqa: E501
-                "translate again for it"
-            )
-        if input_ids.shape[1] == 1:
-            raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
-                "translate again for it"
+                f"input_ids.shape[1] is {input_ids.shape[1]}, "
+                "translated where input_ids.shape[1] <= 128: "
+                "change modeling_bert.py:85 or translate again for it"
             )
         encoder = self.encoder(self.embeddings(input_ids))
         pooler = self.pooler(encoder)

@@ -173,11 +173,6 @@ class ConvNextModel(nn.Module):
         self.layernorm = nn.LayerNorm(32, eps=1e-12)
 
     def __call__(self, pixel_values):
-        if pixel_values.shape[2:] != (64, 64):
-            raise ValueError(
-                f"pixel_values.shape[2:] is {pixel_values.shape[2:]}, translated for (64, 64): "
-                "translate again for it"
-            )
         encoder, features = self.encoder(self.embeddings(pixel_values))
         layernorm = self.layernorm(mx.mean(encoder, axis=(1, 2)))
         return {"last_hidden_state": features, "pooler_output": layernorm}

@@ -23,50 +23,6 @@ class Crepe(nn.Module):
         self.classifier = nn.Linear(256, 360)
 
     def __call__(self, x):
-        if (x.shape[1] // 8) < 1:
-            raise ValueError(
-                f"x.shape[1] is {x.shape[1]}, translated where (x.shape[1] // 8) >= 1 (model.py:134): "  # noqa: E501
-                "translate again for it"
-            )
-        if (x.shape[1] // 16) < 1:
-            raise ValueError(
-                f"x.shape[1] is {x.shape[1]}, translated where (x.shape[1] // 16) >= 1 (model.py:134): "  # noqa: E501
-                "translate again for it"
-            )
-        if (x.shape[1] // 32) < 1:
-            raise ValueError(
-                f"x.shape[1] is {x.shape[1]}, translated where (x.shape[1] // 32) >= 1 (model.py:134): "  # noqa: E501
-                "translate again for it"
-            )
-        if (x.shape[1] // 64) < 1:
-            raise ValueError(
-                f"x.shape[1] is {x.shape[1]}, translated where (x.shape[1] // 64) >= 1 (model.py:134): "  # noqa: E501
-                "translate again for it"
-            )
-        if (x.shape[1] // 128) < 1:
-            raise ValueError(
-                f"x.shape[1] is {x.shape[1]}, translated where (x.shape[1] // 128) >= 1 (model.py:134): "  # noqa: E501
-                "translate again for it"
-            )
-        if (x.shape[1] // 256) < 1:
-            raise ValueError(
-                f"x.shape[1] is {x.shape[1]}, translated where (x.shape[1] // 256) >= 1 (model.py:134): "  # noqa: E501
-                "translate again for it"
-            )
-        if not (
-            (64*x.shape[0]*(x.shape[1] // 256)) == 256 or (
-                (64*x.shape[0]*(x.shape[1] // 256)) % 256
-            ) == 0
-        ):
-            raise ValueError(
-                f"x.shape[0] is {x.shape[0]}, x.shape[1] is {x.shape[1]}, translated where (64*x.shape[0]*(x.shape[1] // 256)) == 256 or ((64*x.shape[0]*(x.shape[1] // 256)) % 256) == 0 (model.py:105): "  # noqa: E501
-                "translate again for it"
-            )
-        if ((x.shape[0]*(x.shape[1] // 256)) // 4) == 1:
-            raise ValueError(
-                f"x.shape[0] is {x.shape[0]}, x.shape[1] is {x.shape[1]}, translated where ((x.shape[0]*(x.shape[1] // 256)) // 4) != 1 (model.py:105): "  # noqa: E501
-                "translate again for it"
-            )
         conv1_BN = self.conv1_BN(
             nn.relu(
                 self.conv1(

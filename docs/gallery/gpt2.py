@@ -112,15 +112,11 @@ class GPT2Model(nn.Module):
     def __call__(self, input_ids, use_cache=False):
         if use_cache is not False:
             raise ValueError("translated with use_cache=False")
-        if input_ids.shape[0] == 1:
+        if input_ids.shape[1] > 128:
             raise ValueError(
-                f"input_ids.shape[0] is {input_ids.shape[0]}, translated where input_ids.shape[0] != 1 (masking_utils.py:868): "  # noqa: E501
-                "translate again for it"
-            )
-        if input_ids.shape[1] == 1:
-            raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
-                "translate again for it"
+                f"input_ids.shape[1] is {input_ids.shape[1]}, "
+                "translated where input_ids.shape[1] <= 128: "
+                "change modeling_gpt2.py:576 or translate again for it"
             )
         position_ids = mx.arange(input_ids.shape[1], dtype=mx.int64)[None]
         hidden_states = self.wte(input_ids) + self.wpe(position_ids)

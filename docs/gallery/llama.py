@@ -78,16 +78,6 @@ class LlamaModel(nn.Module):
     def __call__(self, input_ids, use_cache=False):
         if use_cache is not False:
             raise ValueError("translated with use_cache=False")
-        if input_ids.shape[0] == 1:
-            raise ValueError(
-                f"input_ids.shape[0] is {input_ids.shape[0]}, translated where input_ids.shape[0] != 1 (masking_utils.py:868): "  # noqa: E501
-                "translate again for it"
-            )
-        if input_ids.shape[1] == 1:
-            raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] != 1 (sdpa_attention.py:121): "  # noqa: E501
-                "translate again for it"
-            )
         hidden_states = self.embed_tokens(input_ids)
         for layer in self.layers:
             hidden_states = layer(hidden_states)

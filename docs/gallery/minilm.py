@@ -140,13 +140,9 @@ class BertModel(nn.Module):
             )
         if input_ids.shape[1] > 512:
             raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] <= 512 (modeling_bert.py:85): "  # noqa: E501
-                "translate again for it"
-            )
-        if input_ids.shape[1] == 1:
-            raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
-                "translate again for it"
+                f"input_ids.shape[1] is {input_ids.shape[1]}, "
+                "translated where input_ids.shape[1] <= 512: "
+                "change modeling_bert.py:85 or translate again for it"
             )
         x = attention_mask.astype(mx.bool_)[
             mx.arange(input_ids.shape[0], dtype=mx.int64)[:, None, None, None],

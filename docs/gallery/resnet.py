@@ -247,16 +247,6 @@ class ResNetModel(nn.Module):
         self.pooler = kit.Function(kit.pooling.adaptive_avg_pool, rank=2, output_size=(1, 1))
 
     def __call__(self, pixel_values):
-        if pixel_values.shape[0] != 1:
-            raise ValueError(
-                f"pixel_values.shape[0] is {pixel_values.shape[0]}, translated for 1: "
-                "give translate an example with 2 or more"
-            )
-        if pixel_values.shape[2:] != (64, 64):
-            raise ValueError(
-                f"pixel_values.shape[2:] is {pixel_values.shape[2:]}, translated for (64, 64): "
-                "translate again for it"
-            )
         encoder, encoder_2 = self.encoder(self.embedder(pixel_values))
         x = self.pooler(encoder).transpose(0, 3, 1, 2)
         return {"last_hidden_state": encoder_2, "pooler_output": x}

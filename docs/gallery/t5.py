@@ -335,16 +335,6 @@ class T5Model(nn.Module):
             raise ValueError(
                 f"decoder_input_ids.shape[0] is {decoder_input_ids.shape[0]}, not {input_ids.shape[0]} as input_ids.shape[0]"  # noqa: E501
             )
-        if input_ids.shape[1] == 1:
-            raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, translated where input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
-                "translate again for it"
-            )
-        if decoder_input_ids.shape[1] == 1:
-            raise ValueError(
-                f"decoder_input_ids.shape[1] is {decoder_input_ids.shape[1]}, translated where decoder_input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
-                "translate again for it"
-            )
         encoder = self.encoder(input_ids, self.shared.weight)
         decoder = self.decoder(decoder_input_ids, self.shared.weight, encoder)
         return {"last_hidden_state": decoder, "encoder_last_hidden_state": encoder}

@@ -78,11 +78,6 @@ class UNet(nn.Module):
         self.out = nn.Conv2d(8, 3, (3, 3), padding=(1, 1))
 
     def __call__(self, image, step):
-        if image.shape[2:] != (32, 32):
-            raise ValueError(
-                f"image.shape[2:] is {image.shape[2:]}, translated for (32, 32): "
-                "translate again for it"
-            )
         if step.shape[0] != image.shape[0]:
             raise ValueError(
                 f"step.shape[0] is {step.shape[0]}, not {image.shape[0]} as image.shape[0]"

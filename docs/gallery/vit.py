@@ -24,12 +24,13 @@ class ViTAttention(nn.Module):
         self.o_proj = nn.Linear(32, 32)
 
     def __call__(self, hidden_states):
-        query_states = self.q_proj(hidden_states).reshape(1, 17, -1, 8).transpose(0, 2, 1, 3)
-        key_states = self.k_proj(hidden_states).reshape(1, 17, -1, 8).transpose(0, 2, 1, 3)
-        value_states = self.v_proj(hidden_states).reshape(1, 17, -1, 8).transpose(0, 2, 1, 3)
+        B = hidden_states.shape[0]
+        query_states = self.q_proj(hidden_states).reshape(B, 17, -1, 8).transpose(0, 2, 1, 3)
+        key_states = self.k_proj(hidden_states).reshape(B, 17, -1, 8).transpose(0, 2, 1, 3)
+        value_states = self.v_proj(hidden_states).reshape(B, 17, -1, 8).transpose(0, 2, 1, 3)
         attn_output = mx.fast.scaled_dot_product_attention(
             query_states, key_states, value_states, scale=0.3535533905932738
-        ).transpose(0, 2, 1, 3).reshape(1, 17, -1)
+        ).transpose(0, 2, 1, 3).reshape(B, 17, -1)
         return self.o_proj(attn_output)
 
 
@@ -59,9 +60,13 @@ class ViTEmbeddings(nn.Module):
 
     def __call__(self, pixel_values):
         embeddings = mx.concatenate(
-            [self.cls_token, self.patch_embeddings(pixel_values)], axis=1
-        ) + self.position_embeddings
-        return self.dropout(embeddings)
+            [
+                mx.broadcast_to(self.cls_token, (pixel_values.shape[0], 1, 32)),
+                self.patch_embeddings(pixel_values),
+            ],
+            axis=1,
+        )
+        return self.dropout(embeddings + self.position_embeddings)
 
 
 class ViTMLP(nn.Module):
@@ -100,15 +105,10 @@ class ViTModel(nn.Module):
         self.pooler = ViTPooler()
 
     def __call__(self, pixel_values):
-        if pixel_values.shape[0] != 1:
-            raise ValueError(
-                f"pixel_values.shape[0] is {pixel_values.shape[0]}, translated for 1: "
-                "give translate an example with 2 or more"
-            )
         if pixel_values.shape[2:] != (32, 32):
             raise ValueError(
                 f"pixel_values.shape[2:] is {pixel_values.shape[2:]}, translated for (32, 32): "
-                "translate again for it"
+                "change modeling_vit.py:152 or translate again for it"
             )
         hidden_states = self.embeddings(pixel_values)
         for layer in self.layers:

@@ -14,14 +14,15 @@ class WhisperAttention(nn.Module):
         self.out_proj = nn.Linear(32, 32)
 
     def __call__(self, hidden_states):
+        B = hidden_states.shape[0]
         query_states = (
             self.q_proj(hidden_states) * 0.25
-        ).reshape(1, 1500, -1, 16).transpose(0, 2, 1, 3)
-        key_states = self.k_proj(hidden_states).reshape(1, -1, 2, 16).transpose(0, 2, 1, 3)
-        value_states = self.v_proj(hidden_states).reshape(1, -1, 2, 16).transpose(0, 2, 1, 3)
+        ).reshape(B, 1500, -1, 16).transpose(0, 2, 1, 3)
+        key_states = self.k_proj(hidden_states).reshape(B, -1, 2, 16).transpose(0, 2, 1, 3)
+        value_states = self.v_proj(hidden_states).reshape(B, -1, 2, 16).transpose(0, 2, 1, 3)
         attn_output = mx.fast.scaled_dot_product_attention(
             query_states, key_states, value_states, scale=1.0
-        ).transpose(0, 2, 1, 3).reshape(1, 1500, -1)
+        ).transpose(0, 2, 1, 3).reshape(B, 1500, -1)
         return self.out_proj(attn_output)
 
 
@@ -48,15 +49,16 @@ class WhisperAttention2(nn.Module):
         self.q_proj = nn.Linear(32, 32)
         self.out_proj = nn.Linear(32, 32)
 
-    def __call__(self, hidden_states):
+    def __call__(self, hidden_states, causal_mask):
+        B = hidden_states.shape[0]
         query_states = (
             self.q_proj(hidden_states) * 0.3535533905932738
-        ).reshape(1, hidden_states.shape[1], -1, 8).transpose(0, 2, 1, 3)
-        key_states = self.k_proj(hidden_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
-        value_states = self.v_proj(hidden_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
-        attn_output = mx.fast.scaled_dot_product_attention(
-            query_states, key_states, value_states, scale=1.0, mask="causal"
-        ).transpose(0, 2, 1, 3).reshape(1, hidden_states.shape[1], -1)
+        ).reshape(B, hidden_states.shape[1], -1, 8).transpose(0, 2, 1, 3)
+        key_states = self.k_proj(hidden_states).reshape(B, -1, 4, 8).transpose(0, 2, 1, 3)
+        value_states = self.v_proj(hidden_states).reshape(B, -1, 4, 8).transpose(0, 2, 1, 3)
+        attn_output = kit.attention.scaled_dot_product_attention(
+            query_states, key_states, value_states, scale=1.0, mask=causal_mask
+        ).transpose(0, 2, 1, 3).reshape(B, hidden_states.shape[1], -1)
         return self.out_proj(attn_output)
 
 
@@ -69,14 +71,15 @@ class WhisperAttention3(nn.Module):
         self.out_proj = nn.Linear(32, 32)
 
     def __call__(self, hidden_states, key_value_states):
+        B = hidden_states.shape[0]
         query_states = (
             self.q_proj(hidden_states) * 0.3535533905932738
-        ).reshape(1, hidden_states.shape[1], -1, 8).transpose(0, 2, 1, 3)
-        key_states = self.k_proj(key_value_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
-        value_states = self.v_proj(key_value_states).reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
+        ).reshape(B, hidden_states.shape[1], -1, 8).transpose(0, 2, 1, 3)
+        key_states = self.k_proj(key_value_states).reshape(B, -1, 4, 8).transpose(0, 2, 1, 3)
+        value_states = self.v_proj(key_value_states).reshape(B, -1, 4, 8).transpose(0, 2, 1, 3)
         attn_output = mx.fast.scaled_dot_product_attention(
             query_states, key_states, value_states, scale=1.0
-        ).transpose(0, 2, 1, 3).reshape(1, hidden_states.shape[1], -1)
+        ).transpose(0, 2, 1, 3).reshape(B, hidden_states.shape[1], -1)
         return self.out_proj(attn_output)
 
 
@@ -109,8 +112,10 @@ class WhisperDecoderLayer(nn.Module):
         self.fc2 = nn.Linear(64, 32)
         self.final_layer_norm = nn.LayerNorm(32)
 
-    def __call__(self, hidden_states, encoder_hidden_states):
-        hidden_states = hidden_states + self.self_attn(self.self_attn_layer_norm(hidden_states))
+    def __call__(self, hidden_states, causal_mask, encoder_hidden_states):
+        hidden_states = hidden_states + self.self_attn(
+            self.self_attn_layer_norm(hidden_states), causal_mask
+        )
         hidden_states = hidden_states + self.encoder_attn(
             self.encoder_attn_layer_norm(hidden_states), encoder_hidden_states
         )
@@ -145,10 +150,24 @@ class WhisperDecoder(nn.Module):
         self.layer_norm = nn.LayerNorm(32)
 
     def __call__(self, input_ids, encoder_hidden_states):
-        position_ids = mx.arange(input_ids.shape[1], dtype=mx.int64)[None]
+        L = input_ids.shape[1]
+        position_ids = mx.arange(L, dtype=mx.int64)[None]
+        x = position_ids.reshape(1, position_ids.shape[1])
+        position_ids = mx.broadcast_to(
+            x[None], (input_ids.shape[0], x.shape[0], x.shape[1])
+        ).flatten(0, 1)
         hidden_states = self.embed_tokens(input_ids) + self.embed_positions(position_ids)
+        joined = mx.concatenate([position_ids[:, :1] - 1, position_ids], axis=-1)
+        causal_mask = joined[:, 1:] - joined[:, :-1] != 1
+        causal_mask = mx.cumsum(causal_mask.astype(mx.int64), axis=-1)
+        causal_mask_2 = mx.arange(input_ids.shape[0], dtype=mx.int64)[:, None, None, None]
+        causal_mask_3 = mx.arange(L, dtype=mx.int64)[None, None, :, None]
+        causal_mask_4 = mx.arange(L, dtype=mx.int64)[None, None, None]
+        causal_mask = (
+            position_ids[causal_mask_2, causal_mask_4] <= position_ids[causal_mask_2, causal_mask_3]
+        ) & (causal_mask[causal_mask_2, causal_mask_3] == causal_mask[causal_mask_2, causal_mask_4])
         for layer in self.layers:
-            hidden_states = layer(hidden_states, encoder_hidden_states)
+            hidden_states = layer(hidden_states, causal_mask, encoder_hidden_states)
         return self.layer_norm(hidden_states)
 
 
@@ -161,25 +180,20 @@ class WhisperModel(nn.Module):
     def __call__(self, input_features, decoder_input_ids, use_cache=False):
         if use_cache is not False:
             raise ValueError("translated with use_cache=False")
-        if input_features.shape[0] != 1:
-            raise ValueError(
-                f"input_features.shape[0] is {input_features.shape[0]}, translated for 1: "
-                "give translate an example with 2 or more"
-            )
         if input_features.shape[2] != 3000:
             raise ValueError(
                 f"input_features.shape[2] is {input_features.shape[2]}, translated for 3000: "
-                "translate again for it"
+                "change modeling_whisper.py:612 or translate again for it"
             )
-        if decoder_input_ids.shape[0] != 1:
+        if decoder_input_ids.shape[0] != input_features.shape[0]:
             raise ValueError(
-                f"decoder_input_ids.shape[0] is {decoder_input_ids.shape[0]}, translated for 1: "
-                "give translate an example with 2 or more"
+                f"decoder_input_ids.shape[0] is {decoder_input_ids.shape[0]}, not {input_features.shape[0]} as input_features.shape[0]"  # noqa: E501
             )
-        if decoder_input_ids.shape[1] == 1:
+        if decoder_input_ids.shape[1] > 448:
             raise ValueError(
-                f"decoder_input_ids.shape[1] is {decoder_input_ids.shape[1]}, translated where decoder_input_ids.shape[1] != 1 (sdpa_attention.py:148): "  # noqa: E501
-                "translate again for it"
+                f"decoder_input_ids.shape[1] is {decoder_input_ids.shape[1]}, "
+                "translated where decoder_input_ids.shape[1] <= 448: "
+                "change modeling_whisper.py:214 or translate again for it"
             )
         encoder = self.encoder(input_features)
         decoder = self.decoder(decoder_input_ids, encoder)
