@@ -26,7 +26,10 @@ from torch2mlx.read.foreign import missing
 
 def is_factory(text: str) -> bool:
     """Whether a source names a function, and no file or folder."""
-    return not os.path.exists(text) and ":" in text and "://" not in text
+    _, colon, function = text.rpartition(":")
+    # https://host/file, also as a Path, which makes one slash of two
+    is_path = "/" in function or "\\" in function
+    return not os.path.exists(text) and bool(colon) and not is_path
 
 
 def file_of(text: str) -> str:
