@@ -220,3 +220,14 @@ def test_verify_compares_other_sizes_and_says_where_torch_has_none():
     assert [o.case for o in chosen.outputs] == ["", "at x0 (2, 5, None)"]
     with pytest.raises(torch2mlx.errors.VerificationError, match="'y' is no argument"):
         torch2mlx.verify(model, made, planted.given("asserted"), sizes=[{"y": (2,)}])
+
+
+class Chosen(torch.nn.Module):
+    def forward(self, x, keys=()):
+        return {key: x * i for i, key in enumerate(keys, 2)}
+
+
+def test_a_list_of_plain_values_may_be_left_out_of_a_call():
+    made = torch2mlx.translate(Chosen(), (torch.ones(2, 3), ["a", "b"]))
+    found = made.module(torch.ones(4, 3))
+    assert {key: float(value[3, 2]) for key, value in found.items()} == {"a": 2.0, "b": 3.0}

@@ -212,9 +212,13 @@ def _inner(text: str) -> str:
 
 
 def _containers(program: Program) -> Iterator[Check]:
-    """How many items an argument holds: a list, or a dict of arrays."""
+    """How many items an argument holds: a list, or a dict of arrays. Arguments of plain values
+    alone may be left out of a call."""
     held: dict[Way, dict[Any, None]] = {}
+    arrays = {i.path[0] for i in program.inputs if i.node is not None}
     for one in program.inputs:
+        if one.path[0] not in arrays:
+            continue
         for depth in range(1, len(one.path)):
             held.setdefault(one.path[:depth], {})[one.path[depth]] = None
     for way, keys in held.items():
