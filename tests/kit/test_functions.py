@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch2mlx.kit import distance, indexing, signal, sorting
+from torch2mlx.kit import distance, indexing, signal, sorting, tensors, tracking
 
 
 def pair(array):
@@ -140,3 +140,40 @@ def test_stft_and_back(options):
     if options.get("center", True):
         longer = torch.istft(expected, 16, window=window, length=100, **options)
         same(signal.istft(found, 16, window=mlx_window, length=100, **options), longer)
+
+
+@pytest.mark.parametrize("mode", ["floor", "trunc", None])
+def test_ported_divisions(mode):
+    pairs = [
+        (np.float32([6.0, -6.0, 1.0, 7.5, -7.5]), np.float32([0.1, 0.1, 0.1, 2, 2])),
+        (np.int32([7, -7, 7, -7, 6]), np.int32([2, 2, -2, -2, 3])),
+    ]
+    for a, b in pairs:
+        (x, mlx_x), (y, mlx_y) = pair(a), pair(b)
+        found, expected = tensors.divide(mlx_x, mlx_y, mode), torch.div(x, y, rounding_mode=mode)
+        assert str(found.dtype).split(".")[-1] == str(expected.dtype).split(".")[-1]
+        same(found, expected)
+
+
+def test_ported_spreads_of_large_means():
+    x, mlx_x = pair(np.float32(1e4) + np.random.randn(3, 70_000).astype(np.float32))
+    for name in ("var", "std"):
+        for options in ({}, {"dim": 1}, {"dim": 1, "unbiased": False, "keepdim": True}):
+            expected = getattr(torch, name)(x.double(), **options)
+            found = np.array(getattr(tensors, name)(mlx_x, **options))
+            np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "instance_norm"])
+def test_running_statistics_of_long_rows(name):
+    """A mean of a hundred deviations over forty thousand places."""
+    x, mlx_x = pair(np.float32(100) + np.random.randn(2, 200, 200, 3).astype(np.float32))
+    mean, var = torch.zeros(3).double(), torch.ones(3).double()
+    function = getattr(torch.nn.functional, name)
+    flag = {"training": True} if name == "batch_norm" else {"use_input_stats": True}
+    expected = function(x.double().permute(0, 3, 1, 2), mean, var, momentum=0.3, **flag)
+    function = getattr(tracking, name)
+    found, *moved = function(mlx_x, mx.zeros(3), mx.ones(3), momentum=0.3)
+    np.testing.assert_allclose(np.array(found), expected.permute(0, 2, 3, 1), atol=1e-4)
+    for a, b in zip(moved, (mean, var), strict=True):
+        np.testing.assert_allclose(np.array(a), b.numpy(), rtol=1e-5)

@@ -11,6 +11,21 @@ import mlx.nn as nn
 from torch2mlx.kit import moments
 
 
+def statistics(x: mx.array, axes: Sequence[int]) -> tuple[mx.array, mx.array]:
+    """What running statistics move towards: the mean and the unbiased variance of each channel.
+
+    x: (N, ..., C), both results (C,). Those of single samples, where axes are without the first,
+    are averaged, as torch does.
+    """
+    mean, var = moments.mean(x, axes), moments.var(x, axes, ddof=1)
+    return (mean, var) if mean.ndim == 1 else (mx.mean(mean, axis=0), mx.mean(var, axis=0))
+
+
+def moved(old: mx.array, value: mx.array, momentum: float | mx.array) -> mx.array:
+    """A running statistic, in its own dtype, after one more batch."""
+    return ((1 - momentum) * old + momentum * value).astype(old.dtype)
+
+
 class _Normalizer(nn.Module):
     """Affine and running statistics as torch keeps them. `_axes` are normalised together."""
 
@@ -44,11 +59,8 @@ class _Normalizer(nn.Module):
     def _track(self, x: mx.array, axes: tuple[int, ...]) -> None:
         self._batches += 1
         step = 1 / self._batches if self._momentum is None else self._momentum
-        mean, var = moments.mean(x, axes), moments.var(x, axes, ddof=1)
-        if mean.ndim > 1:  # of every instance: torch averages them
-            mean, var = mx.mean(mean, axis=0), mx.mean(var, axis=0)
-        for name, value in (("running_mean", mean), ("running_var", var)):
-            self[name] = ((1 - step) * self[name] + step * value).astype(self[name].dtype)
+        for name, value in zip(("running_mean", "running_var"), statistics(x, axes), strict=True):
+            self[name] = moved(self[name], value, step)
 
     def __call__(self, x: mx.array) -> mx.array:
         given, x = x.dtype, x.astype(mx.float32)  # as torch does for half formats

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from torch2mlx.kit import sorting
+from torch2mlx.kit import division, moments, sorting
 from torch2mlx.kit.distance import power_norm
 from torch2mlx.kit.sorting import Picked
 
@@ -48,11 +48,18 @@ def argsort(x: mx.array, dim: int = -1, descending: bool = False) -> mx.array:
 
 
 def divide(x: Any, y: Any, rounding_mode: str | None = None) -> mx.array:
-    """torch.div: rounded down for "floor", to zero for "trunc"."""
-    quotient = x / y
-    if rounding_mode == "floor":
-        return mx.floor(quotient)
-    return mx.trunc(quotient) if rounding_mode == "trunc" else quotient
+    """torch.div: rounded down for "floor", to zero for "trunc"; whole numbers stay whole then."""
+    if rounding_mode is None:
+        return x / y
+    if _is_whole(x) and _is_whole(y):
+        function = division.whole_floor if rounding_mode == "floor" else division.whole_trunc
+        return function(x, y)
+    return division.floor_divide(x, y) if rounding_mode == "floor" else mx.trunc(x / y)
+
+
+def _is_whole(x: Any) -> bool:
+    """Whether a number or an array is of whole numbers."""
+    return mx.issubdtype(x.dtype, mx.integer) if isinstance(x, mx.array) else isinstance(x, int)
 
 
 def var(
@@ -64,7 +71,7 @@ def var(
 ) -> mx.array:
     """torch.var: divided by N - 1 unless told otherwise."""
     ddof = int(unbiased) if correction is None else correction
-    return mx.var(x, axis=dim, keepdims=keepdim, ddof=ddof)
+    return moments.var(x, dim, keepdim, ddof)
 
 
 def std(
@@ -75,7 +82,8 @@ def std(
     correction: int | None = None,
 ) -> mx.array:
     """torch.std: divided by N - 1 unless told otherwise."""
-    return mx.sqrt(var(x, dim, unbiased, keepdim, correction))
+    ddof = int(unbiased) if correction is None else correction
+    return moments.std(x, dim, keepdim, ddof)
 
 
 def norm(x: mx.array, p: Any = 2, axis: Any = None, keepdims: bool = False) -> mx.array:

@@ -7,10 +7,16 @@ import mlx.core as mx
 from torch2mlx.kit import norm
 
 
-def _tracked(old: mx.array, value: mx.array, momentum: float | mx.array) -> mx.array:
-    """A running statistic after one more batch; no gradient goes through it."""
-    value = mx.stop_gradient(value.astype(old.dtype))
-    return ((1 - momentum) * old + momentum * value).astype(old.dtype)
+def _tracked(
+    x: mx.array, axes: tuple[int, ...], old: tuple[mx.array, mx.array], momentum: float | mx.array
+) -> tuple[mx.array, mx.array]:
+    """The running mean and variance after one more batch; no gradient goes through them."""
+    found = norm.statistics(x, axes)
+    mean, var = (
+        norm.moved(a, mx.stop_gradient(b.astype(a.dtype)), momentum)
+        for a, b in zip(old, found, strict=True)
+    )
+    return mean, var
 
 
 def batch_norm(
@@ -34,10 +40,10 @@ def batch_norm(
         return y, running_mean, running_var
     if x.size == x.shape[-1]:
         raise ValueError(f"batch norm in training needs more than one value per channel: {x.shape}")
-    axes, wide = tuple(range(x.ndim - 1)), x.astype(mx.float32)  # as torch does for half formats
-    mean, var = mx.mean(wide, axes), mx.var(wide, axes, ddof=1)
+    wide = x.astype(mx.float32)  # as torch does for half formats
     y = norm.batch_norm(wide, None, None, weight, bias, True, eps=eps).astype(x.dtype)
-    return y, _tracked(running_mean, mean, momentum), _tracked(running_var, var, momentum)
+    axes = tuple(range(x.ndim - 1))
+    return y, *_tracked(wide, axes, (running_mean, running_var), momentum)
 
 
 def instance_norm(
@@ -60,7 +66,7 @@ def instance_norm(
         return y, running_mean, running_var
     if x.size == x.shape[0] * x.shape[-1]:
         raise ValueError(f"instance norm needs more than one value per channel: {x.shape}")
-    axes, wide = tuple(range(1, x.ndim - 1)), x.astype(mx.float32)
-    mean, var = mx.mean(mx.mean(wide, axes), 0), mx.mean(mx.var(wide, axes, ddof=1), 0)
+    wide = x.astype(mx.float32)
     y = norm.instance_norm(wide, None, None, weight, bias, eps=eps).astype(x.dtype)
-    return y, _tracked(running_mean, mean, momentum), _tracked(running_var, var, momentum)
+    axes = tuple(range(1, x.ndim - 1))
+    return y, *_tracked(wide, axes, (running_mean, running_var), momentum)

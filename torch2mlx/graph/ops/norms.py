@@ -72,8 +72,9 @@ def batch_norm(
     if training or running_mean is None:
         if running_mean is not None:
             raise Refuse("in training with running statistics outside of a BatchNorm layer")
-        mean = b.call("mx.mean", x, axis=axes, keepdims=True)
-        var = b.call("mx.var", x, axis=axes, keepdims=True)
+        mean, var = (
+            b.call(f"kit.moments.{n}", x, axis=axes, keepdims=True) for n in ("mean", "var")
+        )
     else:
         mean, var = (_by_channel(b, s, x.ndim) for s in (running_mean, running_var))
     scale = b.call("mx.rsqrt", b.call("operator.add", var, eps))

@@ -34,8 +34,10 @@ ALIKE = {
     "method.astype",
     "kit.dropout.dropout",
 }
-REDUCING = {"kit.kinks.largest", "kit.kinks.smallest", "kit.moments.var", "kit.moments.std"} | {
-    f"mx.{n}" for n in ("mean", "sum", "max", "min", "var", "std", "any", "all", "logsumexp")
+REDUCING = {
+    *(f"kit.kinks.{n}" for n in ("largest", "smallest")),
+    *(f"kit.moments.{n}" for n in ("total", "mean", "var", "std")),
+    *(f"mx.{n}" for n in ("mean", "sum", "max", "min", "var", "std", "any", "all", "logsumexp")),
 }
 
 
