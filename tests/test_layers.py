@@ -145,6 +145,7 @@ LAYERS = (
     ("graph.width",),
     ("graph.ir",),
     ("graph.measured",),
+    ("graph.arguments",),
     ("builder", "structures"),
     ("analysis.records",),
     ("analysis.facts",),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.graph.arguments import leaves_of
 from torch2mlx.graph.measured import shape_of
 
 #: Words for `op` that are no function: an argument of the model; a stored tensor by its key; an
@@ -132,15 +133,7 @@ def first_order(ndim: int) -> tuple[int, ...]:
 
 def leaves(value: Any) -> Iterator[Node]:
     """Nodes in an argument, in order."""
-    if isinstance(value, Node):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from leaves(item)
-    elif isinstance(value, slice):
-        yield from leaves((value.start, value.stop, value.step))
-    elif isinstance(value, Mapping):
-        yield from leaves(tuple(value.values()))
+    return leaves_of(Node, value)
 
 
 def operands(node: Node) -> Iterator[Node]:

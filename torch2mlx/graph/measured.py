@@ -3,8 +3,10 @@ right for that length alone, and has to check it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch2mlx.graph.arguments import leaves_of
 
 
 class Measured(int):
@@ -64,16 +66,4 @@ def plainly(value: Any, found: set[Any]) -> Any:
 
 def holds(value: Any) -> bool:
     """Whether an argument holds a number that was read from a length."""
-    return any(True for _ in _measured(value))
-
-
-def _measured(value: Any) -> Iterator[Measured]:
-    if isinstance(value, Measured):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _measured(item)
-    elif isinstance(value, slice):
-        yield from _measured((value.start, value.stop, value.step))
-    elif isinstance(value, Mapping):
-        yield from _measured(tuple(value.values()))
+    return any(True for _ in leaves_of(Measured, value))
