@@ -9,13 +9,14 @@ runs every operator of torch's OpInfo database in all dtypes of `DTYPES` that it
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
+
+from tests.processes import Ended, side_by_side
 
 #: dtype -> the largest difference allowed, over max(1, largest value); 0 is exact.
 DTYPES = {
@@ -245,7 +246,7 @@ def wrapped(op: Any, sample: Any) -> tuple[Any, tuple[Any, ...]]:
     return Calls().eval(), tuple(leaves[i] for i in places)
 
 
-def _work(name: str, count: int, out: Any) -> None:
+def _work(count: int, name: str, out: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -259,32 +260,13 @@ def run_all(names: Sequence[str], count: int, seconds: float = 60.0) -> Iterator
 
     assert torch.export
     operators()
-    context = multiprocessing.get_context("fork")
-    waiting, running = list(reversed(names)), []
-    while waiting or running:
-        while waiting and len(running) < 2:
-            name = waiting.pop()
-            end, start = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(name, count, start), daemon=True)
-            process.start()
-            start.close()
-            running.append((name, process, end, time.monotonic() + seconds))
-        time.sleep(0.005)
-        for task in list(running):
-            name, process, end, limit = task
-            if end.poll() or not process.is_alive() or time.monotonic() > limit:
-                yield _received(name, process, end)
-                running.remove(task)
-
-
-def _received(name: str, process: Any, end: Any) -> dict[str, Any]:
-    try:
-        found = end.recv() if end.poll() else asdict(Entry(name, untraced=1))
-    except EOFError:
-        found = asdict(Entry(name, untraced=1))
-    process.kill()
-    process.join()
-    return found
+    work, answered = partial(_work, count), set()
+    for name, found in side_by_side(names, work, seconds):
+        if not isinstance(found, Ended):
+            answered.add(name)
+            yield found
+        elif name not in answered:
+            yield asdict(Entry(name, untraced=1))
 
 
 def main(out: str, count: int, names: list[str]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.processes import Ended, side_by_side
 from tests.zoo.build import names, working
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "models.md"
@@ -120,32 +120,13 @@ def run_all(chosen: Sequence[str]) -> Iterator[dict[str, Any]]:
     import transformers.modeling_utils
 
     assert torch.export and transformers.modeling_utils  # imported before processes are forked
-    context, waiting = multiprocessing.get_context("fork"), list(reversed(chosen))
-    running: list[tuple[str, Any, Any, float]] = []
-    while waiting or running:
-        while waiting and len(running) < 2:
-            name = waiting.pop()
-            end, start = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(name, start))
-            process.start()
-            start.close()
-            running.append((name, process, end, time.monotonic() + SECONDS))
-        time.sleep(0.01)
-        for task in list(running):
-            name, process, end, limit = task
-            if end.poll() or not process.is_alive() or time.monotonic() > limit:
-                running.remove(task)
-                yield _received(name, process, end)
-
-
-def _received(name: str, process: Any, end: Any) -> dict[str, Any]:
-    try:
-        return end.recv() if end.poll() else {"name": name, "note": "took too long"}
-    except EOFError:
-        return {"name": name, "note": "the process ended"}
-    finally:
-        process.kill()
-        process.join()
+    answered = set()
+    for name, found in side_by_side(chosen, _work, SECONDS):
+        if not isinstance(found, Ended):
+            answered.add(name)
+            yield found
+        elif name not in answered:
+            yield {"name": name, "note": "took too long" if found.late else "the process ended"}
 
 
 def passed(row: dict[str, Any]) -> bool:

@@ -19,13 +19,11 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
-import multiprocessing
 import os
 import random
 import resource
 import signal
 import sys
-import time
 import types
 import warnings
 from collections import Counter
@@ -33,6 +31,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
+
+from tests.processes import Ended, side_by_side
 
 SECONDS_OF_A_MODULE, SECONDS_OF_A_FILE, MEMORY = 60, 300, 12 << 30
 RIGHT, REFUSED, WRONG, BROKEN = "right", "refused", "wrong", "another error"
@@ -170,7 +170,6 @@ def _work(path: Path, out: Any) -> None:
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
         out.send((path.stem, kind.__name__, *verdict))
-    out.send(None)
 
 
 def chosen(folder: Path, files: int, seed: int, first: str) -> list[Path]:
@@ -194,41 +193,13 @@ def results(paths: Sequence[Path], beside: int) -> Iterator[tuple[str, str, str,
 
     assert torch.export and transformers.modeling_utils  # imported before processes are forked
     assert torch2mlx.translator and torch2mlx.verifier
-    context, waiting = multiprocessing.get_context("fork"), list(reversed(paths))
-    running: list[tuple[Path, Any, Any, float]] = []
-    while waiting or running:
-        while waiting and len(running) < beside:
-            path = waiting.pop()
-            end, start = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(path, start))
-            process.start()
-            start.close()
-            running.append((path, process, end, time.monotonic() + SECONDS_OF_A_FILE))
-        time.sleep(0.01)
-        for task in list(running):
-            yield from _received(task, running)
-
-
-def _received(task: Any, running: list[Any]) -> Iterator[tuple[str, str, str, str]]:
-    path, process, end, limit = task
-    over = time.monotonic() > limit
-    try:
-        while end.poll():
-            row = end.recv()
-            if row is None:
-                raise EOFError
-            yield row
-        if not over and process.is_alive():
-            return
-        if over:
+    for path, found in side_by_side(paths, _work, SECONDS_OF_A_FILE, beside):
+        if not isinstance(found, Ended):
+            yield found
+        elif found.late:
             yield path.stem, "", SLOW, ""
-        elif process.exitcode:
-            yield path.stem, "", BROKEN, f"the process ended with {process.exitcode}"
-    except EOFError:
-        pass
-    running.remove(task)
-    process.kill()
-    process.join()
+        elif found.code:
+            yield path.stem, "", BROKEN, f"the process ended with {found.code}"
 
 
 def main() -> int:
