@@ -13,8 +13,8 @@ from torch2mlx.checking.faults import mlx_fault, short, torch_fault
 from torch2mlx.checking.gradients import trained
 from torch2mlx.checking.judging import Judgement, judge
 from torch2mlx.checking.other_sizes import cases, judged_at
-from torch2mlx.checking.running import Case, Pair
-from torch2mlx.checking.walk import first_difference, mlx_calls
+from torch2mlx.checking.running import Answer, Case, Pair
+from torch2mlx.checking.walk import first_difference, read_at_calls
 from torch2mlx.checking.weights import strangers
 from torch2mlx.errors import Torch2MLXError, VerificationError
 from torch2mlx.graph.builder import common_dtype
@@ -77,9 +77,11 @@ def verify(
     notes: list[str] = []
     first = None
     tried = [] if weights is not None and sizes is None else sizes
-    for case in cases(model, args, kwargs, shapes_of(translated), tried):
+    ours = isinstance(translated, (str, Path, Translation))  # others may have any attribute
+    shapes = shapes_of(translated) if ours else {}
+    for case in cases(model, args, kwargs, shapes, tried):
         if case.label:
-            found = judged_at(pair, case, tolerance, _judged)
+            found = judged_at(pair, case, tolerance, _against)
         else:
             found = _judged(pair, case, tolerance)
         off = any(output.verdict == "differs" for output in found.outputs)
@@ -106,6 +108,11 @@ def _judged(pair: Pair, case: Case, tolerance: float | None) -> Judgement:
         raise
     except Exception as error:
         raise VerificationError(torch_fault(pair.model, case, error)) from error
+    return _against(pair, case, tolerance, answer)
+
+
+def _against(pair: Pair, case: Case, tolerance: float | None, answer: Answer) -> Judgement:
+    """One case, torch's answer being there. Raises VerificationError where MLX's side raises."""
     try:
         return judge(pair, case, tolerance, answer)
     except Torch2MLXError:
@@ -159,7 +166,7 @@ def _opened(model: Any, translated: Any, weights: Any, trusted: bool) -> Pair:
             module,
             ends,
             filled=lambda: values_from(model, weights),
-            reading=lambda: mlx_calls(module, unread),
+            reading=lambda: read_at_calls(module, unread),
         )
     if weights is not None:
         raise VerificationError("weights are streamed from a saved translation: give its folder")

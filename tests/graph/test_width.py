@@ -1,5 +1,7 @@
 """float64 within a model becomes float32 where that is as good; what an Apple GPU lacks is told."""
 
+import re
+
 import pytest
 
 from tests.support import need
@@ -150,4 +152,20 @@ def test_a_port_reports_what_no_apple_gpu_runs():
     (change,) = [c for c in made.changes if c.why.startswith("T2M115")]
     assert (change.line, change.what) == (6, "mx.float64") and "mx.float32" in change.check
     number = int(change.why.split("line ")[1].split()[0])
+    assert "mx.float64" in made.source.splitlines()[number - 1]
+
+
+class Branching(torch.nn.Module):
+    def forward(self, x):
+        y = x.sum(1)
+        if x.shape[1] == 1:  # of the lengths of one that need a check in the file
+            y = y * 0 + 7
+        return torch.outer(y[0], y[0]).double().sin()
+
+
+def test_notes_have_the_lines_of_the_file_that_is_returned():
+    made = torch2mlx.translate(Branching(), (torch.randn(3, 5, 4),))
+    assert "x.shape[1] == 1" in made.source
+    (note,) = (n for n in made.notes if n.startswith("T2M115"))
+    number = int(re.match(r"T2M115 line (\d+)", note)[1])
     assert "mx.float64" in made.source.splitlines()[number - 1]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch2mlx.checking.faults import short
-from torch2mlx.checking.judging import Judgement
-from torch2mlx.checking.running import Case, Pair
+from torch2mlx.checking.judging import Judgement, judge
+from torch2mlx.checking.running import Answer, Case, Pair
 from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.graph.sizes import Shapes, given_sizes, other_sizes
 
-Judge = Callable[[Pair, Case, float | None], Judgement]
+Judge = Callable[[Pair, Case, float | None, Answer], Judgement]
 
 
 def cases(
@@ -31,7 +31,7 @@ def cases(
         raise VerificationError(str(error)) from error
 
 
-def right_at_another(pair: Pair, args: Any, kwargs: Any, shapes: Shapes, judge: Judge) -> None:
+def right_at_another(pair: Pair, args: Any, kwargs: Any, shapes: Shapes) -> None:
     """Compares the first other size that both sides have.
 
     Raises TranslationError where they differ there, or MLX's side raises.
@@ -39,7 +39,7 @@ def right_at_another(pair: Pair, args: Any, kwargs: Any, shapes: Shapes, judge: 
     for one in other_sizes(pair.model, args, kwargs, shapes):
         case = Case(one.args, one.kwargs, f"at {one.label}")
         try:
-            found = judged_at(pair, case, None, judge)
+            found = judged_at(pair, case, None)
         except Exception as error:
             raise TranslationError(f"{case.label} MLX's side raises: {short(error)}") from error
         if any(output.verdict == "differs" for output in found.outputs):
@@ -48,15 +48,15 @@ def right_at_another(pair: Pair, args: Any, kwargs: Any, shapes: Shapes, judge: 
             return
 
 
-def judged_at(pair: Pair, case: Case, tolerance: float | None, judge: Judge) -> Judgement:
+def judged_at(pair: Pair, case: Case, tolerance: float | None, judged: Judge = judge) -> Judgement:
     """One case of another size. Where torch has no answer, or the file says that it is for other
     lengths, that is a note; so is what cannot be told right from wrong at a repeated input."""
     try:
-        pair.torch(case)
+        answer = pair.torch(case)
     except Exception as error:  # whatever the model raises for such a size
         return Judgement((), (f"{case.label}: none, torch raises {short(error)}",))
     try:
-        found = judge(pair, case, tolerance)
+        found = judged(pair, case, tolerance, answer)
     except ValueError as error:  # the file's own, or one that was told with that as its cause
         told = str(error.__cause__ or error)
         if "translated" in told or (", not " in told and ".shape" in told):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,26 +42,45 @@ def torch_calls(model: Any) -> Iterator[list[tuple[str, list[Any]]]]:
 
 
 @contextmanager
-def mlx_calls(module: Any, unread: Any = None) -> Iterator[dict[str, list[list[Any]]]]:
-    """Results of every module by its path; classes are changed for the time of the call."""
-    import mlx.core as mx
-
+def mlx_calls(module: Any) -> Iterator[dict[str, list[list[Any]]]]:
+    """Results of every module by its path."""
     paths = {id(m): path for path, m in module.named_modules() if path}
     calls: dict[str, list[list[Any]]] = {}
+
+    def after(one: Any, leaves: list[Any]) -> None:
+        if id(one) in paths:
+            calls.setdefault(paths[id(one)], []).append(leaves)
+
+    with _watched(module, lambda one: None, after):
+        yield calls
+
+
+@contextmanager
+def read_at_calls(module: Any, unread: Any) -> Iterator[None]:
+    """Each module has its arrays while it is called, and not before or after."""
+    import mlx.core as mx
+
+    def after(one: Any, leaves: list[Any]) -> None:
+        mx.eval(leaves)
+        unread.drop(one)
+
+    with _watched(module, unread.take, after):
+        yield
+
+
+@contextmanager
+def _watched(
+    module: Any, before: Callable[[Any], None], after: Callable[[Any, list[Any]], None]
+) -> Iterator[None]:
+    """`before(module)` and `after(module, arrays of its result)` run around every call of a
+    module; classes are changed for that time."""
     originals: dict[type, Any] = {}
 
-    def noting(original: Any) -> Any:
+    def around(original: Any) -> Any:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if unread is not None:
-                unread.take(self)
+            before(self)
             result = original(self, *args, **kwargs)
-            if unread is not None:
-                mx.eval([leaf for _, leaf in arrays_of(result)])
-                unread.drop(self)
-            if id(self) in paths:
-                calls.setdefault(paths[id(self)], []).append(
-                    [leaf for _, leaf in arrays_of(result)]
-                )
+            after(self, [leaf for _, leaf in arrays_of(result)])
             return result
 
         return call
@@ -70,9 +89,9 @@ def mlx_calls(module: Any, unread: Any = None) -> Iterator[dict[str, list[list[A
         cls = type(one)
         if cls not in originals and "__call__" in cls.__dict__:
             originals[cls] = cls.__dict__["__call__"]
-            cls.__call__ = noting(originals[cls])  # type: ignore[method-assign]
+            cls.__call__ = around(originals[cls])  # type: ignore[method-assign]
     try:
-        yield calls
+        yield
     finally:
         for cls, original in originals.items():
             cls.__call__ = original  # type: ignore[method-assign]
