@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from torch2mlx import options
-from torch2mlx.checking.comparing import Verification, compare, leaves_of
+from torch2mlx.checking.comparing import Verification, agree, leaves_of
 from torch2mlx.checking.faults import short, torch_fault
 from torch2mlx.checking.judging import judge
 from torch2mlx.checking.lazily import shapes_fit
-from torch2mlx.checking.running import Answer, Case, Leaves, Pair, torch_answer
+from torch2mlx.checking.running import Answer, Case, Pair, torch_answer
 from torch2mlx.checking.walk import first_difference
 from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.graph.empty import is_empty
@@ -67,9 +66,9 @@ def _whose(traced: Any, case: Case, answer: Answer, pair: Pair) -> str:
     except Exception as error:
         said = f"torch's exported program does not run either: {short(error)}"
         return f"{said}; {_all_the_same()}"
-    if _agree(lambda: answer.leaves, exported):
+    if agree(exported, answer.leaves):
         said = "torch's exported program answers as the model does: the fault is torch2mlx's"
-    elif _agree(lambda: pair.mlx(case), exported):
+    elif agree(exported, pair.mlx(case)):
         said = (
             "MLX answers as torch's exported program does: torch.export traces another program "
             "than the model runs"
@@ -86,13 +85,6 @@ def unchecked() -> str:
 
 def _all_the_same() -> str:
     return f"{options.given('check', False)} returns the translation all the same"
-
-
-def _agree(a: Callable[[], Leaves], b: Leaves) -> bool:
-    try:
-        return all(o.ok for o in compare(b, a(), None))
-    except VerificationError:
-        return False
 
 
 def _broken(source: str, error: BaseException) -> str:

@@ -86,12 +86,16 @@ class Verification:
         return next((d for d in found if d != d), max(found, default=0.0))
 
     def __str__(self) -> str:
-        lines = [str(output) for output in self.outputs]
+        return "\n".join([*(str(output) for output in self.outputs), *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What there is to say besides the outputs, a line each."""
+        lines = []
         if any(o.verdict == "differs" and o.what == "output" for o in self.outputs):
             lines.append(f"first module that differs: {self.first or 'the model itself'}")
         if self.weights:
             lines.append(_strangers(self.weights))
-        return "\n".join([*lines, *self.notes])
+        return [*lines, *self.notes]
 
 
 def _strangers(names: Sequence[str]) -> str:
@@ -117,6 +121,14 @@ def compare(
     if len(wanted) != len(got):
         raise VerificationError(f"torch gives {len(wanted)} outputs, MLX {len(got)}")
     return tuple(_one(n, a, b, tolerance) for (n, a), (_, b) in zip(wanted, got, strict=True))
+
+
+def agree(a: Sequence[tuple[str, Any]], b: Sequence[tuple[str, Any]]) -> bool:
+    """Whether two answers are equal within the usual tolerances."""
+    try:
+        return all(output.ok for output in compare(a, b, None))
+    except VerificationError:
+        return False
 
 
 def _one(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:

@@ -36,11 +36,9 @@ def assert_translates(
     from torch2mlx.verifier import verify
 
     name = type(model).__name__
-    asked: dict[str, Any] = {} if sizes is None else {"sizes": sizes}
-    asked |= {"gradients": True} if gradients else {}
     try:
         made = translate(model, args, kwargs, check=False)
-        found = verify(model, made, args, kwargs, tolerance, **asked)
+        found = verify(model, made, args, kwargs, tolerance, sizes=sizes, gradients=gradients)
     except TranslationError as error:
         raise AssertionError(f"{name} has no translation: {error}") from error
     except VerificationError as error:

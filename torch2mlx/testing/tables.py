@@ -22,7 +22,7 @@ def outputs_table(model: str, found: Any) -> str:
     rows = []
     for output in found.outputs:
         row = (
-            _named(output),
+            output.name or "output",
             str(output.shape) if output.dtype else "",
             output.dtype,
             f"{output.difference:.1e}",
@@ -34,16 +34,7 @@ def outputs_table(model: str, found: Any) -> str:
         f"{model} and its translation differ in {len(off)} of {len(found.outputs)} outputs:",
         table(("inputs", *head) if cases else head, rows),
     ]
-    if found.verdict == "differs":
-        lines.append(f"first module that differs: {found.first or 'the model itself'}")
-    if found.weights:
-        lines.append(f"weights that are not the model's: {', '.join(found.weights)}")
-    return "\n".join([*lines, *found.notes])
-
-
-def _named(output: Any) -> str:
-    kind = "gradient of " if output.what == "gradient" else ""
-    return f"{kind}{output.name or 'output'}"
+    return "\n".join([*lines, *found.remarks()])
 
 
 def lost_table(model: str, wrong: Sequence[tuple[str, Any, Any]], more: Sequence[str]) -> str:
