@@ -32,7 +32,7 @@ from torch2mlx.analysis.values import (
 Given = list[Value]
 Named = dict[str, Value]
 
-_READING = {int: "int()", float: "float()", bool: "bool()", complex: "complex()"}
+_READING = {int, float, bool, complex}
 _LISTING = (list, tuple, set, frozenset, reversed)
 #: Functions of torch that say whether the program is being traced.
 _TRACING = (
@@ -129,7 +129,7 @@ class Calls:
         if isinstance(getattr(math, getattr(held, "__name__", ""), None), type(math.sqrt)) and (
             held is getattr(math, held.__name__)
         ):
-            return self._number(node, f"{held.__name__}()", given)
+            return self._number(node, given)
         name = self.function.names.dotted(node.func) or _torch_name(held)
         if getattr(held, "__name__", "") in _TRACING and not _of_torchscript(name):
             return TRACING
@@ -148,7 +148,7 @@ class Calls:
     def _of_python(self, node: ast.Call, held: Any, given: Given) -> Value:
         first = given[0] if given else HOST
         if held in _READING:
-            return self._number(node, _READING[held], given)
+            return self._number(node, given)
         if held in (round, abs, divmod, pow):
             return self.combined(first, given[-1] if given else HOST)
         if held is range:
@@ -171,10 +171,10 @@ class Calls:
             return UNKNOWN
         return HOST if held not in (map, filter, next, iter) else listed(UNKNOWN)
 
-    def _number(self, node: ast.Call, what: str, given: Given) -> Value:
+    def _number(self, node: ast.Call, given: Given) -> Value:
         """int(x), math.sqrt(x): of a tensor a read."""
         if any(value.is_tensor for value in given):
-            self.fact("host_read", node, ast.unparse(node) if len(what) < 3 else _short(node))
+            self.fact("host_read", node, _short(node))
             return READ
         return READ if any(v.kind == "read" for v in given) else HOST
 
@@ -301,7 +301,7 @@ class Calls:
         """What a function or method gives, read where it stands."""
         function = inspect.unwrap(function) if inspect.isroutine(function) else function
         if not is_read(function) or read(function) is None:
-            return self.run.unread(function, own)
+            return UNKNOWN  # its source is not there
         return self.run.follow(function, own, given, named)
 
     def _local(self, func: Value, given: Given, named: Named) -> Value:

@@ -212,10 +212,6 @@ def _is_operator(name: str) -> bool:
     )
 
 
-def _arguments(node: ast.Call) -> list[ast.expr]:
-    return [*node.args, *(keyword.value for keyword in node.keywords)]
-
-
 def _names_device(node: ast.expr) -> bool:
     """Whether an argument of .to() is a device: "cuda", self.device, x.device."""
     if isinstance(node, ast.Constant):

@@ -14,7 +14,6 @@ from torch2mlx.analysis.calling import Calls
 from torch2mlx.analysis.values import (
     HOST,
     MASK,
-    MASKS,
     READ,
     STATIC,
     TENSOR,
@@ -265,4 +264,4 @@ def _loads(node: ast.Subscript) -> bool:
 
 
 _OPEN = (type, type(inspect))
-__all__ = ["MASKS", "Expressions"]
+__all__ = ["Expressions"]

@@ -40,10 +40,6 @@ class Run:
             what = what if len(what) <= 120 else f"{what[:117]}..."
             self.found.setdefault(self.cls[-1], {})[Fact(kind, file, line, what)] = None
 
-    def unread(self, function: Any, own: Value | None) -> Value:
-        """What a function gives whose source is not there: nothing known."""
-        return UNKNOWN
-
     def follow(
         self, function: Any, own: Value | None, given: list[Value], named: Mapping[str, Value]
     ) -> Value:
