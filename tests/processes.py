@@ -24,6 +24,8 @@ def side_by_side(
     the last of each task is an `Ended`.
 
     Processes are forked, so that what the caller has imported is there; each may take `seconds`.
+    The caller must not have run MLX: its threads are not there after a fork, and work would wait
+    for them for ever.
     """
     context, waiting = multiprocessing.get_context("fork"), list(reversed(tasks))
     running: list[tuple[Any, Any, Any, float]] = []
