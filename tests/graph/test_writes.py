@@ -252,3 +252,46 @@ def test_a_cache_is_kept_between_calls():
         with torch.no_grad():
             expected = model(x, place)
         np.testing.assert_allclose(module(to_mlx(x), to_mlx(place)), expected, atol=1e-5)
+
+
+class Row(nn.Module):
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.register_buffer("held", torch.zeros(2, 3))
+
+    def forward(self, x):
+        self.way(x, self.held[0])
+        return self.held * 2
+
+
+ROWS = {
+    "a sum": lambda x, row: torch.add(x, 1, out=row),
+    "of itself": lambda x, row: torch.add(row, x, out=row),
+    "read after": lambda x, row: torch.mul(x, 3, out=row).add_(1),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_written_to_by_out(name):
+    x = torch.tensor([1.0, 2.0, 3.0])
+    made = torch2mlx.translate(Row(ROWS[name]), (x,)).module
+    model = Row(ROWS[name])
+    for _ in range(2):
+        np.testing.assert_array_equal(made(to_mlx(x)), model(x))
+    np.testing.assert_array_equal(made.held, model.held)
+
+
+def test_several_results_written_to_are_refused():
+    class Largest(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("most", torch.zeros(3))
+            self.register_buffer("place", torch.zeros(3, dtype=torch.int64))
+
+        def forward(self, x):
+            return torch.max(x, 1, out=(self.most, self.place))[0] * 2
+
+    with pytest.raises(TranslationError, match="writes to several tensors") as caught:
+        torch2mlx.translate(Largest(), (torch.randn(3, 4),))
+    assert len(caught.value.findings) == 1

@@ -74,7 +74,7 @@ def _read_where_written(node: Any) -> None:
     if type(node.target).__name__ != "OpOverload" or turns_in_place(node.target):
         return
     written = written_by(node.target, node)
-    if getattr(written, "op", "") != "placeholder" or node.kwargs.get("out") is not None:
+    if getattr(written, "op", "") != "placeholder" or written not in node.args:
         return
     for user in list(node.users):
         if user.op == "call_function":

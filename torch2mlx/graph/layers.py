@@ -12,7 +12,7 @@ from torch2mlx.errors import Torch2MLXError
 from torch2mlx.graph.builder import common_dtype
 from torch2mlx.graph.ir import Frame, Node, first_order, last_order, learn, replace
 from torch2mlx.graph.places import hints, scope_of, where_of
-from torch2mlx.graph.schemas import assigns
+from torch2mlx.graph.schemas import assigns, written_by
 from torch2mlx.graph.trace import Call, Traced
 from torch2mlx.twins import Twin
 from torch2mlx.twins.twin import rank_of
@@ -297,9 +297,4 @@ def _writes_to(node: Any) -> Any:
     target = node.target
     if assigns(target):
         return node.args[0]
-    if type(target).__name__ != "OpOverload":
-        return None
-    for argument, value in zip(target._schema.arguments, node.args, strict=False):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            return value
-    return None
+    return written_by(target, node) if type(target).__name__ == "OpOverload" else None

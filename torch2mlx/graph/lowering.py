@@ -267,6 +267,8 @@ class Lowering:
 
     def _write(self, node: Any, written: Any, result: Any) -> None:
         """Overwrites what an operator in place writes to, and gives that back as its result."""
+        if isinstance(result, tuple):
+            raise Refuse("it writes to several tensors")
         current, b = self.storage.get(written), self.builder
         if result is not current:
             result = b.cast(result, current.dtype) if isinstance(current, Node) else result
