@@ -18,6 +18,9 @@ from torch import nn
 import torch2mlx
 from tests.graph import planted
 from torch2mlx.checking.comparing import leaves_of
+from torch2mlx.graph.builder import Builder
+from torch2mlx.graph.ir import Node
+from torch2mlx.graph.ops.algebra import cov
 from torch2mlx.structures import numpy_of, to_mlx
 
 
@@ -231,3 +234,27 @@ def test_a_list_of_plain_values_may_be_left_out_of_a_call():
     made = torch2mlx.translate(Chosen(), (torch.ones(2, 3), ["a", "b"]))
     found = made.module(torch.ones(4, 3))
     assert {key: float(value[3, 2]) for key, value in found.items()} == {"a": 2.0, "b": 3.0}
+
+
+class Inverse(torch.nn.Module):
+    def forward(self, x):
+        return torch.linalg.pinv(x)
+
+
+def test_an_inverse_drops_what_is_small_for_its_own_size():
+    """Of 4096 rows values below 4.9e-4 of the largest are taken for 0, of four below 4.8e-7."""
+    made = emitted(Inverse(), torch.randn(4, 3))
+    x = torch.zeros(4096, 3)
+    x[0, 0], x[1, 1], x[2, 2] = 1, 1e-4, 1e-1
+    agrees(made, Inverse(), x)
+
+
+@pytest.mark.parametrize("rank", (1, 2))
+def test_covariances_count_their_own_items(rank):
+    """torch.export does not trace aten::cov: its lowering is run on nodes."""
+    x = Node("input", ("x",), {}, mx.zeros((2, 4)[2 - rank :]), ("a", "b")[2 - rank :])
+    b = Builder()
+    found = cov(b, x)
+    divided = next(node for node in b.nodes if node.op == "operator.truediv")
+    assert isinstance(divided.args[1], Node) and divided.args[1].value == 3
+    assert not b.baked and found.shape == (2, 2)[: 2 * (rank - 1)]

@@ -167,9 +167,17 @@ def pinv(b: Builder, self: Node, rcond: Any = 1e-15, **more: Any) -> Node:
         raise Refuse("with these options")
     if self.dtype != "float32" or 0 in self.shape:
         raise Refuse("of another dtype than float32, or of nothing")
-    limit = max(self.shape[-2:]) * 2.0**-23 if rcond == 1e-15 else rcond
+    limit = _usual_limit(b, self) if rcond == 1e-15 else rcond
     limit = more["rtol"] if more.get("rtol") is not None else limit
     return b.call("kit.algebra.pinv", self, limit, more.get("atol") or 0.0)
+
+
+def _usual_limit(b: Builder, x: Node) -> Any:
+    """What singular values are taken for 0: those below so much of the largest."""
+    lengths = b.dim(x, -2), b.dim(x, -1)
+    vary = any(isinstance(length, Node) for length in lengths)
+    longest = b.call("builtin.max", *lengths) if vary else max(lengths)
+    return b.scalar("mul", longest, 2.0**-23)
 
 
 @lowers("aten::linalg_matrix_power", "aten::matrix_power")
@@ -197,7 +205,8 @@ def cov(
     x = b.reshape(x, (1, -1)) if x.ndim < 2 else x
     centred = b.call("operator.sub", x, b.call("mx.mean", x, axis=1, keepdims=True))
     product = b.call("operator.matmul", centred, b.swap(centred, 0, 1))
-    found = b.call("operator.truediv", product, x.shape[1] - correction)
+    count = b.scalar("sub", b.dim(x, 1), correction)
+    found = b.call("operator.truediv", product, count)
     return b.reshape(found, ()) if self.ndim < 2 else found
 
 
