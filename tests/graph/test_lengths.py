@@ -258,3 +258,24 @@ def test_covariances_count_their_own_items(rank):
     divided = next(node for node in b.nodes if node.op == "operator.truediv")
     assert isinstance(divided.args[1], Node) and divided.args[1].value == 3
     assert not b.baked and found.shape == (2, 2)[: 2 * (rank - 1)]
+
+
+class Diagonal(torch.nn.Module):
+    def __init__(self, spread):
+        super().__init__()
+        self.spread = spread
+
+    def forward(self, x):
+        kept = x[x > 0]
+        return torch.diag_embed(kept[:, None] * x[:1] if self.spread else kept).sum()
+
+
+def test_lengths_beside_one_that_the_data_decides_are_checked():
+    made = emitted(Diagonal(True), torch.randn(4, 3))
+    agrees(made, Diagonal(True), torch.randn(7, 3))
+    assert "x.shape[1] is 5" in says(made, torch.randn(4, 5))
+
+
+def test_a_length_that_the_data_decides_is_never_a_number():
+    with pytest.raises(torch2mlx.errors.TranslationError, match="the data decides would be a"):
+        emitted(Diagonal(False), torch.randn(4, 3))

@@ -44,7 +44,7 @@ class Builder:
     def call(self, op: str, *args: Any, **kwargs: Any) -> Node:
         """A call of an MLX function (see ir.Node for the names of ops)."""
         if holds((args, kwargs)):
-            args, kwargs = plainly(args, self.baked), plainly(kwargs, self.baked)
+            args, kwargs = self._plain(args), self._plain(kwargs)
         value = abstract(op, args, kwargs)
         return self.add(Node(op, args, kwargs, value))
 
@@ -57,7 +57,15 @@ class Builder:
 
     def number(self, length: int) -> int:
         """A length written down as a number: the file then checks that it has no other."""
-        return int(plainly(length, self.baked))
+        return int(self._plain(length))
+
+    def _plain(self, value: Any) -> Any:
+        found: set[Any] = set()
+        made = plainly(value, found)
+        if any(dim.by_data for dim in found):
+            raise Refuse("a length that the data decides would be a number of the file")
+        self.baked |= found
+        return made
 
     def item(self, node: Node, i: int) -> Node:
         """One part of a node that gives several."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch2mlx.builder import layer_of
 from torch2mlx.errors import Torch2MLXError
-from torch2mlx.graph.builder import common_dtype
+from torch2mlx.graph.builder import Refuse, common_dtype
 from torch2mlx.graph.ir import Frame, Node, first_order, last_order, learn, replace
 from torch2mlx.graph.places import hints, scope_of, where_of
 from torch2mlx.graph.schemas import assigns, written_by
@@ -167,7 +167,7 @@ class Layers:
         mark = len(b.nodes)
         try:
             results = self._apply(stock, arguments)
-        except (ValueError, TypeError, RuntimeError, IndexError, Torch2MLXError):
+        except (ValueError, TypeError, RuntimeError, IndexError, Torch2MLXError, Refuse):
             del b.nodes[mark:]
             return False
         graph = self._names(node.graph)

@@ -64,16 +64,17 @@ def size_hint(size: Any) -> int | None:
 def hints(value: Any) -> tuple[tuple[int, ...] | None, tuple[Any, ...] | None]:
     """Shape on the example inputs, and the shape with symbols (as text)."""
     sizes = tuple(size_hint(size) for size in value.shape)
-    if any(size is None for size in sizes):
-        return None, tuple(s if isinstance(s, int) else str(s) for s in value.shape)
     dims = tuple(s if isinstance(s, int) else _dim(s) for s in value.shape)
-    return tuple(int(s) for s in sizes if s is not None), dims
+    known = tuple(size for size in sizes if size is not None)
+    return (known if len(known) == len(sizes) else None), dims
 
 
 class Dim(str):
-    """A symbolic length as text; `expression` is torch's own."""
+    """A symbolic length as text; `expression` is torch's own, `by_data` whether only the data
+    knows it."""
 
     expression: Any = None
+    by_data = False
 
 
 def _dim(size: Any) -> Any:
@@ -82,5 +83,5 @@ def _dim(size: Any) -> Any:
     if expression.is_number:
         return int(expression)
     made = Dim(expression)
-    made.expression = expression
+    made.expression, made.by_data = expression, size_hint(size) is None
     return made

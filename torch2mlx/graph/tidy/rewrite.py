@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from torch2mlx.graph.builder import Builder
+from torch2mlx.graph.builder import Builder, Refuse
 from torch2mlx.graph.ir import Node, Program, changed, learn, operands, replace
 
 #: Gets a node whose operands are already the new ones; gives what stands for it, or None to keep
@@ -39,7 +39,7 @@ class Rewriter:
                 now = changed(node, replace(node.args, self.new), replace(node.kwargs, self.new))
             b.scope, b.line = node.scope, node.line
             self.old[now] = node
-            found = rule(self, now)
+            found = self._ruled(rule, now)
             if found is None:
                 b.nodes.append(now)
                 found = now
@@ -51,6 +51,14 @@ class Rewriter:
         return dataclasses.replace(
             self._program, nodes=tuple(b.nodes), outputs=outputs, baked=baked
         )
+
+    def _ruled(self, rule: Rule, node: Node) -> Any:
+        mark = len(self.builder.nodes)
+        try:
+            return rule(self, node)
+        except Refuse:  # the file would be right for one length alone
+            del self.builder.nodes[mark:]
+            return None
 
     def new(self, node: Node) -> Any:
         """What stands for a node of the old program."""
