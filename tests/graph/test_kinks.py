@@ -90,6 +90,7 @@ BLOCKED = {
     "leaky_relu": lambda x, y: F.leaky_relu(x, 0.0).sqrt(),
     "where": lambda x, y: torch.where(x > 0, x, 0.0).sqrt(),
     "masked_fill": lambda x, y: x.masked_fill(x < 0, 0.0).sqrt(),
+    "the least of two": lambda x, y: torch.min(y.exp(), torch.relu(x)).sqrt(),
     "arcs": lambda x, y: torch.asin(x.clamp(-1, 1)) + torch.log1p(x.clamp(min=-1)),
     "std": lambda x, y: torch.relu(x - 7).std(1),
 }

@@ -24,7 +24,7 @@ _ABOVE = {"exp", "sigmoid", "softplus", "cosh"}
 #: Operators that are not below 0 (or above it) where their first argument is not.
 _KEEPING = {"sum", "mean", "max", "amax", "view", "reshape", "expand", "unsqueeze", "squeeze"}
 _KEEPING |= {"clone", "alias", "transpose", "permute", "to", "contiguous", "detach", "slice"}
-_KEEPING |= {"min", "amin", "select", "flatten", "t", "index", "gather"}
+_KEEPING |= {"amin", "select", "flatten", "t", "index", "gather"}
 
 
 def name_of(node: Any) -> str:
@@ -105,6 +105,8 @@ def _above(value: Any, zero: bool = False, depth: int = 20) -> bool:
     if name in _ABOVE or (zero and name in _NEVER_BELOW):
         return True
     again = lambda x, zero: _above(x, zero, depth - 1)  # noqa: E731
+    if name == "min":  # of one array, or of two
+        return all(again(x, zero) for x in args if hasattr(x, "users"))
     if name in _KEEPING or name in ("sqrt", "abs", "square"):
         return again(args[0], zero)
     if name == "add":
