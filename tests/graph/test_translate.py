@@ -108,6 +108,20 @@ def test_a_convolution_chain_has_no_transposes_inside(translated):
     assert translated["unet"].source.count("transpose") <= 2
 
 
+def test_a_leaky_relu_lets_the_channels_stay_last():
+    class Leaky(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3)
+
+        def forward(self, x):
+            return self.two(torch.nn.functional.leaky_relu(self.one(x), 0.2))
+
+    made = torch2mlx.translate(Leaky().eval(), (torch.randn(2, 3, 9, 9),))
+    assert made.source.count("transpose(0, 2, 3, 1)") == 1
+    assert made.source.count("transpose(0, 3, 1, 2)") == 1
+
+
 def test_buffers_are_never_trained(translated):
     module = translated["holder"].module
     module.unfreeze()

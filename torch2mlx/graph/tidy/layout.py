@@ -21,12 +21,12 @@ ALIKE = {
     ),
     *(f"mx.{n}" for n in ("sin", "cos", "maximum", "minimum", "where", "clip", "logical_and")),
     *(f"mx.{n}" for n in ("logical_or", "logical_not", "stop_gradient", "floor", "ceil", "round")),
-    *(f"nn.{n}" for n in ("relu", "silu", "gelu", "gelu_approx", "leaky_relu")),
+    *(f"nn.{n}" for n in ("relu", "silu", "gelu", "gelu_approx")),
     *(
         f"kit.activations.{n}"
         for n in ("mish", "hardswish", "hardsigmoid", "relu6", "elu", "softplus")
     ),
-    *(f"kit.activations.{n}" for n in ("hardtanh", "selu", "celu", "logsigmoid")),
+    *(f"kit.activations.{n}" for n in ("hardtanh", "selu", "celu", "logsigmoid", "leaky_relu")),
     *(f"kit.kinks.{n}" for n in ("relu", "where", "clip", "hardtanh", "threshold", "leaky_relu")),
     *(f"kit.kinks.{n}" for n in ("maximum", "minimum", "fmax", "fmin")),
     *(f"operator.{n}" for n in ("add", "sub", "mul", "truediv", "pow", "neg", "eq", "ne", "lt")),
