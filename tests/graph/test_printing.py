@@ -139,13 +139,42 @@ def test_a_buffer_is_written_up_to_a_length(five):
 
 
 def test_constants_are_written_as_source_or_refused():
-    for value in (1, -2.5, True, None, "a'b\"c\\", (1, (2.0,)), [None], {"a": (1,)}, 2 + 1j, ...):
+    for value in (
+        1,
+        -2.5,
+        True,
+        None,
+        "a'b\"c\\\n\r\té",
+        (1, (2.0,)),
+        [None],
+        {"a": (1,)},
+        2 + 1j,
+        ...,
+    ):
         assert ast.literal_eval(literal(value)) == value
     assert literal(np.float64(0.5)) == "0.5" and literal(torch.Size([2])) == "(2,)"
     assert literal((float("inf"), float("-inf"))) == "(mx.inf, -mx.inf)"
     for value in (object(), torch.float32, slice(1), np.zeros(2)):
         with pytest.raises(TranslationError, match="cannot be written into source"):
             literal(value)
+
+
+class Keys(nn.Module):
+    """Keys that hold what ends a string, on the way in and out."""
+
+    def forward(self, given):
+        return {key: given[key] * i for i, key in enumerate(given)}
+
+
+def test_keys_are_written_as_source():
+    given = {key: torch.ones(2, 3) for key in ("it's", "a\nb", 'say "{x}"', "back\\", "ok")}
+    agrees(Keys(), (given,), {key: torch.ones(4, 5) for key in given})
+    made = torch2mlx.translate(Keys(), (given,), dynamic=False).module
+    for key in given:
+        shorter = {**given, key: torch.ones(2, 2)}
+        with pytest.raises(ValueError) as caught:
+            made(to_mlx(shorter))
+        assert str(caught.value).startswith(f"given[{literal(key)}]".replace('["ok"]', "['ok']"))
 
 
 def test_a_lowering_is_given_again(monkeypatch):

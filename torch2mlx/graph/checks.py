@@ -11,10 +11,13 @@ from typing import Any
 from torch2mlx.graph.conditions import Asked, Condition
 from torch2mlx.graph.guards import Axis, Lengths, Way
 from torch2mlx.graph.ir import Node, Program, last_order, operands
+from torch2mlx.graph.render import literal
 from torch2mlx.graph.sure import refuses
 
 #: What frees a length that nothing in the model fixes.
 _AGAIN = "translate again for it"
+#: What no expression within an f-string may hold before Python 3.12.
+_HARD = re.compile(r"['\\{}]")
 _TIMES = re.compile(r"(?<!\*)\*(?!\*)")
 #: Columns of a statement at the head of `__call__`.
 _WIDTH = 92
@@ -110,7 +113,7 @@ class Checks:
         text = self._several(run)
         of = tuple(axis.length for axis in run)
         wanted = str(of[0]) if len(run) == 1 else str(of)
-        told = f"{_inner(text)} is {{{_inner(text)}}}, translated for {wanted}"
+        told = f"{_inner(text)} is {_now(text)}, translated for {wanted}"
         return Check(f"{text} != {wanted}", told, self._why(run))
 
     def _why(self, run: Sequence[Axis]) -> str:
@@ -144,9 +147,7 @@ class Checks:
         partners = [other for other in map(self._partner, run) if other is not None]
         other = self._several(partners) if partners else self._text(run[0].expression)
         if other is not None:
-            told = (
-                f"{_inner(text)} is {{{_inner(text)}}}, not {{{_inner(other)}}} as {_inner(other)}"
-            )
+            told = f"{_inner(text)} is {_now(text)}, not {_now(other)} as {_inner(other)}"
             yield Check(f"{text} != {other}", told)
 
     def _condition(self, condition: Condition) -> Iterator[Check]:
@@ -157,8 +158,8 @@ class Checks:
         if holds is None or fails is None:
             return
         axes = [axis for s, axis in self._defined.items() if s in condition.expression.free_symbols]
-        lengths = [_inner(self._length(axis)) for axis in axes]
-        values = ", ".join(f"{length} is {{{length}}}" for length in lengths)
+        lengths = [self._length(axis) for axis in axes]
+        values = ", ".join(f"{_inner(length)} is {_now(length)}" for length in lengths)
         line = condition.asked.line
         advice = f"change {line} or {_AGAIN}" if line else _AGAIN
         yield Check(fails, f"{values}, translated where {_inner(holds)}", advice)
@@ -203,12 +204,21 @@ def _follows(last: Axis, axis: Axis, place: Any, partner: Any) -> bool:
 
 def shown(way: Way) -> str:
     """The text of an argument: `x`, `batch["ids"]`, `states[0]`."""
-    return str(way[0]) + "".join(f"[{key!r}]".replace("'", '"') for key in way[1:])
+    return str(way[0]) + "".join(f"[{literal(key)}]" for key in way[1:])
 
 
 def _inner(text: str) -> str:
-    """A text as it stands within a string in double quotes."""
-    return text.replace('"', "'")
+    """A text as it stands within an f-string in double quotes."""
+    if not _HARD.search(text):
+        return text.replace('"', "'")
+    for sign in ("\\", '"'):
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _now(text: str) -> str:
+    """An expression whose value an f-string says; "?" where Python 3.11 cannot write it there."""
+    return "?" if _HARD.search(text) else f"{{{_inner(text)}}}"
 
 
 def _containers(program: Program) -> Iterator[Check]:
@@ -223,7 +233,7 @@ def _containers(program: Program) -> Iterator[Check]:
             held.setdefault(one.path[:depth], {})[one.path[depth]] = None
     for way, keys in held.items():
         text, count = shown(way), len(keys)
-        told = f"{_inner(text)} holds {{len({_inner(text)})}} items, translated with {count}"
+        told = f"{_inner(text)} holds {_now(f'len({text})')} items, translated with {count}"
         yield Check(f"len({text}) != {count}", told, _AGAIN)
 
 

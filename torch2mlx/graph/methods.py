@@ -10,7 +10,7 @@ from typing import Any
 from torch2mlx.graph.ir import Node, operands
 from torch2mlx.graph.naming import Names, wanted
 from torch2mlx.graph.regions import STORED, Region
-from torch2mlx.graph.render import ATOM, Renderer, Text
+from torch2mlx.graph.render import ATOM, Renderer, Text, literal
 from torch2mlx.graph.turns import Turns
 
 #: An expression put in place of its use holds at most so many operators; a named one fewer.
@@ -108,7 +108,7 @@ class Body:
             if self._reads.get(node, 0):
                 words = [key for key in keys if isinstance(key, str) and key.isidentifier()]
                 taken = self._names.take(words[-1] if words else wanted(node))
-                where = "".join(f"[{key!r}]".replace("'", '"') for key in keys)
+                where = "".join(f"[{literal(key)}]" for key in keys)
                 self._lines.append(f"{taken} = {containers[name]}{where}")
                 self._text[node] = (taken, ATOM)
 

@@ -12,7 +12,8 @@ import numpy as np
 from torch2mlx.graph.classes import Construct
 from torch2mlx.graph.ir import Node, Symbol
 from torch2mlx.graph.regions import Region
-from torch2mlx.graph.stocked import nested, quoted
+from torch2mlx.graph.render import literal
+from torch2mlx.graph.stocked import nested
 from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tree import Tree
 
@@ -142,13 +143,13 @@ class Paths:
             elif self._plain(part) and at not in self._dicts:
                 text += f".{part}"
             else:
-                text += f"[{quoted(part)}]"
+                text += f"[{literal(part)}]"
             at = f"{at}.{part}" if at else part
         return text
 
     def attribute(self, name: str) -> str:
         """What an assignment to a member of self writes to."""
-        return f"self.{name}" if self._plain(name) else f"self[{quoted(name)}]"
+        return f"self.{name}" if self._plain(name) else f"self[{literal(name)}]"
 
     def _plain(self, name: str) -> bool:
         """Whether a member can be written after a point."""
@@ -184,9 +185,9 @@ class Paths:
             return made.add(".freeze()")
         names = dict.fromkeys(key.rpartition(".")[2] for key in fixed)
         if all(key in fixed for key in held if key.rpartition(".")[2] in names):
-            keys = ", ".join(map(quoted, names))
+            keys = ", ".join(map(literal, names))
             return made.add(f".freeze(keys=[{keys}])")
-        inner = ", ".join(quoted(key[len(prefix) :]) for key in fixed)
+        inner = ", ".join(literal(key[len(prefix) :]) for key in fixed)
         return Construct(["kit.training.frozen("]).extend(made).add(f", [{inner}])")
 
     def value(self, value: Any) -> Any:

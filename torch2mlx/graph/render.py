@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,7 +36,7 @@ def literal(value: Any) -> str:
     if isinstance(value, float) and abs(value) > 3e38:
         return "mx.finfo(mx.float32).max" if value > 0 else "mx.finfo(mx.float32).min"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False)
     if value is ... or value is None or isinstance(value, bool):
         return "..." if value is ... else repr(value)
     if isinstance(value, (int, float, complex)):

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from torch2mlx.graph.classes import Construct
-
-
-def quoted(name: str) -> str:
-    """A name in quotation marks."""
-    return json.dumps(name, ensure_ascii=False)
+from torch2mlx.graph.render import literal
 
 
 def identity() -> Construct:
@@ -46,7 +41,7 @@ def dictionary(items: Mapping[str, Construct]) -> Construct:
     """A dict literal."""
     made = Construct(["{"])
     for i, (name, item) in enumerate(items.items()):
-        made.add(f"{', ' if i else ''}{quoted(name)}: ").extend(item)
+        made.add(f"{', ' if i else ''}{literal(name)}: ").extend(item)
     return made.add("}")
 
 
