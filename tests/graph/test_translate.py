@@ -163,6 +163,23 @@ def test_everything_unsupported_is_told_at_once():
     assert "special_i0" in str(caught.value) and "test_translate.py" in str(caught.value)
 
 
+@pytest.mark.parametrize("region", ("branch", "without gradients", "autocast"))
+def test_what_is_unsupported_within_a_region_is_told_once(region):
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            if region == "branch":
+                return torch.cond(x.sum() > 0, torch.special.i0, lambda x: x * 2, (x,))
+            recorded = torch.no_grad() if region == "without gradients" else torch.autocast("cpu")
+            with recorded:
+                y = torch.special.i0(x)
+            return x + y
+
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        torch2mlx.translate(Odd(), (torch.randn(3),))
+    (finding,) = caught.value.findings
+    assert "special_i0" in finding
+
+
 def test_users_add_operators():
     @torch.library.custom_op("mylib::twice", mutates_args=())
     def twice(x: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch2mlx.graph.builder import Refuse
+from torch2mlx.graph.builder import Refuse, Unmade
 from torch2mlx.graph.ir import Frame, Input, Node, Program, Symbol, learn
 from torch2mlx.graph.places import hints
 
@@ -45,7 +45,7 @@ def define(
     finally:
         b.nodes, b.scope = outside, scope
     if lowering.refused:
-        raise Refuse("depends on an operator that could not be lowered")
+        raise Unmade("depends on an operator that could not be lowered")
     more, stored = _stored(lowering, nodes)
     for node in nodes:
         learn(node, scope=_ROOT)

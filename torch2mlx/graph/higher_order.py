@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch2mlx.graph import functions
-from torch2mlx.graph.builder import Refuse
+from torch2mlx.graph.builder import Refuse, Unmade
 from torch2mlx.graph.functions import Function
 from torch2mlx.graph.ir import Node, Program, operands
 from torch2mlx.graph.schemas import flat, name_of, turns_in_place
@@ -32,7 +32,10 @@ def _inline(lowering: Any, node: Any, graph_module: Any, operands: Any) -> tuple
             lowering.same(place, operand)
     if not lowering.autocast:  # a stock layer would compute in its weights' dtype
         lowering.layers.find(graph_module.graph)
-    return lowering.run(graph_module.graph, graph_module)
+    results = lowering.run(graph_module.graph, graph_module)
+    if lowering.refused:
+        raise Unmade("depends on what could not be lowered in it")
+    return results
 
 
 def _no_grad(lowering: Any, node: Any) -> None:
@@ -43,8 +46,6 @@ def _no_grad(lowering: Any, node: Any) -> None:
         results = _inline(lowering, node, graph.owning_module, operands)
     finally:
         storage.recording = before
-    if lowering.refused:
-        raise Refuse("depends on what could not be lowered in it")
     if not enabled:
         outputs = _outputs(graph)
         results = tuple(
