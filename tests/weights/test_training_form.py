@@ -132,6 +132,16 @@ def test_a_file_with_rules_keeps_them_too(tmp_path):
     assert names < set(torch2mlx.load_converted(out))
 
 
+def test_a_rule_for_a_layer_of_a_live_module_leaves_its_names(tmp_path):
+    net = nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 4)))
+    file = tmp_path / "net.safetensors"
+    state = arrays(net.state_dict())
+    torch2mlx.convert(net, file, training=True, rules={"0": "Linear"})
+    found = torch2mlx.load_converted(file)
+    assert sorted(found) == ["layers.0.bias", "layers.0.weight_g", "layers.0.weight_v"]
+    assert_same_state(torch2mlx.revert(file), state)
+
+
 @pytest.mark.parametrize("kind", ("RNN", "LSTM", "GRU"))
 def test_a_layer_with_both_biases_takes_their_sum(kind, tmp_path):
     layer, x = getattr(nn, kind)(3, 4), torch.randn(5, 2, 3)
