@@ -14,6 +14,7 @@ import nbformat
 import torch2mlx
 from torch2mlx.cli import main
 from torch2mlx.errors import PortError
+from torch2mlx.report.port import ADVICE
 
 PLAIN = "# no torch here: \u00e4\r\nimport  os\r\n\r\nx = 1 ;y=2\r\nprint( os.name )".encode()
 SCRIPT = """\
@@ -192,6 +193,15 @@ def test_reports(kind, tmp_path, capsys):
     assert "forward" in told
     if kind == "json":
         assert json.loads(told)["result"]["files"][0]["changes"]
+
+
+def test_a_report_says_of_recurrent_layers_what_a_port_emits():
+    source = "from torch import nn\nlayer = nn.LSTM(3, 4)\n"
+    assert "layer = kit.layers.LSTM(3, 4)" in torch2mlx.port(source).source
+    (told,) = [line for line in ADVICE if line.startswith("A recurrent layer")]
+    assert told.startswith("A recurrent layer (`kit.layers.LSTM`) has both of torch's biases,")
+    docs = (Path(__file__).parents[2] / "docs/port.md").read_text()
+    assert told in " ".join(docs.split())
 
 
 VISION = """\

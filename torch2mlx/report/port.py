@@ -18,8 +18,9 @@ ADVICE = (
     "Images are (N, H, W, C) between layers: `kit.to_last` turns them where they enter a network, "
     "`kit.to_first` where they leave it. `kit.channels_first` layers, which stand where that could "
     "not be followed, turn their data twice.",
-    "A recurrent layer has one bias where torch has two that are added: optimizers move torch's "
-    "sum twice as far.",
+    "A recurrent layer (`kit.layers.LSTM`) has both of torch's biases, `bias_ih` and `bias_hh`, so "
+    "that an optimizer moves their sum as far as torch's does. `kit.files.load_state_dict` takes "
+    "what `convert` wrote, where they are one; `load_weights` needs `convert(..., training=True)`.",
 )
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1040px;padding:0 1rem;
