@@ -257,6 +257,22 @@ def test_a_dry_run_refuses_what_the_run_would(here, capsys):
         assert said[0] == said[1] and "pass --force" in said[0]
 
 
+def test_a_dry_run_of_an_analysis_looks_for_the_folder(here, capsys):
+    Path("led.html").symlink_to(here / "missing" / "x.html")
+    for page in ("missing/x.html", "led.html"):
+        said = []
+        for more in ((), ("--dry-run",)):
+            assert main(["analyze", "torch.safetensors", "--html", page, *more, *NEVER]) == 1
+            said.append(capsys.readouterr().err)
+        assert said[0] == said[1] and said[0].endswith("missing: is no folder; make it first\n")
+
+
+def test_a_dry_run_takes_a_stream_as_the_run_does(here, capsys):
+    line = ("analyze", "torch.safetensors", "--html", "/dev/null", *NEVER)
+    assert enveloped(capsys, *line, "--dry-run")["result"]["would_write"] == ["/dev/null"]
+    assert main(list(line)) == 0
+
+
 def test_a_place_to_write_is_named_once(here, capsys):
     need("libcst")
     assert main(["port", "x.py", "-"]) == 0

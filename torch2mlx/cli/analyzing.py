@@ -33,7 +33,7 @@ def _analyze(args: argparse.Namespace) -> Answer:
     from torch2mlx.graph.sources import paths
     from torch2mlx.report.html import as_html
     from torch2mlx.write.replacing import Guard, paths_of
-    from torch2mlx.write.tree import check_small, write_small
+    from torch2mlx.write.tree import check_one, write_small
 
     report = analyze(args.source)
     guard = Guard(paths_of(*paths(args.source)), args.force)
@@ -43,7 +43,7 @@ def _analyze(args: argparse.Namespace) -> Answer:
     ]
     wanted = [(Path(path), make().encode(), ours) for path, make, ours in pages if path]
     if args.dry_run:
-        files = [str(p) for p, content, ours in wanted if check_small(p, content, guard, ours)]
+        files = [str(p) for p, content, ours in wanted if check_one(p, content, guard, ours)]
         return planned(files, {"analyzed": report.headline()})
     for path, content, ours in wanted:
         write_small(path, content, guard, ours)

@@ -91,15 +91,13 @@ def write_small(
 
 
 def _write_small(path: Path, content: Content, guard: Guard, ours: Callable[[Path], bool]) -> None:
-    check_parent(path)
-    if not check_small(path, content, guard, ours):
+    if not _placed(path, content, guard, ours):
         return
     if isinstance(content, Link):
         remove(path)
         os.symlink(content, path)
         return
     place = settled(path)
-    check_parent(place)
     like = status(place)
     with staged_file(place, like) as staged:
         _fill(staged.fd, content)
@@ -110,11 +108,23 @@ def _write_small(path: Path, content: Content, guard: Guard, ours: Callable[[Pat
                 commit(staged, put_file, ())
 
 
-def check_one(path: Path, content: Content, guard: Guard) -> None:
-    """Raises WriteError where `write_small` would, before it writes."""
+def _placed(path: Path, content: Content, guard: Guard, ours: Callable[[Path], bool]) -> bool:
+    """`check_small`, and that there is a folder to write in."""
+    check_parent(path)
+    if not check_small(path, content, guard, ours):
+        return False
+    if not isinstance(content, Link):
+        check_parent(settled(path))
+    return True
+
+
+def check_one(
+    path: Path, content: Content, guard: Guard, ours: Callable[[Path], bool] = nobodys
+) -> bool:
+    """Whether `write_small` would write. Raises WriteError where it would, before it writes."""
+    stream = path.parent in _STREAMS and isinstance(content, bytes)
     with writing(path):
-        check_parent(path)
-        check_small(path, content, guard, nobodys)
+        return stream or _placed(path, content, guard, ours)
 
 
 def check_tree(target: Path, files: Mapping[Path, Content], guard: Guard) -> list[Path]:
