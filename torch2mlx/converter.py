@@ -149,6 +149,7 @@ def convert(
         plan.ties,
         coverage,
         (*checkpoint.notes, *plan.notes, *_notes(typed, plan, lost), *traps, *written.notes),
+        written.beside,
     )
 
 

@@ -227,7 +227,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did: every source tensor, every target tensor, every file."""
+    """What a conversion did: every source tensor, every target tensor, every file.
+
+    `files` hold the weights; `beside` are the index, the configuration and the like of a folder.
+    """
 
     files: tuple[str, ...]
     sidecar: str | None
@@ -238,6 +241,7 @@ class ConversionReport:
     ties: Mapping[str, str]
     coverage: Coverage | None  # None: layer types unknown
     notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def dropped(self) -> Mapping[str, str]:

@@ -57,6 +57,16 @@ def test_entries_that_transformers_renamed_stand_under_mlx_lms_names_too(config,
     assert f"config.json: {', '.join(added)} added" in "\n".join(report.notes)
 
 
+def test_a_dry_run_reports_the_files_that_the_run_does(tmp_path):
+    converted(tmp_path, "{}")
+    out = tmp_path / "new"
+    planned = convert(tmp_path / "source", out, on_unmapped="ignore", dry_run=True)
+    made = convert(tmp_path / "source", out, on_unmapped="ignore")
+    assert planned.files == made.files == (str(out / "model.safetensors"),)
+    beside = ("model.safetensors.index.json", "config.json")
+    assert planned.beside == made.beside == tuple(str(out / name) for name in beside)
+
+
 def test_a_configuration_within_one_gets_them_too(tmp_path):
     config = {"model_type": "mllama", "text_config": {"rope_parameters": ROPE, "hidden_size": 4}}
     text, report = converted(tmp_path, json.dumps(config))

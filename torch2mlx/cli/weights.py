@@ -89,7 +89,7 @@ def _convert(args: argparse.Namespace) -> Answer:
             dry_run=args.dry_run,
         )
     if args.dry_run:
-        files = [*report.files, *([report.sidecar] if report.sidecar else [])]
+        files = [*report.files, *report.beside, *([report.sidecar] if report.sidecar else [])]
         return planned(files, {"bytes": report.bytes_written, "tensors": len(report.pieces)})
     return Answer(report.to_dict(), str(report))
 

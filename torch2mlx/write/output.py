@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,12 +53,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Written:
-    """The files of a finished conversion, and their size in bytes."""
+    """The files of a finished conversion, and their size in bytes.
+
+    `files` hold the weights; `beside` are the index and the companions of a folder.
+    """
 
     files: tuple[str, ...]
     sidecar: str | None
     nbytes: int
     notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def check_target(path: Path, single: bool, guard: Guard) -> None:
@@ -116,12 +120,10 @@ def planned(plan: Plan, out: Output, shard_size: int | None, source: Path | None
             _check_file_early(target, out.guard, bool(plan.sidecar))
         beside = os.fspath(sidecar_path(target)) if plan.sidecar else None
         return Written((os.fspath(target),), beside, size)
-    copied, notes = companions(source) if source is not None else ([], [])
-    made = _made(_shard_names(len(shards(plan.pieces, shard_size))), copied)
+    contents = _contents(plan, shard_size, source)
     with writing(out.path):
-        check_replaced(target, _Earlier, out.guard, made)
-    beside = os.fspath(target / _FOLDER_SIDECAR) if plan.sidecar else None
-    return Written(tuple(os.fspath(target / name) for name in made), beside, size, tuple(notes))
+        check_replaced(target, _Earlier, out.guard, contents.made())
+    return contents.written(target, plan, size)
 
 
 def write_file(plan: Plan, out: Output) -> Written:
@@ -180,9 +182,30 @@ def _shard_names(count: int) -> list[str]:
     return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
 
 
-def _made(names: Sequence[str], beside: Sequence[Path]) -> dict[str, Path | None]:
-    """The names in a folder that is written, with the files that have their content."""
-    return {**dict.fromkeys((*names, INDEX)), **{path.name: path for path in beside}}
+@dataclass(frozen=True)
+class _Contents:
+    """What a folder is made of: pieces by file, companions, and notes on these."""
+
+    shards: Mapping[str, Sequence[Piece]]
+    copied: Sequence[Path]
+    notes: Sequence[str]
+
+    def made(self) -> dict[str, Path | None]:
+        """The names in the folder, with the files that have their content."""
+        return {**dict.fromkeys((*self.shards, INDEX)), **{path.name: path for path in self.copied}}
+
+    def written(self, target: Path, plan: Plan, size: int, late: Iterable[str] = ()) -> Written:
+        """What is told of the folder; `late` are notes on its writing."""
+        sidecar = os.fspath(target / _FOLDER_SIDECAR) if plan.sidecar else None
+        files = tuple(os.fspath(target / name) for name in self.shards)
+        beside = tuple(os.fspath(target / n) for n in self.made() if n not in self.shards)
+        return Written(files, sidecar, size, (*self.notes, *late), beside)
+
+
+def _contents(plan: Plan, shard_size: int, source: Path | None) -> _Contents:
+    files = shards(plan.pieces, shard_size)
+    copied, notes = companions(source) if source is not None else ([], [])
+    return _Contents(dict(zip(_shard_names(len(files)), files, strict=True)), copied, notes)
 
 
 class _Earlier:
@@ -229,13 +252,10 @@ def _write_new(
 
 
 def _write_index(
-    folder: Path,
-    names: Sequence[str],
-    files: Sequence[Sequence[Piece]],
-    copied: Mapping[str, str],
+    folder: Path, named_files: Mapping[str, Sequence[Piece]], copied: Mapping[str, str]
 ) -> None:
-    placed = {p.target: name for name, pieces in zip(names, files, strict=True) for p in pieces}
-    size = sum(piece.nbytes for pieces in files for piece in pieces)
+    placed = {p.target: name for name, pieces in named_files.items() for p in pieces}
+    size = sum(piece.nbytes for pieces in named_files.values() for piece in pieces)
     about: dict[str, Any] = {"total_size": size}
     if copied:
         about[_COMPANIONS_KEY] = dict(copied)
@@ -272,15 +292,11 @@ def write_folder(plan: Plan, out: Output, shard_size: int, source: Path | None) 
 
 def _write_folder(plan: Plan, out: Output, shard_size: int, source: Path | None) -> Written:
     target = settled(out.path)
-    files = shards(plan.pieces, shard_size)
-    names = _shard_names(len(files))
-    beside, notes = companions(source) if source is not None else ([], [])
-    with replaced(target, _Earlier, out.guard, _made(names, beside)) as (folder, late):
-        size = _write_weights(plan, out, folder, dict(zip(names, files, strict=True)))
-        copies = [copy_companion(path, folder) for path in beside]
+    contents = _contents(plan, shard_size, source)
+    with replaced(target, _Earlier, out.guard, contents.made()) as (folder, late):
+        size = _write_weights(plan, out, folder, contents.shards)
+        copies = [copy_companion(path, folder) for path in contents.copied]
         for path in copies:
             sync_file(path)
-        _write_index(folder, names, files, {path.name: file_digest(path) for path in copies})
-    sidecar = os.fspath(target / _FOLDER_SIDECAR) if plan.sidecar else None
-    written = tuple(os.fspath(target / name) for name in names)
-    return Written(written, sidecar, size, (*notes, *late))
+        _write_index(folder, contents.shards, {path.name: file_digest(path) for path in copies})
+    return contents.written(target, plan, size, late)
