@@ -47,20 +47,28 @@ class Watch:
     environment: Any = None
     asked: dict[int, Asked] = field(default_factory=dict)  # by the place in the list of guards
     small: dict[Any, Asked] = field(default_factory=dict)  # conditions that 0 or 1 would turn
+    _turns: dict[Any, tuple[Any, ...]] = field(default_factory=dict)  # of what was asked before
 
     def note(self, environment: Any, expression: Any, answer: Any, before: int) -> None:
         """One question, its answer, and how many guards there were before."""
-        self.environment = environment
+        if environment is not self.environment:
+            self.environment, self._turns = environment, {}
         if len(environment.guards) > before:
             asked = _asking(sys._getframe(2))
             for place in range(before, len(environment.guards)):
                 self.asked.setdefault(place, asked)
         elif getattr(expression, "is_Boolean", False) or getattr(expression, "is_Relational", 0):
-            for condition in _turned(environment, expression, bool(answer)):
+            for condition in self._turned(expression, bool(answer)):
                 if condition not in self.small:
                     asked = _asking(sys._getframe(2))
                     if asked.python and (not asked.file or asked.file.startswith("nn/")):
                         self.small[condition] = asked
+
+    def _turned(self, expression: Any, answer: bool) -> tuple[Any, ...]:
+        asked = expression, answer
+        if asked not in self._turns:
+            self._turns[asked] = tuple(_turned(self.environment, expression, answer))
+        return self._turns[asked]
 
 
 def _turned(environment: Any, expression: Any, answer: bool) -> Iterator[Any]:

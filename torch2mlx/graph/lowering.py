@@ -242,8 +242,9 @@ class Lowering:
         b.dtype, b.shape = expected_of(node)
         b.dtype = b.dtype and self.stored.dtype(b.dtype)
         b.source = node
-        if statistics.moves_statistics(self, node):
-            return statistics.lower(self, node, arguments)
+        moving = statistics.moving(self, node)
+        if moving is not None:
+            return statistics.lower(self, node, arguments, moving)
         result = function(b, **arguments)
         if result is None:
             return

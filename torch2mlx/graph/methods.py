@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch2mlx.graph.ir import Node, operands
@@ -259,13 +260,27 @@ class Body:
 
     def _update_of(self, part: Node, whole: Node) -> Node | None:
         """The update that alone reads a value, where nothing else needs the old one."""
-        items = self._region.items
-        found = [i for i in items if isinstance(i, Node) and i.op == "update" and i.args[1] is part]
-        if not found or self._reads.get(part) != 1:
+        update = self._updates.get(part)
+        if update is None or self._reads.get(part) != 1:
             return None
-        reads = (o for n in self._region.nodes() if n is not whole for o in operands(n))
-        old = any(o.op in STORED and o.args[0] == found[0].args[0] for o in reads)
-        return None if old else found[0]
+        old = self._readers.get(update.args[0], set()) - {whole}
+        return None if old else update
+
+    @cached_property
+    def _updates(self) -> dict[Any, Node]:
+        """What a buffer is assigned -> the update."""
+        items = (i for i in self._region.items if isinstance(i, Node) and i.op == "update")
+        return {update.args[1]: update for update in items}
+
+    @cached_property
+    def _readers(self) -> dict[str, set[Node]]:
+        """Names of what is stored -> the nodes that read it, those of inner regions too."""
+        found: dict[str, set[Node]] = {}
+        for node in self._region.nodes():
+            for read in operands(node):
+                if read.op in STORED:
+                    found.setdefault(read.args[0], set()).add(node)
+        return found
 
     def _call(self, region: Region, ends: list[Node]) -> None:
         text = self._call_text(region)

@@ -17,11 +17,10 @@ def other_modes(tree: Any, written: Any) -> Iterator[tuple[str, bool]]:
         if not path or tree.canonical(path) != path:
             continue
         around = modes[_above(path, modes)]
-        if not written(path):
+        if bool(module.training) == around or not written(path):
             continue
-        modes[path] = bool(module.training)
-        if modes[path] != around:
-            yield path, modes[path]
+        modes[path] = not around
+        yield path, modes[path]
 
 
 def _above(path: str, modes: Any) -> str:

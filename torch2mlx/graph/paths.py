@@ -167,7 +167,8 @@ class Paths:
     def buffers(self, path: str) -> tuple[str, ...]:
         """Names of a module's own buffers that are stored, and of parameters that are frozen."""
         held = self._own.get(self._tree.owner(path), ())
-        own = [key for key in held if key not in self._stored.trained]
+        trained = self._stored.trained
+        own = [key for key in held if key not in trained]
         buffers = [key for key in own if key in self._stored.buffers]
         # of a model that is frozen whole, nothing is
         frozen = [key for key in own if key not in buffers] if self._trains else []
@@ -175,11 +176,13 @@ class Paths:
 
     def freezing(self, path: str, made: Construct) -> Construct:
         """A stock layer's constructor, with the parameters frozen that are."""
-        prefix = f"{self._tree.owner(path)}."
+        if not self._trains:
+            return made
+        prefix, trained = f"{self._tree.owner(path)}.", self._stored.trained
         held = [key for key in self.keys if key.startswith(prefix)]
         held = [key for key in held if key not in self._stored.buffers]
-        fixed = [key for key in held if key not in self._stored.trained]
-        if not fixed or not self._trains:
+        fixed = [key for key in held if key not in trained]
+        if not fixed:
             return made
         if len(fixed) == len(held):
             return made.add(".freeze()")

@@ -20,28 +20,29 @@ _NORMS = {"aten::batch_norm": "training", "aten::instance_norm": "use_input_stat
 _USUAL = {"momentum": 0.1, "eps": 1e-5}
 
 
-def moves_statistics(lowering: Any, node: Any) -> bool:
-    """Whether a graph node is a norm that changes running statistics, now or in training."""
+def moving(lowering: Any, node: Any) -> Any:
+    """What tells in the file whether a graph node changes running statistics: True, or the mode;
+    None of a node that never does."""
     target = node.target
     if name_of(target) not in _NORMS:
-        return False
+        return None
     given = dict(zip((a.name for a in target._schema.arguments), node.args, strict=False))
     if given.get("running_mean") is None or given.get("running_var") is None:
-        return False
-    own = given[_NORMS[name_of(target)]]
-    return bool(own) or _follows_mode(lowering, node)
+        return None
+    if _follows_mode(lowering, node):
+        return Symbol("self.training")
+    return True if given[_NORMS[name_of(target)]] else None
 
 
-def lower(lowering: Any, node: Any, arguments: dict[str, Any]) -> None:
+def lower(lowering: Any, node: Any, arguments: dict[str, Any], when: Any) -> None:
     """A call that gives the result and the new statistics, which go where the old ones were."""
     b, name = lowering.builder, name_of(node.target).removeprefix("aten::")
-    follows = _follows_mode(lowering, node)
     steps = {"momentum": _momentum(lowering, node, arguments["momentum"]), "eps": arguments["eps"]}
     made = b.call(
         f"kit.tracking.{name}",
         to_last(b, arguments["input"]),
         *(arguments[key] for key in ("running_mean", "running_var", "weight", "bias")),
-        Symbol("self.training") if follows else True,
+        when,
         **{key: value for key, value in steps.items() if value != _USUAL[key]},
     )
     y, mean, var = b.items(made)
