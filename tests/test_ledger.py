@@ -182,7 +182,7 @@ def test_what_decides_about_changes_is_what_the_readme_gives():
     root = ledger.ROOT
     text = (root / "dev").read_text()
     told = text[: text.index("set -eu")]
-    for verb in ("lint", "test", "wheel", "debian", "full", "demo"):
+    for verb in ("lint", "test", "quick", "wheel", "debian", "full", "demo"):
         assert f"\n{verb})\n" in text and f"#   ./dev {verb} " in told, verb
     stages = (root / ".ci" / "run").read_text()
     assert "for stage in lint wheel debian test; do" in stages and "./dev $stage" in stages

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _LEFT_BEHIND = {"__pycache__", "build", "dist"}
-_KEPT = {".ci", ".clang-format", ".gitignore"}
+_KEPT = {".ci", ".clang-format", ".gitignore", ".pre-commit-config.yaml"}
 
 
 def tracked() -> list[str] | None:

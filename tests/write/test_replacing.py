@@ -256,7 +256,7 @@ def test_the_current_folder_is_not_exchanged(where, tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "here").iterdir()] == ["inner"]
 
 
-def test_a_link_is_written_through(tmp_path):
+def test_a_link_is_written_through(tmp_path, monkeypatch):
     (tmp_path / "big").mkdir()
     (tmp_path / "out.safetensors").symlink_to("big/real.safetensors")
     (tmp_path / "out").symlink_to("big/folder")
@@ -272,8 +272,9 @@ def test_a_link_is_written_through(tmp_path):
         "folder",
     }
     (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
+    monkeypatch.chdir(tmp_path)  # messages shorten what is long
     with pytest.raises(ConversionError, match=r"loop\.safetensors"):
-        convert(STATE, tmp_path / "loop.safetensors")
+        convert(STATE, "loop.safetensors")
 
 
 def test_the_command_line_speaks_of_flags_and_has_them(source, tmp_path, capsys):
