@@ -1,9 +1,11 @@
 """`./dev zoo`: translates every architecture of archs.txt, each in a process of its own.
 
-    python -m tests.zoo.run [--out FILE] [NAME ...]
+    python -m tests.zoo.run [--out FILE] [--beside N] [NAME ...]
 
 The translated folder is loaded and run by another process, in which torch cannot be imported; every
-output must agree within 1e-4. Results go to docs/models.md (all of them) or to FILE.
+output must agree within 1e-4. Then `verify` compares both at a shorter and at a longer size and
+batch of the inputs: what agrees there, what the file refuses and what torch refuses is counted.
+Results go to docs/models.md (all of them) or to FILE.
 """
 
 from __future__ import annotations
@@ -46,10 +48,12 @@ Written by `./dev zoo`: architectures of transformers at toy size, randomly init
 with `torch2mlx.translate`, saved, loaded strictly and run in a process where torch cannot be
 imported.
 The difference is the largest over all outputs, max|a - b| / max(1, max|a|), in float32 on the CPU;
-{good} of {all} agree within 1e-4.
+{good} of {all} agree within 1e-4. Other sizes are the inputs with all free lengths and the batch
+shorter, and longer: where a length is fixed, the file says so by an error that names it. {free} of
+{all} agree at another size.
 
-| architecture | outputs | difference | lines | transposes | seconds | |
-| --- | --- | --- | --- | --- | --- | --- |
+| architecture | outputs | difference | lines | transposes | seconds | other sizes | |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -68,8 +72,10 @@ def compare(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         worst, count = _run(translation.save(folder), given, expected)
     source = translation.source
+    sized = {} if worst > TOLERANCE else at_other_sizes(model, translation, given)
     return {
         **{"name": name, "outputs": count, "difference": worst, "lines": source.count("\n")},
+        **sized,
         **{"transposes": source.count(".transpose("), "seconds": round(seconds, 1)},
         **{
             "note": ""
@@ -78,6 +84,26 @@ def compare(name: str) -> dict[str, Any]:
             if "random" in source
             else "differs"
         },
+    }
+
+
+def at_other_sizes(model: Any, translation: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """How many other sizes agree, which differ, and what was said of the rest."""
+    from torch2mlx import verify
+    from torch2mlx.errors import VerificationError
+
+    try:
+        found = verify(model, translation, (), given)
+    except VerificationError as problem:
+        return {"agree": 0, "wrong": [f"{problem}"], "notes": []}
+    verdicts: dict[str, set[str]] = {}
+    for output in found.outputs:
+        verdicts.setdefault(output.case, set()).add(output.verdict)
+    del verdicts[""]
+    return {
+        "agree": sum(verdict == {"equal"} for verdict in verdicts.values()),
+        "wrong": [case for case, verdict in verdicts.items() if "differs" in verdict],
+        "notes": list(found.notes),
     }
 
 
@@ -114,14 +140,14 @@ def _work(name: str, out: Any) -> None:
         out.send({"name": name, "note": f"{type(problem).__name__}: {reason}"})
 
 
-def run_all(chosen: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Results in the order they come, two architectures at a time."""
+def run_all(chosen: Sequence[str], beside: int) -> Iterator[dict[str, Any]]:
+    """Results in the order they come, `beside` architectures at a time."""
     import torch.export
     import transformers.modeling_utils
 
     assert torch.export and transformers.modeling_utils  # imported before processes are forked
     answered = set()
-    for name, found in side_by_side(chosen, _work, SECONDS):
+    for name, found in side_by_side(chosen, _work, SECONDS, beside):
         if not isinstance(found, Ended):
             answered.add(name)
             yield found
@@ -130,23 +156,39 @@ def run_all(chosen: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def passed(row: dict[str, Any]) -> bool:
-    """Whether all outputs agree."""
-    return row.get("difference", 1.0) <= TOLERANCE
+    """Whether all outputs agree, and none differs at another size."""
+    return row.get("difference", 1.0) <= TOLERANCE and not row.get("wrong")
+
+
+def sizes_told(row: dict[str, Any]) -> str:
+    """What became of the other sizes, in a few words."""
+    told = [f"{row['agree']} agree"] if row.get("agree") else []
+    told += [f"wrong {case}" for case in row.get("wrong", ())]
+    kinds = {"refused": ": refused, ", "torch raises": ": none, torch raises "}
+    for kind, sign in kinds.items():
+        reasons = [note.split(sign, 1)[1] for note in row.get("notes", ()) if sign in note]
+        told += [f"{len(reasons)} {kind}: {reasons[0]}"] if reasons else []
+    return "; ".join(told)
 
 
 def page(rows: Sequence[dict[str, Any]]) -> str:
     """docs/models.md."""
-    lines = [HEAD.format(good=sum(map(passed, rows)), all=len(rows))]
+    free = sum(bool(row.get("agree")) for row in rows)
+    lines = [HEAD.format(good=sum(map(passed, rows)), all=len(rows), free=free)]
     for row in sorted(rows, key=lambda r: r["name"]):
         figures = [
             row.get(k, "") for k in ("outputs", "difference", "lines", "transposes", "seconds")
         ]
         if isinstance(figures[1], float):
             figures[1] = f"{figures[1]:.0e}"
-        note = re.sub(r" at 0x\w+| \(?/[^ )]+\)?", "", row["note"])[:100].replace("|", "/")
-        cells = [f"`{row['name']}`", *map(str, figures), note]
+        cells = [f"`{row['name']}`", *map(str, figures), _cell(sizes_told(row)), _cell(row["note"])]
         lines.append(f"| {' | '.join(cells)} |\n")
     return "".join(lines)
+
+
+def _cell(text: str) -> str:
+    """A note without addresses and paths, in one line that fits a table."""
+    return re.sub(r" at 0x\w+| \(?/[^ )]+\)?", "", " ".join(text.split()))[:100].replace("|", "/")
 
 
 def agreed(text: str) -> set[str]:
@@ -161,19 +203,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--out")
+    parser.add_argument("--beside", type=int, default=2, help="processes side by side")
     options = parser.parse_args()
     chosen, rows = options.names or names(), []
-    for row in run_all(chosen):
+    for row in run_all(chosen, options.beside):
         rows.append(row)
         shown = "ok" if passed(row) else row["note"] or "differs"
-        print(f"{len(rows)}/{len(chosen)} {row['name']}: {shown}", file=sys.stderr, flush=True)
+        told = f"{row['name']}: {shown}; {sizes_told(row)}"
+        print(f"{len(rows)}/{len(chosen)} {told}", file=sys.stderr, flush=True)
     good = {row["name"] for row in rows if passed(row)}
     expected = set(options.names) or agreed(DOCS.read_text())
     if options.out:
         Path(options.out).write_text(json.dumps(rows, indent=1))
     elif not options.names:
         DOCS.write_text(page(rows))
-    print(f"zoo: {len(good)} of {len(rows)} agree within {TOLERANCE:g}")
+    free = sum(bool(row.get("agree")) for row in rows)
+    wrong = sum(bool(row.get("wrong")) for row in rows)
+    print(
+        f"zoo: {len(good)} of {len(rows)} agree within {TOLERANCE:g}; "
+        f"at other sizes {free} agree, {wrong} differ"
+    )
     return 0 if expected <= good else 1
 
 
