@@ -211,11 +211,11 @@ def main() -> int:
         shown = "ok" if passed(row) else row["note"] or "differs"
         told = f"{row['name']}: {shown}; {sizes_told(row)}"
         print(f"{len(rows)}/{len(chosen)} {told}", file=sys.stderr, flush=True)
+        if options.out:  # as they come: a run that is ended has what it saw
+            Path(options.out).write_text(json.dumps(rows, indent=1))
     good = {row["name"] for row in rows if passed(row)}
     expected = set(options.names) or agreed(DOCS.read_text())
-    if options.out:
-        Path(options.out).write_text(json.dumps(rows, indent=1))
-    elif not options.names:
+    if not options.out and not options.names:
         DOCS.write_text(page(rows))
     free = sum(bool(row.get("agree")) for row in rows)
     wrong = sum(bool(row.get("wrong")) for row in rows)
