@@ -54,6 +54,22 @@ def test_scatter_family(shape, data):
             )
 
 
+@pytest.mark.parametrize("dtype", (torch.int64, torch.complex64, torch.float32))
+def test_items_of_64_bits_are_written_on_the_cpu(dtype, monkeypatch):
+    """MLX refuses to scatter them on a GPU, and this machine may have none."""
+    asked, stream = [], mx.stream
+    monkeypatch.setattr(mx, "stream", lambda place: asked.append(place) or stream(place))
+    x, rows = torch.arange(12).reshape(4, 3).to(dtype), torch.ones(2, 3).to(dtype)
+    index = torch.tensor([1, 1])
+    mlx_x, mlx_rows, mlx_index = (mx.array(t.numpy()) for t in (x, rows, index))
+    added = indexing.index_add(mlx_x, 0, mlx_index, mlx_rows)
+    assert np.array_equal(added, torch.index_add(x, 0, index, rows))
+    put = indexing.index_put(mlx_x, (mlx_index[:1],), mlx_rows[:1])
+    assert np.array_equal(put, torch.index_put(x, (index[:1],), rows[:1]))
+    wide = dtype != torch.float32
+    assert asked == ([mx.cpu] * 2 if wide else [])
+
+
 def test_scatter_without_equal_indices():
     (x, mlx_x), (source, mlx_source) = randn(3, 5), randn(3, 5)
     index, mlx_index = pair(np.stack([np.random.permutation(5)[:4] for _ in range(3)]))

@@ -52,8 +52,7 @@ def diag_embed(x: mx.array, offset: int = 0, dim1: int = -2, dim2: int = -1) -> 
     n = x.shape[-1] + abs(offset)
     rows = np.arange(x.shape[-1])
     where = (..., mx.array(rows + max(-offset, 0)), mx.array(rows + max(offset, 0)))
-    made = mx.zeros((*x.shape[:-1], n, n), x.dtype)
-    made[where] = x
+    made = indexing.assign(mx.zeros((*x.shape[:-1], n, n), x.dtype), where, x)
     return mx.moveaxis(mx.moveaxis(made, -2, dim1 % made.ndim), -1, dim2 % made.ndim)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import mlx.core as mx
 
 
@@ -23,6 +26,11 @@ def _cut(source: mx.array | float, index: mx.array) -> mx.array | float:
     return source[tuple(slice(n) for n in index.shape)]
 
 
+def _scattering(x: mx.array) -> AbstractContextManager[Any]:
+    """Where MLX writes to positions of x: its kernel for GPUs has no items of 64 bits."""
+    return mx.stream(mx.cpu) if x.dtype.size == 8 else nullcontext()
+
+
 def gather(x: mx.array, dim: int, index: mx.array) -> mx.array:
     """torch.gather, also where `index` is smaller than x in other dimensions."""
     dim %= x.ndim
@@ -32,14 +40,12 @@ def gather(x: mx.array, dim: int, index: mx.array) -> mx.array:
 
 def scatter(x: mx.array, dim: int, index: mx.array, source: mx.array | float) -> mx.array:
     """torch.scatter: x with items of `source` at `index`; which of equal indices wins is open."""
-    result = mx.array(x)
-    result[_places(index, dim)] = _cut(source, index)
-    return result
+    return assign(x, _places(index, dim), _cut(source, index))
 
 
 def scatter_add(x: mx.array, dim: int, index: mx.array, source: mx.array) -> mx.array:
     """torch.scatter_add: equal indices add up."""
-    return x.at[_places(index, dim)].add(_cut(source, index))
+    return accumulate(x, _places(index, dim), _cut(source, index))
 
 
 _NEUTRAL = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": -mx.inf, "amin": mx.inf}
@@ -57,12 +63,13 @@ def scatter_reduce(
     if reduce not in _NEUTRAL:
         raise ValueError(f"reduce={reduce!r}: choose one of {', '.join(_NEUTRAL)}")
     places, source = _places(index, dim), _cut(source, index)
-    hits = mx.zeros(x.shape, x.dtype).at[places].add(mx.ones(index.shape, x.dtype))
+    hits = accumulate(mx.zeros(x.shape, x.dtype), places, mx.ones(index.shape, x.dtype))
     start = x if include_self else mx.where(hits > 0, mx.array(_NEUTRAL[reduce], x.dtype), x)
     at = start.at[places]
     update = {"sum": at.add, "mean": at.add, "prod": at.multiply}
     update |= {"amax": at.maximum, "amin": at.minimum}
-    result = update[reduce](source)
+    with _scattering(x):
+        result = update[reduce](source)
     if reduce == "mean":
         counted = hits + (1 if include_self else 0)
         result = mx.where(hits > 0, result / mx.maximum(counted, 1), result)
@@ -73,7 +80,7 @@ def index_add(
     x: mx.array, dim: int, index: mx.array, source: mx.array, alpha: float = 1.0
 ) -> mx.array:
     """torch.index_add: rows of `source`, times alpha, added to rows `index` of x."""
-    return x.at[(slice(None),) * (dim % x.ndim) + (index,)].add(alpha * source)
+    return accumulate(x, (slice(None),) * (dim % x.ndim) + (index,), alpha * source)
 
 
 def _positions(indices: tuple[mx.array | None, ...]) -> tuple:
@@ -101,11 +108,16 @@ def index_put(
     places = _positions(indices)
     if any(isinstance(place, mx.array) and place.size == 0 for place in places):
         return x
-    if accumulate:
-        return x.at[places].add(values)
-    result = mx.array(x)
-    result[places] = values
-    return result
+    return _put(x, places, values, accumulate)
+
+
+def _put(x: mx.array, where: Any, values: Any, accumulate: bool) -> mx.array:
+    with _scattering(x):
+        if accumulate:
+            return x.at[tuple(where)].add(values)
+        result = mx.array(x)
+        result[tuple(where)] = values
+        return result
 
 
 def nonzero(x: mx.array) -> mx.array:
@@ -138,14 +150,12 @@ def masked_scatter(x: mx.array, mask: mx.array, source: mx.array) -> mx.array:
 
 def assign(x: mx.array, where, values) -> mx.array:
     """x with x[where] = values, `where` a sequence of indices; x itself stays as it was."""
-    result = mx.array(x)
-    result[tuple(where)] = values
-    return result
+    return _put(x, where, values, False)
 
 
 def accumulate(x: mx.array, where, values) -> mx.array:
     """x with x[where] += values, equal positions adding up."""
-    return x.at[tuple(where)].add(values)
+    return _put(x, where, values, True)
 
 
 def masked_rows(x: mx.array, mask: mx.array) -> mx.array:
