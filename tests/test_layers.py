@@ -35,7 +35,7 @@ LAYERS = (
     ("cli.running",),
     ("cli.parser",),
     ("cli.analyzing", "cli.completing", "cli.doctor", "cli.models", "cli.porting", "cli.weights"),
-    ("cli.envelope", "cli.printing", "cli.verb"),
+    ("cli.envelope", "cli.printing", "cli.sizing", "cli.verb"),
     ("__init__",),
     ("registry",),
     ("report.html", "report.sarif", "report.__init__"),

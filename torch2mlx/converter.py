@@ -221,7 +221,8 @@ class _Types:
             return from_module(replace(checkpoint, tree=tree), tree, self.rules)
         if self.module is not None:
             if not is_module(self.module):
-                raise ConversionError(f"module= takes an nn.Module, not {self.module!r:.60}")
+                name = options.option("module")
+                raise ConversionError(f"{name} takes an nn.Module, not {self.module!r:.60}")
             tree = kept(describe(self.module), self.training)
             return from_module(checkpoint, tree, self.rules, self.strict, search)
         found = self._read(checkpoint)

@@ -51,6 +51,30 @@ def given(name: str, value: Any) -> str:
     return option(name) if isinstance(value, bool) else f"{option(name)} {shlex.quote(str(value))}"
 
 
+def call(verb: str, arguments: str, model: str = "model") -> str:
+    """A call to write: `write translate(model, x)`, or what a function has to answer for it.
+
+    `model` is how the arguments begin: `model, t` for verify.
+    """
+    if not _terminal.get():
+        return f"write {verb}({arguments})"
+    return f"let the function answer ({arguments.replace(model, 'model', 1)})"
+
+
+def among_inputs(name: str, value: Any) -> str:
+    """An input with its value: `use_cache=False`, or `use_cache=false` in `--inputs`."""
+    if not _terminal.get():
+        return f"{name}={value!r} among the inputs"
+    return f"{name}={str(value).lower()} in --inputs, or {name!r}: {value!r} among a function's"
+
+
+def streamed() -> str:
+    """How weights come from a checkpoint: `translation.save(folder, weights=path)`, `--stream`."""
+    if not _terminal.get():
+        return "give the checkpoint: translation.save(folder, weights=path)"
+    return "give the checkpoint's folder with --stream, or let the function load the weights"
+
+
 def rules(entries: Mapping[str, str]) -> str:
     """Rules to give: `rules={"conv": "Conv2d"}` or `--rule conv=Conv2d`."""
     if not _terminal.get():

@@ -17,7 +17,7 @@ from torch2mlx.apple import places
 from torch2mlx.attempts import attempted
 from torch2mlx.checking.check import answered, examined, unchecked
 from torch2mlx.checking.entry import given, named_well, taking_any
-from torch2mlx.checking.other_sizes import right_at_another
+from torch2mlx.checking.other_sizes import right_at, right_at_another
 from torch2mlx.checking.preserved import preserved, preserved_stream
 from torch2mlx.checking.running import Case, Pair, plainly
 from torch2mlx.checking.small import conditions_of_one, needless
@@ -25,6 +25,7 @@ from torch2mlx.converter import convert
 from torch2mlx.errors import LayoutWarning, TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.assemble import Assembly
 from torch2mlx.graph.emit import emit
+from torch2mlx.graph.empty import is_empty
 from torch2mlx.graph.ends import Ends, ends
 from torch2mlx.graph.freedom import Way, without_own_gradients
 from torch2mlx.graph.freedom import ways as ways_to_trace
@@ -39,6 +40,7 @@ from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
 from torch2mlx.graph.width import NARROWED, STAYS, Narrowing, scattered
 from torch2mlx.optional import need
+from torch2mlx.options import option
 from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow
 from torch2mlx.structures import to_mlx
@@ -139,12 +141,16 @@ class Translation:
         weights: Any = None,
         progress: Progress | None = None,
         *,
+        key: str | None = None,
+        dtype: Any = None,
         force: bool = False,
     ) -> Path:
         """Writes model.py, weights.safetensors, constants.safetensors (if any) and config.json.
 
         `weights`: a checkpoint (any source of `convert`) to take the weights from, tensor by
-        tensor, instead of the model's: for a model on the meta device, larger than memory.
+        tensor, instead of the model's: for a model on the meta device, larger than memory. `key`
+        picks a state dict in a nested checkpoint, `dtype` casts floating-point tensors: that of
+        the model, where it is another than the checkpoint's.
         `progress` is called with (bytes done, bytes in all, tensor) while they are written. What
         `save` wrote before may be replaced by a new translation; `force`: anything else too, a
         model.py that was edited since, for example. Other files of the folder stay.
@@ -173,7 +179,7 @@ class Translation:
                 if weights is None:
                     save_arrays(target, self.weights, place)
                 else:
-                    _convert(weights, target, self._stored, progress)
+                    _convert(weights, target, self._stored, progress, key, dtype)
                 if constants:
                     save_arrays(new / "constants.safetensors", constants, place)
             unknown = trust.remember(place)
@@ -182,12 +188,19 @@ class Translation:
         return place
 
 
-def _convert(weights: Any, target: Path, stored: Stored, progress: Progress | None) -> None:
+def _convert(
+    weights: Any,
+    target: Path,
+    stored: Stored,
+    progress: Progress | None,
+    key: str | None,
+    dtype: Any,
+) -> None:
     """The weights of a checkpoint; the source beside them turns what is flattened."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayoutWarning)
         options = {"on_unmapped": "ignore", "progress": progress, "training": stored.kept}
-        convert(weights, target, module=stored.model, **options)
+        convert(weights, target, module=stored.model, key=key, dtype=dtype, **options)
 
 
 def _run(source: str, name: str) -> types.ModuleType:
@@ -215,6 +228,7 @@ def translate(
     dynamic: bool = True,
     dynamic_shapes: Any = None,
     check: bool = True,
+    sizes: Sequence[Mapping[str, Sequence[int | None]]] = (),
     io_layout: Literal["torch", "mlx"] = "torch",
     standalone: bool = False,
 ) -> Translation:
@@ -230,7 +244,8 @@ def translate(
 
     `check`: both models are run on the examples and compared before this returns (see `verify` for
     what is allowed; a model on the meta device is compared in shapes alone); the torch model, its
-    arguments and all random streams are left as they were. `io_layout="mlx"`: images, sounds and
+    arguments and all random streams are left as they were. Another size is compared too, where
+    lengths are free; `sizes` names more, as for `verify`. `io_layout="mlx"`: images, sounds and
     volumes come and go with channels last, (N, H, W, C), where the model has them so within;
     `ends` of the result says which. `standalone`: the file defines what it uses of torch2mlx.kit,
     and so needs nothing but MLX.
@@ -262,7 +277,16 @@ def translate(
 
         ways = ways_to_trace(model, args, kwargs, dynamic, dynamic_shapes)
         made, notes = attempted(make, ways, model)
+        if sizes:
+            notes = (*notes, *_right_at(made, model, case, sizes))
     return made.noted(notes)
+
+
+def _right_at(made: Translation, model: Any, case: Case, sizes: Any) -> tuple[str, ...]:
+    """What is noted of sizes to compare. Raises TranslationError where one differs."""
+    if is_empty(model):
+        raise TranslationError(f"{option('sizes')}: a model without values has none to compare")
+    return right_at(Pair(model, made.built(), made.ends, made.graded), case, made.shapes, sizes)
 
 
 def _tried(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch2mlx import options
 from torch2mlx.checking.comparing import TOLERANCES, Compared, Verification
 from torch2mlx.checking.entry import given, named_well
 from torch2mlx.checking.faults import mlx_fault, short, torch_fault
@@ -36,6 +37,7 @@ def verify(
     sizes: Sequence[Mapping[str, Sequence[int | None]]] | None = None,
     gradients: bool = False,
     weights: Any = None,
+    key: str | None = None,
     trust_remote_code: bool = False,
 ) -> Verification:
     """Runs a torch model and its MLX twin on the same inputs, on the CPU, and compares all outputs.
@@ -60,6 +62,7 @@ def verify(
     `weights`: the checkpoint of a model made under `empty_weights`, `translated` being the folder:
     each side then reads a module's weights when that module is called and forgets them again, so
     that models larger than memory are compared, in the dtype of the torch model's parameters.
+    `key` picks a state dict in a nested checkpoint.
 
     `trust_remote_code`: whether a folder's model.py may run that this user's own `translate` did
     not write (see `load`).
@@ -71,8 +74,9 @@ def verify(
     _ordered(model, translated, tolerance)
     model, args, kwargs = given("verify", model, args, kwargs)
     if gradients and weights is not None:
-        raise VerificationError("gradients need the weights in memory: write it without weights=")
-    pair = _opened(model, translated, weights, trust_remote_code)
+        name = options.option("weights")
+        raise VerificationError(f"gradients need the weights in memory: leave out {name}")
+    pair = _opened(model, translated, weights, key, trust_remote_code)
     outputs: list[Compared] = []
     notes: list[str] = []
     first = None
@@ -151,7 +155,7 @@ def _ordered(model: Any, translated: Any, tolerance: Any) -> None:
         )
 
 
-def _opened(model: Any, translated: Any, weights: Any, trusted: bool) -> Pair:
+def _opened(model: Any, translated: Any, weights: Any, key: str | None, trusted: bool) -> Pair:
     """The two sides; those of a model that is to stay on the disk read as they are called."""
     import mlx.nn
 
@@ -165,7 +169,7 @@ def _opened(model: Any, translated: Any, weights: Any, trusted: bool) -> Pair:
             model,
             module,
             ends,
-            filled=lambda: values_from(model, weights),
+            filled=lambda: values_from(model, weights, key),
             reading=lambda: read_at_calls(module, unread),
         )
     if weights is not None:

@@ -355,10 +355,80 @@ def test_a_folder_in_half_precision_stays_so(here):
         ("translate f.py:f out --dtype float16", "--dtype is for folders; f.py:f makes its model"),
         ("verify f.py:f out --inputs x", "--inputs is for folders"),
         ("translate f.py:f out --ignore-unexpected", "--ignore-unexpected is for folders"),
-        ("translate in out --stream --key x", "--stream takes a folder's weights as they are"),
+        ("translate in out --stream --prefix x", "--stream takes all of a folder's weights under"),
+        ("verify in out --stream --ignore-unexpected", "leave out --prefix and --ignore-unexpect"),
+        ("translate f.py:f out --key x", "--key is for folders; f.py:f makes its model"),
         ("translate in out --dtype bfloat61", "did you mean bfloat16?"),
     ],
 )
 def test_options_that_mean_nothing_there_are_refused(line, told, here, capsys):
     assert main(line.split()) == 1
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_part_of_a_nested_checkpoint_is_streamed_in_another_dtype(dtype, bert, here, capsys):
+    folder = described(bert, here / "in")
+    torch.save({"lr": 0.1}, folder / "training_args.bin")
+    torch.save({"ema": bert.state_dict(), "old": {WORDS: torch.zeros(1)}}, folder / "model.pt")
+    (folder / "training_args.bin").unlink()
+    more = ["--key", "ema", "--stream", *(["--dtype", dtype] if dtype else [])]
+    assert main(["translate", "in", "out", *more]) == 0
+    arrays = mx.load("out/weights.safetensors")
+    assert {str(v.dtype) for v in arrays.values()} == {f"mlx.core.{dtype or 'float32'}"}
+    expected = bert.state_dict()[WORDS].to(getattr(torch, dtype or "float32")).float()
+    np.testing.assert_array_equal(np.array(arrays[WORDS].astype(mx.float32)), expected.numpy())
+    assert main(["verify", "in", "out", *more]) == 0
+    capsys.readouterr()
+    assert main(["verify", "in", "out", *more, "--gradients"]) == 1
+    assert "need the weights in memory: leave out --stream" in capsys.readouterr().err
+
+
+def test_standard_files_are_streamed_and_not_what_training_left_beside_them(bert, here):
+    folder = described(bert, here / "in")
+    torch.save(bert.state_dict(), folder / "pytorch_model.bin")
+    torch.save({"lr": 0.1}, folder / "training_args.bin")
+    assert main(["translate", "in", "out", "--stream"]) == 0
+    found = mx.load("out/weights.safetensors")[WORDS]
+    np.testing.assert_array_equal(np.array(found), bert.state_dict()[WORDS].numpy())
+
+
+@pytest.fixture
+def llava():
+    vision = transformers.CLIPVisionConfig(**VISION)
+    text = transformers.LlamaConfig(vocab_size=64, num_key_value_heads=1, **SMALL)
+    return model_of("LlavaModel", vision_config=vision, text_config=text, image_token_id=5)
+
+
+@pytest.mark.filterwarnings("default")
+def test_inputs_of_another_kind_that_are_left_out_are_told_with_the_option(llava, here, capsys):
+    llava.save_pretrained("in")
+    capsys.readouterr()
+    assert main(["translate", "in", "out"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "warning: the example inputs are input_ids, attention_mask; the model also takes "
+        "pixel_values, and is read as it is without: --inputs "
+        "input_ids,attention_mask,pixel_values gives them too\n"
+    )
+    assert "free: input_ids=_x_, attention_mask=_x_\n" in captured.out
+    with pytest.warns(UserWarning, match=r"inputs='input_ids,attention_mask,pixel_values' gives"):
+        from_folder(here / "in")
+
+
+def test_text_has_a_token_for_each_part_of_its_picture(llava, here, capsys):
+    llava.save_pretrained("in")
+    capsys.readouterr()
+    names = "input_ids,attention_mask,pixel_values"
+    assert main(["translate", "in", "out", "--inputs", names]) == 0
+    assert capsys.readouterr().err == ""
+    twin = torch2mlx.load("out")
+    for place, count in ((1, 2), (4, 2)):
+        ids = torch.full((count, 13), 9)
+        ids[:, place : place + 4] = 5
+        pixels = torch.randn(count, 3, 16, 16)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+        with torch.no_grad():
+            expected = llava(**given, use_cache=False).last_hidden_state
+        found = twin(**given)["last_hidden_state"]
+        np.testing.assert_allclose(np.array(found), expected.numpy(), atol=1e-5)

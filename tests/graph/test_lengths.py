@@ -220,7 +220,7 @@ def test_verify_compares_other_sizes_and_says_where_torch_has_none():
     assert found.ok and [o.case for o in found.outputs] == ["", "at x0 (1, 3, 2)"]
     assert any("at x0 (4, 12, 8): none, torch raises AssertionError" in n for n in found.notes)
     chosen = torch2mlx.verify(model, made, planted.given("asserted"), sizes=[{"x0": (2, 5, None)}])
-    assert [o.case for o in chosen.outputs] == ["", "at x0 (2, 5, None)"]
+    assert [o.case for o in chosen.outputs] == ["", "at x0 (2, 5, 4)"]
     with pytest.raises(torch2mlx.errors.VerificationError, match="'y' is no argument"):
         torch2mlx.verify(model, made, planted.given("asserted"), sizes=[{"y": (2,)}])
 

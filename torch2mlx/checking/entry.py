@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
+from torch2mlx import options
 from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.structures import holds_foreign, numpy_of, rebuilt, to_mlx
 
@@ -87,7 +88,8 @@ class _Call:
         self.verb, self.error = verb, error
 
     def refuse(self, what: str, write: str = "") -> NoReturn:
-        raise self.error(f"{what}: write {self.verb}({write})" if write else what)
+        advice = options.call(self.verb, write, _MODEL[self.verb])
+        raise self.error(f"{what}: {advice}" if write else what)
 
     def model(self, model: Any) -> Any:
         """The module, out of what wraps it for compiling or for several devices."""
@@ -293,9 +295,9 @@ def _misfit(verb: str, model: Any, signature: Any, args: Any, kwargs: Any) -> st
         if p.kind == p.KEYWORD_ONLY and p.default is p.empty and p.name not in kwargs
     ]
     inputs = ", ".join([p.name for p in places if p.default is p.empty]) or "..."
-    write = f"{verb}({_MODEL[verb]}, ({inputs},))" if "," not in inputs else ""
-    write = write or f"{verb}({_MODEL[verb]}, ({inputs}))"
-    return f"{shown} needs {', '.join(map(repr, needed))} too: write {write}"
+    several = f"({inputs})" if "," in inputs else f"({inputs},)"
+    advice = options.call(verb, f"{_MODEL[verb]}, {several}", _MODEL[verb])
+    return f"{shown} needs {', '.join(map(repr, needed))} too: {advice}"
 
 
 def _any_tensor(value: Any) -> bool:

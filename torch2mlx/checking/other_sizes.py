@@ -24,8 +24,11 @@ def cases(
     """
     yield Case(args, kwargs)
     try:
-        made = other_sizes if sizes is None else given_sizes
-        for one in made(model, args, kwargs, shapes if sizes is None else sizes):
+        if sizes is None:
+            made = other_sizes(model, args, kwargs, shapes)
+        else:
+            made = given_sizes(model, args, kwargs, sizes, shapes)
+        for one in made:
             yield Case(one.args, one.kwargs, f"at {one.label}")
     except ValueError as error:
         raise VerificationError(str(error)) from error
@@ -37,15 +40,38 @@ def right_at_another(pair: Pair, args: Any, kwargs: Any, shapes: Shapes) -> None
     Raises TranslationError where they differ there, or MLX's side raises.
     """
     for one in other_sizes(pair.model, args, kwargs, shapes):
-        case = Case(one.args, one.kwargs, f"at {one.label}")
-        try:
-            found = judged_at(pair, case, None)
-        except Exception as error:
-            raise TranslationError(f"{case.label} MLX's side raises: {short(error)}") from error
-        if any(output.verdict == "differs" for output in found.outputs):
-            raise TranslationError(f"{case.label} MLX answers otherwise than torch")
-        if found.outputs:
+        if _right(pair, Case(one.args, one.kwargs, f"at {one.label}")).outputs:
             return
+
+
+def right_at(pair: Pair, case: Case, shapes: Shapes, sizes: Sequence[Any]) -> tuple[str, ...]:
+    """Compares the sizes that were asked for; what there is to say of each.
+
+    Raises TranslationError where the two sides differ, or MLX's side raises, and for sizes that
+    are not those of the inputs.
+    """
+    notes: list[str] = []
+    try:
+        for one in given_sizes(pair.model, case.args, case.kwargs, sizes, shapes):
+            found = _right(pair, Case(one.args, one.kwargs, f"at {one.label}"))
+            notes += [f"at {one.label}: agrees with torch"] if found.outputs else []
+            notes += found.notes
+    except TranslationError:
+        raise
+    except ValueError as error:
+        raise TranslationError(str(error)) from error
+    return tuple(notes)
+
+
+def _right(pair: Pair, case: Case) -> Judgement:
+    """One case. Raises TranslationError where the sides differ, or MLX's side raises."""
+    try:
+        found = judged_at(pair, case, None)
+    except Exception as error:
+        raise TranslationError(f"{case.label} MLX's side raises: {short(error)}") from error
+    if any(output.verdict == "differs" for output in found.outputs):
+        raise TranslationError(f"{case.label} MLX answers otherwise than torch")
+    return found
 
 
 def judged_at(pair: Pair, case: Case, tolerance: float | None, judged: Judge = judge) -> Judgement:

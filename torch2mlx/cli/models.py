@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from torch2mlx.cli import sizing
 from torch2mlx.cli.verb import Answer, Verb, listed, planned
 from torch2mlx.errors import TranslationError
 from torch2mlx.optional import need
@@ -26,6 +27,9 @@ def _describe_model(sub: argparse.ArgumentParser) -> None:
         help="example inputs of a folder's model, by name, with shapes where the usual ones do not "
         "do: input_ids,attention_mask or pixel_values=2x3x224x224 (default: those that its "
         "tokenizer or processor gives)",
+    )
+    sub.add_argument(
+        "--sizes", metavar="SIZES", type=sizing.asked, action="append", help=sizing.HELP
     )
     sub.add_argument("--dtype", help="of a folder's weights (default: the file's)")
     sub.add_argument("--key", help="which state dict of a folder's nested checkpoint")
@@ -66,10 +70,10 @@ def _found(args: argparse.Namespace) -> tuple[Any, tuple[Any, ...], dict[str, An
     from torch2mlx.graph.sources import find
 
     need(args.command, "torch", "mlx")
-    if args.stream and (args.dtype or args.key or args.prefix or args.ignore_unexpected):
+    if args.stream and (args.prefix or args.ignore_unexpected):
         raise TranslationError(
-            "--stream takes a folder's weights as they are: leave out --dtype, --key, --prefix and "
-            "--ignore-unexpected"
+            "--stream takes all of a folder's weights under their own names: leave out --prefix "
+            "and --ignore-unexpected"
         )
     step(args.verbose, f"making the model of {args.source}")
     dtype = dtype_name(args.dtype)
@@ -101,6 +105,7 @@ def _translate(args: argparse.Namespace) -> Answer:
         named,
         dynamic=not args.fixed,
         check=not args.no_check,
+        sizes=sizing.settled(args.sizes, model, given, named),
         io_layout=args.io_layout,
         standalone=args.standalone,
     )
@@ -108,9 +113,17 @@ def _translate(args: argparse.Namespace) -> Answer:
         "class": made.name,
         "lines": made.source.count("\n"),
         "dynamic": made.dynamic,
+        "free": _free(made),
         "compared": _compared(args, model, made),
     }
     return _saved(args, made, result)
+
+
+def _free(made: Any) -> str:
+    """The lengths that may be others, as --sizes takes them."""
+    from torch2mlx.graph.sizes import named
+
+    return sizing.spelled(made.free, {named(way): dims for way, dims in made.shapes.items()})
 
 
 def _compared(args: argparse.Namespace, model: Any, made: Any) -> str:
@@ -127,15 +140,23 @@ def _compared(args: argparse.Namespace, model: Any, made: Any) -> str:
 
 def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any]) -> Answer:
     """The answer, after the folder was written, unless only that is asked what would be."""
+    from torch2mlx.graph.folders import weights_of
     from torch2mlx.write.translated import check_translated
 
     if args.dry_run:
         files = check_translated(Path(args.out), bool(made.constants), _guard(args))
         return planned([str(file) for file in files], result)
-    weights = args.source if args.stream else None
+    weights = weights_of(Path(args.source)) if args.stream else None
     step(args.verbose, f"writing {args.out}")
     with progress_bar("converting", args.stream and not args.quiet) as progress:
-        folder = made.save(args.out, weights=weights, progress=progress, force=args.force)
+        folder = made.save(
+            args.out,
+            weights=weights,
+            progress=progress,
+            key=args.key,
+            dtype=args.dtype,
+            force=args.force,
+        )
     data = {"written": str(folder), **result}
     text = "\n".join([listed(data), *(f"note: {note}" for note in made.notes)])
     return Answer({**data, "notes": list(made.notes)}, text)
@@ -175,6 +196,7 @@ def _describe_verify(sub: argparse.ArgumentParser) -> None:
 
 def _verify(args: argparse.Namespace) -> Answer:
     from torch2mlx.errors import VerificationError
+    from torch2mlx.graph.folders import weights_of
     from torch2mlx.verifier import verify
 
     model, given, named = _found(args)
@@ -185,8 +207,10 @@ def _verify(args: argparse.Namespace) -> Answer:
         given,
         named,
         args.tolerance,
+        sizes=sizing.settled(args.sizes, model, given, named) if args.sizes else None,
         gradients=args.gradients,
-        weights=args.source if args.stream else None,
+        weights=weights_of(Path(args.source)) if args.stream else None,
+        key=args.key if args.stream else None,
         trust_remote_code=args.trust_remote_code,
     )
     data = {

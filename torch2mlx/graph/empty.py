@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch2mlx import options
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import TranslationError, UnsupportedTensorError
 from torch2mlx.read.module_tree import describe
@@ -71,8 +72,8 @@ def _name(value: Any) -> str:
 def _refusal(key: str) -> Any:
     def load() -> Any:
         raise UnsupportedTensorError(
-            f"tensor {key!r}: the model was on the meta device, so it has no values; give the "
-            "checkpoint: translation.save(folder, weights=path)"
+            f"tensor {key!r}: the model was on the meta device, so it has no values; "
+            f"{options.streamed()}"
         )
 
     return load

@@ -6,7 +6,9 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch2mlx import options
@@ -51,6 +53,7 @@ class _Maker:
     model: Any
     given: dict[str, tuple[int, ...]]
     masked: bool
+    pictured: bool
     draw: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +75,16 @@ class _Maker:
     def tokens(self) -> tuple[int, int]:
         """(batch, length) of the text."""
         known = [s for name, s in self.given.items() if name in _TEXT and len(s) >= 2]
-        return (known[0][0], known[0][1]) if known else (_BATCH, _LENGTH)
+        return (known[0][0], known[0][1]) if known else (_BATCH, _LENGTH + self.patches)
+
+    @cached_property
+    def patches(self) -> int:
+        """How many tokens of each text stand for a picture; 0 where that is not known."""
+        if not self.pictured or not hasattr(self.model, "get_image_features"):
+            return 0
+        with suppress(Exception):  # it takes more than pictures
+            return _tokens_of(self.model, self.floats(*_pixels(self, 1)))
+        return 0
 
     def floats(self, *shape: int) -> Any:
         import torch
@@ -102,7 +114,26 @@ def _input_ids(maker: _Maker) -> Any:
     padding = getattr(maker.part("text_config"), "pad_token_id", None)
     if maker.masked and isinstance(padding, int) and padding >= 0:
         ids[_padded(maker, tuple(ids.shape)) == 0] = padding
+    if maker.pictured and ids.ndim == 2:
+        ids[:, 1 : 1 + maker.patches] = _image_token(maker.config)
     return ids
+
+
+def _image_token(config: Any) -> Any:
+    """The token that stands for a part of a picture; None in models without."""
+    names = ("image_token_id", "image_token_index")
+    return next((t for t in (getattr(config, n, None) for n in names) if t is not None), None)
+
+
+def _tokens_of(model: Any, picture: Any) -> int:
+    """How many tokens a picture is worth."""
+    import torch
+
+    with torch.no_grad():
+        answer = model.get_image_features(pixel_values=picture)
+    found = getattr(answer, "pooler_output", answer)
+    parts = [found] if isinstance(found, torch.Tensor) else list(found)
+    return sum(part.numel() // part.shape[-1] for part in parts)
 
 
 def _token_types(maker: _Maker) -> Any:
@@ -131,12 +162,12 @@ def _embeddings(maker: _Maker) -> Any:
     return maker.floats(*maker.shape("inputs_embeds", *maker.tokens(), hidden))
 
 
-def _pixels(maker: _Maker) -> tuple[int, ...]:
+def _pixels(maker: _Maker, batch: int = 0) -> tuple[int, ...]:
     vision = maker.part("vision_config")
     size = getattr(vision, "image_size", 224) or 224
     height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
     channels = getattr(vision, "num_channels", 3) or 3
-    return maker.shape("pixel_values", maker.tokens()[0], channels, height, width)
+    return maker.shape("pixel_values", batch or maker.tokens()[0], channels, height, width)
 
 
 def _pixel_mask(maker: _Maker) -> Any:
@@ -206,7 +237,9 @@ def made(model: Any, wanted: Sequence[Wanted]) -> dict[str, Any]:
     taken = inspect.signature(model.forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in taken.values())
     names = [one.name for one in wanted]
-    maker = _Maker(model, {w.name: w.shape for w in wanted if w.shape}, "attention_mask" in names)
+    pictured = "pixel_values" in names and _image_token(model.config) is not None
+    masked = "attention_mask" in names
+    maker = _Maker(model, {w.name: w.shape for w in wanted if w.shape}, masked, pictured)
     found: dict[str, Any] = {}
     for one in wanted:
         known = one.name in _MADE or one.flag is not None
@@ -216,6 +249,31 @@ def made(model: Any, wanted: Sequence[Wanted]) -> dict[str, Any]:
     if "use_cache" in taken:
         found.setdefault("use_cache", False)
     return found
+
+
+def without_cache(model: Any) -> None:
+    """Tells a model whose forward has no use_cache of its own to answer no cache.
+
+    torch.export frees no length where an input goes into **kwargs.
+    """
+    if "use_cache" not in inspect.signature(model.forward).parameters:
+        for part in (model.config, getattr(model.config, "text_config", None)):
+            if getattr(part, "use_cache", False):
+                part.use_cache = False
+
+
+def left_out(names: Sequence[str], wanted: Sequence[Wanted]) -> str:
+    """What there is to say of inputs that a processor gives and that are not among the usual
+    ones; "" where there are none."""
+    chosen = [one.name for one in wanted]
+    missed = [name for name in names if name not in chosen]
+    if not missed:
+        return ""
+    whole = ",".join([*chosen, *missed])
+    return (
+        f"the example inputs are {', '.join(chosen)}; the model also takes {', '.join(missed)}, "
+        f"and is read as it is without: {options.given('inputs', whole)} gives them too"
+    )
 
 
 def _one(maker: _Maker, one: Wanted) -> Any:

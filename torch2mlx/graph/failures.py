@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch2mlx import options
 from torch2mlx.errors import ExportError
 from torch2mlx.graph.lines import raising_line
 
@@ -18,7 +19,7 @@ from torch2mlx.graph.lines import raising_line
 _MEANINGS = (
     (
         r"transformers\.cache_utils",
-        "it answers a cache of keys and values: give use_cache=False among the inputs",
+        "it answers a cache of keys and values: give {use_cache}",
     ),
     (
         r"data-dependent|DataDependent|Dynamic control flow|Cannot guard on",
@@ -54,6 +55,7 @@ def untraceable(model: Any, problems: Sequence[Exception]) -> ExportError:
         return first
     said = f"{type(first).__name__}: {_words(str(first))}".rstrip(": ")
     meaning = next((text for found, text in _MEANINGS if re.search(found, str(first))), "")
+    meaning = meaning.format(use_cache=options.among_inputs("use_cache", False))
     place = next((line for line in map(raising_line, problems) if line), "")
     told = f"torch.export cannot trace {type(model).__name__}{place}: "
     return ExportError(told + (f"{meaning}. torch.export said: {said}" if meaning else said))

@@ -58,7 +58,7 @@ def model_in(folder: Path, wishes: Wishes) -> Any:
     foreign.refuse_folder(folder)
     with config_model.offline(), _quietly():
         kind, parsed = _parsed(config, content)
-        checkpoint = _opened(folder, wishes)
+        checkpoint = open_checkpoint(weights_of(folder), wishes.key)
         tensors = _under(checkpoint, wishes.prefix, folder)
         dtype = _dtype(tensors, wishes, parsed)
         if wishes.empty:
@@ -67,12 +67,16 @@ def model_in(folder: Path, wishes: Wishes) -> Any:
         return _loaded(kind, parsed, tensors, dtype, folder, wishes.unused).eval()
 
 
-def _opened(folder: Path, wishes: Wishes) -> Checkpoint:
+def weights_of(folder: Path) -> Path:
+    """The file of a folder that its weights are in, or the folder, where they are in several.
+
+    Training leaves other files beside them: the standard names go before.
+    """
     files = {path.name for path in folder.iterdir()}
     name = next((name for name in _STANDARD if name in files), None)
     sharded = any(file.endswith(".safetensors.index.json") for file in files)
     plain = name is None or (sharded and not name.endswith(".safetensors"))
-    return open_checkpoint(folder if plain else folder / str(name), wishes.key)
+    return folder if plain else folder / str(name)
 
 
 def _under(checkpoint: Checkpoint, prefix: str, folder: Path) -> Mapping[str, TensorSource]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch2mlx import options
+
 Way = tuple[Any, ...]
 #: Lengths of each argument: numbers where they are fixed, else expressions of symbols, as text.
 Shapes = Mapping[Way, tuple[Any, ...]]
@@ -88,28 +90,68 @@ def resized(
     return Sized(changed, more, ", ".join(told)) if told else None
 
 
-def given_sizes(model: Any, args: Any, kwargs: Any, sizes: Sequence[Any]) -> Iterator[Sized]:
+def given_sizes(
+    model: Any, args: Any, kwargs: Any, sizes: Sequence[Any], shapes: Shapes
+) -> Iterator[Sized]:
     """Inputs of given shapes, by the names of arguments; None leaves a length as it is.
 
+    Arguments that are not named follow where they have a free length with a named one in common.
     Raises ValueError for a name that is no argument, and for a shape of another rank.
     """
-    known = {named(way): leaf for way, leaf in ways_to(model, args, kwargs) if _is_array(leaf)}
+    known = arrays_of(model, args, kwargs)
+    usual = lengths(model, args, kwargs, shapes)
     for wanted in sizes:
-        for name, shape in dict(wanted).items():
-            if name not in known:
-                raise ValueError(f"sizes: {name!r} is no argument: they are {', '.join(known)}")
-            if len(shape) != len(known[name].shape):
-                rank = len(known[name].shape)
-                raise ValueError(f"sizes: {name} has {rank} axes, {tuple(shape)} {len(shape)}")
+        asked = {name: _asked(name, shape, known) for name, shape in dict(wanted).items()}
+        symbols = {**usual, **_symbols(asked, shapes)}
+        label: list[str] = []
 
-        def change(way: Way, leaf: Any, wanted: Any = wanted) -> Any:
-            if named(way) not in wanted:
+        def change(
+            way: Way, leaf: Any, asked: Any = asked, symbols: Any = symbols, label: Any = label
+        ) -> Any:
+            name = named(way)
+            shape = asked.get(name) or _followed(shapes.get(way), leaf, symbols)
+            if shape is None or not _is_array(leaf):
                 return leaf
-            pairs = zip(wanted[named(way)], leaf.shape, strict=True)
-            return fitted(leaf, tuple(n if new is None else int(new) for new, n in pairs))
+            if name in asked or shape != tuple(leaf.shape):
+                label.append(f"{name} {shape}")
+            return fitted(leaf, shape)
 
         changed, more = _mapped(model, args, kwargs, change)
-        yield Sized(changed, more, ", ".join(f"{n} {tuple(s)}" for n, s in dict(wanted).items()))
+        yield Sized(changed, more, ", ".join(label))
+
+
+def _asked(name: str, shape: Sequence[int | None], known: Mapping[str, Any]) -> tuple[int, ...]:
+    """A shape that was given for an argument, with the lengths that stay."""
+    option = options.option("sizes").rstrip("=")
+    if name not in known:
+        raise ValueError(f"{option}: {name!r} is no argument: they are {', '.join(known)}")
+    now = tuple(known[name].shape)
+    if len(shape) != len(now):
+        raise ValueError(f"{option}: {name} has {len(now)} axes, {tuple(shape)} {len(shape)}")
+    made = tuple(n if new is None else int(new) for new, n in zip(shape, now, strict=True))
+    if any(length < 0 for length in made):
+        raise ValueError(f"{option}: {name} {made}: a length is not negative")
+    return made
+
+
+def _symbols(asked: Mapping[str, tuple[int, ...]], shapes: Shapes) -> dict[str, int]:
+    """The free lengths that given shapes settle."""
+    found: dict[str, int] = {}
+    for way, dims in shapes.items():
+        for dim, length in zip(dims, asked.get(named(way), ()), strict=False):
+            if isinstance(dim, str) and dim.isidentifier():
+                found.setdefault(dim, length)
+    return found
+
+
+def _followed(dims: Any, leaf: Any, symbols: Mapping[str, int]) -> tuple[int, ...] | None:
+    """The shape of an argument at these free lengths; None where it is not known."""
+    if dims is None or len(dims) != len(getattr(leaf, "shape", ())):
+        return None
+    try:
+        return tuple(_length(dim, n, symbols) for dim, n in zip(dims, leaf.shape, strict=True))
+    except KeyError:
+        return None
 
 
 def fitted(leaf: Any, shape: Sequence[int]) -> Any:
@@ -127,6 +169,11 @@ def fitted(leaf: Any, shape: Sequence[int]) -> Any:
 def named(way: Way) -> str:
     """The name of an argument, `batch.ids` within a container."""
     return ".".join(map(str, way))
+
+
+def arrays_of(model: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The arrays among the arguments by their names, `batch.ids` within a container."""
+    return {named(way): leaf for way, leaf in ways_to(model, args, kwargs) if _is_array(leaf)}
 
 
 def ways_to(model: Any, args: Any, kwargs: Any) -> list[tuple[Way, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,16 @@ def find(text: str, wishes: Wishes = _PLAIN, inputs: str | None = None) -> Sourc
 def from_folder(folder: Path, wishes: Wishes = _PLAIN, inputs: str | None = None) -> Source:
     """A transformers model of a local folder, with its weights, and example inputs."""
     model = model_in(folder, wishes)
+    examples.without_cache(model)
     if inputs:
         wanted = examples.parse(inputs)
     else:
         taken = inspect.signature(model.forward).parameters
         names = processors.input_names(folder, getattr(model.config, "model_type", ""), taken)
         wanted = examples.usual(model, names)
+        missed = examples.left_out(names, wanted)
+        if missed:
+            warnings.warn(missed, UserWarning, stacklevel=2)
     return model, (), examples.made(model, wanted)
 
 

@@ -19,19 +19,19 @@ KEPT = 2
 
 
 @contextmanager
-def values_from(model: Any, source: Any) -> Iterator[None]:
+def values_from(model: Any, source: Any, key: str | None = None) -> Iterator[None]:
     """While this is open, parameters on the meta device have the values of a checkpoint.
 
     Each is read when a torch function is called with it, cast to the parameter's dtype, and
-    forgotten some calls later. `source` is any that `convert` takes. Raises StateDictMismatchError
-    for a parameter that the checkpoint lacks or has in another shape.
+    forgotten some calls later. `source` and `key` are any that `convert` takes. Raises
+    StateDictMismatchError for a parameter that the checkpoint lacks or has in another shape.
     """
     import torch
     from torch.overrides import TorchFunctionMode
 
-    tensors = open_checkpoint(source).tensors
+    tensors = open_checkpoint(source, key).tensors
     ties = describe(model).ties
-    keys = {id(p): ties.get(key, key) for key, p in model.state_dict(keep_vars=True).items()}
+    keys = {id(p): ties.get(name, name) for name, p in model.state_dict(keep_vars=True).items()}
     kept: OrderedDict[int, Any] = OrderedDict()
 
     def value(parameter: Any) -> Any:

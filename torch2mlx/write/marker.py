@@ -102,8 +102,8 @@ def read_marker(path: Path, metadata: Mapping[str, str]) -> Marker | Part:
         if "torch2mlx_translation" in metadata:
             raise NotConvertedError(
                 f"{path}: holds weights as translate wrote them, without what torch has for them; "
-                "mx.load reads them, and revert or to_torch take them with the torch module as "
-                "like= in Python"
+                "mx.load reads them, and revert or to_torch take them in Python, with the torch "
+                "module as like="
             )
         raise NotConvertedError(
             f"{path}: was not written by torch2mlx; use convert first, or, for weights that were "
