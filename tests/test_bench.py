@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import need
 
 need("torch", "mlx.core", "safetensors", "transformers")
@@ -12,6 +14,7 @@ need("torch", "mlx.core", "safetensors", "transformers")
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_a_comparison_writes_its_ratios(tmp_path):
     file = tmp_path / "ratios.json"
     command = [sys.executable, "-m", "bench", "key_trees", "--json", str(file)]

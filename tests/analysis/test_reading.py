@@ -42,6 +42,7 @@ def test_what_is_known_without_values_is_no_finding(cls):
     assert [(f.rule, f.line, f.what) for f in analyze(cls()).findings if f.rule in _TOLD] == []
 
 
+@pytest.mark.slow
 def test_a_translation_is_refused_where_a_branch_is_told():
     torch, _ = need("torch", "mlx")
     import torch2mlx

@@ -103,6 +103,7 @@ def mx_module():
     return Module
 
 
+@pytest.mark.slow
 def test_padded_places_of_the_fused_encoder_are_no_difference():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)

@@ -310,6 +310,7 @@ def test_a_model_without_known_inputs_asks_for_them(bert):
         examples.usual(bert, [])
 
 
+@pytest.mark.slow
 def test_a_folder_is_translated_with_its_weights_and_its_mask(bert, here, capsys):
     torch.save(bert.state_dict(), described(bert, here / "in") / "model.pt")
     assert main(["translate", "in", "out"]) == 0
@@ -342,6 +343,7 @@ def test_a_folder_is_translated_with_its_weights_and_its_mask(bert, here, capsys
     assert not Path("new").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_in_half_precision_stays_so(here):
     model = model_of("RobertaModel", vocab_size=64, **SMALL).bfloat16()
     model.save_pretrained("in")

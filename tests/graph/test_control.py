@@ -1,5 +1,7 @@
 """Control flow, autocast and gradients of one's own: values and gradients as torch has them."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -130,12 +132,18 @@ def arrays(value):
     return [np.array(v) for v in value] if isinstance(value, (tuple, list)) else [np.array(value)]
 
 
+@functools.cache
+def translated(name):
+    """A model in eval mode, its example, and its translation, made once."""
+    torch.manual_seed(0)
+    model, x = MODELS[name]().eval(), torch.randn(5, 4)
+    return model, x, torch2mlx.translate(model, (x,))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_values_follow_the_data(name):
-    torch.manual_seed(0)
-    model = MODELS[name]().eval()
-    x = torch.randn(5, 4)
-    module = torch2mlx.translate(model, (x,)).module
+    model, x, translation = translated(name)
+    module = translation.module
     for given in (x, -x, x.abs() + 1, -x.abs() - 1, torch.randn(5, 4) * 1e-4):
         with torch.no_grad():
             expected = model(given)
@@ -195,10 +203,8 @@ def test_autocast_computes_in_the_dtypes_of_torch():
 
 @pytest.mark.parametrize("length", [1, 3, 8])
 def test_vmap_takes_any_number_of_items(length):
-    torch.manual_seed(0)
-    model = Batched().eval()
-    module = torch2mlx.translate(model, (torch.randn(5, 4),)).module
-    given = torch.randn(length, 4)
+    model, _, translation = translated("Batched")
+    module, given = translation.module, torch.randn(length, 4)
     with torch.no_grad():
         expected = model(given)
     for e, f in zip(expected, module(to_mlx(given)), strict=True):

@@ -13,12 +13,15 @@ import torch
 import torch2mlx
 from tests.zoo.build import working
 
-ARCHITECTURES = ("bert", "gpt_neox", "vit", "opt", "roberta", "electra", "distilbert", "deit")
+ARCHITECTURES = ("gpt_neox", "opt", "roberta", "electra", "distilbert", "deit")
 ARCHITECTURES += ("albert", "llama", "qwen3", "mistral", "gemma2", "phi3", "olmo2", "nystromformer")
 ARCHITECTURES += ("mpnet", "xglm", "biogpt", "camembert", "stablelm", "granite")
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
+
+
+@pytest.fixture(scope="module", params=["bert", "vit", *SLOW])
 def pair(request):
     model, given = working(request.param)
     return model, given, torch2mlx.translate(model, (), given)

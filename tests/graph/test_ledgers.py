@@ -1,5 +1,6 @@
 """The ledgers of operators and models are what the code does, and do not get worse."""
 
+import functools
 import json
 
 import pytest
@@ -62,23 +63,27 @@ def test_nothing_in_the_ledger_is_wrong_and_most_passes():
     assert sum(bool(entry.gradients) for entry in entries()) >= 350
 
 
+@functools.cache
+def known():
+    """The ledger's entries by name."""
+    return {entry["name"]: entry for entry in json.loads(LEDGER.read_text())}
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_sample_of_operators_is_no_worse():
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_sample_of_operators_is_no_worse(name):
     need("expecttest")
     from tests.graph.ledger import operators, run
 
-    known = {entry["name"]: entry for entry in json.loads(LEDGER.read_text())}
-    found = operators()
-    for name in SAMPLE:
-        if name not in found:
-            continue
-        entry = run(name, found[name], 1)
-        assert not entry.wrong, (name, entry.wrong)
-        assert not entry.gradient_wrong, (name, entry.gradient_wrong)
-        for dtype in known[name]["passed"]:
-            assert dtype in entry.passed or dtype in entry.expected, (name, dtype)
+    entry = run(name, operators()[name], 1)
+    assert not entry.wrong
+    assert not entry.gradient_wrong
+    for dtype in known()[name]["passed"]:
+        assert dtype in entry.passed or dtype in entry.expected, dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("bert", "resnet", "mixtral", "whisper"))
 def test_a_sample_of_architectures_runs_without_torch(name):
     need("transformers")
@@ -97,6 +102,7 @@ def test_the_page_of_models_counts_what_it_lists():
     assert good >= 250
 
 
+@pytest.mark.slow
 def test_the_gallery_is_what_translate_prints():
     from tools.make_gallery import GALLERY, MODELS
     from torch2mlx import translate
@@ -107,6 +113,7 @@ def test_the_gallery_is_what_translate_prints():
         assert translate(model, args, kwargs).source == text, "run: python -m tools.make_gallery"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("bert", "llama", "t5"))
 def test_padding_masks_and_other_sizes(name):
     need("transformers")

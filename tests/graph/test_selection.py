@@ -158,6 +158,7 @@ class Languages(nn.Module):
         )
 
 
+@pytest.mark.slow
 def test_transformers_take_every_form_of_mask():
     torch.manual_seed(0)
     model = Languages().train()  # so that torch takes no shortcut of its own

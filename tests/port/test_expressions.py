@@ -93,6 +93,7 @@ def nested(inner):
 EXPRESSION = st.recursive(st.sampled_from(SHAPED), nested, max_leaves=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(LAST), EXPRESSION), min_size=3, max_size=6))
 def test_meaning_survives(pairs):

@@ -11,7 +11,13 @@ from tests.support import need
 need("torch", "mlx.core", "libcst", "sklearn")
 
 
-@pytest.mark.parametrize("name", names())
+SLOW = {"attention_pool", "ctc_speech", "fashion_mnist", "gpt", "packed_lstm", "resnet"}
+SLOW |= {"rnn_classifier", "time_series", "trainer", "unet", "vit"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in names()]
+)
 def test_losses_agree(name, tmp_path):
     if not available(name):
         pytest.skip("needs Debian's data sets: apt-get install dataset-fashion-mnist")

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 SANITIZED = bool(os.environ.get("TORCH2MLX_SANITIZED"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer reserves all of the address space")
 def test_changed_checkpoints_are_answered_or_refused_soon_and_in_little_memory(tmp_path):
     need("torch", "safetensors")

@@ -59,6 +59,7 @@ def peak_mib(source, out, *arguments):
     return int(found.stdout.split()[0]) / 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux's /proc")
 @pytest.mark.parametrize("kind", ["sharded", "pt"])
 def test_three_gigabytes_take_less_than_300_mib(kind, tmp_path):
