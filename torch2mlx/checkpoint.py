@@ -95,7 +95,7 @@ def _open(source: Any, key: str | None, given: _Options) -> Checkpoint:
 
 def _refuse_mlx(state: Mapping[Any, Any]) -> None:
     """Raises AlreadyConvertedError for a module or a dict of arrays of MLX."""
-    kinds = (type(state), *(type(value) for value in state.values()))
+    kinds = {type(state), *map(type, state.values())}
     if any(kind.__module__.partition(".")[0] == "mlx" for kind in kinds):
         raise AlreadyConvertedError(
             "the source is of MLX already: convert takes weights of PyTorch; torch2mlx.to_torch "

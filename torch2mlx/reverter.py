@@ -155,7 +155,7 @@ def _of_converted(path: Path) -> tuple[Origin, Mapping[str, _core.Tensor]]:
     kept: dict[str, TensorSource] = {}
     if converted.plan.sidecar:
         beside = check_sidecar(converted.first, converted.plan.sidecar)
-        kept = {k: Borrowed(k, tensor) for k, tensor in read_safetensors(beside)[0].items()}
+        kept = {k: Borrowed.of(k, tensor) for k, tensor in read_safetensors(beside)[0].items()}
     tensors = converted.tensors()
     stored = {name: tensor.dtype for name, tensor in tensors.items()}
     return Origin(converted.plan, kept, stored, converted.digests.get), tensors

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch2mlx import _core
@@ -36,15 +37,19 @@ class Borrowed(NamedTuple):
 
     key: str
     tensor: _core.Tensor
+    shape: tuple[int, ...]
+    dtype: str
     check: Callable[[str, _core.Tensor], None] | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.tensor.dtype
+    @classmethod
+    def of(
+        cls,
+        key: str,
+        tensor: _core.Tensor,
+        check: Callable[[str, _core.Tensor], None] | None = None,
+    ) -> Borrowed:
+        """A tensor, with its own shape and dtype."""
+        return cls(key, tensor, tensor.shape, tensor.dtype, check)
 
     def load(self) -> _core.Tensor:
         if self.check is not None:
@@ -97,8 +102,7 @@ class Fold:
     dim: int | None = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleRecord:
+class ModuleRecord(NamedTuple):
     """What the planner needs to know of one module of a tree.
 
     `kinds` are the full names of its class and base classes, nearest first; `children` the names
@@ -109,11 +113,11 @@ class ModuleRecord:
 
     path: str
     kinds: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = MappingProxyType({})
     children: tuple[str, ...] = ()
     tensors: tuple[str, ...] = ()
     folds: tuple[Fold, ...] = ()
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,18 @@ class Piece(NamedTuple):
     @property
     def nbytes(self) -> int:
         return tensor_bytes(self.shape, self.dtype)
+
+    def cast(self, dtype: str) -> Piece:
+        """The same with other items; `_replace` takes five times as long."""
+        return Piece(*self[:2], dtype, *self[3:])
+
+
+def original(source: TensorSource) -> Piece:
+    """A source tensor, to be written as it is."""
+    deferred = isinstance(source, Deferred)
+    return Piece(
+        source.key, source.shape, source.dtype, (source.key,), "copy", source.load, deferred
+    )
 
 
 class Trace(NamedTuple):

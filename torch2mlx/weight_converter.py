@@ -18,6 +18,7 @@ from torch2mlx.types import (
     Plan,
     TensorSource,
     Trace,
+    original,
     oversized,
 )
 from torch2mlx.weights.actions import Merge, Move, On, Split
@@ -303,15 +304,11 @@ def _cast(pieces: list[Piece], dtype: str | None) -> list[Piece]:
     if dtype is None:
         return pieces
     floats = {"float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"}
-    return [piece._replace(dtype=dtype) if piece.dtype in floats else piece for piece in pieces]
+    return [piece.cast(dtype) if piece.dtype in floats else piece for piece in pieces]
 
 
 def _sidecar(typed: Typed, traces: Mapping[str, Trace]) -> tuple[Piece, ...]:
-    kept = [s for s in typed.sources if traces[s.key].recipe == _SIDECAR]
-    return tuple(
-        Piece(s.key, s.shape, s.dtype, (s.key,), "copy", s.load, isinstance(s, Deferred))
-        for s in kept
-    )
+    return tuple(original(s) for s in typed.sources if traces[s.key].recipe == _SIDECAR)
 
 
 def _shared(
@@ -345,7 +342,7 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     resolver = Resolver(typed.tree.records)
     made = _Made(Seen(repeated(typed.sources)))
     for owner in resolver.owners(typed.tensors):
-        if resolver.is_wrapper(owner.record.path):
+        if owner.spec and owner.spec.transparent and resolver.is_wrapper(owner.record.path):
             _wrapper_owned(owner, typed, made.traces)
         else:
             made.add(owner, typed)

@@ -1,5 +1,6 @@
 #include "bind.h"
 #include "../core/compare.h"
+#include "../core/largest.h"
 
 /* compare(a, b): a dict of the fields of t2m_difference. */
 static PyObject *
@@ -29,8 +30,30 @@ compare(PyObject *module, PyObject *args)
         d.inf_b, "mismatched", d.mismatched);
 }
 
+/* largest(tensor): the largest finite magnitude of its items. */
+static PyObject *
+largest(PyObject *module, PyObject *object)
+{
+    TensorObject *tensor = bind_as_tensor(module, object);
+    t2m_status status;
+    double found;
+
+    if (!tensor) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    status = t2m_largest(&tensor->view, tensor->dtype, &found);
+    Py_END_ALLOW_THREADS
+    if (status != T2M_OK) {
+        return bind_raise(module, status, NULL);
+    }
+    return PyFloat_FromDouble(found);
+}
+
 PyMethodDef bind_numeric_functions[] = {
     {"compare", compare, METH_VARARGS,
      "compare(a, b): how far two tensors of one shape are apart."},
+    {"largest", largest, METH_O,
+     "largest(tensor): the largest finite magnitude in a float64 tensor."},
     {NULL, NULL, 0, NULL},
 };

@@ -85,6 +85,7 @@ CALLS = {
     "from_buffer": (_core.from_buffer, [ARRAY, "float32"], anything),
     "from_dlpack": (_core.from_dlpack, [ARRAY], anything),
     "compare": (_core.compare, [tensor(), tensor()], anything),
+    "largest": (_core.largest, [tensor()], anything),
     "read_safetensors": (_core.read_safetensors, [small_safetensors()], anything),
     "read_torch": (_core.read_torch, [b"nothing"], anything),
     "crc32": (_core.crc32, [b"abcdefgh", 1, 5, 0, True], anything),

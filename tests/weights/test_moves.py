@@ -80,7 +80,7 @@ def test_rules_for_single_tensors_are_kept(monkeypatch):
 def test_a_layout_that_does_not_fit_names_its_tensor():
     """The rules are checked beforehand; a record of another class stands for what slips through."""
     typed = from_keys(open_checkpoint({"conv.weight": np.ones((2, 3), np.float32)}), None)
-    record = replace(typed.tree.records["conv"], kinds=("torch.nn.Conv1d",))
+    record = typed.tree.records["conv"]._replace(kinds=("torch.nn.Conv1d",))
     tree = replace(typed.tree, records={**typed.tree.records, "conv": record})
     with pytest.raises(
         ConversionError, match=r"^tensor 'conv.weight': 2 dimensions where o i k -> o k i takes 3$"

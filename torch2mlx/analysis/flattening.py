@@ -14,7 +14,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from torch2mlx.weights.catalog import class_name, lookup
@@ -102,10 +102,15 @@ class _Follower:
     """Follows feature maps through modules, and keeps what it finds."""
 
     def __init__(self, root: Any) -> None:
-        self.paths = {id(module): path for path, module in root.named_modules()}
+        self._root = root
         self.found: dict[str, Flattened] = {}
         self.known: dict[tuple[int, str, Value], Value] = {}
         self.left, self.depth = BUDGET, 0
+
+    @cached_property
+    def paths(self) -> dict[int, str]:
+        """The first path of each module, by its id."""
+        return {id(module): path for path, module in self._root.named_modules()}
 
     def module(self, module: Any, value: Value) -> Value:
         """What a module gives for a value."""

@@ -11,7 +11,7 @@ from torch2mlx.errors import ConversionError, KeyCollisionError, UnsupportedTens
 from torch2mlx.read.files import unsupported
 from torch2mlx.read.holdings import Holdings, describe, is_container, is_optimizer
 from torch2mlx.read.nested import is_key
-from torch2mlx.read.tensors import is_array
+from torch2mlx.read.tensors import array_types, is_array
 
 #: Longest key that is made by joining those of nested containers.
 MAX_JOINED = 1024
@@ -69,6 +69,9 @@ class _Flattening:
         self._left = MAX_VALUES
 
     def run(self, state: Mapping[Any, Any]) -> Entries:
+        if _is_flat(state):
+            self.made.tensors.update(state)
+            return self.made
         self._opened[id(state)] = "the state dict"
         if any(not isinstance(key, str) for key in state):
             self.made.notes.append("keys that are numbers are written as text")
@@ -124,6 +127,13 @@ class _Flattening:
         else:
             self._left -= self._holdings.size(value, MAX_VALUES)
             made.values[key] = value if self._left >= 0 else TooLarge()
+
+
+def _is_flat(state: Mapping[Any, Any]) -> bool:
+    """Whether keys are text and values tensors, all of them, as in most state dicts."""
+    known = array_types()
+    plain = set(map(type, state)) == {str}
+    return plain and all(issubclass(kind, known) for kind in set(map(type, state.values())))
 
 
 def _extra(key: str) -> bool:

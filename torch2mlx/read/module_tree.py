@@ -51,11 +51,18 @@ def _kind(cls: type) -> _Kind:
     return _Kind(names, _own_forward(cls))
 
 
+@lru_cache(maxsize=1024)
+def _public(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without an underscore before them; modules of one class have the same ones."""
+    return tuple(name for name in names if name[:1] != "_")
+
+
 def _options(module: Any, kind: _Kind) -> dict[str, Any]:
+    held = vars(module)
     options = {
         name: value
-        for name, value in vars(module).items()
-        if name[:1] != "_" and (type(value) in _PLAIN_TYPES or _plain(value))
+        for name in _public(tuple(held))
+        if type(value := held[name]) in _PLAIN_TYPES or _plain(value)
     }
     if kind.own_forward:
         options["own_forward"] = True
@@ -106,17 +113,29 @@ def _present(members: dict[str, Any]) -> tuple[str, ...]:
 
 def _record(path: str, module: Any, kind: _Kind) -> ModuleRecord:
     folds = _folds(module)
-    children = _present(module._modules)
+    children = _present(module._modules) if module._modules else ()
     if folds:
         children = tuple(name for name in children if name != "parametrizations")
-    tensors = _present(module._parameters)
+    tensors = _present(module._parameters) if module._parameters else ()
     if module._buffers:
         tensors += _present(module._buffers)
     return ModuleRecord(path, kind.names, _options(module, kind), children, tensors, folds)
 
 
-def _records(module: Any) -> dict[str, ModuleRecord]:
+def _buffers(path: str, module: Any) -> Iterator[str]:
+    """Names in the whole model of a module's own buffers, and of its parametrizations'."""
+    head = f"{path}." if path else ""
+    yield from (head + name for name in _present(module._buffers))
+    stacks = module._modules.get("parametrizations")
+    if stacks is not None:
+        inner = f"{head}parametrizations"
+        yield from (n for n, _ in stacks.named_buffers(inner, remove_duplicate=False))
+
+
+def _walk(module: Any) -> tuple[dict[str, ModuleRecord], list[str]]:
+    """The records of all modules, and the names of all buffers."""
     records: dict[str, ModuleRecord] = {}
+    buffers: list[str] = []
     kinds: dict[type, _Kind] = {}
     waiting = [("", module)]
     while waiting:
@@ -125,9 +144,11 @@ def _records(module: Any) -> dict[str, ModuleRecord]:
         if cls not in kinds:
             kinds[cls] = _kind(cls)
         records[path] = record = _record(path, current, kinds[cls])
+        if current._buffers or record.folds:
+            buffers += _buffers(path, current)
         for name in reversed(record.children):
             waiting.append((f"{path}.{name}" if path else name, current._modules[name]))
-    return records
+    return records, buffers
 
 
 def _ties(state: dict[str, Any]) -> dict[str, str]:
@@ -135,14 +156,24 @@ def _ties(state: dict[str, Any]) -> dict[str, str]:
     return {k: first[id(t)] for k, t in state.items() if first.setdefault(id(t), k) != k}
 
 
-@lru_cache(maxsize=1024)
 def _is_lazy(kind: type) -> bool:
     """Whether a parameter of this class has no shape yet: asked for it, it raises."""
     return kind.__name__.startswith("Uninitialized")
 
 
-def _is_tensor(value: Any) -> bool:
-    return _is_lazy(type(value)) or (hasattr(value, "shape") and hasattr(value, "dtype"))
+def _tensors(state: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a state dict that are tensors."""
+    torch = sys.modules["torch"]
+    sure = {kind: issubclass(kind, torch.Tensor) for kind in set(map(type, state.values()))}
+    if all(sure.values()):
+        return state
+    shaped = lambda value: hasattr(value, "shape") and hasattr(value, "dtype")  # noqa: E731
+    return {key: value for key, value in state.items() if sure[type(value)] or shaped(value)}
+
+
+def _shapes(tensors: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    lazy = {kind for kind in set(map(type, tensors.values())) if _is_lazy(kind)}
+    return {key: tuple(t.shape) for key, t in tensors.items() if not lazy or type(t) not in lazy}
 
 
 def _compute(root: Any, path: str, name: str) -> _core.Tensor:
@@ -154,13 +185,27 @@ def _compute(root: Any, path: str, name: str) -> _core.Tensor:
         return borrow(f"{path}.{name}", stack()).load()
 
 
+def _parts(module: Any) -> Iterator[Any]:
+    """A module and all within it, each once; `modules()` takes a step for each level above."""
+    seen: set[int] = set()
+    waiting = [module]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            yield part
+            waiting += [child for child in part._modules.values() if child is not None]
+
+
 def _refuse_scripted(module: Any) -> None:
     """TorchScript hides the classes that rules need: Conv2d is a RecursiveScriptModule there."""
-    first: dict[type, str] = {}
-    for path, part in module.named_modules():
-        first.setdefault(type(part), path)
-    for kind, path in first.items():
-        if any(class_name(cls) == "torch.jit._script.ScriptModule" for cls in kind.__mro__):
+    kinds: dict[type, bool] = {}
+    for part in _parts(module):
+        if type(part) not in kinds:
+            names = map(class_name, type(part).__mro__)
+            kinds[type(part)] = "torch.jit._script.ScriptModule" in names
+        if kinds[type(part)]:
+            path = next(path for path, other in module.named_modules() if other is part)
             where = f"module {path!r}" if path else "the module"
             raise ConversionError(
                 f"{where} is TorchScript, which hides its layers' types: pass the Python module it "
@@ -190,11 +235,11 @@ def describe(module: Any, state: dict[str, Any] | None = None) -> ModuleTree:
     `state_of` says, where it was asked already. Raises ConversionError as it does.
     """
     state = state_of(module) if state is None else state
-    tensors = {k: v for k, v in state.items() if _is_tensor(v)}
-    buffers = (name for name, _ in module.named_buffers(remove_duplicate=False))
+    tensors = _tensors(state)
+    records, buffers = _walk(module)
     return ModuleTree(
-        _records(module),
-        {k: tuple(v.shape) for k, v in tensors.items() if not _is_lazy(type(v))},
+        records,
+        _shapes(tensors),
         _ties(tensors),
         tuple(name for name in buffers if name not in state),
         lambda path, name: _compute(module, path, name),

@@ -26,6 +26,7 @@ _NUMPY = {
     "float8_e4m3fn": "float8_e4m3fn",
     "float8_e5m2": "float8_e5m2",
 }
+_ARRAYS = (_core.Tensor, np.ndarray, np.generic, _core.Unresolved)
 _BYTES = {1: np.uint8, 2: np.uint16}
 
 
@@ -33,12 +34,15 @@ def _refuse(key: str, what: str, advice: str) -> UnsupportedTensorError:
     return UnsupportedTensorError(f"tensor {key!r}: {what}; {advice}")
 
 
-def is_array(value: Any) -> bool:
-    """Whether a value is a tensor of any library that `borrow` reads or refuses."""
+def array_types() -> tuple[type, ...]:
+    """The tensors of all libraries that `borrow` reads or refuses."""
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        return True
-    return isinstance(value, (_core.Tensor, np.ndarray, np.generic, _core.Unresolved))
+    return _ARRAYS if torch is None else (torch.Tensor, *_ARRAYS)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is such a tensor."""
+    return isinstance(value, array_types())
 
 
 def borrow(key: str, value: Any, check: Check | None = None) -> TensorSource:
@@ -49,13 +53,13 @@ def borrow(key: str, value: Any, check: Check | None = None) -> TensorSource:
     tensor are read. Raises UnsupportedTensorError for what has no exact MLX form.
     """
     if isinstance(value, _core.Tensor):
-        return Borrowed(key, value, check)
+        return Borrowed.of(key, value, check)
     if isinstance(value, _core.Unresolved):
         return _resolved(key, value, check)
     if isinstance(value, (np.ndarray, np.generic)):
         if isinstance(value, np.ma.MaskedArray):
             raise _refuse(key, "a masked array has no MLX form", "call .filled() first")
-        return Borrowed(key, _from_numpy(key, np.asarray(value)))
+        return Borrowed.of(key, _from_numpy(key, np.asarray(value)))
     return _from_torch(key, value)
 
 
@@ -127,15 +131,33 @@ def _torch_problem(torch: Any, tensor: Any) -> tuple[str, str] | None:
     return None
 
 
+@lru_cache(maxsize=64)
+def _has_form(dtype: Any) -> bool:
+    return _torch_name(dtype) in _NAMES
+
+
+def _is_plain(torch: Any, tensor: Any) -> bool:
+    """Whether a tensor's memory holds its values as they are, and nothing has to be asked."""
+    return (
+        tensor.is_cpu
+        and _has_form(tensor.dtype)
+        and tensor.layout is torch.strided
+        and not (tensor.is_nested or tensor.is_conj() or tensor.is_neg())
+    )
+
+
 def _from_torch(key: str, tensor: Any) -> TensorSource:
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(tensor, torch.Tensor):
         raise _refuse(key, f"{type(tensor).__name__} is not a tensor", "pass torch or numpy")
+    own = type(tensor) is torch.nn.Parameter or type(tensor) is torch.Tensor
+    if own and _is_plain(torch, tensor):
+        return Borrowed.of(key, _borrow_cpu(tensor))
     problem = _torch_problem(torch, tensor)
     if problem:
         raise _refuse(key, *problem)
-    if tensor.is_cpu and not tensor.is_conj() and not tensor.is_neg():
-        return Borrowed(key, _borrow_cpu(tensor))
+    if _is_plain(torch, tensor):
+        return Borrowed.of(key, _borrow_cpu(tensor))
     tensor = tensor.detach()
     make = lambda: _borrow_cpu(tensor.cpu().resolve_conj().resolve_neg())  # noqa: E731
     return Deferred(key, tuple(tensor.shape), _torch_name(tensor.dtype), make)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch2mlx.errors import StateDictMismatchError
@@ -48,7 +47,7 @@ def by_model(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> Found:
                 leave(drop, key, found)
         typed = _of_model(record, kinds - {None}, owners, places, keys)
         opened = len(found.open) > before
-        found.records[path] = replace(record, kinds=(UNTYPED,)) if opened else typed
+        found.records[path] = record._replace(kinds=(UNTYPED,)) if opened else typed
     found.ties = dict(_ties_of_model(tree, places))
     return found
 
@@ -62,13 +61,13 @@ def _of_model(
 ) -> ModuleRecord:
     """A module of the file as the layer of the model that takes its tensors."""
     if not record.tensors:
-        return replace(record, kinds=NAMESPACE)
+        return record._replace(kinds=NAMESPACE)
     layers = [kind for kind in kinds if kind != CARRIED]
     if len(layers) != 1:
-        return replace(record, kinds=(UNTYPED,) if len(layers) else CARRIED)
+        return record._replace(kinds=(UNTYPED,) if len(layers) else CARRIED)
     owner = next(owners[places[k][0]] for k in keys.values() if places[k][0] in owners)
     known = {**owner.options, "from_keys": True}
-    return replace(record, kinds=layers[0], options=known)
+    return record._replace(kinds=layers[0], options=known)
 
 
 def _loaded(owner: ModuleRecord | None, step: Any, rank: int) -> tuple[str, ...] | None:

@@ -181,9 +181,9 @@ def _renamed(
         if record.tensors:
             key = f"{path}.{record.tensors[0]}" if path else record.tensors[0]
             new = next(p for p in paths(name(key)) if p in typed and typed[p].tensors)
-            typed[new] = replace(typed[new], kinds=record.kinds, options=record.options)
+            typed[new] = typed[new]._replace(kinds=record.kinds, options=record.options)
     records = {
-        p: r if r.tensors or r.kinds != (UNTYPED,) else replace(r, kinds=NAMESPACE)
+        p: r if r.tensors or r.kinds != (UNTYPED,) else r._replace(kinds=NAMESPACE)
         for p, r in typed.items()
     }
     ties = {k: name(v) for k, v in found.ties.items() if k not in tensors and v in tensors}

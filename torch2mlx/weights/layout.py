@@ -22,6 +22,18 @@ MAX_TEXT = 1024
 _TOKEN = re.compile(r"\s*(\w+|[()])")
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A layout for tensors of one shape: the sizes that dimensions are split in, then the order."""
+
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+
+    def view(self, tensor: _core.Tensor) -> _core.Tensor:
+        """The tensor with its dimensions in their new order: a view, no bytes move."""
+        return tensor if 0 in tensor.shape else tensor.split(self.sizes).permute(self.order)
+
+
 @dataclass(frozen=True)
 class Layout:
     """A parsed layout: dimensions as groups of letters, before and after."""
@@ -65,12 +77,13 @@ class Layout:
 
         Parentheses stay split in the view; its items in order fill `shape(sizes)`.
         """
+        return self.steps(sizes).view(tensor)
+
+    def steps(self, sizes: Mapping[str, int]) -> Steps:
+        """How a tensor of these letter sizes is viewed."""
         letters = [letter for group in self.before for letter in group]
-        if 0 in tensor.shape:
-            return tensor
-        split = tensor.split(tuple(sizes[letter] for letter in letters))
         order = [letters.index(letter) for group in self.after for letter in group]
-        return split.permute(order)
+        return Steps(tuple(sizes[letter] for letter in letters), tuple(order))
 
 
 def _group(group: tuple[str, ...]) -> str:

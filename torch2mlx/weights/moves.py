@@ -13,7 +13,7 @@ from typing import Any
 from torch2mlx import _core
 from torch2mlx.types import Borrowed, Deferred, ModuleRecord, Piece, TensorSource, Trace
 from torch2mlx.weights.actions import Merge, Move, On, Rule, Shapes, rule_actions
-from torch2mlx.weights.layout import Layout, parse
+from torch2mlx.weights.layout import Steps, parse
 from torch2mlx.weights.owners import Owner
 
 NO_RULE: Rule = {}
@@ -59,14 +59,14 @@ class View:
 class Fitted:
     """A layout with the sizes of its letters for tensors of one shape."""
 
-    layout: Layout
     text: str
     sizes: dict[str, int]
     shape: tuple[int, ...]
+    steps: Steps
 
     def view(self, tensor: _core.Tensor) -> _core.Tensor:
         """The tensor with its axes in their new order, without a copy."""
-        return self.layout.view(tensor, self.sizes)
+        return self.steps.view(tensor)
 
 
 #: (name in the module, name in its twin, layout or None) for each tensor of a module.
@@ -100,16 +100,20 @@ class Seen:
         if key not in self._fits:
             layout = parse(text)
             sizes = layout.sizes(shape, known)
-            self._fits[key] = Fitted(layout, str(layout), sizes, layout.shape(sizes))
+            self._fits[key] = Fitted(str(layout), sizes, layout.shape(sizes), layout.steps(sizes))
         return self._fits[key]
 
-    def moves(self, rule: Rule, record: ModuleRecord, shapes: Shapes) -> _Moves | None:
+    def moves(
+        self, rule: Rule, record: ModuleRecord, sources: Mapping[str, TensorSource]
+    ) -> _Moves | None:
         """What becomes of each tensor, where names and shapes alone tell and all is moved."""
-        if callable(rule):
-            return None
-        key = (id(rule), *shapes.items())
+        key = (id(rule), *sources, *[source.shape for source in sources.values()])
         if key not in self._moves:
-            self._moves[key] = self._found(self.actions(rule, record, shapes), shapes)
+            shapes = {name: source.shape for name, source in sources.items()}
+            found = None
+            if not callable(rule):
+                found = self._found(self.actions(rule, record, shapes), shapes)
+            self._moves[key] = found
         return self._moves[key]
 
     def _found(self, actions: list[On | Merge], shapes: Shapes) -> _Moves | None:
@@ -138,14 +142,14 @@ def moved(
 
     Returns whether they are; nothing is added to `pieces` and `traces` where they are not.
     """
-    shapes = {name: source.shape for name, source in sources.items()}
-    moves = seen.moves(owner.spec.weights if owner.spec else NO_RULE, owner.record, shapes)
+    moves = seen.moves(owner.spec.weights if owner.spec else NO_RULE, owner.record, sources)
     if moves is None:
         return False
-    shared = seen.repeated
+    shared, prefix = seen.repeated, owner.prefix
     for name, target, fitted in moves:
-        source, shape, full = sources[name], shapes[name], owner.prefix + target
-        key, dtype, deferred = source.key, source.dtype, isinstance(source, Deferred)
+        source, full = sources[name], prefix + target
+        key, shape, dtype = source.key, source.shape, source.dtype
+        deferred = type(source) is Deferred
         if fitted is None:
             same = identity(source, "copy", shared) if shared else ()
             piece = Piece(full, shape, dtype, (key,), "copy", source.load, deferred, same)

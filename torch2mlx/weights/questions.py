@@ -95,6 +95,15 @@ def _telltale(name: str) -> bool:
     return _TELLTALE.fullmatch(name) is not None
 
 
+def _telling(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a module's tensors that show it."""
+    known = frozenset(names)
+    return tuple(name for name in names if telling(name, known))
+
+
+_few_telling = lru_cache(maxsize=1024)(_telling)
+
+
 def telling(name: str, names: Container[str]) -> bool:
     """Whether a tensor's name shows that torch computes with it before use; `names`: those of its
     module."""
@@ -107,15 +116,14 @@ def sensitive(records: Records, tensors: Tensors, actions: Actions | None = None
     """Keys whose owner has no type and whose layout could matter; not those with an action."""
     actions = actions or {}
     found = set(_matrices(records, tensors, actions))
+    wide = {key for key, source in tensors.items() if len(source.shape) >= 3}
     for path, record in records.items():
-        if record.kinds == (UNTYPED,):
-            head, names = f"{path}." if path else "", record.tensors
-            if len(names) > _FEW:
-                names = frozenset(names)
-            for name in record.tensors:
-                key = head + name
-                if len(tensors[key].shape) >= 3 or telling(name, names):
-                    found.add(key)
+        names = record.tensors
+        told = _few_telling(names) if len(names) <= _FEW else _telling(names)
+        if (told or wide) and record.kinds == (UNTYPED,):
+            keys = (_key(path, name) for name in names)
+            found.update(_key(path, name) for name in told)
+            found.update(key for key in keys if key in wide)
     return [key for key in tensors if key in found and key not in actions] if found else []
 
 

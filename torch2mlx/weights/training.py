@@ -34,7 +34,7 @@ def sources(record: ModuleRecord) -> frozenset[str]:
 def kept(tree: ModuleTree, chosen: Callable[[ModuleRecord], bool] = lambda _: True) -> ModuleTree:
     """A tree in which the chosen modules, all of them by default, keep such tensors."""
     records = {
-        path: _kept(record) if sources(record) and chosen(record) else record
+        path: _kept(record) if chosen(record) and sources(record) else record
         for path, record in tree.records.items()
     }
     return replace(tree, records=records)
@@ -48,7 +48,7 @@ def chosen_by(training: bool | Collection[str]) -> Callable[[ModuleRecord], bool
 def _kept(record: ModuleRecord) -> ModuleRecord:
     options = {**record.options, "both_biases": True} if recurrent(record) else record.options
     renamed = {name: _plain(name, fold) for fold in record.folds for name in fold.sources}
-    return replace(record, folds=(), options=options, renamed=renamed)
+    return record._replace(folds=(), options=options, renamed=renamed)
 
 
 def _plain(name: str, fold: Fold) -> str:

@@ -59,18 +59,20 @@ def with_folds(records: Mapping[str, ModuleRecord]) -> dict[str, ModuleRecord]:
         # torch keeps dimension 1 of these in spectral_norm
         dim = int("ConvTranspose" in record.kinds[0])
         folds = spelled(record.tensors, dim) if record.tensors else ()
-        made[path] = replace(record, folds=folds) if folds else record
+        made[path] = record._replace(folds=folds) if folds else record
     return made
 
 
 def _counters(records: Mapping[str, ModuleRecord]) -> dict[str, Drop]:
     """Batch counters beside running statistics, of batch norms whose type is not known."""
-    counter = {"running_mean", "running_var", "num_batches_tracked"}
+    counter, statistics = "num_batches_tracked", {"running_mean", "running_var"}
     reason = Drop("MLX's momentum is a constant, so nothing counts batches")
     return {
-        (f"{path}." if path else "") + "num_batches_tracked": reason
+        (f"{path}." if path else "") + counter: reason
         for path, record in records.items()
-        if record.kinds == (UNTYPED,) and counter <= set(record.tensors)
+        if counter in record.tensors
+        and record.kinds == (UNTYPED,)
+        and statistics.issubset(record.tensors)
     }
 
 
@@ -94,9 +96,8 @@ def _copied(
     actions: Mapping[str, Move | Drop],
 ) -> Iterator[str]:
     """A note where tensors are copied without a word from anybody."""
-    owned = ((p, n) for p, r in records.items() if r.kinds == (UNTYPED,) for n in r.tensors)
-    keys = [f"{path}.{name}" if path else name for path, name in owned]
-    keys = [key for key in keys if key not in actions]
+    open_paths = {path for path, record in records.items() if record.kinds == (UNTYPED,)}
+    keys = [k for k in tensors if k.rpartition(".")[0] in open_paths and k not in actions]
     matrices = [key for key in keys if len(tensors[key].shape) == 2]
     if keys:
         yield "layer types unknown: tensors were copied as they are" + (

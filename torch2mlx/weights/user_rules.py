@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -119,7 +118,7 @@ def apply_rules(
             for path in hits:
                 record = typed[path]
                 merged = {**record.options, **own}
-                typed[path] = replace(record, kinds=kinds, options=merged)
+                typed[path] = record._replace(kinds=kinds, options=merged)
             by.update(dict.fromkeys(hits, text))
         if not hits:
             raise ConversionError(_no_match(text, list(records), list(tensors), action is None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import mmap
 import os
 from bisect import bisect_right
@@ -33,17 +34,17 @@ def aligned(pieces: Sequence[Piece]) -> list[Piece]:
     return sorted(pieces, key=lambda piece: -ITEM_BYTES[piece.dtype])
 
 
-def _batches(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    batch: list[Piece] = []
-    held = 0
-    for piece in pieces:
-        held += piece.nbytes if piece.deferred else 0
-        if batch and (held > WINDOW_BYTES or len(batch) == BATCH):
-            yield batch
-            batch, held = [], piece.nbytes if piece.deferred else 0
-        batch.append(piece)
-    if batch:
-        yield batch
+def _batches(pieces: Sequence[Piece], sizes: Sequence[int]) -> Iterator[slice]:
+    """Places of pieces that are written together; `sizes` are their bytes."""
+    first, held = 0, 0
+    for i, piece in enumerate(pieces):
+        made = sizes[i] if piece.deferred else 0
+        if i > first and (held + made > WINDOW_BYTES or i - first == BATCH):
+            yield slice(first, i)
+            first, held = i, 0
+        held += made
+    if first < len(pieces):
+        yield slice(first, len(pieces))
 
 
 def write_safetensors(
@@ -66,23 +67,23 @@ def write_safetensors(
         entries = [(piece.target, piece.dtype, piece.shape) for piece in ordered]
         told = [piece for piece in ordered if piece.digested]
         header = _header(entries, metadata, {piece.target: _NO_DIGEST for piece in told})
-        sizes = [piece.nbytes for piece in ordered]
+        sizes = [math.prod(shape) * ITEM_BYTES[dtype] for _, dtype, shape in entries]
     total = sum(sizes)
     _reserve(fd, len(header) + total)
     view = memoryview(header)
     while view:
         view = view[os.write(fd, view) :]
     done = 0
-    for batch in _batches(ordered):
+    for places in _batches(ordered, sizes):
         with paused():
-            jobs = [(piece.load(), piece.dtype) for piece in batch]
-        report = _reporter(progress, batch, done, total)
+            jobs = [(piece.load(), piece.dtype) for piece in ordered[places]]
+        report = _reporter(progress, ordered[places], sizes[places], done, total)
         # flush: the disk starts on each span while the next is made, so the sync is short
         _core.write(fd, len(header) + done, jobs, threads=threads, flush=True, progress=report)
-        done += sum(piece.nbytes for piece in batch)
+        done += sum(sizes[places])
         jobs.clear()
     if told:
-        digests = _digests(fd, len(header), ordered)
+        digests = _digests(fd, len(header), ordered, sizes)
         os.pwrite(fd, _header(entries, metadata, digests), 0)
     os.fsync(fd)
     return len(header) + total
@@ -101,15 +102,15 @@ def _header(
     return _core.safetensors_header(entries, {**metadata, DIGESTS: told})
 
 
-def _digests(fd: int, start: int, ordered: Sequence[Piece]) -> dict[str, str]:
+def _digests(fd: int, start: int, ordered: Sequence[Piece], sizes: Sequence[int]) -> dict[str, str]:
     """Digests of the pieces that ask for one, of the bytes that are in the file now."""
     found, at = {}, start
-    end = start + sum(piece.nbytes for piece in ordered)
+    end = start + sum(sizes)
     with mmap.mmap(fd, end, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
-        for piece in ordered:
+        for piece, size in zip(ordered, sizes, strict=True):
             if piece.digested:
-                found[piece.target] = digest_of(view[at : at + piece.nbytes])
-            at += piece.nbytes
+                found[piece.target] = digest_of(view[at : at + size])
+            at += size
     return found
 
 
@@ -122,12 +123,12 @@ def _reserve(fd: int, size: int) -> None:
 
 
 def _reporter(
-    progress: Progress | None, batch: list[Piece], before: int, total: int
+    progress: Progress | None, batch: list[Piece], sizes: list[int], before: int, total: int
 ) -> Callable[[int], None] | None:
     """The core's progress (bytes of this batch) as the caller's (bytes in all, tensor)."""
     if progress is None:
         return None
-    ends = list(accumulate(piece.nbytes for piece in batch))
+    ends = list(accumulate(sizes))
 
     def report(done: int) -> None:
         current = batch[min(bisect_right(ends, done), len(batch) - 1)]
