@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch2mlx.errors import Torch2MLXError
@@ -138,7 +139,11 @@ def names() -> Said:
 
 def _public(module: str) -> str:
     made = importlib.import_module(module)
-    return "\n".join(name for name in sorted(dir(made)) if not name.startswith("_"))
+    if hasattr(made, "__all__"):
+        return "\n".join(sorted(made.__all__))
+    found = (name for name in sorted(dir(made)) if not name.startswith("_"))
+    # which modules are attributes of a package depends on what was imported before
+    return "\n".join(name for name in found if not isinstance(vars(made).get(name), ModuleType))
 
 
 def _trained(model: Any, args: Any) -> str:
