@@ -24,7 +24,7 @@ OPS = (
     "identity",
     "in_place",
 )
-OPS += ("joining", "linear", "losses", "norms", "random", "recurrent", "shapes", "sorting")
+OPS += ("joining", "linear", "losses", "norms", "random", "shapes", "sorting")
 TIDY = ("causal", "dead", "fast", "gradients", "layout", "moves", "noops", "rotary", "sink")
 
 #: Each layer may import from itself and from those after it.
@@ -117,7 +117,8 @@ LAYERS = (
     ("graph.methods",),
     ("graph.turns", "graph.naming", "graph.modes", "graph.singular"),
     ("graph.regions", "graph.render"),
-    ("graph.ops.attention", "graph.ops.algebra"),
+    ("graph.ops.packed",),
+    ("graph.ops.attention", "graph.ops.algebra", "graph.ops.recurrent"),
     ("graph.ops.comparing", "graph.ops.magnitudes", "graph.ops.resizing"),
     ("graph.ops.elementwise", "graph.ops.reductions", "graph.ops.activations", "graph.ops.pooling"),
     tuple(f"graph.ops.{n}" for n in OPS),
@@ -125,12 +126,12 @@ LAYERS = (
     ("graph.ops.registry",),
     ("graph.iteration", "graph.trainable"),
     ("graph.layers", "graph.stored"),
-    ("graph.tree", "graph.storage", "graph.names"),
+    ("graph.tree", "graph.storage", "graph.names", "graph.packed"),
     ("graph.streaming",),
     ("graph.recording",),
     ("graph.trace", "graph.builder"),
     ("graph.calls", "graph.cumulative", "graph.assigned", "graph.flags", "graph.neutral"),
-    ("graph.freedom", "graph.scanned", "graph.structured"),
+    ("graph.freedom", "graph.packing", "graph.scanned"),
     (
         "graph.empty",
         "graph.loose",
@@ -140,6 +141,7 @@ LAYERS = (
         "graph.schemas",
     ),
     ("graph.guards", "graph.failures", "graph.explicit_masks", "graph.sizes"),
+    ("graph.structured",),
     ("graph.conditions",),
     ("graph.places", "graph.applied", "graph.lines"),
     ("graph.width",),

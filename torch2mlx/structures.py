@@ -39,7 +39,20 @@ def to_mlx(value: Any) -> Any:
 def _like(value: Any, items: list[Any]) -> Any:
     """A list or tuple of a sequence's own type."""
     kind = type(value)
+    if kind.__module__ in ("torch.nn.utils.rnn", "torch2mlx.kit.packed"):
+        kind = _packed(items)
     return kind(*items) if hasattr(value, "_fields") else kind(items)
+
+
+def _packed(items: list[Any]) -> Any:
+    """The class of packed sequences that takes these parts: torch's of tensors, or the kit's."""
+    if hasattr(items[0], "detach"):
+        from torch.nn.utils.rnn import PackedSequence
+
+        return PackedSequence
+    from torch2mlx.kit import packed
+
+    return packed.PackedSequence
 
 
 def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:

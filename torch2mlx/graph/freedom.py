@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch2mlx.graph.empty import is_empty
+from torch2mlx.graph.structured import with_leaves
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _axes(args: Any, kwargs: Any, free: str) -> Any:
             several = 1 if leaf.ndim > 3 and leaf.is_floating_point() else min(2, leaf.ndim)
         return {i: torch.export.Dim.AUTO for i in range(several) if leaf.shape[i] > 1} or None
 
-    return pytree.tree_map(axes, (args, kwargs))
+    return with_leaves((args, kwargs), map(axes, pytree.tree_leaves((args, kwargs))))
 
 
 def _tensors(*values: Any) -> list[Any]:

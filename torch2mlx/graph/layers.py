@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from typing import Any
 
 from torch2mlx.builder import layer_of
 from torch2mlx.errors import Torch2MLXError
 from torch2mlx.graph.builder import Refuse, common_dtype
 from torch2mlx.graph.ir import Frame, Node, first_order, last_order, learn, replace
+from torch2mlx.graph.packed import is_packed, whole
+from torch2mlx.graph.packing import reads_packed
 from torch2mlx.graph.places import hints, scope_of, where_of
 from torch2mlx.graph.schemas import assigns, written_by
-from torch2mlx.graph.trace import Call, Traced
+from torch2mlx.graph.trace import Call, Parts, Traced
 from torch2mlx.twins import Twin
 from torch2mlx.twins.twin import rank_of
 
@@ -110,13 +113,14 @@ class Layers:
     def _closed(self, stock: Stock) -> bool:
         """Whether only the recorded results leave the layer, and only its arguments enter."""
         names = {node.name for node in stock.nodes}
+        stock.call = _reading_packed(stock)
         if not set(stock.call.results) <= names:  # torch.export renamed them
             exits = [n.name for n in stock.nodes if not any(u.name in names for u in n.users)]
             if len(exits) == len(stock.call.results):
                 self._renamed.update(zip(stock.call.results, exits, strict=True))
                 stock.call = Call(stock.call.arguments, tuple(exits), stock.call.options)
         given = (v if isinstance(v, tuple) else (v,) for v in stock.call.arguments.values())
-        entering = {self._current(name) for names in given for name in names}
+        entering = {self._current(name) for names in given for name in names if name}
         for node in stock.nodes:
             written = _writes_to(node)
             if written is not None and written.name not in names:
@@ -152,21 +156,18 @@ class Layers:
     def _lower(self, stock: Stock, node: Any) -> bool:
         storage, b = self._lowering.storage, self._lowering.builder
         named = self._lowering.named
-        arguments: dict[str, Any] = {}
-        for name, source in stock.call.arguments.items():
-            sources = source if isinstance(source, tuple) else (source,)
-            places = [named.get(self._current(s)) for s in sources]
-            if any(place not in storage for place in places):
-                return False
-            values = tuple(storage.get(place) for place in places)
-            arguments[name] = values if isinstance(source, tuple) else values[0]
+        asked = stock.call.arguments
+        places = {name: self._places(source) for name, source in asked.items()}
+        if any(p not in storage for found in places.values() for p in found if p is not None):
+            return False
         held = {n for part in stock.nodes for n in part.all_input_nodes if n.op == "placeholder"}
         if any(storage.changed(weight) for weight in held if weight in storage):
             return False  # it does not compute with the weights that it has
         b.scope, b.name, b.line = stock.frames, "", ""
         mark = len(b.nodes)
         try:
-            results = self._apply(stock, arguments)
+            given = {name: self._given(source, places[name]) for name, source in asked.items()}
+            results = self._apply(stock, given)
         except (ValueError, TypeError, RuntimeError, IndexError, Torch2MLXError, Refuse):
             del b.nodes[mark:]
             return False
@@ -175,7 +176,7 @@ class Layers:
             b.line = where_of(graph[name])
             expected = graph[name].meta.get("val")
             shape, dims = hints(expected)
-            if result.shape != shape:
+            if shape is not None and result.shape != shape:
                 del b.nodes[mark:]
                 return False
             self._lowering.learn(result, dims)
@@ -188,6 +189,20 @@ class Layers:
                 storage.write(place, results[0])
         self.used[stock.path] = stock.twin
         return True
+
+    def _places(self, source: Any) -> list[Any]:
+        """Graph nodes of an argument, as the recorder named it; None for a part that is not."""
+        names = source if isinstance(source, tuple) else (source,)
+        named = self._lowering.named
+        return [None if name is None else named.get(self._current(name), "") for name in names]
+
+    def _given(self, source: Any, places: list[Any]) -> Any:
+        """The value of an argument."""
+        storage = self._lowering.storage
+        values = tuple(None if place is None else storage.get(place) for place in places)
+        if isinstance(source, Parts):
+            return whole(self._lowering.builder, values)
+        return values if isinstance(source, tuple) else values[0]
 
     def _names(self, graph: Any) -> Mapping[str, Any]:
         if graph not in self._nodes:
@@ -242,6 +257,17 @@ class Layers:
         return self._made[path]
 
 
+def _reading_packed(stock: Stock) -> Call:
+    """The call with the parts of a packed sequence by the names that its operator reads them by:
+    torch.export gives others to those whose lengths the data decides."""
+    call, read = stock.call, next((n for n in stock.nodes if reads_packed(n.target)), None)
+    if read is None:
+        return call
+    parts = Parts(None if part is None else part.name for part in read.args[:4])
+    given = {n: parts if isinstance(v, Parts) else v for n, v in call.arguments.items()}
+    return replaced(call, arguments=given)
+
+
 def _is_array(node: Any) -> bool:
     return hasattr(node.meta.get("val"), "dtype")
 
@@ -276,6 +302,8 @@ def _word(twin: Twin) -> str | None:
 def _flatten(b: Any, node: Node) -> list[Node]:
     if node.is_array:
         return [node]
+    if is_packed(node.value):
+        return [b.call("attribute.data", node)]
     found = []
     for i, part in enumerate(node.value):
         if part is not None:

@@ -101,5 +101,6 @@ def _lowered(traced: Traced, stored: Stored) -> Program:
     except Refuse as problem:
         raise UnsupportedOperatorError((str(problem),)) from problem
     functions = tuple(state.builder.functions)
-    built, answer = tuple(state.builder.nodes), structure(traced, results)
+    answer = structure(state.builder, traced, results)
+    built = tuple(state.builder.nodes)
     return Program(built, inputs, answer, functions, baked=frozenset(state.builder.baked))

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch2mlx.graph.builder import Builder
 from torch2mlx.graph.ir import Frame, Input, Node, learn
+from torch2mlx.graph.packed import whole
+from torch2mlx.graph.packing import NAMESPACE
 from torch2mlx.graph.places import hints
 
 #: Operators whose results' shapes, or numbers, depend on data.
 _DATA = ("item", "_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount")
+_BY_DATA = (*(f"aten::{name}" for name in _DATA), f"{NAMESPACE}::")
 
 
 def steered(module: Any) -> bool:
     """Whether numbers in arrays steer a program: its shapes are then known from values alone."""
     for part in module.modules():
         for node in getattr(getattr(part, "graph", None), "nodes", ()):
-            if str(getattr(node.target, "_schema", "")).startswith(
-                tuple(f"aten::{n}" for n in _DATA)
-            ):
+            if str(getattr(node.target, "_schema", "")).startswith(_BY_DATA):
                 return True
             value = node.meta.get("val")
             if hasattr(value, "shape") and hints(value)[0] is None:
@@ -62,8 +64,9 @@ def _argument(state: Any, node: Any, path: tuple[Any, ...]) -> Input:
     return Input(path, made)
 
 
-def structure(traced: Any, results: list[Any]) -> Any:
-    """Results in the structure the model answers with; dataclass-like ones become dicts."""
+def structure(b: Builder, traced: Any, results: list[Any]) -> Any:
+    """Results in the structure the model answers with; dataclass-like ones become dicts, and
+    packed sequences the kit's."""
     found = iter(results)
 
     def build(spec: Any) -> Any:
@@ -71,6 +74,8 @@ def structure(traced: Any, results: list[Any]) -> Any:
             return next(found)
         children = [build(child) for child in spec.children()]
         context = spec.context
+        if getattr(context, "__module__", "") == "torch.nn.utils.rnn":
+            return whole(b, children)
         if isinstance(context, (list, tuple)) and len(context) == 2 and spec.type is not dict:
             context = context[0] if isinstance(context[0], (list, tuple)) else context
         keys = context if isinstance(context, (list, tuple)) else ()

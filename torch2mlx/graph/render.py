@@ -95,6 +95,8 @@ class Renderer:
         if group == "method":
             head = self.argument(node.args[0], ATOM)
             return f"{head}.{name}({self._arguments(node.args[1:], node.kwargs)})", ATOM
+        if group == "attribute":
+            return f"{self.argument(node.args[0], ATOM)}.{name}", ATOM
         called = name if group == "builtin" else node.op
         return f"{called}({self._arguments(node.args, node.kwargs)})", ATOM
 

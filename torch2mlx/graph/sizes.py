@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import options
+from torch2mlx.graph.structured import leaves_with_keys, with_leaves
 
 Way = tuple[Any, ...]
 #: Lengths of each argument: numbers where they are fixed, else expressions of symbols, as text.
@@ -184,16 +185,11 @@ def ways_to(model: Any, args: Any, kwargs: Any) -> list[tuple[Way, Any]]:
 
 
 def _mapped(model: Any, args: Any, kwargs: Any, change: Callable[[Way, Any], Any]) -> Any:
-    from torch.utils import _pytree as pytree
-
     names = list(inspect.signature(model.forward).parameters)
 
     def within(name: str, value: Any) -> Any:
-        def at(path: Any, leaf: Any) -> Any:
-            keys = (getattr(k, "key", getattr(k, "idx", getattr(k, "name", None))) for k in path)
-            return change((name, *keys), leaf)
-
-        return pytree.tree_map_with_path(at, value)
+        found = [change((name, *keys), leaf) for keys, leaf in leaves_with_keys(value)]
+        return with_leaves(value, found)
 
     called = (names[i] if i < len(names) else f"argument_{i}" for i in range(len(args)))
     changed = tuple(within(name, value) for name, value in zip(called, args, strict=True))

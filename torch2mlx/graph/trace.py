@@ -23,8 +23,9 @@ from torch2mlx.graph.explicit_masks import explicit_masks
 from torch2mlx.graph.failures import quietly, untraceable
 from torch2mlx.graph.freedom import Way, dynamic_shapes, twice
 from torch2mlx.graph.guards import Lengths, lengths_of, watched
+from torch2mlx.graph.packing import packed_as_operators
 from torch2mlx.graph.scanned import shapes_without_steps
-from torch2mlx.graph.structured import dataclasses_known
+from torch2mlx.graph.structured import dataclasses_known, leaves_with_keys
 from torch2mlx.graph.vmapped import without_vmap
 
 
@@ -36,6 +37,10 @@ class Call:
     arguments: Mapping[str, Any]
     results: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)  # arguments that were no tensors
+
+
+class Parts(tuple[str | None, ...]):
+    """Nodes of the four parts of a packed sequence; None for an order that it has not."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,19 @@ def _in_branch() -> bool:
 
 
 def _tensors(value: Any) -> list[Any]:
+    """Tensors of a structure; of a packed sequence its items, for the rest stays as it is."""
     import torch
     from torch.utils import _pytree as pytree
 
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    leaves = pytree.tree_leaves(value, is_leaf=_is_packed)
+    leaves = [leaf.data if _is_packed(leaf) else leaf for leaf in leaves]
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _is_packed(value: Any) -> bool:
+    from torch.nn.utils.rnn import PackedSequence
+
+    return isinstance(value, PackedSequence)
 
 
 def _arguments(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -110,7 +124,9 @@ def _arguments(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
         for key, leaf in flat:
             if isinstance(leaf, (tuple, list)) and leaf:
                 nodes = tuple(_node_name(x) if isinstance(x, torch.Tensor) else None for x in leaf)
-                if None not in nodes:
+                if _is_packed(leaf):
+                    found[str(key)] = Parts(nodes)
+                elif None not in nodes:
                     found[str(key)] = nodes
             node = _node_name(leaf) if isinstance(leaf, torch.Tensor) else None
             if node is not None:
@@ -163,6 +179,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         standing_in_for_none(model),
         traced_data(),
         explicit_masks(),
+        packed_as_operators(),
         quietly(),
         warnings.catch_warnings(),
     ):
@@ -212,21 +229,13 @@ def _containers_apart(values: Any) -> Any:
 
 def _examples(model: Any, args: Any, kwargs: Any) -> dict[tuple[Any, ...], Any]:
     """Leaves of the arguments, in order, by the argument's name and the way into it."""
-    from torch.utils import _pytree as pytree
-
     names = list(inspect.signature(model.forward).parameters)
     named = [(names[i] if i < len(names) else f"argument_{i}", v) for i, v in enumerate(args)]
     found = {}
     for name, value in [*named, *kwargs.items()]:
-        for path, leaf in pytree.tree_flatten_with_path(value)[0]:
-            found[(name, *_keys(path))] = leaf
+        for keys, leaf in leaves_with_keys(value):
+            found[(name, *keys)] = leaf
     return found
-
-
-def _keys(path: Any) -> tuple[Any, ...]:
-    return tuple(
-        getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path
-    )
 
 
 def placeholder_names(traced: Traced) -> dict[str, str]:

@@ -17,13 +17,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from torch2mlx.kit.packed import PackedSequence
+from torch2mlx.kit.dropout import dropout
+from torch2mlx.kit.packed import PackedSequence, on_items, over_padded
 
+_ACTIVATIONS = {"tanh": mx.tanh, "relu": nn.relu}
 State = tuple[mx.array, ...]
 Weights = Mapping[str, Any]
 
@@ -135,15 +138,20 @@ class _Recurrent(nn.Module):
 
     def _forward(self, x: Any, initial: State | None, lengths: mx.array | None):
         if isinstance(x, PackedSequence):
-            y, final = self._stacked(x.padded, initial, x.lengths)
-            return PackedSequence(y, x.lengths), final
+            return over_padded(partial(self._stacked, like=x), x, initial)
         if x.ndim == 3 and self._batch_first:
             y, final = self._stacked(x.swapaxes(0, 1), initial, lengths)
             return y.swapaxes(0, 1), final
         return self._stacked(x, initial, lengths)
 
-    def _stacked(self, x: mx.array, initial: State | None, lengths: mx.array | None):
-        """All layers over x (L, B, D) or (L, D)."""
+    def _stacked(
+        self,
+        x: mx.array,
+        initial: State | None,
+        lengths: mx.array | None,
+        like: PackedSequence | None = None,
+    ):
+        """All layers over x (L, B, D) or (L, D), padded where it comes from packed sequences."""
         single = x.ndim == 2
         if single:
             x = x[:, None]
@@ -152,7 +160,7 @@ class _Recurrent(nn.Module):
         last: list[State] = []
         for depth, parts in enumerate(self._parts()):
             if depth and self._dropout and self.training:
-                x = nn.Dropout(self._dropout)(x)
+                x = on_items(partial(dropout, p=self._dropout, training=True), x, like)
             results = []
             for part, backward in zip(parts, (False, True), strict=False):
                 y, state = self._run(
@@ -187,10 +195,13 @@ class RNN(_Recurrent):
     ) -> None:
         options = (num_layers, bias, batch_first, dropout, bidirectional)
         super().__init__(input_size, hidden_size, *options, both_biases=both_biases)
-        self._activation = {"tanh": mx.tanh, "relu": nn.relu}[nonlinearity]
+        if nonlinearity not in _ACTIVATIONS:
+            raise ValueError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
+        self._nonlinearity = nonlinearity
 
     def _step(self, weights: Weights, gates: mx.array, state: State) -> State:
-        return (self._activation(gates + state[0] @ weights["Whh"].T),)
+        activation = _ACTIVATIONS[self._nonlinearity]
+        return (activation(gates + state[0] @ weights["Whh"].T),)
 
     def __call__(
         self, x: mx.array, h: mx.array | None = None, lengths: mx.array | None = None

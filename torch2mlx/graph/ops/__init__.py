@@ -19,6 +19,7 @@ from torch2mlx.graph.ops import (  # noqa: F401
     losses,
     magnitudes,
     norms,
+    packed,
     pooling,
     random,
     recurrent,

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch2mlx.graph.builder import Builder, Refuse
+from torch2mlx.graph.builder import Builder
 from torch2mlx.graph.ir import Node
+from torch2mlx.graph.ops.random import mode
 from torch2mlx.graph.ops.registry import lowers
+
+
+def options(
+    b: Builder, kind: str, nonlinearity: str, layers: int, dropout: float, train: bool
+) -> dict[str, Any]:
+    """Arguments that most calls of a recurrent function do without."""
+    more: dict[str, Any] = {"nonlinearity": nonlinearity} if kind == "rnn" else {}
+    when = mode(b, train)
+    if dropout and layers > 1 and when is not None:
+        more |= {"dropout": dropout, "training": when}
+    return more
 
 
 def _run(kind: str, nonlinearity: str = "tanh") -> Any:
@@ -23,10 +35,8 @@ def _run(kind: str, nonlinearity: str = "tanh") -> Any:
         bidirectional: bool,
         batch_first: bool,
     ) -> tuple[Node, ...]:
-        if dropout and train:
-            raise Refuse("with dropout between layers, outside of its layer")
         states = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
-        more = {"nonlinearity": nonlinearity} if kind == "rnn" else {}
+        more = options(b, kind, nonlinearity, num_layers, dropout, train)
         found = b.call(
             f"kit.sequences.{kind}",
             input,
