@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,16 @@ def need(*names: str) -> list[Any]:
         for name in names:
             pytest.importorskip(name, reason=f"bare run: {name} is not part of it")
     return [importlib.import_module(name) for name in names]
+
+
+@contextmanager
+def alone(factory: pytest.TempPathFactory, name: str) -> Iterator[None]:
+    """One process of those that share the tests at a time, of all that give this name."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with open(shared / f"{name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def same_bits(a: Any, b: Any) -> bool:

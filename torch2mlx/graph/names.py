@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import linecache
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -14,7 +16,7 @@ class Names:
     """Reads source files once; statements by line."""
 
     def __init__(self) -> None:
-        self._files: dict[str, dict[int, str]] = {}
+        self._files: dict[str, Mapping[int, str]] = {}
 
     def of(self, node: Any) -> str:
         """The name that a graph node's statement assigns to, "" when there is no single one."""
@@ -27,7 +29,8 @@ class Names:
         return self._files[file].get(int(line), "")
 
 
-def _targets(source: str) -> dict[int, str]:
+@lru_cache(maxsize=64)  # torch's own files are in most models, and take longer than a small one
+def _targets(source: str) -> Mapping[int, str]:
     """Line -> the one name that the statement on it assigns."""
     try:
         tree = ast.parse(source)
