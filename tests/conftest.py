@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 
 import pytest
@@ -11,6 +12,13 @@ else:
     # the same examples every time, and no clock: a slow machine is no failure
     hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
     hypothesis.settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items):
+    """Processes that share the tests know them by name, in which no address can be."""
+    for item in items:
+        if re.search(r" at 0x[0-9a-f]", item.name):
+            raise pytest.UsageError(f"{item.nodeid[:200]}: give its parameters ids")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -150,7 +150,9 @@ def test_what_training_took_out_of_torchs_reach_is_refused_by_name(kind, reason,
             revert(twin, like=file)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name.endswith("pruned")], ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.name.endswith("pruned")], ids=lambda case: case.name
+)
 def test_a_pruned_layer_trained_under_its_mask(case, tmp_path):
     file = tmp_path / "layer.safetensors"
     layer, inputs = case.torch_layer(), inputs_of(case)
