@@ -71,6 +71,9 @@ class Translation:
     ends: Ends = field(default_factory=Ends)
     #: Whether this is what the model runs while gradients are recorded, and does otherwise without.
     graded: bool = False
+    #: What came of comparing it with torch on the example inputs before it was given: a verdict of
+    #: `verify`, never "differs"; "shapes" where the model has no values; "nothing".
+    compared: Literal["equal", "unstable", "incomparable", "shapes", "nothing"] = "nothing"
     #: Of each argument, by the way to it, its lengths: numbers, or expressions of free ones.
     shapes: Mapping[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     _stored: Any = field(default=None, repr=False)
@@ -112,9 +115,11 @@ class Translation:
         """What `module` answers to MLX arrays, torch tensors or numpy arrays: MLX arrays."""
         return self.module(*args, **kwargs)
 
-    def noted(self, notes: Sequence[str]) -> Translation:
-        """The same, with more notes."""
-        return self.holding(replace(self, notes=(*self.notes, *notes)))
+    def noted(self, notes: Sequence[str], **known: Any) -> Translation:
+        """The same, with more notes, and what else is known of it."""
+        more = self.holding(replace(self, notes=(*self.notes, *notes), **known))
+        more.__dict__.update({k: v for k, v in self.__dict__.items() if k == "module"})
+        return more
 
     def holding(self, other: Translation) -> Translation:
         """Another translation of the same model, with the arrays that were made for this one."""
@@ -305,17 +310,18 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
     """The translation that answers as torch does, with the checks of lengths that it needs."""
     if expected is None:
         made = write(traced.lengths)
-        return made.noted(examined(made, traced, case, None))
+        compared, notes = examined(made, traced, case, None)
+        return made.noted(notes, compared=compared)
     ones = [c for found in conditions_of_one(traced.lengths).values() for c in found]
     bold = write(traced.lengths.without(ones))
     answer = answered(traced.model, case, True) if bold.graded else expected
-    notes = examined(bold, traced, case, answer)
+    compared, notes = examined(bold, traced, case, answer)
     more = needless(bold, traced, case, bold.graded) if ones else ()
     if len(more) < len(ones):  # the file needs checks that it has not, and other lines
         bold = bold.holding(write(traced.lengths.without(more)))
-    pair = Pair(traced.model, bold.built(), bold.ends, bold.graded)
+    pair = Pair(traced.model, bold.module, bold.ends, bold.graded)
     right_at_another(pair, case.args, case.kwargs, bold.shapes)
-    return bold.noted(notes)
+    return bold.noted(notes, compared=compared)
 
 
 def _made(
@@ -343,7 +349,8 @@ def _made(
         source = inlined(source) if standalone else source
         notes = (*traced.notes, *map(str, places(source)), *scattered(program))
         known = (source, assembly.root.name, model.training, traced.dynamic, notes, turned)
-        return Translation(*known, traced.graded, lengths.shapes, stored, assembly.modes())
+        made = {"graded": traced.graded, "shapes": lengths.shapes}
+        return Translation(*known, **made, _stored=stored, _modes=assembly.modes())
 
     return write, traced
 

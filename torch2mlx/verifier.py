@@ -46,7 +46,9 @@ def verify(
     as to `translate`. Each side gets a copy of them of its own, and both models are left as they
     were. The difference of an output is max|a - b| / max(1, max|a|); allowed is 1e-4 for float32,
     1e-2 for half formats, none for integers, unless `tolerance` says otherwise. When one is off,
-    the modules are walked to the first that differs.
+    the modules are walked to the first that differs. Dtypes have to be torch's, but for whole
+    numbers of another width and for float64, complex128 and float8, which MLX's GPU has not;
+    plain values (numbers, texts, None) have to be equal.
 
     Inputs of other sizes are made of the given ones and compared too, as far as lengths are free:
     shorter ones, then longer ones by repeating what is there. A size for which torch raises, or
@@ -89,7 +91,7 @@ def verify(
         else:
             found = _judged(pair, case, tolerance)
         off = any(output.verdict == "differs" for output in found.outputs)
-        if first is None and off:
+        if first is None and Verification(found.outputs).apart:
             first = first_difference(pair, case, tolerance)
         compared = found.outputs
         if gradients and not case.label:

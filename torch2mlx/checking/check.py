@@ -29,8 +29,11 @@ def answered(model: Any, case: Case, graded: bool = False) -> Answer | None:
         raise TranslationError(torch_fault(model, case, error)) from error
 
 
-def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple[str, ...]:
-    """Runs a translation on its example inputs; what there is to note of it.
+def examined(
+    made: Any, traced: Any, case: Case, answer: Answer | None
+) -> tuple[str, tuple[str, ...]]:
+    """Runs a translation on its example inputs: what came of it (see Translation.compared), and
+    what there is to note.
 
     `answer` is torch's; without one shapes are compared. Raises TranslationError where the module
     cannot run, or answers otherwise.
@@ -38,7 +41,7 @@ def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple
     try:
         if answer is None:
             return shapes_fit(made, traced, case)
-        pair = Pair(traced.model, made.built(), made.ends, made.graded)
+        pair = Pair(traced.model, made.module, made.ends, made.graded)
         found = judge(pair, case, None, answer)
     except TranslationError as error:
         raise TranslationError(f"on the example inputs {error}; {_all_the_same()}") from None
@@ -51,8 +54,8 @@ def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple
         raise TranslationError(found.fixed)
     table = Verification(found.outputs)
     if table.verdict != "differs":
-        return (*found.notes, *(str(o) for o in found.outputs if not o.ok))
-    table = Verification(found.outputs, first_difference(pair, case))
+        return table.verdict, (*found.notes, *(str(o) for o in found.outputs if not o.ok))
+    table = Verification(found.outputs, first_difference(pair, case) if table.apart else None)
     raise TranslationError(
         f"on the example inputs MLX answers otherwise than torch:\n{table}\n"
         f"{_whose(traced, case, answer, pair)}"
@@ -62,11 +65,11 @@ def examined(made: Any, traced: Any, case: Case, answer: Answer | None) -> tuple
 def _whose(traced: Any, case: Case, answer: Answer, pair: Pair) -> str:
     """Which step a difference comes from: the exported program is run too."""
     try:
-        exported = torch_answer(traced.program.module(), case, pair.graded).leaves
+        exported = torch_answer(traced.program.module(), case, pair.graded).parts
     except Exception as error:
         said = f"torch's exported program does not run either: {short(error)}"
         return f"{said}; {_all_the_same()}"
-    if agree(exported, answer.leaves):
+    if agree(exported, answer.parts):
         said = "torch's exported program answers as the model does: the fault is torch2mlx's"
     elif agree(exported, pair.mlx(case)):
         said = (

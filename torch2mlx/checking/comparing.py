@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from torch2mlx.checking.outputs import Parts, is_array, paired, values_of
 from torch2mlx.errors import VerificationError
 from torch2mlx.structures import arrays_of, difference, numpy_of
 
@@ -16,6 +17,16 @@ TOLERANCES = {
     "float16": 1e-2,
     "bfloat16": 1e-2,
     "complex64": 1e-4,
+}
+
+#: Dtypes that stand for one another, by torch's: MLX has float64 on its CPU device alone, no
+#: complex128 and no float8, and its own functions answer whole numbers in 32 bits, whose values are
+#: compared exactly in any width. All others have to be torch's.
+_STAND_FOR = {
+    "float64": ("float32",),
+    "complex128": ("complex64",),
+    "float8_e4m3fn": ("float16", "bfloat16", "float32"),
+    "float8_e5m2": ("float16", "bfloat16", "float32"),
 }
 
 #: What a comparison may end in. "unstable": torch's own answer changes as much when its inputs
@@ -31,7 +42,8 @@ class Compared:
     `verdict` is "equal", "differs", "unstable" or "incomparable", and `reason` says why it is one
     of the last two. `case` names the inputs where several were compared; `what` is compared: an
     "output", the "gradient" of a weight, or something after a "step" of training. `shape` and
-    `dtype` are those of torch's.
+    `dtype` are those of torch's. Where the two differ in what no number says, a dtype or a plain
+    value, `wanted` is torch's and `found` MLX's.
     """
 
     name: str
@@ -43,6 +55,21 @@ class Compared:
     what: Literal["output", "gradient", "step"] = "output"
     shape: tuple[int, ...] = ()
     dtype: str = ""
+    wanted: str = ""
+    found: str = ""
+
+    @property
+    def unlike(self) -> str:
+        """What differs besides numbers; empty where nothing does."""
+        return f"torch gives {self.wanted}, MLX {self.found}" if self.found else ""
+
+    @property
+    def why(self) -> str:
+        """The verdict with its reason, for a line of a table; empty where it is "equal"."""
+        if self.ok:
+            return ""
+        reason = self.reason or self.unlike
+        return f"<- {self.verdict}: {reason}" if reason else f"<- {self.verdict}"
 
     @property
     def ok(self) -> bool:
@@ -53,9 +80,8 @@ class Compared:
         name = self.name or "output"
         told = f"{self.case}: {name}" if self.case else name
         line = f"{told}: {self.difference:.1e} (allowed {self.tolerance:.0e})"
-        if self.verdict == "differs":
-            return f"{line}  <- differs"
-        return line if self.ok else f"{line}  <- {self.verdict}: {self.reason}"
+        line = told if self.found and self.difference != self.difference else line
+        return line if self.ok else f"{line}  {self.why}"
 
 
 @dataclass(frozen=True)
@@ -85,13 +111,20 @@ class Verification:
         found = [o.difference for o in self.outputs]
         return next((d for d in found if d != d), max(found, default=0.0))
 
+    @property
+    def apart(self) -> bool:
+        """Whether numbers of an output differ, so that a first module does."""
+        return any(
+            o.verdict == "differs" and o.what == "output" and not o.found for o in self.outputs
+        )
+
     def __str__(self) -> str:
         return "\n".join([*(str(output) for output in self.outputs), *self.remarks()])
 
     def remarks(self) -> list[str]:
         """What there is to say besides the outputs, a line each."""
         lines = []
-        if any(o.verdict == "differs" and o.what == "output" for o in self.outputs):
+        if self.apart:
             lines.append(f"first module that differs: {self.first or 'the model itself'}")
         if self.weights:
             lines.append(_strangers(self.weights))
@@ -111,19 +144,24 @@ def leaves_of(value: Any) -> list[tuple[str, Any]]:
     return list(arrays_of(value))
 
 
-def compare(
-    wanted: Sequence[tuple[str, Any]], got: Sequence[tuple[str, Any]], tolerance: float | None
-) -> tuple[Compared, ...]:
-    """torch's outputs and MLX's, in order.
+def compare(wanted: Parts, got: Parts, tolerance: float | None) -> tuple[Compared, ...]:
+    """torch's outputs and MLX's, by their names.
 
-    Raises VerificationError where their number or a shape differs.
+    Raises VerificationError where one side has outputs that the other has not, and where shapes
+    differ, with all their names.
     """
-    if len(wanted) != len(got):
-        raise VerificationError(f"torch gives {len(wanted)} outputs, MLX {len(got)}")
-    return tuple(_one(n, a, b, tolerance) for (n, a), (_, b) in zip(wanted, got, strict=True))
+    pairs = paired(wanted, got)
+    shapes = [
+        f"{name or 'output'}: torch gives {tuple(a.shape)}, MLX {tuple(b.shape)}"
+        for name, a, b in pairs
+        if is_array(a) and is_array(b) and tuple(a.shape) != tuple(b.shape)
+    ]
+    if shapes:
+        raise VerificationError("; ".join(shapes[:5]))
+    return tuple(_one(*pair, tolerance) for pair in pairs)
 
 
-def agree(a: Sequence[tuple[str, Any]], b: Sequence[tuple[str, Any]]) -> bool:
+def agree(a: Parts, b: Parts) -> bool:
     """Whether two answers are equal within the usual tolerances."""
     try:
         return all(output.ok for output in compare(a, b, None))
@@ -132,13 +170,60 @@ def agree(a: Sequence[tuple[str, Any]], b: Sequence[tuple[str, Any]]) -> bool:
 
 
 def _one(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:
-    if tuple(a.shape) != tuple(b.shape):
-        raise VerificationError(
-            f"{name or 'output'}: torch gives {tuple(a.shape)}, MLX {tuple(b.shape)}"
-        )
+    if not is_array(a) or not is_array(b):
+        return _plain(name, a, b, tolerance)
     gap, most = difference(numpy_of(a), numpy_of(b)), allowed(a, tolerance)
-    verdict: Verdict = "equal" if gap <= most else "differs"
-    return Compared(name, gap, most, verdict, shape=tuple(a.shape), dtype=_dtype(a))
+    wanted, found = next(unlike_dtypes(a, b), ("", ""))
+    verdict: Verdict = "equal" if gap <= most and not found else "differs"
+    known = {"shape": tuple(a.shape), "dtype": _dtype(a), "wanted": wanted, "found": found}
+    return Compared(name, gap, most, verdict, **known)
+
+
+def unlike_dtypes(a: Any, b: Any) -> Iterator[tuple[str, str]]:
+    """The dtypes of torch's array and MLX's, where MLX's is none that stands for torch's."""
+    theirs, ours = _dtype(a), _dtype(b)
+    whole = all(dtype.startswith(("int", "uint")) for dtype in (ours, theirs))
+    if not whole and ours != theirs and ours not in _STAND_FOR.get(theirs, ()):
+        yield theirs, ours
+
+
+def _plain(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:
+    """Where one side or both give a plain value: of the same type, and equal; numbers with a point
+    within the tolerance of float32."""
+    kind = "" if is_array(a) else type(a).__name__
+    if type(a) is type(b) and isinstance(a, (float, complex)):
+        most = TOLERANCES["float32"] if tolerance is None else tolerance
+        gap = difference(values_of(a), values_of(b))
+        return Compared(name, gap, most, "equal" if gap <= most else "differs", dtype=kind)
+    if not is_array(a) and not is_array(b) and type(a) is type(b) and equal(a, b):
+        return Compared(name, 0.0, 0.0, dtype=kind)
+    nan, told = float("nan"), {"wanted": said(a), "found": said(b)}
+    if _opaque(a) and _opaque(b):
+        reason = f"{said(a)} is neither an array nor a plain value"
+        return Compared(name, nan, 0.0, "incomparable", reason, dtype=kind)
+    return Compared(name, nan, 0.0, "differs", dtype=kind, **told)
+
+
+def _opaque(value: Any) -> bool:
+    """Whether a part is an object of a class that nothing here knows."""
+    plain = value is None or isinstance(value, (bool, int, float, complex, str, bytes, tuple))
+    return not plain and not is_array(value)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two plain values are equal; not where they do not say."""
+    try:
+        return bool(a == b)
+    except Exception:  # whatever a class of somebody's raises
+        return False
+
+
+def said(value: Any) -> str:
+    if is_array(value):
+        return f"an array of {_dtype(value)}"
+    if value is None or isinstance(value, (bool, int, float, complex, str)):
+        return repr(value)[:60]
+    return "nothing in a container" if value == () else f"an object of {type(value).__name__}"
 
 
 def allowed(a: Any, tolerance: float | None) -> float:
@@ -161,5 +246,5 @@ def judged(
 
 
 def off(outputs: Sequence[Compared]) -> Iterator[int]:
-    """Places of the outputs that differ."""
-    return (i for i, o in enumerate(outputs) if o.verdict == "differs")
+    """Places of the outputs that differ in their numbers."""
+    return (i for i, o in enumerate(outputs) if o.verdict == "differs" and not o.found)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from torch2mlx.graph.lines import calling_line
+from torch2mlx.checking.watching import Operator, watched
 from torch2mlx.structures import numpy_of
 
 
@@ -103,35 +103,24 @@ _NOTED: dict[str, tuple[str, Callable[[dict[str, Any], Any], Any]]] = {
 def noting() -> Iterator[Drawn]:
     """While open, torch's random operators are noted."""
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     drawn = Drawn()
 
-    class Noting(TorchDispatchMode):
-        supports_higher_order_operators = True
+    def note(operator: Operator, args: Any, kwargs: Any, result: Any) -> None:
+        if torch.Tag.nondeterministic_seeded in getattr(operator.called, "tags", ()):
+            _note(drawn, operator, args, kwargs, result)
 
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            result = func(*args, **(kwargs or {}))
-            if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
-                _note(drawn, func, args, kwargs or {}, result)
-            return result
-
-    with Noting():
+    with watched(note):
         yield drawn
 
 
-def _note(drawn: Drawn, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-    name = func._schema.name.split("::")[-1].removesuffix("_")
-    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+def _note(drawn: Drawn, operator: Operator, args: Any, kwargs: Any, result: Any) -> None:
+    names = (a.name for a in operator.called._schema.arguments)
+    given = dict(zip(names, args, strict=False)) | kwargs
     if given.get("p") in (0, 1) or given.get("dropout_p") == 0:
         return  # nothing is left to chance
-    kind, read = _NOTED.get(name, (name, lambda args, result: np.empty(0)))
-    line = calling_line()
-    drawn.draws.append(
-        Draw(kind, np.array(read(given, result)), f"{name} ({line})" if line else name)
-    )
+    kind, read = _NOTED.get(operator.name, (operator.name, lambda args, result: np.empty(0)))
+    drawn.draws.append(Draw(kind, np.array(read(given, result)), operator.place))
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from torch2mlx.checking.comparing import TOLERANCES as TOLERANCES_OF_OUTPUTS
-from torch2mlx.checking.comparing import Compared, Verdict, compare, judged, leaves_of, off
+from torch2mlx.checking.comparing import Compared, Verdict, compare, judged, off
 from torch2mlx.checking.draws import Drawn, Unmatched, giving, noting
 from torch2mlx.checking.noise import noisy
+from torch2mlx.checking.outputs import Parts, arrays_among, kept, paired, parts_of, turned
 from torch2mlx.checking.preserved import preserved, preserved_twin
-from torch2mlx.checking.running import Case, Leaves, Pair, plainly
+from torch2mlx.checking.running import Case, Pair, plainly
 from torch2mlx.checking.weights import Planned
 from torch2mlx.errors import VerificationError
 from torch2mlx.loading import mlx_array
@@ -34,7 +35,7 @@ class Trained:
 
     gradients: Mapping[str, Any]
     rate: float
-    after: Leaves
+    after: Parts
     state: Mapping[str, Any]
 
 
@@ -52,7 +53,7 @@ def trained(pair: Pair, case: Case, tolerance: float | None) -> tuple[Compared, 
     while way < ways:  # layouts of random numbers that fit equally
         own = drawn.again(way)
         try:
-            ours = _mlx(pair, case, theirs.rate, own)
+            ours = _mlx(pair, case, theirs, own)
         except Unmatched as why:
             reason = f"it depends on random numbers ({drawn.places}); {why}, which torch does not"
             nan = float("nan")
@@ -153,10 +154,10 @@ def _torch(pair: Pair, case: Case, rate: float | None = None) -> tuple[Trained, 
     import torch
 
     with preserved(pair.model), plainly(), torch.enable_grad(), pair.filled(), noting() as drawn:
-        leaves = _called(pair.model, case)
+        answer = arrays_among(_called(pair.model, case))
         parts = [
             (part.float() * torch.from_numpy(_weighting(part.shape, i))).sum()
-            for i, (_, leaf) in enumerate(leaves)
+            for i, leaf in enumerate(answer)
             if leaf.requires_grad
             for part in ((leaf.real, leaf.imag) if leaf.is_complex() else (leaf,))
         ]
@@ -171,7 +172,7 @@ def _torch(pair: Pair, case: Case, rate: float | None = None) -> tuple[Trained, 
         rate = _rate(gradients.values()) if rate is None else rate
         for key, parameter in named.items():
             parameter.data = parameter.data - rate * gradients[key]
-        after = [(n, leaf.detach().clone()) for n, leaf in _called(pair.model, case)]
+        after = kept(_called(pair.model, case))
         state = {key: b.detach().clone() for key, b in pair.model.named_buffers()}
     return Trained(gradients, rate, after, state), drawn
 
@@ -181,26 +182,26 @@ def _rate(gradients: Iterable[Any]) -> float:
     return STEP / largest if 0 < largest < float("inf") else 0.0
 
 
-def _called(model: Any, case: Case) -> Leaves:
+def _called(model: Any, case: Case) -> Parts:
     args, kwargs = copied((tuple(case.args), dict(case.kwargs)))
-    return leaves_of(model(*args, **kwargs))
+    return parts_of(model(*args, **kwargs))
 
 
-def _mlx(pair: Pair, case: Case, rate: float, drawn: Drawn) -> Trained:
-    """The same in MLX, which is given torch's draws."""
+def _mlx(pair: Pair, case: Case, theirs: Trained, drawn: Drawn) -> Trained:
+    """The same in MLX, which is given torch's draws; outputs in torch's order."""
     import mlx.core as mx
     import mlx.nn as nn
     from mlx.utils import tree_flatten, tree_map
 
-    def answer() -> Leaves:
+    def answer() -> Parts:
         given, named = pair.ends.given(pair.model, *copied((tuple(case.args), dict(case.kwargs))))
-        leaves = leaves_of(pair.module(*given, **named))
-        return [(name, pair.ends.result(i, leaf)) for i, (name, leaf) in enumerate(leaves)]
+        parts = turned(parts_of(pair.module(*given, **named)), pair.ends)
+        return [(name, ours) for name, _, ours in paired(theirs.after, parts)]
 
     def loss(module: Any) -> Any:
         parts = [
             (part.astype(mx.float32) * mx.array(_weighting(part.shape, i))).sum()
-            for i, (_, leaf) in enumerate(answer())
+            for i, leaf in enumerate(arrays_among(answer()))
             if mx.issubdtype(leaf.dtype, mx.inexact)
             for part in ((mx.real(leaf), mx.imag(leaf)) if leaf.dtype == mx.complex64 else (leaf,))
         ]
@@ -208,13 +209,15 @@ def _mlx(pair: Pair, case: Case, rate: float, drawn: Drawn) -> Trained:
 
     with mx.stream(mx.cpu), preserved_twin(pair.module), giving(drawn):
         _, gradients = nn.value_and_grad(pair.module, loss)(pair.module)
-        moved = tree_map(lambda p, g: p - rate * g, pair.module.trainable_parameters(), gradients)
+        moved = tree_map(
+            lambda p, g: p - theirs.rate * g, pair.module.trainable_parameters(), gradients
+        )
         pair.module.update(moved)
         after = answer()
         state = dict(tree_flatten(pair.module.parameters()))
         flat = dict(tree_flatten(gradients))
-        mx.eval(list(flat.values()), [leaf for _, leaf in after], list(state.values()))
-        return Trained({k: numpy_of(g) for k, g in flat.items()}, rate, after, state)
+        mx.eval(list(flat.values()), arrays_among(after), list(state.values()))
+        return Trained({k: numpy_of(g) for k, g in flat.items()}, theirs.rate, after, state)
 
 
 def _steady(

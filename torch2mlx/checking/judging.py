@@ -41,10 +41,10 @@ def judge(
     answer = answer or pair.torch(case)
     fixed = _fixed(pair, case, answer)
     if fixed:
-        outputs = compare(answer.leaves, answer.leaves, tolerance)
+        outputs = compare(answer.parts, answer.parts, tolerance)
         reasons = dict.fromkeys(range(len(outputs)), fixed)
         return Judgement(judged(outputs, "incomparable", reasons), fixed=fixed)
-    outputs = compare(answer.leaves, pair.mlx(case), tolerance)
+    outputs = compare(answer.parts, pair.mlx(case), tolerance)
     if all(o.ok for o in outputs):
         return Judgement(outputs)
     if "torch" in answer.drew:
@@ -72,7 +72,7 @@ def _with_draws(
             found = pair.mlx(case, lambda: giving(drawn))  # noqa: B023 (called at once)
         except Unmatched as why:
             return _incomparable(outputs, places, f"{why}, which torch does not")
-        outputs = compare(answer.leaves, found, tolerance)
+        outputs = compare(answer.parts, found, tolerance)
         if all(o.ok for o in outputs):
             return Judgement(outputs, (f"MLX was given torch's random numbers: {places}",))
         way, ways = way + 1, drawn.ways
@@ -94,7 +94,7 @@ def _fixed(pair: Pair, case: Case, answer: Answer) -> str:
         return ""
     for seed in range(3):
         again = pair.torch(case, _seeded(seed))
-        if not agree(answer.leaves, again.leaves):
+        if not agree(answer.parts, again.parts):
             return (
                 f"the forward draws with {' and '.join(others)}'s random module, and torch.export "
                 "makes constants of these numbers: draw with torch.rand"

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from torch2mlx.checking.comparing import leaves_of
+from torch2mlx.checking.comparing import equal, said, unlike_dtypes
+from torch2mlx.checking.outputs import is_array, parts_of, turned
 from torch2mlx.checking.running import Case
 from torch2mlx.errors import TranslationError
 
 UNRUN = "the result was not run: its shapes depend on values, which a model on meta has not"
 
 
-def shapes_fit(made: Any, traced: Any, case: Case) -> tuple[str, ...]:
+def shapes_fit(made: Any, traced: Any, case: Case) -> tuple[str, tuple[str, ...]]:
     """Builds the module with arrays that are never made, calls it, and compares the shapes of its
-    answer with the exported program's; what there is to note.
+    answer with the exported program's: what was compared, and what there is to note.
 
     Raises TranslationError where names or shapes of weights or results differ.
     """
     import mlx.core as mx
 
     if made.reads_values:
-        return (UNRUN,)
+        return "nothing", (UNRUN,)
     with mx.stream(mx.cpu):
         args, kwargs = made.ends.given(traced.model, *_real(case))
-        answer = leaves_of(made.built(hollow=True)(*args, **kwargs))
-        found = [made.ends.result(i, leaf).shape for i, (_, leaf) in enumerate(answer)]
-    wanted = _exported(traced.program)
+        answer = turned(parts_of(made.built(hollow=True)(*args, **kwargs)), made.ends)
+    found, wanted = [part for part in answer if part[1] != ()], _exported(traced.program)
     if len(found) != len(wanted):
         raise TranslationError(f"torch gives {len(wanted)} outputs, MLX {len(found)}")
-    for (name, _), shape, expected in zip(answer, found, wanted, strict=True):
-        if expected is not None and tuple(shape) != expected:
-            raise TranslationError(
-                f"{name or 'output'}: torch gives {expected}, MLX {tuple(shape)}"
-            )
-    return ()
+    wrong = [
+        f"{name or 'output'}: torch gives {one}, MLX {other}"
+        for (name, part), theirs in zip(found, wanted, strict=True)
+        for one, other in _unlike(theirs, part)
+    ]
+    if wrong:
+        raise TranslationError("; ".join(wrong[:5]))
+    return "shapes", ()
 
 
 def _real(case: Case) -> tuple[Any, Any]:
@@ -49,18 +52,30 @@ def _real(case: Case) -> tuple[Any, Any]:
     return args, kwargs
 
 
-def _exported(program: Any) -> list[tuple[int, ...] | None]:
-    """Shapes of a program's results on the examples; None where they are not known."""
+def _exported(program: Any) -> list[Any]:
+    """Results of a program on the examples: tensors as the exporter has them, plain values."""
     nodes = {node.name: node for node in program.graph.nodes}
-    shapes = []
-    for spec in program.graph_signature.output_specs:
-        value = nodes[spec.arg.name].meta.get("val") if spec.arg.name in nodes else None
-        if spec.kind.name == "USER_OUTPUT" and hasattr(value, "shape"):
-            sizes = [_size(n) for n in value.shape]
-            shapes.append(None if None in sizes else tuple(int(n or 0) for n in sizes))
-    return shapes
+    specs = [s for s in program.graph_signature.output_specs if s.kind.name == "USER_OUTPUT"]
+    return [
+        nodes[s.arg.name].meta.get("val") if s.arg.name in nodes else getattr(s.arg, "value", None)
+        for s in specs
+    ]
 
 
-def _size(length: Any) -> int | None:
+def _unlike(theirs: Any, ours: Any) -> Iterator[tuple[str, str]]:
+    """What differs between a result of the program and MLX's lazy one, but for the numbers."""
+    if is_array(theirs) and is_array(ours):
+        sizes = tuple(_size(n) for n in theirs.shape)
+        if None not in sizes and sizes != tuple(ours.shape):
+            yield str(sizes), str(tuple(ours.shape))
+        yield from unlike_dtypes(theirs, ours)
+    elif is_array(theirs) or is_array(ours):
+        yield said(theirs), said(ours)
+    elif _size(theirs) is not None and not equal(_size(theirs), ours):
+        yield said(_size(theirs)), said(ours)
+
+
+def _size(length: Any) -> Any:
+    """A number as it is on the examples; None where that is not known."""
     node = getattr(length, "node", None)
     return length if node is None else node.hint

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from torch2mlx.checking.comparing import Compared, off
+from torch2mlx.checking.outputs import values_of
 from torch2mlx.checking.running import Answer, Case, Pair
-from torch2mlx.graph.lines import calling_line
+from torch2mlx.checking.watching import Operator, watched
 from torch2mlx.structures import difference, numpy_of
 
 #: How often torch is run with other noise.
@@ -28,15 +29,17 @@ def unstable(pair: Pair, case: Case, answer: Answer, outputs: Sequence[Compared]
     """Of the outputs that differ, those that torch changes as much when its inputs change in their
     last place: number of the output -> reason, with the operator that chooses otherwise."""
     places = list(off(outputs))
-    wanted = [numpy_of(leaf) for _, leaf in answer.leaves]
+    if not places:
+        return {}
+    wanted = {i: values_of(answer.parts[i][1]) for i in places}
     moved, reason = dict.fromkeys(places, 0.0), ""
     plain, _ = _run(pair, case, None)
     for trial in range(TRIALS):
-        choices, leaves = _run(pair, case, trial)
-        if [n for n, _ in leaves] != [n for n, _ in answer.leaves]:
+        choices, parts = _run(pair, case, trial)
+        if [n for n, _ in parts] != [n for n, _ in answer.parts]:
             return {}
         for i in places:
-            found = numpy_of(leaves[i][1])
+            found = values_of(parts[i][1])
             same = found.shape == wanted[i].shape
             gap = difference(wanted[i], found) if same else float("inf")
             moved[i] = max(moved[i], gap)
@@ -61,8 +64,8 @@ def _run(pair: Pair, case: Case, trial: int | None) -> tuple[Choices, Any]:
 
     moved = case if trial is None else noisy(case, trial)
     try:
-        leaves = pair.torch(moved, around).leaves
-        return found[0], leaves
+        parts = pair.torch(moved, around).parts
+        return found[0], parts
     except Exception:  # the noise has led it where it cannot go on
         return [], []
 
@@ -118,27 +121,15 @@ def _choices() -> Iterator[Choices]:
     """Notes results of operators that are whole numbers, truths, or jump."""
     import torch
     from torch.utils import _pytree as pytree
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     found: Choices = []
 
-    class Noting(TorchDispatchMode):
-        supports_higher_order_operators = True
+    def note(operator: Operator, args: Any, kwargs: Any, result: Any) -> None:
+        for leaf in pytree.tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and (_whole(leaf) or operator.name in _JUMPING):
+                found.append((operator.place, numpy_of(leaf).copy()))
 
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            result = func(*args, **(kwargs or {}))
-            name = getattr(func, "_schema", func).name
-            name = str(name() if callable(name) else name).split("::")[-1].removesuffix("_")
-            for leaf in pytree.tree_leaves(result):
-                if isinstance(leaf, torch.Tensor) and (_whole(leaf) or name in _JUMPING):
-                    line = calling_line()
-                    place = f"{name} ({line})" if line else name
-                    found.append((place, numpy_of(leaf).copy()))
-            return result
-
-    with Noting():
+    with watched(note):
         yield found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch2mlx.checking.faults import short
 from torch2mlx.checking.judging import Judgement, judge
+from torch2mlx.checking.refusing import refusal
 from torch2mlx.checking.running import Answer, Case, Pair
 from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.graph.sizes import Shapes, given_sizes, other_sizes
@@ -54,7 +55,9 @@ def right_at(pair: Pair, case: Case, shapes: Shapes, sizes: Sequence[Any]) -> tu
     try:
         for one in given_sizes(pair.model, case.args, case.kwargs, sizes, shapes):
             found = _right(pair, Case(one.args, one.kwargs, f"at {one.label}"))
-            notes += [f"at {one.label}: agrees with torch"] if found.outputs else []
+            unclear = f" in {len(found.outputs)} outputs; {found.unclear} are not clear"
+            agrees = f"at {one.label}: agrees with torch{unclear if found.unclear else ''}"
+            notes += [agrees] if found.outputs else []
             notes += found.notes
     except TranslationError:
         raise
@@ -67,10 +70,14 @@ def _right(pair: Pair, case: Case) -> Judgement:
     """One case. Raises TranslationError where the sides differ, or MLX's side raises."""
     try:
         found = judged_at(pair, case, None)
+    except VerificationError as error:
+        raise TranslationError(f"MLX answers otherwise than torch {error}") from error
     except Exception as error:
         raise TranslationError(f"{case.label} MLX's side raises: {short(error)}") from error
-    if any(output.verdict == "differs" for output in found.outputs):
-        raise TranslationError(f"{case.label} MLX answers otherwise than torch")
+    wrong = [output for output in found.outputs if output.verdict == "differs"]
+    if wrong:
+        told = "; ".join(str(output) for output in wrong[:3])
+        raise TranslationError(f"{case.label} MLX answers otherwise than torch: {told}")
     return found
 
 
@@ -83,11 +90,13 @@ def judged_at(pair: Pair, case: Case, tolerance: float | None, judged: Judge = j
         return Judgement((), (f"{case.label}: none, torch raises {short(error)}",))
     try:
         found = judged(pair, case, tolerance, answer)
-    except ValueError as error:  # the file's own, or one that was told with that as its cause
-        told = str(error.__cause__ or error)
-        if "translated" in told or (", not " in told and ".shape" in told):
+    except Exception as error:
+        told = refusal(pair.module, error)
+        if told is not None:
             return Judgement((), (f"{case.label}: refused, {told}",))
-        raise VerificationError(f"{case.label}: {error}") from error
+        if isinstance(error, VerificationError):
+            raise VerificationError(f"{case.label}: {error}") from error
+        raise
     clear = tuple(o for o in found.outputs if o.verdict in ("equal", "differs"))
-    unclear = (f"{case.label}: {o}" for o in found.outputs if o not in clear)
-    return Judgement(clear, (*found.notes, *unclear))
+    unclear = [f"{case.label}: {o}" for o in found.outputs if o not in clear]
+    return Judgement(clear, (*found.notes, *unclear), unclear=len(unclear))

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from torch2mlx.checking.comparing import leaves_of
+from torch2mlx.checking.outputs import Parts, arrays_among, kept, parts_of, turned
 from torch2mlx.checking.preserved import Streams, preserved, preserved_twin
 from torch2mlx.graph.ends import Ends
 from torch2mlx.graph.neutral import neutral
@@ -23,15 +23,11 @@ class Case:
     label: str = ""
 
 
-#: An output by its place in the whole: [("logits", array), ...].
-Leaves = list[tuple[str, Any]]
-
-
 @dataclass(frozen=True)
 class Answer:
     """torch's outputs, and the names of the random streams that they were drawn from."""
 
-    leaves: Leaves
+    parts: Parts
     drew: frozenset[str] = frozenset()
 
 
@@ -55,7 +51,7 @@ class Pair:
         """torch's answer; `around` makes a context for the call alone."""
         return torch_answer(self.model, case, self.graded, self.filled, around)
 
-    def mlx(self, case: Case, around: Callable[[], Any] = nullcontext) -> Leaves:
+    def mlx(self, case: Case, around: Callable[[], Any] = nullcontext) -> Parts:
         """MLX's answer, in torch's layout; the module is left as it was."""
         import mlx.core as mx
 
@@ -63,10 +59,9 @@ class Pair:
         with mx.stream(mx.cpu), preserved_twin(self.module), self.reading():
             args, kwargs = self.ends.given(self.model, *own)
             with around():
-                found = leaves_of(self.module(*args, **kwargs))
-            turned = [(name, self.ends.result(i, leaf)) for i, (name, leaf) in enumerate(found)]
-            mx.eval([leaf for _, leaf in turned])
-        return turned
+                found = turned(parts_of(self.module(*args, **kwargs)), self.ends)
+            mx.eval(arrays_among(found))
+        return found
 
 
 @contextmanager
@@ -100,4 +95,4 @@ def torch_answer(
             streams = Streams(model)
             answer = model(*args, **kwargs)
             drew = streams.moved()
-        return Answer([(n, leaf.detach().clone()) for n, leaf in leaves_of(answer)], drew)
+        return Answer(kept(parts_of(answer)), drew)

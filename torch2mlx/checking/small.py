@@ -42,6 +42,6 @@ def _agree(made: Any, traced: Any, case: Case, graded: bool) -> bool:
     """Whether both sides answer alike; not where torch raises."""
     try:
         answer = torch_answer(traced.model, case, graded)
-        return judge(Pair(traced.model, made.built(), made.ends, graded), case, None, answer).ok
+        return judge(Pair(traced.model, made.module, made.ends, graded), case, None, answer).ok
     except Exception:  # whatever either raises
         return False

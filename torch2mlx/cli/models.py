@@ -114,7 +114,7 @@ def _translate(args: argparse.Namespace) -> Answer:
         "lines": made.source.count("\n"),
         "dynamic": made.dynamic,
         "free": _free(made),
-        "compared": _compared(args, model, made),
+        "compared": _compared(args, made),
     }
     return _saved(args, made, result)
 
@@ -126,16 +126,22 @@ def _free(made: Any) -> str:
     return sizing.spelled(made.free, {named(way): dims for way, dims in made.shapes.items()})
 
 
-def _compared(args: argparse.Namespace, model: Any, made: Any) -> str:
-    """What the translation was compared in."""
-    from torch2mlx.checking.lazily import UNRUN
-    from torch2mlx.graph.empty import is_empty
+#: What a translation was compared in, by its `compared`.
+_COMPARED = {
+    "equal": "agrees with torch on the example inputs",
+    "unstable": "agrees with torch on the example inputs except in unstable outputs, which torch "
+    "itself changes as much when its inputs change in their last place",
+    "incomparable": "not in full: outputs that depend on random numbers could not be compared",
+    "shapes": "shapes",
+    "nothing": "no",
+}
 
-    if args.no_check or UNRUN in made.notes:
-        return "no"
-    if args.stream:
+
+def _compared(args: argparse.Namespace, made: Any) -> str:
+    """What the translation was compared in."""
+    if args.stream and made.compared == "shapes":
         return "shapes; verify --stream compares values"
-    return "shapes" if is_empty(model) else "agrees with torch on the example inputs"
+    return _COMPARED[made.compared]
 
 
 def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any]) -> Answer:

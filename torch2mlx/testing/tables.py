@@ -27,7 +27,7 @@ def outputs_table(model: str, found: Any) -> str:
             output.dtype,
             f"{output.difference:.1e}",
             f"{output.tolerance:.1e}",
-            "" if output.ok else f"<- {output.verdict}{output.reason and f': {output.reason}'}",
+            output.why,
         )
         rows.append((output.case, *row) if cases else row)
     lines = [
