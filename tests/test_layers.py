@@ -48,7 +48,7 @@ LAYERS = (
     ("checking.check", "checking.small", "checking.other_sizes"),
     ("checking.refusing",),
     ("checking.walk", "checking.judging", "checking.gradients", "checking.lazily"),
-    ("checking.weights",),
+    ("checking.chance", "checking.weights"),
     ("checking.noise", "checking.faults"),
     ("checking.running",),
     ("checking.comparing",),

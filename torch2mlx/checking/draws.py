@@ -31,12 +31,14 @@ class Draw:
 @dataclass
 class Drawn:
     """torch's draws in order. `way` chooses between layouts that fit a shape equally; `ways` is
-    how many there were to choose from; `sure` is False once draws were passed over."""
+    how many there were to choose from; `sure` is False once draws were passed over; `given` counts
+    those that MLX took."""
 
     draws: list[Draw] = field(default_factory=list)
     way: int = 0
     ways: int = 1
     sure: bool = True
+    given: int = 0
 
     def again(self, way: int) -> Drawn:
         """The same draws from the start, laid the other way where that is open."""
@@ -54,7 +56,7 @@ class Drawn:
             if draw.kind == kind:
                 ways = _laid(draw.values, shape)
                 if ways:
-                    self.ways = max(self.ways, len(ways))
+                    self.ways, self.given = max(self.ways, len(ways)), self.given + 1
                     return ways[min(self.way, len(ways) - 1)]
             self.sure = False  # one that MLX does not need, or the order is another
         raise Unmatched(f"MLX draws {kind} {shape}")
