@@ -291,7 +291,7 @@ def _right_at(made: Translation, model: Any, case: Case, sizes: Any) -> tuple[st
     """What is noted of sizes to compare. Raises TranslationError where one differs."""
     if is_empty(model):
         raise TranslationError(f"{option('sizes')}: a model without values has none to compare")
-    return right_at(Pair(model, made.built(), made.ends, made.graded), case, made.shapes, sizes)
+    return right_at(Pair(model, made.module, made.ends, made.graded), case, made.shapes, sizes)
 
 
 def _tried(

@@ -17,6 +17,7 @@ class Judgement:
     outputs: tuple[Compared, ...]
     notes: tuple[str, ...] = ()
     fixed: str = ""  # that random numbers became constants
+    unclear: int = 0  # outputs that are neither right nor wrong, told of in the notes alone
 
     @property
     def ok(self) -> bool:
