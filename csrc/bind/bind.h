@@ -12,12 +12,19 @@
 #include "../core/status.h"
 #include "../core/trie.h"
 
+/* What the module keeps: declared, visited and cleared from this one list.
+   The arguments of core_error are (status name, message, offset, name). */
+#define MODULE_STATE(KEPT)                                                    \
+    KEPT(PyTypeObject, tensor_type)                                           \
+    KEPT(PyTypeObject, mapping_type)                                          \
+    KEPT(PyTypeObject, foreign_type)                                          \
+    KEPT(PyTypeObject, unresolved_type)                                       \
+    KEPT(PyObject, core_error)
+
 typedef struct {
-    PyTypeObject *tensor_type;
-    PyTypeObject *mapping_type;
-    PyTypeObject *foreign_type;
-    PyTypeObject *unresolved_type;
-    PyObject *core_error; /* args: (status name, message, offset, name) */
+#define KEPT(type, name) type *name;
+    MODULE_STATE(KEPT)
+#undef KEPT
 } module_state;
 
 /* A borrowed or owned block of memory seen through a strided view. */

@@ -99,11 +99,9 @@ static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     module_state *s = bind_state(module);
-    Py_VISIT(s->tensor_type);
-    Py_VISIT(s->mapping_type);
-    Py_VISIT(s->foreign_type);
-    Py_VISIT(s->unresolved_type);
-    Py_VISIT(s->core_error);
+#define KEPT(type, name) Py_VISIT(s->name);
+    MODULE_STATE(KEPT)
+#undef KEPT
     return 0;
 }
 
@@ -111,11 +109,9 @@ static int
 module_clear(PyObject *module)
 {
     module_state *s = bind_state(module);
-    Py_CLEAR(s->tensor_type);
-    Py_CLEAR(s->mapping_type);
-    Py_CLEAR(s->foreign_type);
-    Py_CLEAR(s->unresolved_type);
-    Py_CLEAR(s->core_error);
+#define KEPT(type, name) Py_CLEAR(s->name);
+    MODULE_STATE(KEPT)
+#undef KEPT
     return 0;
 }
 
@@ -124,6 +120,10 @@ static PyModuleDef_Slot slots[] = {
 #if PY_VERSION_HEX >= 0x030c0000
     /* The package around it uses numpy, which is not for subinterpreters. */
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_MOD_GIL_USED
+    /* Tensors and mappings keep counts that no lock guards but the GIL. */
+    {Py_mod_gil, Py_MOD_GIL_USED},
 #endif
     {0, NULL},
 };

@@ -6,6 +6,11 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
+/* of linux/fs.h, which older headers lack */
+#define SWAP_PATHS 2u
+#elif defined(__APPLE__)
+/* of sys/stdio.h */
+#define SWAP_PATHS RENAME_SWAP
 #endif
 
 /* Reads [(Tensor, dtype name), ...] into jobs that borrow from the list. */
@@ -193,9 +198,10 @@ exchange(PyObject *module, PyObject *args)
     }
 #if defined(__linux__) && defined(SYS_renameat2)
     result = (int)syscall(SYS_renameat2, AT_FDCWD, PyBytes_AS_STRING(a),
-                          AT_FDCWD, PyBytes_AS_STRING(b), 2u);
+                          AT_FDCWD, PyBytes_AS_STRING(b), SWAP_PATHS);
 #elif defined(__APPLE__)
-    result = renamex_np(PyBytes_AS_STRING(a), PyBytes_AS_STRING(b), 2u);
+    result =
+        renamex_np(PyBytes_AS_STRING(a), PyBytes_AS_STRING(b), SWAP_PATHS);
 #endif
     Py_DECREF(a);
     Py_DECREF(b);

@@ -29,7 +29,7 @@ t2m_dtype_from_tag(const char *text, size_t length)
             return i;
         }
     }
-    return -1;
+    return T2M_DTYPE_OTHER;
 }
 
 /* Tags of dtypes that neither torch nor MLX computes with, or MLX alone
@@ -73,7 +73,7 @@ t2m_dtype_from_name(const char *text, size_t length)
             return i;
         }
     }
-    return -1;
+    return T2M_DTYPE_OTHER;
 }
 
 int
@@ -84,5 +84,5 @@ t2m_dtype_from_dlpack(int code, int bits)
             return i;
         }
     }
-    return -1;
+    return T2M_DTYPE_OTHER;
 }

@@ -11,6 +11,12 @@ typedef enum {
     T2M_DTYPE_COUNT
 } t2m_dtype;
 
+/* What stands for a dtype where there is none of the table. */
+enum {
+    T2M_DTYPE_OTHER = -1,  /* a dtype that is none of ours */
+    T2M_DTYPE_UNTYPED = -2 /* bytes, whose dtype each tensor says */
+};
+
 typedef struct {
     size_t bytes;       /* size of one item */
     const char *tag;    /* in a safetensors header */
@@ -26,7 +32,7 @@ typedef struct {
 const t2m_dtype_info *t2m_dtype_get(t2m_dtype dtype);
 
 /* Finds a dtype by its safetensors tag of the given length.
-   Returns the id, or -1 when there is none. */
+   Returns the id, or T2M_DTYPE_OTHER when there is none. */
 int t2m_dtype_from_tag(const char *text, size_t length);
 
 /* Whether a text is a safetensors tag of a dtype that is none of ours: capital
@@ -35,10 +41,11 @@ int t2m_dtype_from_tag(const char *text, size_t length);
 int t2m_foreign_tag(const char *text, size_t length, unsigned *bits);
 
 /* Finds a dtype by its torch name (which is also the numpy name of all).
-   Returns the id, or -1. */
+   Returns the id, or T2M_DTYPE_OTHER. */
 int t2m_dtype_from_name(const char *text, size_t length);
 
-/* Finds a dtype by DLPack code and bits. Returns the id, or -1. */
+/* Finds a dtype by DLPack code and bits. Returns the id, or T2M_DTYPE_OTHER.
+ */
 int t2m_dtype_from_dlpack(int code, int bits);
 
 #endif

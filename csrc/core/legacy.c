@@ -11,6 +11,7 @@
        bytes  the items                                                  */
 #include "torchfile.h"
 #include "size.h"
+#include "zip.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -280,7 +281,7 @@ t2m_torchfile_parse(const uint8_t *file, uint64_t length, t2m_pickle *out,
 {
     memset(out, 0, sizeof *out);
     memset(where, 0, sizeof *where);
-    if (length >= 4 && t2m_le32(file) == 0x04034b50u) {
+    if (length >= 4 && t2m_le32(file) == T2M_ZIP_MAGIC) {
         return t2m_archive_parse(file, length, out, where);
     }
     if (length >= 262 && memcmp(file + 257, "ustar", 5) == 0) {

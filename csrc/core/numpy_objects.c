@@ -99,7 +99,7 @@ t2m_array_dtype_build(t2m_machine *m, uint32_t dtype, uint32_t state)
     for (uint32_t i = 2; i <= 4; i++) {
         const t2m_node *part = t2m_argument_at(m, state, i);
         if (!part || part->kind != T2M_NODE_NONE) {
-            d->dtype = -1;
+            d->dtype = T2M_DTYPE_OTHER;
             d->name = "an array of numpy records";
         }
     }
@@ -127,7 +127,7 @@ static t2m_status
 fill(t2m_machine *m, t2m_tensor *t, uint32_t bytes, uint32_t dtype)
 {
     static const t2m_array_dtype unknown = {
-        -1, "an array of an unknown numpy dtype", 0};
+        T2M_DTYPE_OTHER, "an array of an unknown numpy dtype", 0};
     const t2m_node *node = t2m_node_at(m, bytes);
     const t2m_node *kind = t2m_node_at(m, dtype);
     const t2m_array_dtype *d = kind->kind == T2M_NODE_DTYPE
@@ -241,7 +241,7 @@ turn(t2m_tensor *t, const uint64_t *axes, int count)
 static t2m_status
 array_from_buffer(t2m_machine *m, uint32_t args, uint32_t *result)
 {
-    t2m_tensor t = {.dtype = -1, .at = m->opcode_at}, *slot;
+    t2m_tensor t = {.dtype = T2M_DTYPE_OTHER, .at = m->opcode_at}, *slot;
     const t2m_node *order = t2m_argument_at(m, args, 3);
     const t2m_node *turned = t2m_argument_at(m, args, 4);
     uint64_t axes[T2M_MAX_RANK];
@@ -277,7 +277,7 @@ array_from_buffer(t2m_machine *m, uint32_t args, uint32_t *result)
 static t2m_status
 array_scalar(t2m_machine *m, uint32_t args, uint32_t *result)
 {
-    t2m_tensor t = {.dtype = -1, .at = m->opcode_at}, *slot;
+    t2m_tensor t = {.dtype = T2M_DTYPE_OTHER, .at = m->opcode_at}, *slot;
     const t2m_node *tuple = t2m_node_at(m, args);
 
     if (tuple->count != 2) {

@@ -69,7 +69,7 @@ typedef struct {
 typedef struct {
     const char *key; /* names the bytes inside the file */
     size_t key_length;
-    int dtype; /* t2m_dtype, -1: not one of ours, -2: untyped */
+    int dtype; /* t2m_dtype, T2M_DTYPE_OTHER or T2M_DTYPE_UNTYPED */
     const char *dtype_name;
     size_t item;          /* bytes of one item; 0: not known */
     uint64_t numel;       /* items (bytes where untyped) */
@@ -84,7 +84,7 @@ typedef struct {
 
 typedef struct {
     uint32_t storage; /* index; NO_NODE for an array that is not read */
-    int dtype;        /* -1: cannot be converted; dtype_name says what it is */
+    int dtype;        /* T2M_DTYPE_OTHER: dtype_name says what it is */
     const char *dtype_name;
     const char *problem; /* NULL, or why there is no plain data: "meta" ... */
     uint32_t class;      /* 0, or 1 + index in names of what it is */
@@ -100,7 +100,7 @@ typedef struct {
 
 /* A numpy dtype. */
 typedef struct {
-    int dtype;        /* t2m_dtype, or -1 */
+    int dtype;        /* t2m_dtype, or T2M_DTYPE_OTHER */
     const char *name; /* what a dtype that is not ours is called */
     uint8_t swapped;  /* 1: big-endian */
 } t2m_array_dtype;

@@ -105,7 +105,7 @@ t2m_tensor_new(t2m_pickle *p, uint64_t at, t2m_tensor **tensor,
     p->nodes[*result].as.index = (uint32_t)p->tensor_count;
     *tensor = &p->tensors[p->tensor_count++];
     memset(*tensor, 0, sizeof **tensor);
-    (*tensor)->dtype = -1;
+    (*tensor)->dtype = T2M_DTYPE_OTHER;
     (*tensor)->dtype_name = "";
     (*tensor)->at = at;
     return T2M_OK;

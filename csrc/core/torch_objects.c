@@ -74,7 +74,8 @@ take_metadata(const t2m_machine *m, const t2m_node *dict, t2m_tensor *t)
 static t2m_status
 rebuild_tensor(t2m_machine *m, uint32_t args, int v3, uint32_t *result)
 {
-    t2m_tensor t = {.dtype = -1, .dtype_name = "", .at = m->opcode_at};
+    t2m_tensor t = {
+        .dtype = T2M_DTYPE_OTHER, .dtype_name = "", .at = m->opcode_at};
     const t2m_node *storage = t2m_argument_at(m, args, 0);
     const t2m_node *offset = t2m_argument_at(m, args, 1);
     const t2m_global *dtype = t2m_global_of(t2m_argument_at(m, args, 6));
@@ -109,7 +110,7 @@ rebuild_tensor(t2m_machine *m, uint32_t args, int v3, uint32_t *result)
         }
         t.dtype_name = dtype->text;
         t.dtype = t2m_dtype_from_name(t.dtype_name, strlen(t.dtype_name));
-    } else if (t.dtype == -2) {
+    } else if (t.dtype == T2M_DTYPE_UNTYPED) {
         return T2M_PK_CALL;
     }
     if (!take_metadata(m, t2m_argument_at(m, args, v3 ? 7 : 6), &t)) {
@@ -284,7 +285,7 @@ take_class(const t2m_node *class, t2m_storage *s)
 {
     const t2m_global *g = t2m_global_of(class);
     if (class->kind == T2M_NODE_INERT) {
-        s->dtype = -1;
+        s->dtype = T2M_DTYPE_OTHER;
         s->dtype_name = "a tensor in a storage of an unknown class";
         return 1;
     }
@@ -292,8 +293,9 @@ take_class(const t2m_node *class, t2m_storage *s)
         return 0;
     }
     s->dtype_name = g->text;
-    s->dtype = g->text[0] ? t2m_dtype_from_name(g->text, strlen(g->text)) : -2;
-    s->item = s->dtype == -2 ? 1 : 0;
+    s->dtype = g->text[0] ? t2m_dtype_from_name(g->text, strlen(g->text))
+                          : T2M_DTYPE_UNTYPED;
+    s->item = s->dtype == T2M_DTYPE_UNTYPED ? 1 : 0;
     if (s->dtype >= 0) {
         s->item = t2m_dtype_get((t2m_dtype)s->dtype)->bytes;
     }
@@ -313,7 +315,7 @@ persistent(t2m_machine *m, uint32_t id, uint32_t *result)
     const t2m_node *class = t2m_argument_at(m, id, 1);
     const t2m_node *key = t2m_argument_at(m, id, 2);
     const t2m_node *numel = t2m_argument_at(m, id, 4);
-    t2m_storage s = {.dtype = -1, .dtype_name = ""};
+    t2m_storage s = {.dtype = T2M_DTYPE_OTHER, .dtype_name = ""};
     uint32_t index;
 
     if (is_text(t2m_argument_at(m, id, 0), "module") && class) {

@@ -26,7 +26,6 @@ enum {
     MAX_COMMENT = 65535,
 };
 
-#define LOCAL_MAGIC   0x04034b50u
 #define CENTRAL_MAGIC 0x02014b50u
 #define END_MAGIC     0x06054b50u
 #define LOCATOR_MAGIC 0x07064b50u
@@ -152,7 +151,7 @@ locate(const uint8_t *file, uint64_t limit, const extents *e,
        t2m_zip_entry *entry)
 {
     if (limit < LOCAL_SIZE || e->local > limit - LOCAL_SIZE ||
-        t2m_le32(file + e->local) != LOCAL_MAGIC) {
+        t2m_le32(file + e->local) != T2M_ZIP_MAGIC) {
         return T2M_ZIP_LOCAL_HEADER;
     }
     const uint8_t *p = file + e->local;

@@ -6,6 +6,9 @@
 
 #include "status.h"
 
+/* The first four bytes of an archive, and of each entry in it. */
+#define T2M_ZIP_MAGIC 0x04034b50u
+
 typedef struct {
     const char *name; /* not terminated */
     size_t name_length;
