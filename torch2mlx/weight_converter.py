@@ -36,13 +36,15 @@ class Effective:
     """A tensor as a rule sees it: straight from the checkpoint, or folded from others.
 
     `keys` are names in the checkpoint as it came, wrappers' prefixes included; `made` is the
-    number of a computed tensor among those of the plan.
+    number of a computed tensor among those of the plan; `same` is equal for tensors that are
+    computed alike from the same bytes, () for no other.
     """
 
     source: TensorSource
     keys: tuple[str, ...]
     note: str = ""
     made: int | None = None
+    same: tuple[object, ...] = ()
 
     @property
     def deferred(self) -> bool:
@@ -101,6 +103,8 @@ class _OwnerPlan:
         for fold in owner.record.folds:
             if all(name in tensors for name in fold.sources):
                 folded = self._make(_fold(fold, owner, typed), fold.how, fold.dim)
+                parts = [tensors[name] for name in fold.sources if fold.how != "module"]
+                folded = replace(folded, same=self._alike((fold.how, fold.dim), parts))
                 for name in fold.sources:
                     self._keep(tensors.pop(name), f"folded into {fold.name}: {fold.how}")
                 tensors[fold.name] = folded
@@ -146,6 +150,11 @@ class _OwnerPlan:
         self.made.append(Made(how, dim, sources or effective.keys, source.dtype, source.shape))
         return replace(effective, made=len(self.made) - 1)
 
+    def _alike(self, how: tuple[object, ...], parts: Sequence[Effective]) -> tuple[object, ...]:
+        """What two tensors have in common that are computed so, from parts of the same bytes."""
+        alike = [p.same or identity(p.source, "", self.seen.repeated) for p in parts]
+        return (how, *alike) if alike and all(alike) else ()
+
     def _trace(self, effective: Effective, recipe: tuple[object, ...], reason: str = "") -> None:
         if effective.made is not None and recipe != _SIDECAR:
             self.made[effective.made] = replace(self.made[effective.made], recipe=recipe)
@@ -160,7 +169,7 @@ class _OwnerPlan:
     def _add(
         self, target: str, effective: Effective, shape: tuple[int, ...], rule: str, view
     ) -> None:
-        source, note = effective.source, effective.note
+        source, note, same = effective.source, effective.note, effective.same
         described = f"{note}, {rule}" if note and rule != "copy" else note or rule
         load = source.load if view is None else View(source, view)
         self.pieces.append(
@@ -172,7 +181,7 @@ class _OwnerPlan:
                 described,
                 load,
                 effective.deferred,
-                identity(source, rule, self.seen.repeated),
+                (*same, rule) if same else identity(source, rule, self.seen.repeated),
                 effective.made is not None,
             )
         )
@@ -228,6 +237,7 @@ class _OwnerPlan:
         effective = Effective(Deferred(action.to, merged, dtype, make), keys)
         parents = tuple(part.keys[0] if part.made is None else part.made for part in parts)
         effective = self._make(effective, action.how, None, parents)
+        effective = replace(effective, same=self._alike((action.how,), parts))
         self._add(action.to, effective, merged, action.how, None)
         self._trace(effective, ("t", self.owner.prefix + action.to))
         for part in parts:

@@ -12,8 +12,9 @@ from torch2mlx.graph.lines import raising_line
 
 
 def short(error: BaseException) -> str:
-    """Type and first line of an error."""
-    said = str(error).strip().split("\n")[0][:300]
+    """Type and first line of an error; where that ends in a colon, what it announces too."""
+    lines = str(error).strip().split("\n")
+    said = " ".join(lines if lines[0].rstrip().endswith(":") else lines[:1])[:300]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 

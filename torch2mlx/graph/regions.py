@@ -56,9 +56,21 @@ def nested(program: Program, owners: Callable[[str], str]) -> Region:
     root = _placed(program)
     for region in root.regions():
         region.owner = owners(region.module)
+    for region in root.regions():
+        region.items = [each for item in region.items for each in _with_updates(item)]
     finals = [node for node in leaves(_plain(program.outputs))]
     _connect(root, finals)
     return root
+
+
+def _with_updates(item: Node | Region) -> list[Node | Region]:
+    """A call, and after it what it would write to a module that it does not hold."""
+    if not isinstance(item, Region):
+        return [item]
+    inner = (each for each in item.items if isinstance(each, Node) and each.op == "update")
+    outer = [update for update in inner if not under(update.args[0], item.owner)]
+    item.items = [each for each in item.items if each not in outer]
+    return [item, *outer]
 
 
 def _plain(outputs: Any) -> Any:

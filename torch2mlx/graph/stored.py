@@ -291,7 +291,7 @@ class Stored:
         if recipe is not None and recipe[0] != "t":
             raise Refuse(f"the model writes to {key}, which has another layout in MLX")
         if recipe is not None:
-            target = recipe[1]
+            target = self.plan.ties.get(recipe[1], recipe[1])
         else:  # a buffer that is not saved with the model, or left out by `convert`
             target = self._nodes[key].args[0]
             self.written.add(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from itertools import accumulate
 from typing import Any
@@ -11,6 +12,12 @@ from torch2mlx.read.module_tree import describe
 from torch2mlx.twins import Twin, find_twin
 from torch2mlx.twins.recurrent import with_both_biases
 from torch2mlx.weights.catalog import child_names, lookup
+
+#: Names of the parameters and buffers that the layers of torch.nn have.
+_OF_LAYERS = re.compile(
+    r"weight|bias|running_mean|running_var|num_batches_tracked|bias_[kv]|([qkv]|in)_proj_(weight|bias)"
+    r"|(weight|bias)_([ih]h|hr)(_l\d+(_reverse)?)?"
+)
 
 
 class Tree:
@@ -78,7 +85,10 @@ class Tree:
         return self._canonical.get(path, path)
 
     def kind(self, path: str) -> str:
-        """The container that a module is: "list", "dict", "sequential", or ""."""
+        """The container that a module is: "list", "dict", "sequential", "parameters", or "".
+
+        "numbered" is a module of its own whose children are in a list called layers.
+        """
         from torch import nn
 
         module = self.modules[path]
@@ -88,13 +98,10 @@ class Tree:
             return "numbered" if any(n.isdigit() for n in module._modules) else "dict"
         if isinstance(module, nn.ParameterList):
             return "parameters"
-        if (
-            any(name.isdigit() for name in module._modules)
-            and type(module).forward is not nn.Sequential.forward
-        ):
-            return "numbered"
-        plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-        return "sequential" if plain else ""
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            return "sequential"
+        listed = any(new.startswith("layers.") for new in self.renames(path).values())
+        return "numbered" if listed else ""
 
     def stock(self, path: str) -> Twin | None:
         """The twin of a layer that the file declares as it is; None where weights are tied."""
@@ -104,9 +111,18 @@ class Tree:
         if "*" in found.children or "*list" in found.children:
             return None
         owner = self.owner(path)
-        if any(_under(key, owner) for key in self._ties):
+        if any(_under(key, owner) for key in self._ties) or self._altered(path):
             return None
         return self._keeping(found, path)
+
+    def _altered(self, path: str) -> bool:
+        """Whether somebody gave a layer tensors that its class has not, or took some away."""
+        module, record = self.modules[path], self._records[path]
+        computed = {name for fold in record.folds for name in (fold.name, *fold.sources)}
+        held = {name for name, value in vars(module).items() if _is_tensor(value)}
+        return any(_OF_LAYERS.fullmatch(name) for name in held - computed) or any(
+            not _OF_LAYERS.fullmatch(name) for name in set(record.tensors) - computed
+        )
 
     def _keeping(self, found: Twin, path: str) -> Twin | None:
         """The twin with torch's own tensors, where modules keep these; None where it has none."""
@@ -114,6 +130,10 @@ class Tree:
             return found
         alone = path in self._kept and not self._records[path].folds
         return with_both_biases(found) if alone else None
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def computing(path: str) -> bool:

@@ -8,8 +8,13 @@ import mlx.core as mx
 
 
 def _crop(x: mx.array, axis: int, before: int, after: int) -> mx.array:
+    start, end = max(-before, 0), x.shape[axis] - max(-after, 0)
+    if start > end:
+        raise ValueError(
+            f"axis {axis} has {x.shape[axis]} items, fewer than ({before}, {after}) takes away"
+        )
     index = [slice(None)] * x.ndim
-    index[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
+    index[axis] = slice(start, end)
     return x[tuple(index)]
 
 

@@ -121,6 +121,11 @@ def affine_grid(b: Builder, theta: Node, size: Sequence[int], align_corners: boo
     return b.call("kit.resample.affine_grid", theta, (n, *spatial, c), align_corners)
 
 
+def _crops(width: Any) -> bool:
+    """Whether a width is negative: of one that lengths decide, the export fixes the sign."""
+    return bool((width.value if isinstance(width, Node) else width) < 0)
+
+
 @lowers("aten::pad")
 def pad(
     b: Builder, self: Node, pad: Sequence[Any], mode: str = "constant", value: Any = None
@@ -128,8 +133,7 @@ def pad(
     """Numbers around, the last axis first."""
     if not any(isinstance(n, Node) or n for n in pad):
         return self
-    plain = all(isinstance(n, Node) or n >= 0 for n in pad)
-    if mode == "constant" and plain:
+    if mode == "constant" and not any(map(_crops, pad)):
         pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
         widths = ((0, 0),) * (self.ndim - len(pairs)) + tuple(reversed(pairs))
         more = {} if not value else {"constant_values": value}
