@@ -12,6 +12,7 @@ from torch2mlx import _core, options
 from torch2mlx.collecting import paused
 from torch2mlx.errors import (
     AlreadyConvertedError,
+    AmbiguousCheckpointError,
     CheckpointError,
     ConversionError,
     KeyCollisionError,
@@ -146,6 +147,7 @@ def _from_file(path: Path, options: _Options) -> Checkpoint:
 def _opened(path: Path, options: _Options) -> Checkpoint:
     files = (os.fspath(path),)
     if is_safetensors(path):
+        refuse_key(path, options.key)
         tensors, metadata = scan_safetensors(path)
         refuse_converted(path, metadata)
         opened = _from_mapping(tensors, os.fspath(path), replace(options, expand=True))
@@ -156,6 +158,13 @@ def _opened(path: Path, options: _Options) -> Checkpoint:
     check = checksums.check if options.verify else None
     opened = _from_mapping(found.state, origin, options, check)
     return replace(_with_notes(opened, found.notes), files=files)
+
+
+def refuse_key(path: Path, key: str | None) -> None:
+    """Raises AmbiguousCheckpointError for a choice in a file that has nothing to choose from."""
+    if key is not None:
+        name = options.option("key")
+        raise AmbiguousCheckpointError(f"{path}: holds one state dict alone: leave out {name}")
 
 
 def refuse_converted(path: Path, metadata: Mapping[str, str]) -> None:

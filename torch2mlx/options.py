@@ -75,6 +75,13 @@ def streamed() -> str:
     return "give the checkpoint's folder with --stream, or let the function load the weights"
 
 
+def known_layers() -> str:
+    """Where the layers are listed that rules can name."""
+    if not _terminal.get():
+        return "torch2mlx.registry.registered_names() lists them"
+    return "docs/weights.md lists them, and torch2mlx.registry.registered_names() in Python"
+
+
 def rules(entries: Mapping[str, str]) -> str:
     """Rules to give: `rules={"conv": "Conv2d"}` or `--rule conv=Conv2d`."""
     if not _terminal.get():

@@ -37,6 +37,9 @@ from torch2mlx.write.pair import sidecar_path
 from torch2mlx.write.replacing import Guard, named_sidecar, paths_of
 from torch2mlx.write.reverted import as_arrays, as_torch, check_reverted, write_reverted
 
+#: Endings of files of other kinds.
+_OTHERS = (".npz", ".npy", ".gguf", ".onnx", ".h5", ".py", ".json")
+
 
 def revert(
     source: Any,
@@ -75,6 +78,7 @@ def revert(
         beside = (*map(sidecar_path, given), *(named_sidecar(p) for p in given if p.is_file()))
         guard = Guard((*given, *paths_of(*beside)), force)
         target = checked(out, "out", RevertError)
+        _refuse_name(target)
         if dry_run:
             return check_reverted(state, target, guard)
         return write_reverted(state, target, progress, guard)
@@ -83,6 +87,15 @@ def revert(
     if framework == "numpy" or not (framework == "torch" or installed("torch")):
         return as_arrays(state)
     return as_torch(state)
+
+
+def _refuse_name(target: Path) -> None:
+    """Raises RevertError for a name that says that something else is in the file."""
+    if target.suffix.lower() in _OTHERS:
+        meant = target.with_suffix(".safetensors").name
+        raise RevertError(
+            f"{target}: PyTorch checkpoints end in .safetensors or .pt: write {meant}"
+        )
 
 
 def to_torch(source: Any, *, like: Any) -> dict[str, Any]:

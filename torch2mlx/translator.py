@@ -40,6 +40,7 @@ from torch2mlx.graph.stored import Stored
 from torch2mlx.graph.tidy import tidy
 from torch2mlx.graph.width import NARROWED, STAYS, Narrowing, scattered
 from torch2mlx.optional import need
+from torch2mlx.options import given as said
 from torch2mlx.options import option
 from torch2mlx.read.paths import checked
 from torch2mlx.read.tensors import borrow
@@ -263,6 +264,8 @@ def translate(
     need("translate", "torch", "mlx")
     if io_layout not in ("torch", "mlx"):
         raise ValueError(f'io_layout is "torch" or "mlx", not {io_layout!r}')
+    if sizes and not check:
+        raise TranslationError(f"{option('sizes')} are compared: leave out {said('check', False)}")
     check_users()
     model, args, kwargs = given("translate", model, args, kwargs)
     case = Case(args, kwargs)

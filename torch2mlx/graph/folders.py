@@ -188,8 +188,9 @@ def _parsed(config: Path, content: dict[str, Any]) -> tuple[Any, Any]:
         with empty_weights():
             return type(transformers.AutoModel.from_config(parsed)), parsed
     except (TypeError, ValueError) as error:
+        told = str(error).partition(" Should contain one of")[0]  # hundreds of names
         raise TranslationError(
-            f"{config}: names no model of the installed transformers: {error}"
+            f"{config}: names no model of the installed transformers: {told}"
         ) from error
 
 

@@ -21,6 +21,7 @@ _ADVICE = {
     "PT_BYTE_ORDER": "torch.load reads it: save it again with torch.save",
     "TRUNCATED": "the file is incomplete: fetch it again",
     "ST_HEADER_LENGTH": "not a safetensors file, or an incomplete one: fetch it again",
+    "ST_HEADER_LIMIT": "not a safetensors file: it begins with the length of its header",
 }
 
 

@@ -59,14 +59,18 @@ def _layer(value: Any, pattern: str) -> tuple[tuple[str, ...], dict[str, Any]]:
     own: dict[str, Any] = {}
     if isinstance(value, Mapping):
         own = {name: option for name, option in value.items() if name != "type"}
-        value = value.get("type")
+        if "type" not in value:
+            raise ConversionError(
+                f'{options.rule(pattern)}: {dict(value)!r:.60} names no layer: give its "type"'
+            )
+        value = value["type"]
     if isinstance(value, type) and lookup(value) is not None:
         return tuple(class_name(cls) for cls in value.__mro__ if cls is not object), own
     spec = (lookup(value) or by_short_name(value)) if isinstance(value, str) else None
     if spec is None:
         raise ConversionError(
             f"{options.rule(pattern)}: {value!r} is no registered layer, and not 'identity', "
-            f"'drop' or a layout{_meant(value)}; torch2mlx.registry.registered_names() lists them"
+            f"'drop' or a layout{_meant(value)}; {options.known_layers()}"
         )
     unknown = [n for n in own if spec.torch.startswith(_TRANSPOSED) and n not in _CONV_OPTIONS]
     if unknown:
