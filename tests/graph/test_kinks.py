@@ -209,3 +209,19 @@ def test_selecting_gradients_survive_transforms(compiled):
     cube = lambda x: (kit.kinks.relu(x) ** 3).sum()
     second = mx.grad(lambda x: mx.grad(cube)(x).sum())
     assert second(mx.array([-1.0, 2.0])).tolist() == [0.0, 12.0]
+
+
+NONE = torch.full((3,), -100)
+
+
+def test_the_mean_over_no_target_is_nan_and_has_no_gradient():
+    """A batch of padding alone: torch's step leaves the weights as they are."""
+    weight = torch.arange(1.0, 6)
+    losses = {
+        "cross entropy": lambda x, y: F.cross_entropy(x, NONE),
+        "weighted": lambda x, y: F.cross_entropy(x, NONE, weight),
+        "smoothed": lambda x, y: F.cross_entropy(x, NONE, label_smoothing=0.1),
+        "nll": lambda x, y: F.nll_loss(x, NONE),
+        "some are left": lambda x, y: F.cross_entropy(x, torch.tensor([1, -100, 2])),
+    }
+    compare(losses, X, Y)

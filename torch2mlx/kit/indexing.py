@@ -59,21 +59,79 @@ def scatter_reduce(
     reduce: str,
     include_self: bool = True,
 ) -> mx.array:
-    """torch.scatter_reduce: "sum", "prod", "mean", "amax" or "amin" of what meets at an index."""
+    """torch.scatter_reduce: "sum", "prod", "mean", "amax" or "amin" of what meets at an index.
+
+    Equal items share the gradient of an extreme; a product has one through its zeros too.
+    """
     if reduce not in _NEUTRAL:
         raise ValueError(f"reduce={reduce!r}: choose one of {', '.join(_NEUTRAL)}")
-    places, source = _places(index, dim), _cut(source, index)
+    source = _cut(source, index)
+    if reduce in ("sum", "mean"):
+        return _reduced(x, dim, index, source, reduce, include_self)
+    slopes = _slopes_of_product if reduce == "prod" else _slopes_of_extreme
+
+    @mx.custom_function
+    def reduced(x, index, source):
+        return _reduced(x, dim, index, source, reduce, include_self)
+
+    @reduced.vjp
+    def reduced_vjp(primals, cotangent, output):
+        x, index, source = primals
+        ours, theirs = slopes(
+            lambda x, source: _reduced(x, dim, index, source, reduce, include_self),
+            lambda hit: scatter_add(mx.zeros(x.shape, x.dtype), dim, index, hit),
+            lambda found: found[_places(index, dim)],
+            (x, source, cotangent, output),
+        )
+        if not include_self:
+            ours = scatter(ours, dim, index, 0)
+        return ours, mx.zeros_like(index), theirs
+
+    return reduced(x, index, source)
+
+
+def _reduced(x, dim, index, source, reduce, include_self):
+    places = _places(index, dim)
     hits = accumulate(mx.zeros(x.shape, x.dtype), places, mx.ones(index.shape, x.dtype))
-    start = x if include_self else mx.where(hits > 0, mx.array(_NEUTRAL[reduce], x.dtype), x)
+    start = x if include_self else mx.where(hits > 0, _neutral(reduce, x.dtype), x)
     at = start.at[places]
     update = {"sum": at.add, "mean": at.add, "prod": at.multiply}
     update |= {"amax": at.maximum, "amin": at.minimum}
     with _scattering(x):
         result = update[reduce](source)
     if reduce == "mean":
-        counted = hits + (1 if include_self else 0)
-        result = mx.where(hits > 0, result / mx.maximum(counted, 1), result)
+        counted = mx.maximum(hits + (1 if include_self else 0), 1)
+        whole = mx.issubdtype(x.dtype, mx.integer)
+        result = mx.where(hits > 0, result // counted if whole else result / counted, result)
     return result
+
+
+def _neutral(reduce: str, dtype: mx.Dtype) -> mx.array:
+    """What changes nothing: of integers, which have no infinity, their own limit."""
+    value = _NEUTRAL[reduce]
+    if mx.issubdtype(dtype, mx.integer) and abs(value) == mx.inf:
+        value = mx.iinfo(dtype).max if value > 0 else mx.iinfo(dtype).min
+    return mx.array(value, dtype)
+
+
+def _slopes_of_extreme(again, counted, read, values):
+    """torch's gradients of x and the source: shared by all that equal the extreme."""
+    x, source, cotangent, output = values
+    ours = (x == output).astype(x.dtype)
+    theirs = (source == read(output)).astype(x.dtype)
+    share = cotangent / mx.maximum(ours + counted(theirs), 1)
+    return ours * share, theirs * read(share)
+
+
+def _slopes_of_product(again, counted, read, values):
+    """torch's gradients of x and the source: the product of the other factors."""
+    x, source, cotangent, output = values
+    factor = mx.where(x == 0, 1, x)
+    zero = source == 0
+    alone = zero & (read(counted(zero.astype(x.dtype))) == 1)
+    others = read(cotangent * again(x, mx.where(alone, 1, source)))
+    theirs = read(cotangent * output) / mx.where(zero, 1, source)
+    return cotangent * again(factor, source) / factor, mx.where(alone, others, theirs)
 
 
 def index_add(

@@ -89,8 +89,10 @@ def _class_axis(x) -> int:
 
 
 def _mean_of_kept(loss, weights, reduction: str):
-    if reduction == "mean":
-        return mx.sum(loss) / mx.sum(weights)
+    if reduction == "mean":  # of nothing: NaN, whose gradient is 0 in torch
+        total = mx.sum(weights)
+        nothing = total == 0
+        return mx.where(nothing, mx.nan, mx.sum(loss) / mx.where(nothing, 1, total))
     return reduced(loss, reduction)
 
 
