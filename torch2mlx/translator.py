@@ -363,7 +363,8 @@ def _lowered(
 ) -> tuple[Any, Any, Any]:
     """The lowered program. An autograd.Function that cannot be kept is replaced by its forward,
     with a note, in a model that is not being trained."""
-    traced = traced_in_mode(model, args, kwargs, way)
+    with preserved(model):  # what a forward assigns while it is traced has no values
+        traced = traced_in_mode(model, args, kwargs, way)
     stored = Stored(model, narrow=width.decide(traced))
     try:
         return traced, stored, lower(traced, stored)
@@ -372,7 +373,8 @@ def _lowered(
             raise
     kinds = sorted({f.kind.__name__ for f in traced.functions.values()})
     note = f"gradients of {', '.join(kinds)} are those of its forward, not of its own backward"
-    traced = traced_in_mode(model, args, kwargs, without_own_gradients(way))
+    with preserved(model):
+        traced = traced_in_mode(model, args, kwargs, without_own_gradients(way))
     stored = Stored(model, narrow=width.done)
     traced = replace(traced, notes=(*traced.notes, note))
     return traced, stored, lower(traced, stored)

@@ -16,7 +16,7 @@ from torch import nn
 import torch2mlx
 from tests.graph.alike import assert_alike, assert_state_alike
 from torch2mlx.builder import converted_arrays
-from torch2mlx.errors import UnsupportedOperatorError
+from torch2mlx.errors import TranslationError, UnsupportedOperatorError
 from torch2mlx.structures import to_mlx
 
 
@@ -130,3 +130,21 @@ def test_a_weight_in_another_layout_is_refused_by_name():
     told = r"writes to conv\.weight, which has another layout"
     with pytest.raises(UnsupportedOperatorError, match=told):
         torch2mlx.translate(Convolves(), (torch.randn(1, 2, 5, 5),))
+
+
+def test_data_that_the_strict_tracer_reads_is_refused_by_name():
+    """A number that is read of a buffer leaves the strict tracer alone, which reads .data as a
+    constant without values."""
+
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("at", torch.zeros(1, dtype=torch.long))
+            self.weight = nn.Parameter(torch.ones(4))
+
+        def forward(self, x):
+            self.weight.data = self.weight.data * 0.9
+            return x * self.weight, int(self.at)
+
+    with pytest.raises(TranslationError, match="read through .data has no values"):
+        torch2mlx.translate(Counts(), (torch.randn(2, 4),))

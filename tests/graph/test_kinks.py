@@ -225,3 +225,56 @@ def test_the_mean_over_no_target_is_nan_and_has_no_gradient():
         "some are left": lambda x, y: F.cross_entropy(x, torch.tensor([1, -100, 2])),
     }
     compare(losses, X, Y)
+
+
+KEPT = torch.tensor([[False, False, False], [True, False, True], [True, True, True]])
+BELOW = -torch.inf
+
+
+def in_place(x, y):
+    return (x * 2).masked_fill_(Y[:, :3] < 5, BELOW).softmax(-1).nan_to_num()
+
+
+#: A row that is masked whole is NaN after its softmax, and replaced later.
+ROWS = {
+    "filled again": lambda x, y: x.masked_fill(~KEPT, BELOW).softmax(1).masked_fill(~KEPT, 0),
+    "NaN to 0, after a product": lambda x, y: torch.nan_to_num(
+        torch.where(KEPT, x, BELOW).softmax(1) @ y
+    ),
+    "of a constant": lambda x, y: (
+        torch.where(KEPT, x, torch.full_like(x, BELOW)).view(1, 3, 3).softmax(-1).nan_to_num()
+    ),
+    "logsumexp": lambda x, y: x.masked_fill(~KEPT, BELOW).logsumexp(1).clamp(min=-9),
+    "log_softmax": lambda x, y: torch.where(
+        KEPT, torch.where(KEPT, x, BELOW).log_softmax(1), 0 * y
+    ),
+    "divided": lambda x, y: (x.masked_fill(~KEPT, BELOW) / 2 + y).softmax(1).nan_to_num(),
+    "in place": in_place,
+}
+
+
+def test_rows_that_are_masked_whole_have_no_gradient():
+    compare(ROWS, X[:, :3], Y[:, :3])
+
+
+def test_masks_stay_mlx_own_where_no_row_is_replaced():
+    class Attends(nn.Module):
+        def forward(self, x):
+            for _ in range(2):
+                x = torch.relu(x.masked_fill(~KEPT, BELOW).softmax(-1) @ x)
+            return x
+
+    assert "kit.kinks" not in torch2mlx.translate(Attends(), (X[:, :3],)).source
+
+
+@pytest.mark.parametrize("axis", (0, 1, 2))
+def test_log_softmax_of_an_axis_of_one(axis):
+    """MLX's own, which is compiled without shapes, ends the process there."""
+    module = Several([lambda x: x.log_softmax(axis)])
+    made = torch2mlx.translate(module, (torch.randn(2, 3, 4),)).module
+    for shape in ((2, 3, 4), (1, 1, 1), (1, 3, 1), (3, 1, 2)):
+        x = torch.randn(shape)
+        np.testing.assert_allclose(made(to_mlx(x))[0], x.log_softmax(axis), 1e-5, 1e-6)
+        np.testing.assert_allclose(
+            kit.activations.log_softmax(to_mlx(x) + 1e4, axis), x.log_softmax(axis), 1e-2, 1e-2
+        )

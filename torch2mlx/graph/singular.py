@@ -3,6 +3,9 @@ can be reached.
 
 `relu(x).sqrt()` has the slope inf * 0 where x is below 0: torch selects there, and has 0; MLX
 multiplies, and has NaN. In most networks no such call follows, and MLX's own functions do.
+
+The same holds of a mask of -inf before a softmax, where a row that is masked whole is NaN, and
+replaced by something else later on.
 """
 
 from __future__ import annotations
@@ -27,6 +30,16 @@ _KEEPING |= {"clone", "alias", "transpose", "permute", "to", "contiguous", "deta
 _KEEPING |= {"amin", "select", "flatten", "t", "index", "gather"}
 
 
+#: Operators whose results and gradients are not finite where all items of a row are -inf.
+_OF_ROWS = {"softmax", "_softmax", "log_softmax", "_log_softmax", "logsumexp"}
+_OF_ROWS |= {"special_softmax", "special_log_softmax", "special_logsumexp"}
+#: Operators whose results are -inf where an argument is.
+_CARRYING = _KEEPING | {"add", "sub", "mul", "div", "dropout", "unflatten", "squeeze", "float"}
+#: Operators that give another number for one that is not finite.
+_REPLACING = {"nan_to_num", "masked_fill", "where", "index_put", "clamp", "clamp_min", "clip"}
+_REPLACING |= {"maximum", "fmax"}
+
+
 def name_of(node: Any) -> str:
     """The name of an operator without its namespace, and without the mark of writing in place."""
     schema = getattr(node.target, "_schema", None)
@@ -36,14 +49,55 @@ def name_of(node: Any) -> str:
 
 
 def selecting(module: Any) -> set[Any]:
-    """The calls of KINKS, in a program and the graphs inside it, that a steep call can follow."""
+    """The calls of KINKS, in a program and the graphs inside it, that a steep call can follow, or
+    a softmax of a row of which nothing is left."""
     found: set[Any] = set()
     for part in module.modules():
         graph = getattr(part, "graph", None)
         nodes = list(getattr(graph, "nodes", ()))
         if any(_steep(node) for node in nodes):
             found |= _before(nodes)
+        if any(name_of(node) in _OF_ROWS for node in nodes):
+            found |= _of_rows(nodes)
     return found
+
+
+def _of_rows(nodes: list[Any]) -> set[Any]:
+    """Masks of -inf that a softmax reads, of whose results some are replaced later."""
+    roots: dict[Any, Any] = {}
+    masks: dict[Any, set[Any]] = {}  # of a tensor: what has put -inf there
+    lost: dict[Any, set[Any]] = {}  # of a tensor: what has made whole rows of it NaN
+    found: set[Any] = set()
+    for node in nodes:
+        root, name = _root(node, roots), name_of(node)
+        roots[node] = root
+        read = {roots[x] for x in node.all_input_nodes}
+        masked = set().union(*(masks.get(x, ()) for x in read))
+        gone = set().union(*(lost.get(x, ()) for x in read))
+        masking = name in ("masked_fill", "where") and any(map(_endless, node.args[1:]))
+        if name in _REPLACING and not masking:
+            found |= gone
+        if name in _OF_ROWS:
+            gone |= masked
+        if masking:
+            masked = masked | {node}
+        elif name not in _CARRYING:
+            masked = set()
+        masks[root] = masks.get(root, set()) | masked
+        lost[root] = lost.get(root, set()) | gone
+    return found
+
+
+def _endless(value: Any) -> bool:
+    """Whether a value may be -inf in every item: a number, what is filled with it, a constant."""
+    if not hasattr(value, "users"):
+        return value == float("-inf")
+    if name_of(value) in ("full", "full_like", "new_full", "scalar_tensor"):
+        return any(x == float("-inf") for x in value.args if not hasattr(x, "users"))
+    if name_of(value) in ("lift_fresh_copy", "detach", "to", "alias", "clone"):
+        return _endless(value.args[0])
+    held = getattr(value.meta.get("val"), "ndim", None)
+    return value.op in ("placeholder", "get_attr") and held == 0
 
 
 def _before(nodes: list[Any]) -> set[Any]:

@@ -157,6 +157,11 @@ class Stored:
             return value
         if name in self._nodes:
             return self._nodes[name]
+        if isinstance(value, torch._subclasses.FakeTensor):
+            raise Refuse(
+                "what a forward read through .data has no values in the strict tracer, which alone "
+                "takes this model: read the tensor itself under torch.no_grad(), or x.detach()"
+            )
         value = value.float() if self.narrow and value.dtype == torch.float64 else value
         key = self._key(name)
         self.constants[key] = value.detach()

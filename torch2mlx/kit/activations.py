@@ -147,7 +147,10 @@ def softmax(x: mx.array, axis: int | None = None) -> mx.array:
 def log_softmax(x: mx.array, axis: int | None = None) -> mx.array:
     """log_softmax along any axis, in float32 inside."""
     axis = normal_axis(x.ndim) if axis is None else axis
-    return nn.log_softmax(x.astype(mx.float32), axis=axis).astype(x.dtype)
+    # not nn.log_softmax, a shapeless mx.compile: of an axis of length 1 that ends the process
+    wide = x.astype(mx.float32)
+    wide = wide - mx.stop_gradient(mx.max(wide, axis=axis, keepdims=True))
+    return (wide - mx.logsumexp(wide, axis=axis, keepdims=True)).astype(x.dtype)
 
 
 def softmin(x: mx.array, axis: int | None = None) -> mx.array:

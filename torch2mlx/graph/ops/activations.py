@@ -164,7 +164,11 @@ def softmax(b: Builder, self: Node, dim: int, **_: Any) -> Node:
 def log_softmax(b: Builder, self: Node, dim: int, **_: Any) -> Node:
     """The logarithm of softmax."""
     x = b.cast(self, b.dtype) if b.dtype else self
-    return b.call("nn.log_softmax", x, axis=dim) if x.ndim else b.call("mx.zeros_like", x)
+    if not x.ndim:
+        return b.call("mx.zeros_like", x)
+    length = b.dim(x, dim)  # MLX's own, which is compiled, fails for a length of 1
+    several = isinstance(length, int) and length > 1
+    return b.call("nn.log_softmax" if several else "kit.activations.log_softmax", x, axis=dim)
 
 
 @lowers("aten::special_entr")
