@@ -146,5 +146,5 @@ def test_data_that_the_strict_tracer_reads_is_refused_by_name():
             self.weight.data = self.weight.data * 0.9
             return x * self.weight, int(self.at)
 
-    with pytest.raises(TranslationError, match="read through .data has no values"):
+    with pytest.raises(TranslationError, match=r"read through \.data has no values"):
         torch2mlx.translate(Counts(), (torch.randn(2, 4),))

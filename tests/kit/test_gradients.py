@@ -106,6 +106,11 @@ CASES = {
         lambda x: pooling.max_pool(x, 2, 3, 2, 1, ceil_mode=True),
         (2, 7, 6, 3),
     ),
+    "max_unpool": (
+        lambda x: nhwc(F.max_unpool2d(*F.max_pool2d(nchw(x), 2, return_indices=True), 2)),
+        lambda x: pooling.max_unpool(*pooling.max_pool(x, 2, 2, return_indices=True), 2, (6, 4)),
+        (2, 6, 4, 3),
+    ),
 }
 
 

@@ -149,7 +149,8 @@ def max_unpool(x: mx.array, indices: mx.array, rank: int, output_size: Sequence[
     first = _first(x, rank)
     lead, channels = x.shape[:first], x.shape[-1]
     count = math.prod(output_size)
-    flat, places = x.reshape(*lead, -1, channels), indices.reshape(*lead, -1, channels)
+    flat = x.reshape(*lead, -1, channels)
+    places = mx.stop_gradient(indices).reshape(*lead, -1, channels)
     filled = mx.put_along_axis(mx.zeros((*lead, count, channels), x.dtype), places, flat, axis=-2)
     return filled.reshape(*lead, *output_size, channels)
 
