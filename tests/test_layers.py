@@ -145,7 +145,7 @@ LAYERS = (
     ),
     ("graph.guards", "graph.failures", "graph.explicit_masks", "graph.sizes"),
     ("graph.structured",),
-    ("graph.conditions",),
+    ("graph.conditions", "graph.keywords"),
     ("graph.places", "graph.applied", "graph.lines"),
     ("graph.width",),
     ("graph.ir",),

@@ -20,7 +20,7 @@ from torch2mlx.checking.entry import given, named_well, taking_any
 from torch2mlx.checking.other_sizes import right_at, right_at_another
 from torch2mlx.checking.preserved import preserved, preserved_stream
 from torch2mlx.checking.running import Case, Pair, plainly
-from torch2mlx.checking.small import conditions_of_one, needless
+from torch2mlx.checking.small import conditions_of_small, needless
 from torch2mlx.converter import convert
 from torch2mlx.errors import LayoutWarning, TranslationError, UnsupportedOperatorError
 from torch2mlx.graph.assemble import Assembly
@@ -315,12 +315,12 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
         made = write(traced.lengths)
         compared, notes = examined(made, traced, case, None)
         return made.noted(notes, compared=compared)
-    ones = [c for found in conditions_of_one(traced.lengths).values() for c in found]
-    bold = write(traced.lengths.without(ones))
+    small = [c for found in conditions_of_small(traced.lengths).values() for c in found]
+    bold = write(traced.lengths.without(small))
     answer = answered(traced.model, case, True) if bold.graded else expected
     compared, notes = examined(bold, traced, case, answer)
-    more = needless(bold, traced, case, bold.graded) if ones else ()
-    if len(more) < len(ones):  # the file needs checks that it has not, and other lines
+    more = needless(bold, traced, case, bold.graded) if small else ()
+    if len(more) < len(small):  # the file needs checks that it has not, and other lines
         bold = bold.holding(write(traced.lengths.without(more)))
     pair = Pair(traced.model, bold.module, bold.ends, bold.graded)
     right_at_another(pair, case.args, case.kwargs, bold.shapes)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import Parameter
 from typing import Any
 
 from torch2mlx.builder import resolve
 from torch2mlx.graph.checks import Checks
 from torch2mlx.graph.classes import ClassTable, ClassText, Construct, Instance
 from torch2mlx.graph.ir import Node, Program
+from torch2mlx.graph.keywords import own_default
 from torch2mlx.graph.loops import rolled
 from torch2mlx.graph.methods import Body, Method, Surroundings, finished, returned, structure
 from torch2mlx.graph.modes import other_modes
@@ -138,17 +140,8 @@ class Assembly:
             elif len(given.path) > 1 and name not in arguments:
                 arguments[name] = f"{name}=None"  # a container of what is no array
             elif len(given.path) == 1:
-                value = given.value
-                plain = value is None or isinstance(value, (bool, int, float, str))
-                arguments[name] = f"{name}={literal(value)}" if plain else f"{name}=None"
-                if plain:
-                    told = f"raise ValueError({literal(f'translated with {name}={value!r}')})"
-                    test = (
-                        f"{name} is not {literal(value)}"
-                        if value is None or isinstance(value, bool)
-                        else f"{name} != {literal(value)}"
-                    )
-                    checks += [f"if {test}:", f"    {told}"]
+                arguments[name], more = self._plain(name, given.value)
+                checks += more
         lengths = Checks(self._program, self.lengths, self._traced.dynamic)
         checks += [line for check in lengths.all() for line in check.lines()]
         ordered, optional = [], False
@@ -156,6 +149,19 @@ class Assembly:
             optional = optional or "=" in text
             ordered.append(text if "=" in text or not optional else f"{text}=None")
         return ordered, checks
+
+    def _plain(self, name: str, value: Any) -> tuple[str, list[str]]:
+        """An argument that was no array, and its check. Left out it is what it was translated
+        with, where torch's own default says no other value."""
+        if not (value is None or isinstance(value, (bool, int, float, str))):
+            return f"{name}=None", []
+        default, text = own_default(self._traced.model.forward, name), literal(value)
+        plain = isinstance(default, (bool, int, float, str))
+        exact = value is None or isinstance(value, bool)
+        test = f"{name} is not {text}" if exact else f"{name} != {text}"
+        told = f"raise ValueError({literal(f'translated with {name}={value!r}')})"
+        argument = f"{name}={literal(default) if plain else text}"
+        return name if default is Parameter.empty else argument, [f"if {test}:", f"    {told}"]
 
     def _argument_names(self, region: Region) -> dict[Node, str]:
         """Names of the forward's arguments for the values that came in as them."""

@@ -153,30 +153,41 @@ class Checks:
     def _condition(self, condition: Condition) -> Iterator[Check]:
         import sympy
 
-        holds = self._text(condition.expression)
-        fails = self._text(sympy.Not(condition.expression))
-        if holds is None or fails is None:
+        lengths = self._named(condition.expression)
+        if lengths is None:
             return
+        holds, fails = _printed(lengths), _printed(sympy.Not(lengths))
         axes = [axis for s, axis in self._defined.items() if s in condition.expression.free_symbols]
-        lengths = [self._length(axis) for axis in axes]
-        values = ", ".join(f"{_inner(length)} is {_now(length)}" for length in lengths)
+        texts = [self._length(axis) for axis in axes]
+        values = ", ".join(f"{_inner(text)} is {_now(text)}" for text in texts)
         line = condition.asked.line
         advice = f"change {line} or {_AGAIN}" if line else _AGAIN
         yield Check(fails, f"{values}, translated where {_inner(holds)}", advice)
 
     def _text(self, expression: Any) -> str | None:
         """An expression of lengths in Python; None where an argument does not tell one."""
+        named = self._named(expression)
+        return None if named is None else _printed(named)
+
+    def _named(self, expression: Any) -> Any:
+        """An expression of what lengths are called in the file, where they may be 0 too."""
         import sympy
-        from torch.utils._sympy.printers import PythonPrinter
 
         if not all(symbol in self._defined for symbol in expression.free_symbols):
             return None
         named = {
-            symbol: sympy.Symbol(self._length(self._defined[symbol]), integer=True, positive=True)
+            symbol: sympy.Symbol(
+                self._length(self._defined[symbol]), integer=True, nonnegative=True
+            )
             for symbol in expression.free_symbols
         }
-        text = str(PythonPrinter().doprint(expression.xreplace(named)))
-        return _TIMES.sub(" * ", text)
+        return expression.xreplace(named)
+
+
+def _printed(expression: Any) -> str:
+    from torch.utils._sympy.printers import PythonPrinter
+
+    return _TIMES.sub(" * ", str(PythonPrinter().doprint(expression)))
 
 
 def _runs(axes: Sequence[Axis], place: Any, partner: Any = None) -> Iterator[list[Axis]]:

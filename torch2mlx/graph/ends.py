@@ -3,7 +3,6 @@ first."""
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.graph.ir import Program, first_order, last_order
+from torch2mlx.graph.keywords import positional_names
 from torch2mlx.structures import to_mlx
 
 
@@ -23,14 +23,13 @@ class Ends:
 
     def given(self, model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Arguments of the torch model, as the translated one takes them: (args, kwargs)."""
-        names = list(inspect.signature(model.forward).parameters)[: len(args)]
+        names = positional_names(model.forward, len(args))
         named = {key: to_mlx(value) for key, value in kwargs.items()}
-        values = dict(zip(names, (to_mlx(a) for a in args), strict=False)) | named
-        rest = [to_mlx(a) for a in args[len(names) :]]
+        values = dict(zip(names, (to_mlx(a) for a in args), strict=True)) | named
         for name, *path in self.inputs:
             if name in values:
                 values[name] = _changed(values[name], path)
-        return [*(values.pop(n) for n in names), *rest], values
+        return [values.pop(n) for n in names], values
 
     def result(self, place: int, value: Any) -> Any:
         """A result, as torch has it."""

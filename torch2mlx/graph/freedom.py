@@ -10,6 +10,7 @@ from typing import Any
 
 from torch2mlx.graph.empty import is_empty
 from torch2mlx.graph.structured import with_leaves
+from torch2mlx.structures import copied
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def same_twice(model: Any, args: Any, kwargs: Any) -> bool:
 
     if is_empty(model) or any(leaf.is_meta for leaf in _tensors(args, kwargs)):
         return False
-    args, kwargs = _copied((tuple(args), dict(kwargs)))  # a forward may write to what it gets
-    more_args, more_kwargs = twice(_copied((args, kwargs)))
+    args, kwargs = copied((tuple(args), dict(kwargs)))  # a forward may write to what it gets
+    more_args, more_kwargs = twice(copied((args, kwargs)))
     with torch.no_grad(), _evaluating(model):
         try:
             one = _tensors(model(*args, **kwargs))
@@ -126,16 +127,6 @@ def same_twice(model: Any, args: Any, kwargs: Any) -> bool:
         except Exception:  # whatever the model raises for two
             return False
     return len(one) == len(two) and all(map(_alike, one, two))
-
-
-def _copied(values: Any) -> Any:
-    import torch
-    from torch.utils import _pytree as pytree
-
-    def copy(leaf: Any) -> Any:
-        return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
-
-    return pytree.tree_map(copy, values)
 
 
 def _alike(one: Any, two: Any) -> bool:

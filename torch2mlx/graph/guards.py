@@ -8,6 +8,7 @@ free lengths to be 2 or more.
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -24,6 +25,8 @@ Way = tuple[Any, ...]
 #: Files that carry a question about a length on; whoever asked is further out.
 _CARRIERS = ("symbolic_shapes.py", "sym_node.py", "recording.py", "torch/__init__.py")
 _CARRIERS += ("functools.py", "contextlib.py", "_sympy", "sympy/", "_stats.py")
+#: Comparisons of lengths; torch answers those with 0 and 1 without a guard.
+_RELATIONS = ("gt", "ge", "lt", "le", "eq", "ne")
 #: Where SymInt and SymBool become Python's own numbers and truths.
 _NUMBERS = "torch/__init__.py"
 #: Functions of torch that ask how memory would be laid out: the numbers are the same either way.
@@ -46,7 +49,8 @@ class Watch:
 
     environment: Any = None
     asked: dict[int, Asked] = field(default_factory=dict)  # by the place in the list of guards
-    small: dict[Any, Asked] = field(default_factory=dict)  # conditions that 0 or 1 would turn
+    #: (length, 0 or 1) at which an answer would be another one
+    small: dict[tuple[Any, int], Asked] = field(default_factory=dict)
     _turns: dict[Any, tuple[Any, ...]] = field(default_factory=dict)  # of what was asked before
 
     def note(self, environment: Any, expression: Any, answer: Any, before: int) -> None:
@@ -58,36 +62,54 @@ class Watch:
             for place in range(before, len(environment.guards)):
                 self.asked.setdefault(place, asked)
         elif getattr(expression, "is_Boolean", False) or getattr(expression, "is_Relational", 0):
-            for condition in self._turned(expression, bool(answer)):
-                if condition not in self.small:
-                    asked = _asking(sys._getframe(2))
-                    if asked.python and (not asked.file or asked.file.startswith("nn/")):
-                        self.small[condition] = asked
+            turns = self._turned(expression, expression.xreplace, expression.free_symbols, answer)
+            self._rests_on(turns)
 
-    def _turned(self, expression: Any, answer: bool) -> tuple[Any, ...]:
-        asked = expression, answer
+    def compared(self, name: str, one: Any, other: Any, answer: bool) -> None:
+        """A comparison of two lengths that torch answers by what it takes for granted alone."""
+        environment, sides = one.shape_env, (one.expr, other.expr)
+        symbols = sides[0].free_symbols | sides[1].free_symbols
+        if not symbols:
+            return
+        if environment is not self.environment:
+            self.environment, self._turns = environment, {}
+
+        def compute(values: Any) -> Any:
+            return getattr(operator, name)(*(side.xreplace(values) for side in sides))
+
+        self._rests_on(self._turned((name, *sides), compute, symbols, answer), True)
+
+    def _rests_on(self, turns: tuple[Any, ...], python: bool = False) -> None:
+        """Notes who asked what would have another answer at lengths of 0 or 1."""
+        for turn in turns:
+            if turn not in self.small:
+                asked = _asking(sys._getframe(3))
+                if (asked.python or python) and (not asked.file or asked.file.startswith("nn/")):
+                    self.small[turn] = replace(asked, python=True)
+
+    def _turned(self, key: Any, compute: Any, symbols: Any, answer: Any) -> tuple[Any, ...]:
+        asked = key, bool(answer)
         if asked not in self._turns:
-            self._turns[asked] = tuple(_turned(self.environment, expression, answer))
+            known = getattr(self.environment, "backed_var_to_val", {})
+            self._turns[asked] = tuple(_turned(known, compute, symbols, bool(answer)))
         return self._turns[asked]
 
 
-def _turned(environment: Any, expression: Any, answer: bool) -> Iterator[Any]:
-    """Conditions `length != 0`, `length != 1` that a settled answer rests on."""
+def _turned(known: Any, compute: Any, symbols: Any, answer: bool) -> Iterator[tuple[Any, int]]:
+    """Lengths of 0 and 1 that turn a settled answer; `compute` gives it for other lengths."""
     import sympy
 
-    known = getattr(environment, "backed_var_to_val", {})
-    symbols = expression.free_symbols
     if not symbols or not all(symbol in known for symbol in symbols):
         return
     values = {symbol: known[symbol] for symbol in symbols}
     for symbol in symbols:
         for small in (0, 1):
             try:
-                other = expression.xreplace({**values, symbol: sympy.Integer(small)})
+                other = compute({**values, symbol: sympy.Integer(small)})
             except (ZeroDivisionError, AssertionError):  # torch has no such length
                 continue
-            if other in (sympy.true, sympy.false) and bool(other) != answer:
-                yield sympy.Ne(symbol, small)
+            if other in (sympy.true, sympy.false, True, False) and bool(other) != answer:
+                yield symbol, small
 
 
 def _asking(frame: Any) -> Asked:
@@ -116,8 +138,10 @@ def _asking(frame: Any) -> Asked:
 @contextmanager
 def watched() -> Iterator[Watch]:
     """While open, every question about a length is noted."""
+    from torch.fx.experimental.sym_node import SymNode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+    compared = {name: getattr(SymNode, name) for name in _RELATIONS}
     watch, original = Watch(), ShapeEnv.evaluate_expr
 
     def evaluate(self: Any, expression: Any, *args: Any, **kwargs: Any) -> Any:
@@ -127,10 +151,27 @@ def watched() -> Iterator[Watch]:
         return answer
 
     ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
+    for name, compare in compared.items():
+        setattr(SymNode, name, _comparing(watch, name, compare))
     try:
         yield watch
     finally:
         ShapeEnv.evaluate_expr = original  # type: ignore[method-assign]
+        for name, compare in compared.items():
+            setattr(SymNode, name, compare)
+
+
+def _comparing(watch: Watch, name: str, compare: Any) -> Any:
+    import sympy
+
+    def comparing(one: Any, other: Any) -> Any:
+        made = compare(one, other)
+        answer = getattr(made, "_expr", None)
+        if answer is sympy.true or answer is sympy.false:
+            watch.compared(name, one, other, bool(answer))
+        return made
+
+    return comparing
 
 
 @dataclass(frozen=True)
@@ -237,12 +278,17 @@ def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Con
         (guard.expr, watch.asked.get(place, Asked("unknown")))
         for place, guard in enumerate(environment.guards)
     ]
-    for expression, asked in [*asked_by, *watch.small.items()]:
+    for expression, asked in asked_by:
         for symbol in expression.free_symbols:
             if isinstance(expression, sympy.Eq):
                 fixing[symbol] = asked
         left = environment.replace(expression)
         if left in (sympy.true, sympy.false) or not _matters(left, asked):
             continue
-        conditions.setdefault(left, Condition(left, asked, expression in watch.small))
+        conditions.setdefault(left, Condition(left, asked))
+    for (symbol, number), asked in watch.small.items():
+        length = environment.replace(symbol)
+        if not length.is_number:  # torch's lengths are never 0 to sympy
+            left = sympy.Ne(length, number, evaluate=False)
+            conditions.setdefault(left, Condition(left, asked, True))
     return fixing, list(conditions.values())

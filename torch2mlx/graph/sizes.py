@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import options
+from torch2mlx.graph.keywords import positional_names
 from torch2mlx.graph.structured import leaves_with_keys, with_leaves
 
 Way = tuple[Any, ...]
@@ -185,14 +185,13 @@ def ways_to(model: Any, args: Any, kwargs: Any) -> list[tuple[Way, Any]]:
 
 
 def _mapped(model: Any, args: Any, kwargs: Any, change: Callable[[Way, Any], Any]) -> Any:
-    names = list(inspect.signature(model.forward).parameters)
 
     def within(name: str, value: Any) -> Any:
         found = [change((name, *keys), leaf) for keys, leaf in leaves_with_keys(value)]
         return with_leaves(value, found)
 
-    called = (names[i] if i < len(names) else f"argument_{i}" for i in range(len(args)))
-    changed = tuple(within(name, value) for name, value in zip(called, args, strict=True))
+    names = positional_names(model.forward, len(args))
+    changed = tuple(within(name, value) for name, value in zip(names, args, strict=True))
     return changed, {name: within(name, value) for name, value in kwargs.items()}
 
 

@@ -23,9 +23,11 @@ from torch2mlx.graph.explicit_masks import explicit_masks
 from torch2mlx.graph.failures import quietly, untraceable
 from torch2mlx.graph.freedom import Way, dynamic_shapes, twice
 from torch2mlx.graph.guards import Lengths, lengths_of, watched
+from torch2mlx.graph.keywords import named_keywords
 from torch2mlx.graph.packing import packed_as_operators
 from torch2mlx.graph.scanned import shapes_without_steps
-from torch2mlx.graph.structured import dataclasses_known, leaves_with_keys
+from torch2mlx.graph.sizes import ways_to
+from torch2mlx.graph.structured import dataclasses_known
 from torch2mlx.graph.vmapped import without_vmap
 
 
@@ -175,6 +177,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         recorded(way.own_gradients) as functions,
         standing_in(model),
         shapes_without_steps(),
+        named_keywords(model, kwargs),
         watched() as watch,
         standing_in_for_none(model),
         traced_data(),
@@ -193,7 +196,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
             under_one_name(model, program)
         except Exception as problem:  # torch.export raises what the model and it run into
             raise untraceable(model, [problem]) from problem
-        examples = _examples(model, args, kwargs)
+        examples = dict(ways_to(model, args, kwargs))
     calls = {} if way.strict else recorder.calls
     leaves = tuple(examples)
     lengths = lengths_of(program, leaves, watch)
@@ -225,17 +228,6 @@ def _containers_apart(values: Any) -> Any:
     from torch.utils import _pytree as pytree
 
     return pytree.tree_map(lambda leaf: leaf, values)
-
-
-def _examples(model: Any, args: Any, kwargs: Any) -> dict[tuple[Any, ...], Any]:
-    """Leaves of the arguments, in order, by the argument's name and the way into it."""
-    names = list(inspect.signature(model.forward).parameters)
-    named = [(names[i] if i < len(names) else f"argument_{i}", v) for i, v in enumerate(args)]
-    found = {}
-    for name, value in [*named, *kwargs.items()]:
-        for keys, leaf in leaves_with_keys(value):
-            found[(name, *keys)] = leaf
-    return found
 
 
 def placeholder_names(traced: Traced) -> dict[str, str]:
