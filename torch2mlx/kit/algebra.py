@@ -1,4 +1,4 @@
-"""Linear algebra that mlx.core.linalg lacks."""
+"""Linear algebra that mlx.core.linalg lacks, or has without a gradient."""
 
 from __future__ import annotations
 
@@ -26,3 +26,62 @@ def pinv(x: mx.array, rtol: float, atol: float = 0.0) -> mx.array:
     kept = s > mx.maximum(atol, rtol * mx.max(s, axis=-1, keepdims=True))
     inverse = mx.where(kept, 1 / mx.where(kept, s, 1), 0)
     return (vt.swapaxes(-1, -2) * inverse[..., None, :]) @ u.swapaxes(-1, -2)
+
+
+def solve(a: mx.array, b: mx.array) -> mx.array:
+    """X in a @ X = b, for a (..., N, N) and b (..., N, K) or (..., N); with gradients of both."""
+    run = mx.custom_function(lambda a, b: mx.linalg.solve(a, b, stream=mx.cpu))
+
+    def backward(primals, cotangent, output):
+        matrix = output.ndim == primals[0].ndim
+        right = solve(primals[0].swapaxes(-1, -2), cotangent)
+        if matrix:
+            return -right @ output.swapaxes(-1, -2), right
+        return -right[..., :, None] * output[..., None, :], right
+
+    run.vjp(backward)
+    return run(a, b)
+
+
+def inv(x: mx.array) -> mx.array:
+    """The inverse of (..., N, N) matrices, with a gradient."""
+    run = mx.custom_function(lambda x: mx.linalg.inv(x, stream=mx.cpu))
+
+    def backward(primals, cotangent, output):
+        turned = output.swapaxes(-1, -2)
+        return -turned @ cotangent @ turned
+
+    run.vjp(backward)
+    return run(x)
+
+
+#: Terms of the series, enough for float64 where the norm is at most 1.
+_TERMS = 18
+#: How often a matrix is halved, and its exponential squared: up to a norm of 65536.
+_HALVINGS = 16
+
+
+def matrix_exp(x: mx.array) -> mx.array:
+    """torch's: the exponential of (..., N, N) matrices; NaN for one with a norm above 65536."""
+    norm = mx.stop_gradient(mx.abs(x).sum(axis=-2).max(axis=-1)[..., None, None])
+    times = mx.maximum(mx.ceil(mx.log2(mx.maximum(norm, 1))), 0)
+    x = x / mx.power(mx.array(2.0, times.dtype), times)
+    one = mx.broadcast_to(mx.eye(x.shape[-1], dtype=x.dtype), x.shape)
+    y = one
+    for n in range(_TERMS, 0, -1):
+        y = one + (x @ y) / n
+    for n in range(_HALVINGS):
+        y = mx.where(n < times, y @ y, y)
+    return mx.where(times <= _HALVINGS, y, mx.array(float("nan"), y.dtype))
+
+
+def householder_product(x: mx.array, tau: mx.array) -> mx.array:
+    """torch.linalg.householder_product: the first N columns of the product of reflections whose
+    vectors are below the diagonal of x (..., M, N), for tau (..., K)."""
+    rows, columns = x.shape[-2:]
+    vectors = mx.tril(x, -1) + mx.eye(rows, columns, dtype=x.dtype)
+    y = mx.broadcast_to(mx.eye(rows, columns, dtype=x.dtype), x.shape)
+    for i in reversed(range(tau.shape[-1])):
+        v = vectors[..., i : i + 1]
+        y = y - (tau[..., i, None, None] * v) @ (v.swapaxes(-1, -2) @ y)
+    return y

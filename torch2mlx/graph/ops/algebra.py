@@ -11,6 +11,8 @@ from torch2mlx.graph.ops.linear import matmul
 from torch2mlx.graph.ops.registry import lowers
 
 CPU = Symbol("mx.cpu")
+#: What MLX has without gradients, and the kit with.
+_WITH_GRADIENTS = ("inv", "solve")
 
 
 def _on_cpu(b: Builder, name: str, *args: Any, **options: Any) -> Node:
@@ -18,6 +20,8 @@ def _on_cpu(b: Builder, name: str, *args: Any, **options: Any) -> Node:
         raise Refuse("of another dtype than float32")
     if any(isinstance(x, Node) and 0 in x.shape for x in args):
         raise Refuse("of nothing")
+    if name in _WITH_GRADIENTS:
+        return b.call(f"kit.algebra.{name}", *args)
     return b.call(f"mx.linalg.{name}", *args, **options, stream=CPU)
 
 
@@ -192,6 +196,25 @@ def matrix_power(b: Builder, self: Node, n: int) -> Node:
     for _ in range(n - 1):
         found = matmul(b, found, self)
     return found
+
+
+@lowers("aten::matrix_exp", "aten::linalg_matrix_exp")
+def matrix_exp(b: Builder, self: Node) -> Node:
+    """The exponential of matrices."""
+    if self.dtype not in ("float32", "float64"):
+        raise Refuse(f"of {self.dtype}")
+    return b.call("kit.algebra.matrix_exp", self)
+
+
+@lowers("aten::linalg_householder_product", "aten::orgqr")
+def householder_product(b: Builder, input: Any = None, tau: Any = None, **more: Any) -> Node:
+    """The product of reflections."""
+    x, scales = input, tau
+    if more:
+        x, scales = more["self"], more["input2"]
+    if "complex" in x.dtype:
+        raise Refuse("of complex numbers")
+    return b.call("kit.algebra.householder_product", x, scales)
 
 
 @lowers("aten::cov")
