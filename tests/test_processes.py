@@ -16,7 +16,7 @@ def work(task, out):
 
 def test_messages_come_and_ends_are_told():
     found = {}
-    for task, message in side_by_side([3, "crashes", "hangs", 0], work, 1.0):
+    for task, message in side_by_side([3, "crashes", "hangs", 0], work, 5.0):
         found.setdefault(task, []).append(message)
     assert found == {
         3: [0, 1, 2, Ended(False, 0)],

@@ -185,15 +185,20 @@ def test_a_writer_waits_for_another_and_can_be_interrupted(tmp_path, alarm):
         lock.acquire()
         writer.start()
         assert not begun.wait(0.2) and not out.exists()
+        ready, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                os.write(tell, b".")
                 convert(STATE, out)
             except KeyboardInterrupt:
                 os._exit(0 if not os.path.exists(out) else 2)
             finally:
                 os._exit(3)
+        os.read(ready, 1)
+        os.close(ready)
+        os.close(tell)
         threading.Event().wait(0.2)
         os.kill(pid, signal.SIGINT)
         assert os.waitpid(pid, 0)[1] == 0
