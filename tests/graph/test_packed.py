@@ -14,11 +14,10 @@ from torch.nn.utils import parametrizations, rnn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import torch2mlx
+from tests.graph.alike import assert_alike, assert_outputs_alike
 from torch2mlx.errors import TranslationError
 from torch2mlx.kit import packed as kit_packed
 from torch2mlx.structures import to_mlx
-
-from .alike import assert_alike, assert_outputs_alike
 
 
 class Packing(nn.Module):
