@@ -368,6 +368,7 @@ def test_options_that_mean_nothing_there_are_refused(line, told, here, capsys):
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
 def test_a_part_of_a_nested_checkpoint_is_streamed_in_another_dtype(dtype, bert, here, capsys):
     folder = described(bert, here / "in")
@@ -386,6 +387,7 @@ def test_a_part_of_a_nested_checkpoint_is_streamed_in_another_dtype(dtype, bert,
     assert "need the weights in memory: leave out --stream" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_standard_files_are_streamed_and_not_what_training_left_beside_them(bert, here):
     folder = described(bert, here / "in")
     torch.save(bert.state_dict(), folder / "pytorch_model.bin")
@@ -402,6 +404,7 @@ def llava():
     return model_of("LlavaModel", vision_config=vision, text_config=text, image_token_id=5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_inputs_of_another_kind_that_are_left_out_are_told_with_the_option(llava, here, capsys):
     llava.save_pretrained("in")
@@ -418,6 +421,7 @@ def test_inputs_of_another_kind_that_are_left_out_are_told_with_the_option(llava
         from_folder(here / "in")
 
 
+@pytest.mark.slow
 def test_text_has_a_token_for_each_part_of_its_picture(llava, here, capsys):
     llava.save_pretrained("in")
     capsys.readouterr()

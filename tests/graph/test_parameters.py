@@ -194,6 +194,7 @@ def check_loaded(translation, use, training, folder):
         close(found[name], expected.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
 def test_training_moves_every_parameter_as_torch_does(use, tmp_path):
     net, inputs = made(use, True)
@@ -210,6 +211,7 @@ def test_training_moves_every_parameter_as_torch_does(use, tmp_path):
         assert not torch.equal(value, start[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
 def test_evaluation_reads_the_weights_that_are_loaded(use, tmp_path):
     net, inputs = made(use, False)
