@@ -201,3 +201,10 @@ def test_a_lowering_of_no_operator_is_refused(monkeypatch):
     with pytest.raises(TranslationError, match=r"no::such.*torch has no such operator"):
         torch2mlx.translate(nn.ReLU(), (torch.ones(2),))
     assert torch2mlx.translate(nn.ReLU(), (torch.ones(2),)).source  # told once
+
+
+def test_a_lowering_from_a_cell_without_a_module_is_the_users(monkeypatch):
+    monkeypatch.setattr(registry, "_USERS", {})
+    space = {"lowers": torch2mlx.lowers}
+    exec("@lowers('mylib::celled')\ndef celled(b, x):\n    return x", space)
+    assert list(registry._USERS.values()) == [space["celled"]]

@@ -28,7 +28,7 @@ def lowers(*names: str) -> Callable[[Lowering], Lowering]:
     """
 
     def register(function: Lowering) -> Lowering:
-        users = not function.__module__.startswith("torch2mlx.")
+        users = not (function.__module__ or "").startswith("torch2mlx.")  # None within exec
         table = _USERS if users else _LOWERINGS
         for name in names:
             if "::" not in name:
