@@ -15,6 +15,7 @@ from typing import Any, Literal
 from torch2mlx import loading, trust
 from torch2mlx.apple import places
 from torch2mlx.attempts import attempted
+from torch2mlx.checking.again import called_again
 from torch2mlx.checking.check import answered, examined, unchecked
 from torch2mlx.checking.entry import given, named_well, taking_any
 from torch2mlx.checking.other_sizes import right_at, right_at_another
@@ -323,6 +324,7 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
     if len(more) < len(small):  # the file needs checks that it has not, and other lines
         bold = bold.holding(write(traced.lengths.without(more)))
     pair = Pair(traced.model, bold.module, bold.ends, bold.graded)
+    notes = (*notes, *called_again(pair, case, answer))
     right_at_another(pair, case.args, case.kwargs, bold.shapes)
     return bold.noted(notes, compared=compared)
 

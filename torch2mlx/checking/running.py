@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.checking.attributes import Attributes
 from torch2mlx.checking.outputs import Parts, arrays_among, kept, parts_of, turned
 from torch2mlx.checking.preserved import Streams, preserved, preserved_twin
 from torch2mlx.graph.ends import Ends
@@ -29,6 +30,8 @@ class Answer:
 
     parts: Parts
     drew: frozenset[str] = frozenset()
+    #: Attributes of modules that the forward changed, with their new values.
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,19 @@ class Pair:
     filled: Callable[[], Any] = nullcontext
     reading: Callable[[], Any] = nullcontext
 
-    def torch(self, case: Case, around: Callable[[], Any] = nullcontext) -> Answer:
-        """torch's answer; `around` makes a context for the call alone."""
-        return torch_answer(self.model, case, self.graded, self.filled, around)
+    def torch(self, case: Case, around: Callable[[], Any] = nullcontext, calls: int = 1) -> Answer:
+        """torch's answer, to the last of some calls; `around` makes a context for that one."""
+        return torch_answer(self.model, case, self.graded, self.filled, around, calls)
 
-    def mlx(self, case: Case, around: Callable[[], Any] = nullcontext) -> Parts:
+    def mlx(self, case: Case, around: Callable[[], Any] = nullcontext, calls: int = 1) -> Parts:
         """MLX's answer, in torch's layout; the module is left as it was."""
         import mlx.core as mx
 
-        own = copied((tuple(case.args), dict(case.kwargs)))
         with mx.stream(mx.cpu), preserved_twin(self.module), self.reading():
-            args, kwargs = self.ends.given(self.model, *own)
+            for _ in range(calls - 1):
+                args, kwargs = self.ends.given(self.model, *_own(case))
+                self.module(*args, **kwargs)
+            args, kwargs = self.ends.given(self.model, *_own(case))
             with around():
                 found = turned(parts_of(self.module(*args, **kwargs)), self.ends)
             mx.eval(arrays_among(found))
@@ -85,14 +90,25 @@ def torch_answer(
     graded: bool = False,
     filled: Callable[[], Any] = nullcontext,
     around: Callable[[], Any] = nullcontext,
+    calls: int = 1,
 ) -> Answer:
-    """What a torch model answers, which is left as it was (see Pair for the contexts)."""
+    """What a torch model answers to the last of some calls; it is left as it was (see Pair for
+    the contexts)."""
     import torch
 
     with preserved(model), plainly(), torch.set_grad_enabled(graded), filled():
-        args, kwargs = copied((tuple(case.args), dict(case.kwargs)))
+        for _ in range(calls - 1):
+            args, kwargs = _own(case)
+            model(*args, **kwargs)
+        args, kwargs = _own(case)
         with around():
-            streams = Streams(model)
+            streams, attributes = Streams(model), Attributes(model)
             answer = model(*args, **kwargs)
-            drew = streams.moved()
-        return Answer(kept(parts_of(answer)), drew)
+            drew, changed = streams.moved(), attributes.changed()
+        return Answer(kept(parts_of(answer)), drew, changed)
+
+
+def _own(case: Case) -> tuple[Any, Any]:
+    """Copies of the arguments, which a call may write to."""
+    args, kwargs = copied((tuple(case.args), dict(case.kwargs)))
+    return args, kwargs

@@ -28,6 +28,7 @@ from torch2mlx.graph.packing import packed_as_operators
 from torch2mlx.graph.scanned import shapes_without_steps
 from torch2mlx.graph.sizes import ways_to
 from torch2mlx.graph.structured import dataclasses_known
+from torch2mlx.graph.unvalidated import without_validation
 from torch2mlx.graph.vmapped import without_vmap
 
 
@@ -182,6 +183,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         standing_in_for_none(model),
         traced_data(),
         explicit_masks(),
+        without_validation(),
         packed_as_operators(),
         quietly(),
         warnings.catch_warnings(),

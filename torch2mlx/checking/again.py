@@ -1,0 +1,38 @@
+"""A second call: a file has what a forward keeps in plain attributes as the first call finds it."""
+
+from __future__ import annotations
+
+from torch2mlx import options
+from torch2mlx.checking.comparing import agree
+from torch2mlx.checking.running import Answer, Case, Pair
+from torch2mlx.errors import TranslationError
+
+
+def called_again(pair: Pair, case: Case, answer: Answer) -> tuple[str, ...]:
+    """What there is to note of attributes that the forward changes.
+
+    Both sides are called twice where there are such. Raises TranslationError, with their names,
+    where the second answers differ.
+    """
+    if not answer.changed:
+        return ()
+    names = ", ".join(sorted(answer.changed))
+    if not answer.drew:
+        try:
+            second = pair.torch(case, calls=2).parts
+        except Exception:
+            return ()  # torch has no second call
+        if not agree(second, pair.mlx(case, calls=2)):
+            raise TranslationError(
+                f"the second call differs: the forward changes {names}, which the file has as the "
+                "first call finds it: keep what later calls read in a buffer (register_buffer); "
+                f"{options.given('check', False)} returns the translation all the same"
+            )
+    kinds = (int, float, str)
+    counted = sorted(name for name, value in answer.changed.items() if isinstance(value, kinds))
+    if not counted:
+        return ()
+    return (
+        f"the forward changes {', '.join(counted)}: the file does what the first call does, "
+        "whatever the value is later",
+    )

@@ -1,0 +1,47 @@
+"""Attributes of its modules that a forward changes: numbers, lists, tensors that are no buffers."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+_TORCHS = frozenset({"_parameters", "_buffers", "_modules"})
+
+
+class Attributes:
+    """The attributes of a model's modules as they are now, to see which of them change."""
+
+    def __init__(self, model: Any) -> None:
+        self._modules = dict(model.named_modules())
+        self._before = self._now()
+
+    def _now(self) -> dict[str, list[Any]]:
+        return {
+            f"{path}.{name}".lstrip("."): _held(value)
+            for path, module in self._modules.items()
+            for name, value in vars(module).items()
+            if name not in _TORCHS
+        }
+
+    def changed(self) -> dict[str, Any]:
+        """What is another object than before, or holds others, by path: the values now."""
+        now = self._now()
+        return {
+            path: held[0]
+            for path, held in now.items()
+            if path not in self._before or not _same(held, self._before[path])
+        }
+
+
+def _held(value: Any) -> list[Any]:
+    """A value, and what is in it."""
+    if isinstance(value, dict):
+        return [value, *value, *value.values()]
+    return [value, *value] if isinstance(value, (list, set, deque)) else [value]
+
+
+def _same(now: list[Any], before: list[Any]) -> bool:
+    return len(now) == len(before) and all(
+        a is b or (isinstance(a, (int, float, str)) and type(a) is type(b) and a == b)
+        for a, b in zip(now, before, strict=True)
+    )
