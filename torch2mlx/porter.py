@@ -105,6 +105,25 @@ def port_folder(
     the name of a library that ported code imports, or has a file that differs; nothing is written
     then.
     """
+    return port_tree(source, out, layout, data, Replacing(force, dry_run))[0]
+
+
+@dataclass(frozen=True)
+class Replacing:
+    """How a folder is written: `force` replaces a file that differs, `dry_run` writes nothing."""
+
+    force: bool = False
+    dry_run: bool = False
+
+
+def port_tree(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    layout: str,
+    data: str,
+    how: Replacing,
+) -> tuple[list[PortResult], list[Path]]:
+    """What `port_folder` does and gives, with the files that the target then has."""
     root, target = Path(source), Path(out)
     if not root.is_dir():
         raise PortError(f"{root}: no such folder")
@@ -112,14 +131,15 @@ def port_folder(
         raise PortError(f"{target}: lies in the source; write somewhere else")
     if target.name in _SHADOWING:
         raise PortError(f"{target}: a package of this name hides the library; choose another name")
-    results, files = ported(root, layout, data), files_of(root)
+    files = _files(root)
+    results = {path: port(path, layout, data) for path in _sources(root, files)}
     contents = {p.relative_to(root): _content(p, results.get(p), root) for p in files}
-    keep = check_tree if dry_run else write_tree
-    keep(target, contents, Guard(tuple(files), force))
-    return list(results.values())
+    keep = check_tree if how.dry_run else write_tree
+    keep(target, contents, Guard(tuple(files), how.force))
+    return list(results.values()), [target / path for path in contents]
 
 
-def files_of(root: Path) -> list[Path]:
+def _files(root: Path) -> list[Path]:
     """The files under a folder that a port of it has too."""
     return sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
 
@@ -131,7 +151,11 @@ def ported(root: Path, layout: str = "mlx", data: str = "kit") -> dict[Path, Por
 
 def sources_of(root: Path) -> list[Path]:
     """The sources under a folder. Raises PortError where there is none."""
-    found = [path for path in files_of(root) if path.suffix in _SOURCES]
+    return _sources(root, _files(root))
+
+
+def _sources(root: Path, files: list[Path]) -> list[Path]:
+    found = [path for path in files if path.suffix in _SOURCES]
     if not found:
         raise PortError(f"{root}: nothing to port: it holds no .py or .ipynb file")
     return found

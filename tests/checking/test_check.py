@@ -205,3 +205,24 @@ def test_draws_of_python_that_would_become_constants_are_refused():
         torch2mlx.translate(Rolls(), (X,))
     made = torch2mlx.translate(Rolls(), (X,), check=False)
     assert torch2mlx.verify(Rolls(), made, (X,)).verdict == "incomparable"
+
+
+def test_the_module_that_was_compared_is_given_as_it_was_before(monkeypatch):
+    class Counts(One):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(2))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.fc(x) * self.calls[0]
+
+    built = []
+    original = torch2mlx.translator.Translation.built
+    counted = lambda self, *given: built.append(self) or original(self, *given)
+    monkeypatch.setattr(torch2mlx.translator.Translation, "built", counted)
+    made = torch2mlx.translate(Counts(), (X,))
+    assert made.module is made.module and len(built) == 1
+    assert made.module.calls.tolist() == [0, 0]
+    made(X)
+    assert made.module.calls.tolist() == [1, 1] and made.built().calls.tolist() == [0, 0]

@@ -11,12 +11,12 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
+from torch2mlx.analysis.functions import read
 from torch2mlx.weights.catalog import class_name, lookup
 
 #: Expressions looked at before giving up; no source of a model comes near.
@@ -88,16 +88,6 @@ def _is(module: Any, name: str) -> bool:
     return any(class_name(cls) == f"torch.nn.{name}" for cls in type(module).__mro__)
 
 
-@lru_cache(maxsize=4096)
-def _function(function: Any) -> ast.FunctionDef | None:
-    """The syntax tree of a method; None where its source cannot be read."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    except (OSError, TypeError, SyntaxError, IndexError):
-        return None
-    return tree if isinstance(tree, ast.FunctionDef) else None
-
-
 class _Follower:
     """Follows feature maps through modules, and keeps what it finds."""
 
@@ -161,8 +151,9 @@ class _Follower:
         if key in self.known or self.depth >= _DEPTH or not inspect.isfunction(function):
             return self.known.get(key)
         self.known[key] = None  # a recursion gives nothing
-        tree = _function(function)
-        if tree is not None:
+        source = read(function)
+        if source is not None:
+            tree = source.tree
             own, *names = [a.arg for a in (*tree.args.posonlyargs, *tree.args.args)] or [""]
             scope = {**dict(zip(names, given, strict=False)), **named}
             self.depth += 1

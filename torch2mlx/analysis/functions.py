@@ -17,9 +17,9 @@ from torch2mlx.op_mapping import lookup_op
 _CLOSED = {"torch", "numpy", "einops", "mlx", "torch2mlx", "jaxtyping", "beartype"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Function:
-    """A function's syntax tree, where it stands, and the names around it."""
+    """A function's syntax tree, where it stands, and the names around it; one object for each."""
 
     tree: ast.FunctionDef
     file: str

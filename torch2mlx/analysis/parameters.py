@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from torch2mlx.analysis.functions import Function
 from torch2mlx.analysis.values import (
@@ -46,7 +47,7 @@ def given_to(
     called = given or named
     passed = dict(zip([a.arg for a in plain], [] if unsure else given, strict=False))
     passed.update({name: value for name, value in named.items()})
-    shown = set(_shown_tensors(source))
+    shown = _shown_tensors(source)
     first = plain[0].arg if plain and bound and not called else ""
     defaults = _defaults(arguments)
     for argument in (*plain, *arguments.kwonlyargs):
@@ -65,7 +66,11 @@ def given_to(
 
 
 def _promised(
-    argument: ast.arg, name: str, defaults: Mapping[str, ast.expr], shown: set[str], first: str
+    argument: ast.arg,
+    name: str,
+    defaults: Mapping[str, ast.expr],
+    shown: frozenset[str],
+    first: str,
 ) -> Value:
     """What an argument is by its annotation, its default, and what the body does with it."""
     if argument.annotation is not None:
@@ -94,8 +99,13 @@ def _static(tree: ast.FunctionDef) -> bool:
     return any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in tree.decorator_list)
 
 
-def _shown_tensors(source: Function) -> Iterator[str]:
+@lru_cache(maxsize=8192)
+def _shown_tensors(source: Function) -> frozenset[str]:
     """Names that are used as only tensors are."""
+    return frozenset(_used_as_tensors(source))
+
+
+def _used_as_tensors(source: Function) -> Iterator[str]:
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.attr in OF_TENSORS or node.attr in _TENSOR_ATTRIBUTES:

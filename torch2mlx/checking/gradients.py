@@ -48,6 +48,7 @@ def trained(pair: Pair, case: Case, tolerance: float | None) -> tuple[Compared, 
     """
     theirs, drawn = _torch(pair, case)
     known = _Keys(pair.model, pair.module)
+    theirs = known.laid(theirs)
     found: tuple[Compared, ...] = ()
     way, ways = 0, 1
     while way < ways:  # layouts of random numbers that fit equally
@@ -68,13 +69,12 @@ def trained(pair: Pair, case: Case, tolerance: float | None) -> tuple[Compared, 
 def _compared(
     known: _Keys, theirs: Trained, ours: Trained, tolerance: float | None
 ) -> tuple[Compared, ...]:
-    wanted = known.placed(theirs.gradients)
-    if not wanted.keys() & ours.state.keys():
+    if not theirs.gradients.keys() & ours.state.keys():
         raise VerificationError(
             "gradients are compared by the keys that convert writes, and the MLX module has none "
             "of them"
         )
-    gradients = _gradients(known, wanted, ours.gradients, tolerance)
+    gradients = _gradients(known, theirs.gradients, ours.gradients, tolerance)
     return (*gradients, *_stepped(known, theirs, ours, tolerance))
 
 
@@ -127,6 +127,11 @@ class _Keys:
         }
         #: Targets that are the sum of two parameters, which both move in torch.
         self.summed = [p.target for p in self._plan.pieces if summed & set(p.sources)]
+
+    def laid(self, theirs: Trained) -> Trained:
+        """torch's side under the keys and in the layouts of MLX."""
+        gradients, state = self.placed(theirs.gradients), self.placed(theirs.state)
+        return replace(theirs, gradients=gradients, state=state)
 
     def placed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values by torch's keys, as numpy arrays under the keys and in the layouts of MLX."""
@@ -226,21 +231,16 @@ def _steady(
     """Those that torch changes as much when its inputs change by rounding are unstable."""
     moved = dict.fromkeys(off(found), 0.0)
     for trial in range(TRIALS):
-        again, _ = _torch(pair, noisy(case, trial), theirs.rate)
+        again = known.laid(_torch(pair, noisy(case, trial), theirs.rate)[0])
         gaps = [
-            *_gradients(known, known.placed(theirs.gradients), known.placed(again.gradients), 0.0),
-            *_stepped(known, theirs, _as_ours(known, again), 0.0),
+            *_gradients(known, theirs.gradients, again.gradients, 0.0),
+            *_stepped(known, theirs, again, 0.0),
         ]
         for i in moved:
             moved[i] = max(moved[i], gaps[i].difference)
     told = "torch changes it by {:.1e} when its inputs change in their last place"
     reasons = {i: told.format(m) for i, m in moved.items() if m >= found[i].difference / 2}
     return judged(found, "unstable", reasons)
-
-
-def _as_ours(known: _Keys, theirs: Trained) -> Trained:
-    """torch's side with its state under the keys of MLX."""
-    return replace(theirs, state=known.placed(theirs.state))
 
 
 def _stepped(
@@ -255,7 +255,7 @@ def _stepped(
         return (Compared("after a step", float("nan"), 0.0, "incomparable", reason, what="step"),)
     outputs = compare(theirs.after, ours.after, tolerance)
     named = [replace(o, name=f"{o.name or 'output'} after a step", what="step") for o in outputs]
-    for key, a in known.placed(theirs.state).items():
+    for key, a in theirs.state.items():
         if key in ours.state:
             b = ours.state[key]
             gap = difference(a, b if isinstance(b, np.ndarray) else numpy_of(b))

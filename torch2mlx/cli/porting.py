@@ -67,14 +67,13 @@ def _file(args: argparse.Namespace, source: Path, out: Path | None) -> tuple[lis
 def _folder(
     args: argparse.Namespace, source: Path, out: Path | None
 ) -> tuple[list[Any], list[Path]]:
-    from torch2mlx.porter import files_of, port_folder, ported, sources_of
+    from torch2mlx.porter import Replacing, port_tree, ported, sources_of
 
-    sources_of(source)
     if out is not None:
-        options = {"force": args.force, "dry_run": args.dry_run}
-        results = port_folder(source, out, args.layout, args.data, **options)
-        return results, [out / path.relative_to(source) for path in files_of(source)]
+        how = Replacing(args.force, args.dry_run)
+        return port_tree(source, out, args.layout, args.data, how)
     if not args.check:
+        sources_of(source)
         raise PortError(f"{source}: is a folder; say where to write: torch2mlx port FOLDER OUT")
     return list(ported(source, args.layout, args.data).values()), []
 

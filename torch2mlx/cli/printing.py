@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from torch2mlx.optional import installed
+from torch2mlx.testing.tables import table as plain_table
 
 
 def rich_on(stream: object) -> bool:
@@ -32,12 +33,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under heads, in columns as wide as their widest cell."""
     if rich_on(sys.stdout):
         return _rich_table(heads, rows)
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (heads, *rows)
-    ]
-    return "\n".join(lines)
+    return plain_table(heads, rows, indent="")
 
 
 def _rich_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

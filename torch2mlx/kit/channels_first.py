@@ -7,6 +7,7 @@ is not known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
@@ -61,9 +62,18 @@ def group_norm(
     bias: mx.array | None = None,
     eps: float = 1e-5,
 ) -> mx.array:
-    """torch.nn.functional.group_norm. x: (N, C, ...)."""
-    y = moments.group_norm(mx.moveaxis(x, 1, -1), num_groups, weight, bias, eps)
-    return mx.moveaxis(y, -1, 1)
+    """torch.nn.functional.group_norm. x: (N, C, ...).
+
+    Raises ValueError for channels that the groups do not divide.
+    """
+    batch, channels, *spatial = x.shape
+    if channels % num_groups:
+        raise ValueError(f"{num_groups} groups do not divide {channels} channels")
+    rows = x.reshape(batch, num_groups, channels // num_groups * math.prod(spatial))
+    y = moments.layer_norm(rows, None, None, eps).reshape(x.shape)
+    each = (channels, *(1 for _ in spatial))
+    y = y if weight is None else y * weight.reshape(each)
+    return y if bias is None else y + bias.reshape(each)
 
 
 class GroupNorm(channels_last.GroupNorm):

@@ -12,13 +12,18 @@ from torch2mlx.kit import moments
 
 
 def statistics(x: mx.array, axes: Sequence[int]) -> tuple[mx.array, mx.array]:
+    """The mean and the biased variance over axes, which are kept with one item."""
+    return moments.mean(x, axes, True), moments.var(x, axes, True)
+
+
+def running(mean: mx.array, var: mx.array, count: int) -> tuple[mx.array, mx.array]:
     """What running statistics move towards: the mean and the unbiased variance of each channel.
 
-    x: (N, ..., C), both results (C,). Those of single samples, where axes are without the first,
-    are averaged, as torch does.
+    mean, var: the `statistics` of `count` items each, (1 or N, 1, ..., C), both results (C,). Those
+    of single samples are averaged, as torch does. The variance of one item is NaN.
     """
-    mean, var = moments.mean(x, axes), moments.var(x, axes, ddof=1)
-    return (mean, var) if mean.ndim == 1 else (mx.mean(mean, axis=0), mx.mean(var, axis=0))
+    mean, var = (mx.mean(v.reshape(-1, v.shape[-1]), axis=0) for v in (mean, var))
+    return mean, var * (count / (count - 1) if count > 1 else math.nan)
 
 
 def moved(old: mx.array, value: mx.array, momentum: float | mx.array) -> mx.array:
@@ -56,10 +61,11 @@ class _Normalizer(nn.Module):
     def _axes(self, x: mx.array) -> tuple[int, ...]:
         raise NotImplementedError
 
-    def _track(self, x: mx.array, axes: tuple[int, ...]) -> None:
+    def _track(self, mean: mx.array, var: mx.array, count: int) -> None:
         self._batches += 1
         step = 1 / self._batches if self._momentum is None else self._momentum
-        for name, value in zip(("running_mean", "running_var"), statistics(x, axes), strict=True):
+        found = running(mean, var, count)
+        for name, value in zip(("running_mean", "running_var"), found, strict=True):
             self[name] = moved(self[name], value, step)
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -68,11 +74,9 @@ class _Normalizer(nn.Module):
         if tracked and not self.training:
             mean, var = self.running_mean, self.running_var
         else:
-            axes = self._axes(x)
-            mean = moments.mean(x, axes, True)
-            var = moments.var(x, axes, True)
+            mean, var = statistics(x, self._axes(x))
             if tracked:
-                self._track(x, axes)
+                self._track(mean, var, x.size // max(mean.size, 1))
         y = (x - mean) * mx.rsqrt(var + self._eps)
         y = self.weight * y + self.bias if "weight" in self else y
         return y.astype(given)
@@ -196,7 +200,15 @@ def cross_map_lrn(
     return x * mx.power(k + alpha / size * (total + stays * square[..., :1]), -beta)
 
 
-def _normalized(x, mean, variance, weight, bias, eps: float) -> mx.array:
+def standardized(
+    x: mx.array,
+    mean: mx.array,
+    variance: mx.array,
+    weight: mx.array | None,
+    bias: mx.array | None,
+    eps: float,
+) -> mx.array:
+    """x by a mean and a variance, then scaled and moved, channel by channel."""
     y = (x - mean) * mx.rsqrt(variance + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
@@ -217,12 +229,11 @@ def batch_norm(
     Raises ValueError for running statistics that are to be changed: arrays of MLX are values.
     """
     if not training:
-        return _normalized(x, running_mean, running_var, weight, bias, eps)
+        return standardized(x, running_mean, running_var, weight, bias, eps)
     if running_mean is not None:
         raise ValueError("running statistics cannot be changed by a function: use BatchNorm")
-    axes = tuple(range(x.ndim - 1))
-    mean, variance = moments.mean(x, axes), moments.var(x, axes)
-    return _normalized(x, mean, variance, weight, bias, eps)
+    mean, variance = statistics(x, tuple(range(x.ndim - 1)))
+    return standardized(x, mean, variance, weight, bias, eps)
 
 
 def instance_norm(
@@ -240,9 +251,8 @@ def instance_norm(
     Raises ValueError for running statistics that are to be changed: arrays of MLX are values.
     """
     if not use_input_stats:
-        return _normalized(x, running_mean, running_var, weight, bias, eps)
+        return standardized(x, running_mean, running_var, weight, bias, eps)
     if running_mean is not None:
         raise ValueError("running statistics cannot be changed by a function: use InstanceNorm")
-    axes = tuple(range(1, x.ndim - 1))
-    mean, variance = (f(x, axes, keepdims=True) for f in (moments.mean, moments.var))
-    return _normalized(x, mean, variance, weight, bias, eps)
+    mean, variance = statistics(x, tuple(range(1, x.ndim - 1)))
+    return standardized(x, mean, variance, weight, bias, eps)

@@ -8,15 +8,24 @@ from torch2mlx.kit import norm
 
 
 def _tracked(
-    x: mx.array, axes: tuple[int, ...], old: tuple[mx.array, mx.array], momentum: float | mx.array
-) -> tuple[mx.array, mx.array]:
-    """The running mean and variance after one more batch; no gradient goes through them."""
-    found = norm.statistics(x, axes)
-    mean, var = (
+    x: mx.array,
+    axes: tuple[int, ...],
+    affine: tuple[mx.array | None, mx.array | None],
+    old: tuple[mx.array, mx.array],
+    momentum: float | mx.array,
+    eps: float,
+) -> tuple[mx.array, mx.array, mx.array]:
+    """x normalised by its own statistics over axes, in float32 as torch does for half formats, and
+    the running ones after one more batch; no gradient goes through these."""
+    wide = x.astype(mx.float32)
+    mean, var = norm.statistics(wide, axes)
+    y = norm.standardized(wide, mean, var, *affine, eps).astype(x.dtype)
+    found = norm.running(mean, var, x.size // max(mean.size, 1))
+    after = [
         norm.moved(a, mx.stop_gradient(b.astype(a.dtype)), momentum)
         for a, b in zip(old, found, strict=True)
-    )
-    return mean, var
+    ]
+    return y, after[0], after[1]
 
 
 def batch_norm(
@@ -40,10 +49,8 @@ def batch_norm(
         return y, running_mean, running_var
     if x.size == x.shape[-1]:
         raise ValueError(f"batch norm in training needs more than one value per channel: {x.shape}")
-    wide = x.astype(mx.float32)  # as torch does for half formats
-    y = norm.batch_norm(wide, None, None, weight, bias, True, eps=eps).astype(x.dtype)
-    axes = tuple(range(x.ndim - 1))
-    return y, *_tracked(wide, axes, (running_mean, running_var), momentum)
+    axes, old = tuple(range(x.ndim - 1)), (running_mean, running_var)
+    return _tracked(x, axes, (weight, bias), old, momentum, eps)
 
 
 def instance_norm(
@@ -66,7 +73,5 @@ def instance_norm(
         return y, running_mean, running_var
     if x.size == x.shape[0] * x.shape[-1]:
         raise ValueError(f"instance norm needs more than one value per channel: {x.shape}")
-    wide = x.astype(mx.float32)
-    y = norm.instance_norm(wide, None, None, weight, bias, eps=eps).astype(x.dtype)
-    axes = tuple(range(1, x.ndim - 1))
-    return y, *_tracked(wide, axes, (running_mean, running_var), momentum)
+    axes, old = tuple(range(1, x.ndim - 1)), (running_mean, running_var)
+    return _tracked(x, axes, (weight, bias), old, momentum, eps)

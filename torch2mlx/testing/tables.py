@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "  ") -> str:
     """Columns of text, as wide as they need to be."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     texts = ("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(f"  {text}".rstrip() for text in texts)
+    return "\n".join(f"{indent}{text}".rstrip() for text in texts)
 
 
 def outputs_table(model: str, found: Any) -> str:
