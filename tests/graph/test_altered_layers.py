@@ -17,6 +17,7 @@ import torch2mlx
 from tests.graph.alike import assert_alike
 from torch2mlx import kit
 from torch2mlx.checking.faults import short
+from torch2mlx.errors import ExportError
 
 
 class Growing(nn.Sequential):
@@ -199,3 +200,98 @@ def test_a_message_that_only_announces_names_is_said_with_them():
     error = ValueError("Received 2 parameters not in model: \na.weight,\nb.weight.")
     assert short(error) == "ValueError: Received 2 parameters not in model:  a.weight, b.weight."
     assert short(RuntimeError("one\ntwo")) == "RuntimeError: one"
+
+
+class Remembering(nn.Module):
+    """A running mean that every call replaces."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return x - self.mean
+
+
+class Improving(nn.Module):
+    """A spectral norm by hand that keeps the weight: both are given new tensors from outside."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        layer.register_buffer("u", F.normalize(torch.randn(len(layer.weight)), dim=0))
+
+    def forward(self, x):
+        weight = self.layer.weight
+        matrix = weight.view(len(weight), -1).data
+        v = F.normalize(matrix.t() @ self.layer.u, dim=0)
+        self.layer.u = F.normalize(matrix @ v, dim=0)
+        weight.data = weight.data / torch.dot(self.layer.u, matrix @ v)
+        return self.layer.forward(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: nn.Sequential(nn.Linear(4, 4), Remembering()), (3, 4)),
+        (lambda: Improving(nn.Conv2d(4, 3, 3)), (2, 4, 5, 6)),
+        (lambda: Improving(nn.ConvTranspose1d(4, 4, 3, groups=2)), (2, 4, 6)),
+    ],
+    ids=["running mean", "convolution", "grouped"],
+)
+def test_what_a_call_assigns_to_layers_is_there_in_the_next(make, shape):
+    torch.manual_seed(0)
+    model = make()
+    made = torch2mlx.translate(model, (torch.randn(shape),))
+    for _ in range(3):
+        x = torch.randn(shape)
+        found = torch.tensor(made.module(x).tolist())
+        torch.testing.assert_close(found, model(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_parameter_is_refused():
+    class Renewing(Remembering):
+        def forward(self, x):
+            self.scale = nn.Parameter(self.scale * 2)
+            return x * self.scale
+
+    renewing = Renewing()
+    renewing.scale = nn.Parameter(torch.ones(4))
+    with pytest.raises(ExportError, match="gives scale another parameter"):
+        torch2mlx.translate(renewing, (torch.randn(3, 4),))
+
+
+class Steps(nn.Module):
+    """Constants that no module registers, read by their data."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = torch.arange(4.0)
+
+    def forward(self, x):
+        return x * self.steps.data + self.steps[:1].data
+
+
+class Called(nn.Module):
+    """A class that says how it is called, and has no forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def __call__(self, x, shift=None):
+        return self.layer(x) if shift is None else self.layer(x) + shift
+
+
+@pytest.mark.parametrize("names", [(), ("shift",)])
+@pytest.mark.parametrize("make", [Steps, Called])
+def test_constants_and_calls_of_ones_own(make, names):
+    model, x = make(), torch.randn(3, 4)
+    if make is Steps and names:
+        model = nn.Sequential(model, Called())  # within another
+        names = ()
+    named = {name: torch.randn(4) for name in names}
+    made = torch2mlx.translate(model, (x,), named)
+    found = torch.tensor(made.module(x, **named).tolist())
+    torch.testing.assert_close(found, model(x, **named).detach(), rtol=1e-5, atol=1e-6)

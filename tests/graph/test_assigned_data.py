@@ -16,7 +16,7 @@ from torch import nn
 import torch2mlx
 from tests.graph.alike import assert_alike, assert_state_alike
 from torch2mlx.builder import converted_arrays
-from torch2mlx.errors import TranslationError, UnsupportedOperatorError
+from torch2mlx.errors import TranslationError
 from torch2mlx.structures import to_mlx
 
 
@@ -117,7 +117,7 @@ def test_data_that_is_overwritten(way):
     assert_state_alike(model, module)
 
 
-def test_a_weight_in_another_layout_is_refused_by_name():
+def test_a_weight_in_another_layout_is_written_to():
     class Convolves(nn.Module):
         def __init__(self):
             super().__init__()
@@ -127,9 +127,12 @@ def test_a_weight_in_another_layout_is_refused_by_name():
             self.conv.weight.data = self.conv.weight.data.clamp(max=0.1)
             return self.conv(x)
 
-    told = r"writes to conv\.weight, which has another layout"
-    with pytest.raises(UnsupportedOperatorError, match=told):
-        torch2mlx.translate(Convolves(), (torch.randn(1, 2, 5, 5),))
+    model, given = Convolves(), torch.randn(1, 2, 5, 5)
+    module = torch2mlx.translate(model, (given,)).module
+    for x in (given, torch.randn(3, 2, 6, 4)):
+        expected = model(x).detach()
+        np.testing.assert_allclose(module(to_mlx(x)), expected, rtol=1e-5, atol=1e-6)
+    assert_state_alike(model, module)
 
 
 def test_data_that_the_strict_tracer_reads_is_refused_by_name():

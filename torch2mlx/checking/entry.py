@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
@@ -136,7 +137,7 @@ class _Call:
                 f"{lazy[0]} has no shape yet, as its layer is lazy: call the model once on the "
                 "inputs, then write it again"
             )
-        return model
+        return _with_forward(model)
 
     def _path(self, path: Any, rest: str) -> NoReturn:
         place = Path(path)
@@ -220,6 +221,17 @@ class _Call:
                 "the inputs are lists of numbers, and no tensor is among them",
                 f"{_MODEL[self.verb]}, torch.tensor([...])",
             )
+
+
+def _with_forward(model: Any) -> Any:
+    """The model; where its class defines how it is called, and no forward, that is its forward."""
+    import torch
+
+    kind, base = type(model), torch.nn.Module
+    without = kind.forward is base.forward and "forward" not in vars(model)
+    if without and kind.__call__ is not base.__call__:
+        model.forward = types.MethodType(kind.__call__, model)
+    return model
 
 
 def _of_mlx(model: Any) -> bool:

@@ -1,8 +1,9 @@
-"""`x.data` while a model is traced: torch.export does not see it, and keeps what was read there as
-a constant."""
+"""What a forward assigns, while it is traced: torch.export does not see `x.data`, and forgets new
+tensors in place of buffers of any module but the model itself."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,3 +44,63 @@ def traced_data() -> Iterator[None]:
             del torch.Tensor.data
         else:
             torch.Tensor.data = own
+
+
+@contextmanager
+def assigned_buffers(model: Any) -> Iterator[None]:
+    """While open, a buffer that a forward gives a new tensor (`self.norm.u = u`) gets its values
+    when the forward ends, so that the next call reads them. Raises RuntimeError for one of another
+    shape or dtype, or of a module that is held at several places, and for a parameter.
+    """
+    from torch.nn.modules import module as hooks
+
+    held = [(id(part), path) for path, part in model.named_modules(remove_duplicate=False) if path]
+    own, places = dict(reversed(held)), Counter(part for part, _ in held)
+    first: dict[tuple[int, str], tuple[Any, Any]] = {}
+
+    def noted(part: Any, name: str, value: Any) -> None:
+        before = part._buffers.get(name)
+        if id(part) in own and before is not None and value is not None and _is_traced(value):
+            _refuse_another(f"{own[id(part)]}.{name}", before, value, places[id(part)])
+            first.setdefault((id(part), name), (part, before))
+
+    def refused(part: Any, name: str, value: Any) -> None:
+        if part._parameters.get(name) is not None and value is not None and _is_traced(value):
+            where = f"{own.get(id(part), '')}.{name}".lstrip(".")
+            raise RuntimeError(f"the forward gives {where} another parameter: write to its data")
+
+    def ended(*_: Any) -> None:
+        for (_, name), (part, before) in first.items():
+            before.copy_(part._buffers[name].detach())
+        first.clear()
+
+    handles = (
+        hooks.register_module_buffer_registration_hook(noted),
+        hooks.register_module_parameter_registration_hook(refused),
+        model.register_forward_hook(ended),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if first:
+        raise RuntimeError("the forward gives buffers new tensors, and its class has no forward")
+
+
+def _is_traced(value: Any) -> bool:
+    import torch
+    from torch._subclasses.functional_tensor import FunctionalTensor
+
+    return isinstance(value, (torch._subclasses.FakeTensor, FunctionalTensor))
+
+
+def _refuse_another(name: str, before: Any, value: Any, places: int) -> None:
+    if places > 1:
+        raise RuntimeError(
+            f"the forward gives the buffer {name} a new tensor, and its module is held at {places} "
+            f"places: write to it with {name.rpartition('.')[2]}.copy_(...)"
+        )
+    if value.shape != before.shape or value.dtype != before.dtype:
+        kinds = (f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in (value, before))
+        raise RuntimeError(f"the forward gives the buffer {name} {' instead of '.join(kinds)}")

@@ -16,7 +16,7 @@ from torch2mlx.graph.loose import loose
 from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Checkpoint, Plan
 from torch2mlx.weights.forms import plan_of
-from torch2mlx.weights.layout import parse
+from torch2mlx.weights.layout import Layout, parse
 from torch2mlx.weights.training import sources, trained
 
 #: Constants up to this many items are printed; larger ones are stored beside the weights.
@@ -278,29 +278,34 @@ class Stored:
 
     def _laid(self, b: Builder, recipe: tuple[Any, ...]) -> Node:
         """torch's layout of a tensor that `convert` stores in another."""
-        node = self.param(b, recipe[1])
-        inverse, sizes = parse(recipe[2]).inverse, recipe[3]
-        letters = [letter for group in inverse.before for letter in group]
-        if any(len(group) > 1 for group in inverse.before):
-            node = b.reshape(node, [sizes[letter] for letter in letters])
-        after = [letter for group in inverse.after for letter in group]
-        node = b.transpose(node, [letters.index(letter) for letter in after])
-        if any(len(group) > 1 for group in inverse.after):
-            node = b.reshape(node, inverse.shape(sizes))
-        return node
+        return _turned(b, self.param(b, recipe[1]), parse(recipe[2]).inverse, recipe[3])
 
     def update(self, b: Builder, key: str, value: Node) -> None:
-        """A buffer that the model writes to."""
+        """A buffer, or a weight, that the model writes to."""
         recipe = self.recipes.get(key)
         recipe = None if recipe is not None and recipe[0] == "s" else recipe
-        if recipe is not None and recipe[0] != "t":
-            raise Refuse(f"the model writes to {key}, which has another layout in MLX")
+        if recipe is not None and recipe[0] not in ("t", "l"):
+            raise Refuse(f"the model writes to {key}, which is a part of a tensor in MLX")
+        if recipe is not None and recipe[0] == "l":
+            value = _turned(b, value, parse(recipe[2]), recipe[3])
         if recipe is not None:
             target = self.plan.ties.get(recipe[1], recipe[1])
         else:  # a buffer that is not saved with the model, or left out by `convert`
             target = self._nodes[key].args[0]
             self.written.add(target)
         b.add(Node("update", (target, value), {}, None))
+
+
+def _turned(b: Builder, node: Node, layout: Layout, sizes: Mapping[str, int]) -> Node:
+    """A tensor in another layout; `sizes` are those of the layout's letters."""
+    letters = [letter for group in layout.before for letter in group]
+    if any(len(group) > 1 for group in layout.before):
+        node = b.reshape(node, [sizes[letter] for letter in letters])
+    after = [letter for group in layout.after for letter in group]
+    node = b.transpose(node, [letters.index(letter) for letter in after])
+    if any(len(group) > 1 for group in layout.after):
+        node = b.reshape(node, layout.shape(sizes))
+    return node
 
 
 def _kind_of(value: Any) -> tuple[tuple[int, ...], str]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.graph.applied import recorded
-from torch2mlx.graph.assigned import traced_data
+from torch2mlx.graph.assigned import assigned_buffers, traced_data
 from torch2mlx.graph.calls import under_one_name
 from torch2mlx.graph.cumulative import standing_in_for_none
 from torch2mlx.graph.empty import standing_in
@@ -191,9 +191,11 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         warnings.simplefilter("ignore")
         try:
             shapes = dynamic_shapes(model, args, kwargs, way)
-            program = torch.export.export(
-                model, *_containers_apart((args, kwargs)), strict=way.strict, dynamic_shapes=shapes
-            )
+            given = _containers_apart((args, kwargs))
+            with nullcontext() if way.strict else assigned_buffers(model):
+                program = torch.export.export(
+                    model, *given, strict=way.strict, dynamic_shapes=shapes
+                )
             without_vmap(program)
             under_one_name(model, program)
         except Exception as problem:  # torch.export raises what the model and it run into
