@@ -9,15 +9,24 @@ need("torch")
 
 import torch
 
-from torch2mlx import inspect
+from torch2mlx import checkpoint, inspect
 from torch2mlx.cli import main
 from torch2mlx.errors import AmbiguousCheckpointError
 from torch2mlx.inspector import MOST
 
+READ = checkpoint.read_torch
 MODEL = {"a.weight": torch.ones(2, 3), "a.bias": torch.ones(2)}
 EMA = {"a.weight": torch.ones(2, 3, dtype=torch.float16), "a.bias": torch.ones(2)}
 SAVED = {"model": MODEL, "ema": EMA, "epoch": 3}
 KEYS = ["model.a.weight", "model.a.bias", "ema.a.weight", "ema.a.bias"]
+
+
+def test_a_file_is_read_once_for_the_choice_and_once_for_all_its_state_dicts(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(checkpoint, "read_torch", lambda path: read.append(path) or READ(path))
+    torch.save({f"part{i}": dict(MODEL) for i in range(8)}, tmp_path / "many.pt")
+    assert len(inspect(tmp_path / "many.pt").state_dicts) == 8
+    assert len(read) == 2
 
 
 def test_all_state_dicts_of_a_file_are_listed(tmp_path):

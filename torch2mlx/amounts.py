@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def counted(number: int, what: str) -> str:
     """A number of things, for people: "1 tensor", "2 tensors"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def listed(names: Iterable[object], shown: int = 5) -> str:
+    """The first few names, and how many more there are: "a, b and 3 more"."""
+    names = list(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(str, names[:shown])) + more
 
 
 def shown_bytes(number: int) -> str:

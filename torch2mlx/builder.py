@@ -104,7 +104,11 @@ def _checkpoint(module: Any) -> tuple[Checkpoint, frozenset[str]]:
 
 def converted_arrays(module: Any) -> dict[str, Any]:
     """The module's tensors as MLX arrays under their MLX names, ties included."""
-    plan = plan_of(*_checkpoint(module))
+    return _arrays(*_checkpoint(module))
+
+
+def _arrays(checkpoint: Checkpoint, keeping: frozenset[str]) -> dict[str, Any]:
+    plan = plan_of(checkpoint, keeping)
     need("building a module of MLX", "mlx")
     arrays = {p.target: loading.mlx_array(p.load().dense()).reshape(p.shape) for p in plan.pieces}
     arrays.update({name: arrays[first] for name, first in plan.ties.items()})
@@ -127,14 +131,15 @@ def build(module: Any) -> Any:
     """
     import mlx.nn
 
-    both = {id(module.get_submodule(path)) for path in _checkpoint(module)[1]}
+    checkpoint, keeping = _checkpoint(module)
+    both = {id(module.get_submodule(path)) for path in keeping}
     made = _structure(module, "", both)
     holder, prefix = made, ""
     if not isinstance(made, mlx.nn.Module):  # a list or dict: held while it is loaded
         holder, prefix = mlx.nn.Module(), "held."
         holder.held = made
-    if module.state_dict():
-        arrays = converted_arrays(module)
+    if checkpoint.tensors:
+        arrays = _arrays(checkpoint, keeping)
         holder.load_weights([(prefix + name, a) for name, a in arrays.items()], strict=True)
     holder.train(module.training)
     return made

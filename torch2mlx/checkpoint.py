@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch2mlx.errors import (
     KeyCollisionError,
 )
 from torch2mlx.read import foreign
-from torch2mlx.read.arguments import check_text
+from torch2mlx.read.arguments import check_text, of_part
 from torch2mlx.read.directory import checkpoint_files
 from torch2mlx.read.entries import flatten_entries
 from torch2mlx.read.expanded import refuse_expanded
@@ -76,10 +76,7 @@ def _open(source: Any, key: str | None, given: _Options) -> Checkpoint:
         return opened
     if is_module(source):
         if key is not None:
-            raise ConversionError(
-                f"{options.given('key', key)} chooses within a file or state dict; of a live "
-                "module pass the part itself"
-            )
+            raise of_part("key", key)
         state = state_of(source)
         tree = describe(source, state)
         return replace(_from_mapping(state, type(source).__name__), tree=tree)
@@ -153,11 +150,31 @@ def _opened(path: Path, options: _Options) -> Checkpoint:
         opened = _from_mapping(tensors, os.fspath(path), replace(options, expand=True))
         return replace(opened, metadata=metadata, files=files)
     tree, checksums = read_torch(path)
+    check = checksums.check if options.verify else None
+    return _within(tree, path, options, check)
+
+
+def _within(tree: Any, path: Path, options: _Options, check: Check | None) -> Checkpoint:
+    """The state dict in what torch.save wrote."""
     found = find_state_dict(tree, options.key, os.fspath(path))
     origin = os.fspath(path) if found.path == ROOT else f"{path} [{found.path}]"
-    check = checksums.check if options.verify else None
     opened = _from_mapping(found.state, origin, options, check)
-    return replace(_with_notes(opened, found.notes), files=files)
+    return replace(_with_notes(opened, found.notes), files=(os.fspath(path),))
+
+
+@paused()
+def list_parts(source: Any, keys: Iterable[str]) -> list[Checkpoint]:
+    """Several state dicts of one source for listing, each as `open_checkpoint(listing=True)` has
+    it; a file is read once."""
+    if not isinstance(source, (str, os.PathLike)):
+        return [open_checkpoint(source, key, listing=True) for key in keys]
+    path = checked(os.fspath(source), "source")
+    with foreign.named(path):
+        tree, _ = read_torch(path)
+        parts = [_within(tree, path, _Options(key, listing=True), None) for key in keys]
+    for part in parts:
+        foreign.refuse_adapter(part.tensors, part.origin)
+    return parts
 
 
 def refuse_key(path: Path, key: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch2mlx import loading
 from torch2mlx.amounts import counted, shown_bytes
-from torch2mlx.checkpoint import open_checkpoint
+from torch2mlx.checkpoint import list_parts, open_checkpoint
 from torch2mlx.errors import AlreadyConvertedError, AmbiguousCheckpointError
 from torch2mlx.options import given
 from torch2mlx.read.files import scan_safetensors
@@ -127,8 +127,8 @@ def _several(source: Any, choices: tuple[str, ...]) -> Inspection:
     """All state dicts of a file, or the first ones of very many."""
     tensors: list[TensorInfo] = []
     values: list[str] = []
-    for choice in choices[:MOST]:
-        part = open_checkpoint(source, choice, listing=True)
+    shown = choices[:MOST]
+    for choice, part in zip(shown, list_parts(source, shown), strict=True):
         head = "" if choice == ROOT else f"{choice}."
         tensors += _listed(part, head)
         values += [head + value for value in part.values]

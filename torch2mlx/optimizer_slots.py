@@ -127,11 +127,12 @@ def state_dict_of(source: Any) -> Mapping[str, Any]:
             "'param_groups' of the state dict is no list of groups with 'params' and 'lr'"
         )
     listed = [number for group in groups for number in group["params"]]
-    if len(set(listed)) != len(listed):
+    known = set(listed)
+    if len(known) != len(listed):
         raise ConversionError("the state dict lists a parameter twice in its 'param_groups'")
     if not isinstance(state, Mapping) or not all(isinstance(v, Mapping) for v in state.values()):
         raise ConversionError("'state' of the state dict does not hold a dict for each parameter")
-    strange = [number for number in state if number not in set(listed)]
+    strange = [number for number in state if number not in known]
     if strange:
         raise ConversionError(
             f"the state dict has a state of parameter {strange[0]!r}, which none of its groups has"
@@ -173,9 +174,10 @@ def groups_of(source: Any, module: Any) -> list[Group]:
     names = names or _by_order(groups, module)
     parameters = dict(module.named_parameters())
     listed = [name for group in names for name in group]
+    known = set(listed)
     strange = [name for name in listed if name not in parameters]
-    left = [n for n, p in parameters.items() if p.requires_grad and n not in set(listed)]
-    if strange or left or len(set(listed)) != len(listed):
+    left = [n for n, p in parameters.items() if p.requires_grad and n not in known]
+    if strange or left or len(known) != len(listed):
         what = f"has {strange[0]!r}, which" if strange else f"lacks {', '.join(left[:3])}, which"
         raise ConversionError(
             f"the optimizer {what} the module {'lacks' if strange else 'trains'}: convert the "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,11 @@ class _Plans:
     module: Any
     keeping: bool | frozenset[str] = False
 
+    @cached_property
+    def own(self) -> Plan:
+        """The plan of the module itself."""
+        return self.of(self.module)
+
     def of(self, module: Any) -> Plan:
         """The plan of a module with such layers."""
         checkpoint = open_checkpoint(module)
@@ -153,7 +159,7 @@ def _targets(plans: _Plans, stepped: Iterable[str]) -> dict[str, str]:
     """
     names, stepped = {name for name, _ in plans.module.named_parameters()}, set(stepped)
     found = {}
-    for piece in plans.of(plans.module).pieces:
+    for piece in plans.own.pieces:
         if piece.digested and stepped & {piece.target, *piece.sources}:
             raise ConversionError(
                 f"{piece.target} is made of {', '.join(piece.sources)}: their states cannot be "
@@ -313,7 +319,7 @@ def revert_optimizer_state(state: Any, module: Any, like: Any) -> dict[str, Any]
     parts = _split(state, made["param_groups"])
     names = frozenset(name for part in parts for name in _held(part, {}))
     plans = _Plans(module, names)
-    plan = marker_of(plans.of(module), {})
+    plan = marker_of(plans.own, {})
     options = made["param_groups"]
     for group, option, part in zip(groups, options, parts, strict=True):
         tensors = _torch_states(part, plans, plan, kept_by(like, option), group.names)

@@ -17,6 +17,7 @@ import numpy as np
 from torch2mlx import _core, loading, options
 from torch2mlx.amounts import counted
 from torch2mlx.checkpoint import open_checkpoint
+from torch2mlx.collecting import paused
 from torch2mlx.errors import RevertError
 from torch2mlx.optional import installed
 from torch2mlx.read.arguments import check_function
@@ -132,6 +133,7 @@ def _warn(state: Reverted) -> None:
             warnings.warn(text, UserWarning, stacklevel=3)
 
 
+@paused()
 def _reverted(source: Any, like: Any) -> Reverted:
     if like is not None:
         tensors, where = _trained(source)

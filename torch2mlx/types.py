@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch2mlx import _core
-from torch2mlx.amounts import counted, shown_bytes
+from torch2mlx.amounts import counted, listed, shown_bytes
 from torch2mlx.errors import UnsupportedTensorError
 
 #: Called with (bytes done, bytes in all, what is being written).
@@ -169,7 +169,7 @@ class Piece(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return tensor_bytes(self.shape, self.dtype)
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
     def cast(self, dtype: str) -> Piece:
         """The same with other items; `_replace` takes five times as long."""
@@ -302,8 +302,7 @@ class ConversionReport:
         for key, reason in self.dropped.items():
             by_reason.setdefault(reason, []).append(key)
         for reason, keys in by_reason.items():
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            lines.append(f"dropped {', '.join(keys[:3])}{more}: {reason}")
+            lines.append(f"dropped {listed(keys, 3)}: {reason}")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -83,7 +83,7 @@ class _Made:
         """Plans the tensors of one module."""
         given = {name: typed.tensors[key] for name, key in owner.keys.items()}
         plain = not owner.record.folds and not owner.record.renamed
-        if typed.actions and plain:
+        if plain and typed.actions:
             plain = typed.actions.keys().isdisjoint(owner.keys.values())
         if not (plain and moved(owner, given, self.seen, self.pieces, self.traces)):
             _OwnerPlan(owner, typed, self).run(given)
@@ -263,10 +263,12 @@ def _check_targets(pieces: Sequence[Piece]) -> None:
 
 def _check_sizes(pieces: Iterable[Piece]) -> None:
     """Raises UnsupportedTensorError for a dimension that no MLX array has."""
+    shapes = {piece.shape for piece in pieces if piece.shape}
+    if all(max(shape) <= LARGEST_SIZE for shape in shapes):
+        return
     for piece in pieces:
-        for size in piece.shape:
-            if size > LARGEST_SIZE:
-                raise oversized(f"tensor {_names(piece)}", piece.shape)
+        if piece.shape and max(piece.shape) > LARGEST_SIZE:
+            raise oversized(f"tensor {_names(piece)}", piece.shape)
 
 
 def _check_names(pieces: Iterable[Piece]) -> None:

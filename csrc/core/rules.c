@@ -1,4 +1,5 @@
 #include "rules.h"
+#include "array.h"
 #include "size.h"
 
 #include <stdlib.h>
@@ -87,19 +88,13 @@ add(collector *c, uint32_t rule, uint32_t module, uint32_t fact,
     uint32_t count)
 {
     t2m_analysis *out = c->out;
-    if (out->count == c->capacity) {
-        size_t wanted = c->capacity ? 2 * c->capacity : 64;
-        if (wanted > SIZE_MAX / sizeof *out->findings) {
-            return T2M_OVERFLOW;
-        }
-        t2m_finding *grown =
-            realloc(out->findings, wanted * sizeof *out->findings);
-        if (!grown) {
-            return T2M_NO_MEMORY;
-        }
-        out->findings = grown;
-        c->capacity = wanted;
+    void *findings = out->findings;
+    t2m_status status = t2m_array_grow(&findings, &c->capacity, out->count,
+                                       sizeof *out->findings);
+    if (status != T2M_OK) {
+        return status;
     }
+    out->findings = findings;
     out->findings[out->count++] = (t2m_finding){rule, module, fact, count};
     return T2M_OK;
 }

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from torch2mlx.analysis.functions import read
+from torch2mlx.read.module_tree import parts
 from torch2mlx.weights.catalog import class_name, lookup
 
 #: Expressions looked at before giving up; no source of a model comes near.
@@ -384,7 +385,7 @@ def _viewed(value: Value, args: list[ast.expr]) -> Value:
 def _worth_it(root: Any) -> bool:
     """Whether any Linear of a model could take what any convolution gives, flattened."""
     by_class: dict[type, list[Any]] = {}
-    for module in root.modules():
+    for module in parts(root):
         by_class.setdefault(type(module), []).append(module)
     channels: set[int] = set()
     features: set[int] = set()

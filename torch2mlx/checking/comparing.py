@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from torch2mlx.amounts import listed
 from torch2mlx.checking.outputs import Parts, is_array, paired, values_of
 from torch2mlx.errors import VerificationError
 from torch2mlx.structures import arrays_of, difference, numpy_of
@@ -132,9 +133,8 @@ class Verification:
 
 
 def _strangers(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f"weights that are not the model's: {', '.join(names[:3])}{more}. A factory has to make "
+        f"weights that are not the model's: {listed(names, 3)}. A factory has to make "
         "the same model at each call: let it load a checkpoint, or call torch.manual_seed in it"
     )
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch2mlx.amounts import listed
 from torch2mlx.cli.envelope import INTERNAL, code_of, enveloped, error_data
 from torch2mlx.cli.parser import parsed
 from torch2mlx.cli.printing import complain
@@ -126,8 +127,7 @@ def _changed(paths: Sequence[Path]) -> str:
     """What an interrupted command has changed."""
     if not paths:
         return "nothing was changed"
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return f"{', '.join(map(str, paths[:3]))}{more} had been written completely"
+    return f"{listed(paths, 3)} had been written completely"
 
 
 @contextmanager

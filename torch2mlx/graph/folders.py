@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from torch2mlx import options
+from torch2mlx.amounts import listed
 from torch2mlx.checkpoint import open_checkpoint
 from torch2mlx.errors import StateDictMismatchError, TranslationError
 from torch2mlx.graph.empty import empty_weights
 from torch2mlx.optional import need
 from torch2mlx.read import config_model, foreign
-from torch2mlx.types import Checkpoint, TensorSource
+from torch2mlx.types import TensorSource
+from torch2mlx.weights.prefixes import select
 
 #: What from_pretrained looks for, in its order; another checkpoint has to be the only one.
 _STANDARD = ("model.safetensors", "pytorch_model.bin")
@@ -59,7 +61,9 @@ def model_in(folder: Path, wishes: Wishes) -> Any:
     with config_model.offline(), _quietly():
         kind, parsed = _parsed(config, content)
         checkpoint = open_checkpoint(weights_of(folder), wishes.key)
-        tensors = _under(checkpoint, wishes.prefix, folder)
+        if wishes.prefix:
+            checkpoint = select(checkpoint, wishes.prefix)[0]
+        tensors = checkpoint.tensors
         dtype = _dtype(tensors, wishes, parsed)
         if wishes.empty:
             with empty_weights():
@@ -77,16 +81,6 @@ def weights_of(folder: Path) -> Path:
     sharded = any(file.endswith(".safetensors.index.json") for file in files)
     plain = name is None or (sharded and not name.endswith(".safetensors"))
     return folder if plain else folder / str(name)
-
-
-def _under(checkpoint: Checkpoint, prefix: str, folder: Path) -> Mapping[str, TensorSource]:
-    """The tensors under a prefix, without it."""
-    found = {
-        k.removeprefix(prefix): t for k, t in checkpoint.tensors.items() if k.startswith(prefix)
-    }
-    if not found:
-        raise TranslationError(f"{folder}: no weight has the prefix {prefix!r}")
-    return found
 
 
 def _dtype(tensors: Mapping[str, TensorSource], wishes: Wishes, parsed: Any) -> Any:
@@ -148,18 +142,13 @@ def _refuse(head: str, found: Mapping[str, Any], unused: bool) -> None:
         ("of another shape", odd),
         ("not loaded", sorted(map(str, found.get("error_msgs") or ()))),
     ]
-    told = [f"{what}: {_some(names)}" for what, names in parts if names]
+    told = [f"{what}: {listed(names, _SHOWN)}" for what, names in parts if names]
     if not told:
         return
     only_more = parts[1][1] and len(told) == 1
     more = options.given("ignore_unexpected", True)
     advice = f"; {more} leaves these out, as from_pretrained does" if only_more else ""
     raise StateDictMismatchError(f"{head}; {'; '.join(told)}{advice}")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 def _tensor(source: TensorSource) -> Any:

@@ -16,6 +16,14 @@ def check_text(name: str, value: Any) -> None:
         raise ConversionError(f"{option(name)} takes a text, not {value!r:.60}")
 
 
+def of_part(name: str, value: str) -> ConversionError:
+    """That an argument that chooses a part of what was saved says nothing of a live module."""
+    return ConversionError(
+        f"{given(name, value)} chooses within a file or state dict; of a live module pass the part "
+        "itself"
+    )
+
+
 def check_function(name: str, value: Any) -> None:
     """Raises ConversionError for anything but what can be called, or None."""
     if value is not None and not callable(value):

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch2mlx.amounts import listed
 from torch2mlx.errors import AmbiguousCheckpointError, CheckpointError
 
 MAX_INDEX_BYTES = 100_000_000
@@ -35,15 +36,17 @@ def _weight_map(index: Path) -> dict[str, str]:
     found = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(found, dict) or not found:
         raise CheckpointError(f"{index}: has no weight_map")
+    named: set[str] = set()  # looked at: of a few files many tensors are in each
     for key, name in found.items():
-        if (
-            not isinstance(name, str)
-            or Path(name).name != name
-            or "\\" in name
-            or name in _NO_NAMES
-        ):
+        if not isinstance(name, str) or (name not in named and not _is_name(name)):
             raise CheckpointError(f"{index}: {key!r} points to {name!r}, not a file beside it")
+        named.add(name)
     return found
+
+
+def _is_name(name: str) -> bool:
+    """Whether this is the name of a file in the same folder."""
+    return Path(name).name == name and "\\" not in name and name not in _NO_NAMES
 
 
 def _one(paths: list[Path], directory: Path, what: str) -> Path:
@@ -82,10 +85,7 @@ def checkpoint_files(directory: Path) -> tuple[list[Path], dict[str, str] | None
             shards = sorted(set(weight_map.values()))
             missing = [name for name in shards if name not in present]
             if missing:
-                more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-                raise CheckpointError(
-                    f"{directory}: shards are missing: {', '.join(missing[:_SHOWN])}{more}"
-                )
+                raise CheckpointError(f"{directory}: shards are missing: {listed(missing, _SHOWN)}")
             return [directory / name for name in shards], weight_map
         found = [p for p in names if p.suffix == suffix]
         if found:

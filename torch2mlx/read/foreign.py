@@ -223,10 +223,10 @@ def _in_archive(path: Path, head: bytes) -> str:
     return "zip"
 
 
-def _form(path: Path) -> str | None:
-    """The format of a file, if it is one of these."""
+def _form(path: Path, head: bytes | None = None) -> str | None:
+    """The format of a file, if it is one of these; `head`: its first bytes, where read already."""
     try:
-        head = _head(path)
+        head = _head(path) if head is None else head
         if path.name.startswith("adapter_model.") and _beside(path, "adapter_config.json"):
             return "peft"
         if path.suffix.lower() == ".distcp":
@@ -259,7 +259,7 @@ def refuse_file(path: Path, converted: bool = False) -> None:
         raise CheckpointError(f"{path}: is empty (0 bytes): fetch it again, or save it again")
     if not converted and path.suffix.lower() in _WEIGHTS and head.startswith(_ZIP):
         return
-    form = _form(path)
+    form = _form(path, head)
     if form == "torch" and converted:
         raise NotConvertedError(_said(path, form))
     if form is not None and form != "torch":

@@ -185,7 +185,7 @@ def _compute(root: Any, path: str, name: str) -> _core.Tensor:
         return borrow(f"{path}.{name}", stack()).load()
 
 
-def _parts(module: Any) -> Iterator[Any]:
+def parts(module: Any) -> Iterator[Any]:
     """A module and all within it, each once; `modules()` takes a step for each level above."""
     seen: set[int] = set()
     waiting = [module]
@@ -200,7 +200,7 @@ def _parts(module: Any) -> Iterator[Any]:
 def _refuse_scripted(module: Any) -> None:
     """TorchScript hides the classes that rules need: Conv2d is a RecursiveScriptModule there."""
     kinds: dict[type, bool] = {}
-    for part in _parts(module):
+    for part in parts(module):
         if type(part) not in kinds:
             names = map(class_name, type(part).__mro__)
             kinds[type(part)] = "torch.jit._script.ScriptModule" in names

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.amounts import listed
 from torch2mlx.errors import AmbiguousCheckpointError, CheckpointError
 from torch2mlx.options import given, option
 from torch2mlx.read.holdings import (
@@ -236,8 +237,7 @@ def _refuse_opaque(place: _Place, origin: str) -> CheckpointError:
 
 
 def _listing(choices: tuple[str, ...], form: Callable[[str], str] = repr) -> str:
-    more = f" and {len(choices) - _MAX_LISTED} more" if len(choices) > _MAX_LISTED else ""
-    return ", ".join(map(form, choices[:_MAX_LISTED])) + more
+    return listed(map(form, choices), _MAX_LISTED)
 
 
 def _at(tree: Any, key: str) -> Any:

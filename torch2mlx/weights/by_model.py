@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch2mlx.amounts import listed
 from torch2mlx.errors import StateDictMismatchError
 from torch2mlx.read import config_model
 from torch2mlx.read.module_tree import describe
@@ -12,7 +13,7 @@ from torch2mlx.types import Checkpoint, ModuleRecord, ModuleTree
 from torch2mlx.weights.by_table import CARRIED, NAMESPACE, Found, Tensors, leave
 from torch2mlx.weights.catalog import lookup
 from torch2mlx.weights.owners import Resolver
-from torch2mlx.weights.questions import listed, telling
+from torch2mlx.weights.questions import telling
 from torch2mlx.weights.user_rules import UNTYPED, untyped_records
 
 _TRANSPOSED = "transformers.pytorch_utils.Conv1D"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import options
+from torch2mlx.amounts import listed
 from torch2mlx.errors import ConversionError, MissingTypesError
 from torch2mlx.optional import installed
 from torch2mlx.read import config_model
@@ -23,7 +24,6 @@ from torch2mlx.weights.architectures import Architecture
 from torch2mlx.weights.by_model import by_model
 from torch2mlx.weights.by_table import NAMESPACE, Found, Tensors, by_table, mlx_names, paths
 from torch2mlx.weights.prefixes import strip_wrappers
-from torch2mlx.weights.questions import listed
 from torch2mlx.weights.typing import Typed, with_folds
 from torch2mlx.weights.user_rules import UNTYPED, apply_rules, untyped_records
 

@@ -21,26 +21,23 @@ NO_RULE: Rule = {}
 
 def _address(source: TensorSource) -> int | None:
     """Where a tensor's first byte lies; None where it has none, or is not there yet."""
-    if isinstance(source, Deferred) or 0 in source.shape:
-        return None
-    return (source.tensor if isinstance(source, Borrowed) else source.load()).address
+    there = isinstance(source, Borrowed) and 0 not in source.shape
+    return source.tensor.address if there else None
 
 
 def repeated(sources: Iterable[TensorSource]) -> frozenset[int]:
     """Addresses that several tensors begin at: the only ones that may be tied."""
-    there = [source for source in sources if isinstance(source, Borrowed)]
-    addresses = [source.tensor.address for source in there]
+    addresses = [at for at in map(_address, sources) if at is not None]
     if len(set(addresses)) == len(addresses):
         return frozenset()
-    counts = Counter(map(_address, there))
-    return frozenset(at for at, n in counts.items() if n > 1 and at is not None)
+    return frozenset(at for at, n in Counter(addresses).items() if n > 1)
 
 
 def identity(source: TensorSource, rule: str, repeated: frozenset[int]) -> tuple[object, ...]:
     """Equal for two tensors that are the same bytes under the same rule; () for no other."""
-    if not repeated or _address(source) not in repeated:
+    if not repeated or not isinstance(source, Borrowed) or _address(source) not in repeated:
         return ()
-    tensor = source.tensor if isinstance(source, Borrowed) else source.load()
+    tensor = source.tensor
     return (tensor.address, tensor.shape, tensor.strides, tensor.dtype, rule)
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch2mlx import options
-from torch2mlx.errors import AmbiguousCheckpointError, ConversionError, StateDictMismatchError
+from torch2mlx.amounts import counted, listed
+from torch2mlx.errors import AmbiguousCheckpointError, StateDictMismatchError
+from torch2mlx.read.arguments import check_text, of_part
 from torch2mlx.types import Checkpoint, ModuleTree, TensorSource
-from torch2mlx.weights.questions import listed
 
 Tensors = Mapping[str, TensorSource]
 
@@ -161,7 +162,7 @@ def _taken(tensors: Tensors, made: Mapping[str, TensorSource], prefix: str) -> F
     outside = _outside(tensors, made.values(), prefix)
     if not prefix:
         return Fitted(made)
-    note = f"the prefix {prefix!r} was taken off {len(made)} keys"
+    note = f"the prefix {prefix!r} was taken off {counted(len(made), 'key')}"
     if outside:
         note += f"; outside of it, and so left to the sidecar: {listed(outside)}"
     return Fitted(made, outside, (note,))
@@ -174,13 +175,9 @@ def select(checkpoint: Checkpoint, prefix: str) -> tuple[Checkpoint, Fitted]:
     are there, when nothing begins so; ConversionError for a live module, which has parts instead.
     """
     tensors = checkpoint.tensors
-    if not isinstance(prefix, str):
-        raise ConversionError(f"{options.option('prefix')} takes a text, not {prefix!r:.60}")
+    check_text("prefix", prefix)
     if checkpoint.tree is not None:
-        raise ConversionError(
-            f"{options.given('prefix', prefix)} chooses within a file or state dict; of a live "
-            "module pass the part itself"
-        )
+        raise of_part("prefix", prefix)
     for start in (prefix if prefix.endswith(".") or not prefix else f"{prefix}.", prefix):
         made = {key[len(start) :]: v for key, v in tensors.items() if key.startswith(start)}
         if made and "" not in made:
@@ -224,7 +221,8 @@ def _told(tensors: Tensors, made: Tensors) -> tuple[str, ...]:
     if not changed:
         return ()
     key, name = changed[0]
-    return (f"{len(changed)} keys differ from the module's by wrappers: {name!r} is {key!r}",)
+    differ = "1 key differs" if len(changed) == 1 else f"{counted(len(changed), 'key')} differ"
+    return (f"{differ} from the module's by wrappers: {name!r} is {key!r}",)
 
 
 def _nearest(tensors: Tensors, module: _Module) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from torch2mlx import options
-from torch2mlx.amounts import counted
+from torch2mlx.amounts import counted, listed
 from torch2mlx.types import ModuleRecord, TensorSource
 from torch2mlx.weights.actions import Drop, Move
 from torch2mlx.weights.user_rules import UNTYPED
@@ -29,15 +29,7 @@ _BIASES = (
 _TRANSPOSING = "transformers.pytorch_utils.Conv1D"
 _LAYERS = {3: "Conv1d", 4: "Conv2d", 5: "Conv3d"}
 _GATES = {1: "RNN", 3: "GRU", 4: "LSTM"}
-_SHOWN = 5
 _FEW = 16
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first few names, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _key(path: str, name: str) -> str:

@@ -116,9 +116,13 @@ class Match:
     def __getitem__(self, target: str) -> _core.Tensor:
         return self.found[self.root(target)]
 
+    def roots(self, recipe: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[str, ...]:
+        """The targets that have the bytes of all that a recipe names."""
+        return tuple([self.root(name) for name, _ in target_shapes(recipe, shape)])
+
     def has(self, recipe: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
-        """Whether all that a recipe names is there and fits."""
-        return all(self.root(name) in self.found for name, _ in target_shapes(recipe, shape))
+        """Whether all of these are there and fit."""
+        return all(root in self.found for root in self.roots(recipe, shape))
 
     def _match(self, entries: list[Trace | Made]) -> set[str]:
         expected: set[str] = set()

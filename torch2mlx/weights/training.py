@@ -25,6 +25,8 @@ def recurrent(record: ModuleRecord) -> bool:
 
 def sources(record: ModuleRecord) -> frozenset[str]:
     """A module's own tensors of which MLX's layer has fewer."""
+    if not record.folds and not recurrent(record):
+        return frozenset()
     found = {name for fold in record.folds for name in fold.sources}
     if recurrent(record):
         found |= {name for name in record.tensors if name.startswith("bias_")}

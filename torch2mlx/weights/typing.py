@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch2mlx import options
+from torch2mlx.amounts import listed
 from torch2mlx.collecting import paused
 from torch2mlx.errors import ConversionError, MissingTypesError
 from torch2mlx.types import Checkpoint, ModuleRecord, ModuleTree, TensorSource
 from torch2mlx.weights.actions import Drop, Move
 from torch2mlx.weights.folds import spelled
 from torch2mlx.weights.prefixes import Fitted, fit, strip_wrappers
-from torch2mlx.weights.questions import example, listed, question, sensitive
+from torch2mlx.weights.questions import example, question, sensitive
 from torch2mlx.weights.user_rules import UNTYPED, apply_rules, untyped_records
 
 

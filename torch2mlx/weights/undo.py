@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from torch2mlx.collecting import paused
 from torch2mlx.errors import RevertError
 from torch2mlx.types import Piece, Trace
 from torch2mlx.weights.first_version import doubts
-from torch2mlx.weights.layout import parse
+from torch2mlx.weights.layout import Layout, parse
 from torch2mlx.weights.remade import Remade
-from torch2mlx.weights.trained import Match, Origin, holds, same_bytes, target_shapes
+from torch2mlx.weights.trained import Match, Origin, holds, same_bytes
 
 _SHOWN = 20
 
@@ -43,6 +44,13 @@ def _joined(parts: list[_core.Tensor]) -> _core.Tensor:
     dtype = parts[0].dtype
     same = [np.asarray(part if part.dtype == dtype else part.dense(dtype)) for part in parts]
     return _core.from_buffer(np.concatenate(same), dtype)
+
+
+@lru_cache(maxsize=256)
+def _backwards(text: str) -> tuple[Layout, str]:
+    """The inverse of a layout, and its text."""
+    layout = parse(text).inverse
+    return layout, str(layout)
 
 
 class _Undo:
@@ -70,7 +78,8 @@ class _Undo:
             )
             return None
         if trace.recipe[0] != "s":
-            return self._stored(trace) if self._match.has(trace.recipe, trace.shape) else None
+            roots = self._match.roots(trace.recipe, trace.shape)
+            return self._stored(trace, roots) if self._match.found.keys() >= {*roots} else None
         if original is None:
             self.problems.append(f"the sidecar lacks {trace.key!r}")
             return None
@@ -82,12 +91,11 @@ class _Undo:
             trace.key, trace.shape, trace.dtype, (trace.key,), "original", load, True, identity
         )
 
-    def _stored(self, trace: Trace) -> Piece:
+    def _stored(self, trace: Trace, roots: tuple[str, ...]) -> Piece:
         """A tensor that targets hold; an original of it wins where they hold what it gave."""
         kind, original = trace.recipe[0], self._origin.originals.get(trace.key)
-        roots = tuple(self._match.root(t) for t, _ in target_shapes(trace.recipe, trace.shape))
         parts = [self._match.found[root] for root in roots]
-        layout = parse(trace.recipe[2]).inverse if kind == "l" else None
+        layout, text = _backwards(trace.recipe[2]) if kind == "l" else (None, "copy")
         self._note_inexact(trace, roots, parts, original is not None)
 
         def make() -> _core.Tensor:
@@ -108,10 +116,10 @@ class _Undo:
             trace.shape,
             trace.dtype,
             roots,
-            "join" if kind == "c" else str(layout or "copy"),
+            "join" if kind == "c" else text,
             make,
             kind == "c" or original is not None,
-            (*roots, str(layout), trace.dtype, *((trace.key,) if original is not None else ())),
+            (*roots, text, trace.dtype, *((trace.key,) if original is not None else ())),
         )
 
     def _note_inexact(

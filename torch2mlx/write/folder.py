@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
+from torch2mlx.amounts import listed
 from torch2mlx.errors import WriteError
 from torch2mlx.options import given
 from torch2mlx.write.lock import FolderLock
@@ -87,9 +88,8 @@ def _refuse_foreign(
         if verdict != "ours" and not (new is not None and _same(path, new)):
             lost.append(path)
     if lost and not guard.force:
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise WriteError(
-            f"{', '.join(map(str, lost[:3]))}{more}: not written by torch2mlx and would be "
+            f"{listed(lost, 3)}: not written by torch2mlx and would be "
             f"replaced; move it elsewhere, or pass {given('force', True)}"
         )
 

@@ -88,9 +88,8 @@ def part_marker(first: str) -> dict[str, str]:
 
 def marker_of(plan: Plan, values: Mapping[str, Any]) -> Marker:
     """What the file of a plan would say of itself, without the file."""
-    found = parse_marker(json.dumps(_content(plan, "", plain_values(values)[0], None)))
-    assert isinstance(found, Marker)
-    return found
+    kept = json.loads(json.dumps(plain_values(values)[0]))
+    return Marker(VERSION, "", plan.traces, plan.made, plan.shared, dict(plan.ties), None, kept)
 
 
 def read_marker(path: Path, metadata: Mapping[str, str]) -> Marker | Part:

@@ -168,11 +168,12 @@ def shards(pieces: Sequence[Piece], limit: int) -> list[list[Piece]]:
     files: list[list[Piece]] = [[]]
     held = 0
     for piece in pieces:
-        if files[-1] and held + piece.nbytes > limit:
+        size = piece.nbytes
+        if files[-1] and held + size > limit:
             files.append([])
             held = 0
         files[-1].append(piece)
-        held += piece.nbytes
+        held += size
     return files
 
 
@@ -251,6 +252,15 @@ def _write_new(
         os.close(fd)
 
 
+def _indented(content: Mapping[str, Mapping[str, Any]]) -> str:
+    """JSON a line for each entry; json.dumps takes its slow way where it is asked to indent."""
+    rows = []
+    for name, entries in content.items():
+        inner = json.dumps(entries, separators=(",\n    ", ": "))[1:-1]
+        rows.append(f"  {json.dumps(name)}: {{\n    {inner}\n  }}")
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
 def _write_index(
     folder: Path, named_files: Mapping[str, Sequence[Piece]], copied: Mapping[str, str]
 ) -> None:
@@ -259,9 +269,8 @@ def _write_index(
     about: dict[str, Any] = {"total_size": size}
     if copied:
         about[_COMPANIONS_KEY] = dict(copied)
-    index = {"metadata": about, "weight_map": dict(sorted(placed.items()))}
     path = folder / INDEX
-    path.write_text(json.dumps(index, indent=2) + "\n")
+    path.write_text(_indented({"metadata": about, "weight_map": dict(sorted(placed.items()))}))
     sync_file(path)
 
 

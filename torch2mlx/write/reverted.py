@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from torch2mlx.collecting import paused
 from torch2mlx.errors import RevertError
 from torch2mlx.loading import array
 from torch2mlx.optional import need
@@ -24,8 +25,11 @@ from torch2mlx.write.transaction import commit, inherit, put_file, staged_file, 
 
 #: How often a tied tensor may be repeated, on average, in a file that holds no ties.
 MAX_GROWTH = 64
+#: Types of items that numpy and torch share, in every version of both.
+_SHARED = frozenset({"float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8"})
 
 
+@paused()
 def _once(state: Reverted, make: Callable[[Piece], Any]) -> dict[str, Any]:
     """Pieces made one by one; those that are one tensor are made once."""
     known: dict[tuple[Any, ...], Any] = {}
@@ -49,9 +53,11 @@ def as_arrays(state: Reverted) -> dict[str, Any]:
 def _torch_tensor(torch: Any, piece: Piece) -> Any:
     if 0 in piece.shape:
         return torch.empty(piece.shape, dtype=getattr(torch, piece.dtype))
-    raw = np.array(piece.load().dense(piece.dtype)).reshape(-1).view(np.uint8)
-    dtype = getattr(torch, piece.dtype)
-    return torch.from_numpy(raw).view(dtype).reshape(piece.shape)
+    found = np.array(piece.load().dense(piece.dtype))
+    if piece.dtype in _SHARED:
+        return torch.from_numpy(found.reshape(piece.shape))
+    raw = torch.from_numpy(found.reshape(-1).view(np.uint8))
+    return raw.view(getattr(torch, piece.dtype)).reshape(piece.shape)
 
 
 def as_torch(state: Reverted) -> dict[str, Any]:

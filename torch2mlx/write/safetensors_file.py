@@ -36,6 +36,9 @@ def aligned(pieces: Sequence[Piece]) -> list[Piece]:
 
 def _batches(pieces: Sequence[Piece], sizes: Sequence[int]) -> Iterator[slice]:
     """Places of pieces that are written together; `sizes` are their bytes."""
+    if not any(piece.deferred for piece in pieces):
+        yield from (slice(i, i + BATCH) for i in range(0, len(pieces), BATCH))
+        return
     first, held = 0, 0
     for i, piece in enumerate(pieces):
         made = sizes[i] if piece.deferred else 0
