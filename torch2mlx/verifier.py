@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import options
+from torch2mlx.checking.again import differs_again
 from torch2mlx.checking.comparing import TOLERANCES, Compared, Verification
 from torch2mlx.checking.entry import given, named_well
 from torch2mlx.checking.faults import mlx_fault, short, torch_fault
@@ -107,14 +108,19 @@ def verify(
 
 
 def _judged(pair: Pair, case: Case, tolerance: float | None) -> Judgement:
-    """One case. Raises VerificationError where a side raises."""
+    """One case. Raises VerificationError where a side raises, or a second call differs."""
     try:
         answer = pair.torch(case)
     except Torch2MLXError:
         raise
     except Exception as error:
         raise VerificationError(torch_fault(pair.model, case, error)) from error
-    return _against(pair, case, tolerance, answer)
+    found = _against(pair, case, tolerance, answer)
+    off = any(output.verdict == "differs" for output in found.outputs)
+    again = "" if off else differs_again(pair, case, answer)
+    if again:
+        raise VerificationError(again)
+    return found
 
 
 def _against(pair: Pair, case: Case, tolerance: float | None, answer: Answer) -> Judgement:

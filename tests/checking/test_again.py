@@ -1,6 +1,8 @@
 """What a forward keeps in plain attributes between calls: another second answer is refused by
 name, counters are noted."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 import torch2mlx
-from torch2mlx.errors import TranslationError
+from torch2mlx.errors import TranslationError, VerificationError
 from torch2mlx.structures import to_mlx
 
 X = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
@@ -67,9 +69,26 @@ LATER += [(switches, {"even": True}, "even"), (by_name, {"table": {}}, "table")]
 def test_another_second_answer_is_refused_by_name(forward, attributes, name):
     told = f"the second call differs: the forward changes {name}, .*register_buffer"
     with pytest.raises(TranslationError, match=told):
-        torch2mlx.translate(Keeps(forward, **attributes), (X,))
-    made = torch2mlx.translate(Keeps(forward, **attributes), (X,), check=False)
-    assert np.array_equal(made.module(to_mlx(X)), Keeps(forward, **attributes)(X))
+        torch2mlx.translate(Keeps(forward, **deepcopy(attributes)), (X,))
+    made = torch2mlx.translate(Keeps(forward, **deepcopy(attributes)), (X,), check=False)
+    assert np.array_equal(made.module(to_mlx(X)), Keeps(forward, **deepcopy(attributes))(X))
+    with pytest.raises(VerificationError, match=told):
+        torch2mlx.verify(Keeps(forward, **deepcopy(attributes)), made, (X,))
+
+
+class OfTheClass(nn.Module):
+    """A counter that all instances share."""
+
+    calls = 0
+
+    def forward(self, x):
+        type(self).calls += 1
+        return x + type(self).calls
+
+
+def test_attributes_of_a_class_are_state_too():
+    with pytest.raises(TranslationError, match=r"changes OfTheClass\.calls, "):
+        torch2mlx.translate(OfTheClass(), (X,))
 
 
 def steps(m, x):

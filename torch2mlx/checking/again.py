@@ -8,26 +8,34 @@ from torch2mlx.checking.running import Answer, Case, Pair
 from torch2mlx.errors import TranslationError
 
 
+def differs_again(pair: Pair, case: Case, answer: Answer) -> str:
+    """What there is to say where the forward changes attributes and the second answers of the two
+    sides differ; else nothing."""
+    if not answer.changed or answer.drew:
+        return ""
+    try:
+        second = pair.torch(case, calls=2).parts
+    except Exception:
+        return ""  # torch has no second call
+    if agree(second, pair.mlx(case, calls=2)):
+        return ""
+    return (
+        f"the second call differs: the forward changes {', '.join(sorted(answer.changed))}, which "
+        "the file has as the first call finds it: keep what later calls read in a buffer "
+        "(register_buffer)"
+    )
+
+
 def called_again(pair: Pair, case: Case, answer: Answer) -> tuple[str, ...]:
     """What there is to note of attributes that the forward changes.
 
     Both sides are called twice where there are such. Raises TranslationError, with their names,
     where the second answers differ.
     """
-    if not answer.changed:
-        return ()
-    names = ", ".join(sorted(answer.changed))
-    if not answer.drew:
-        try:
-            second = pair.torch(case, calls=2).parts
-        except Exception:
-            return ()  # torch has no second call
-        if not agree(second, pair.mlx(case, calls=2)):
-            raise TranslationError(
-                f"the second call differs: the forward changes {names}, which the file has as the "
-                "first call finds it: keep what later calls read in a buffer (register_buffer); "
-                f"{options.given('check', False)} returns the translation all the same"
-            )
+    told = differs_again(pair, case, answer)
+    if told:
+        way_out = f"{options.given('check', False)} returns the translation all the same"
+        raise TranslationError(f"{told}; {way_out}")
     kinds = (int, float, str)
     counted = sorted(name for name, value in answer.changed.items() if isinstance(value, kinds))
     if not counted:

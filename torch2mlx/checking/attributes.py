@@ -1,4 +1,5 @@
-"""Attributes of its modules that a forward changes: numbers, lists, tensors that are no buffers."""
+"""Attributes of its modules, and of their classes, that a forward changes: numbers, lists, tensors
+that are no buffers."""
 
 from __future__ import annotations
 
@@ -16,12 +17,18 @@ class Attributes:
         self._before = self._now()
 
     def _now(self) -> dict[str, list[Any]]:
-        return {
+        found = {
             f"{path}.{name}".lstrip("."): _held(value)
             for path, module in self._modules.items()
             for name, value in vars(module).items()
             if name not in _TORCHS
         }
+        kinds = {kind for module in self._modules.values() for kind in type(module).__mro__}
+        for kind in kinds:
+            if kind is not object and kind.__module__.partition(".")[0] != "torch":
+                names = (name for name in vars(kind) if not name.startswith("__"))
+                found |= {f"{kind.__qualname__}.{n}": _held(vars(kind)[n]) for n in names}
+        return found
 
     def changed(self) -> dict[str, Any]:
         """What is another object than before, or holds others, by path: the values now."""

@@ -18,9 +18,10 @@ from torch2mlx.checking.noise import unstable
 from torch2mlx.checking.preserved import random_states
 from torch2mlx.checking.running import Answer, Case, Pair
 
-#: What torch's stream is set to for the second comparison: draws that MLX makes otherwise may
-#: happen to make no difference once.
-SEED = 5
+#: What torch's stream is set to for further comparisons, since draws that MLX makes otherwise may
+#: happen to make no difference once. The first uniform numbers of the two lie at both ends (0.83
+#: and 0.09), so that a branch on one is taken and left.
+SEEDS = (5, 13)
 #: How often a forward is run with other numbers of Python's and numpy's streams.
 TRIALS = 3
 
@@ -63,14 +64,15 @@ def with_draws(
         return None
     if not first.agreed:
         return Chance(_told(pair, case, first, outputs))
-    with _seeded(SEED):
-        second = _round(pair, case, tolerance)
-        if second is not None and not second.agreed:
-            return Chance(_told(pair, case, second, second.outputs or outputs))
+    for seed in SEEDS:
+        with _seeded(seed):
+            other = _round(pair, case, tolerance)
+            if other is not None and not other.agreed:
+                return Chance(_told(pair, case, other, other.outputs or outputs))
     if not first.left.given:  # none of them matters
         return Chance(first.outputs)
     notes = [f"MLX was given torch's random numbers: {first.places}"]
-    if all(_same_numbers(pair, case, first.whole, seed) for seed in range(SEED, SEED + 8)):
+    if all(_same_numbers(pair, case, first.whole, seed) for seed in range(8)):
         notes.append(
             "torch draws the same numbers at every call, as a forward that sets the seed does; "
             "MLX's stream goes on"
@@ -130,7 +132,7 @@ def _told(
     if not one.problem:
         return judged(one.outputs, "unstable", unstable(pair, case, one.answer, one.outputs))
     others = []
-    for seed in (SEED + 1, SEED + 2):
+    for seed in SEEDS:
         with _seeded(seed):
             others.append(pair.torch(case).parts)
     chosen = {i for i, o in enumerate(compare(*others, None)) if not o.ok}
