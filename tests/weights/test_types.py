@@ -128,7 +128,7 @@ def test_rules_and_folds_together(out):
     [
         ({"nothing*": "Conv2d"}, "matches nothing"),
         ({"w": "Conv9d"}, "no registered layer"),
-        ({"w": {"groups": 2}}, "no registered layer"),
+        ({"w": {"groups": 2}}, 'names no layer: give its "type"'),
         ({"w": "a b -> b a"}, "2 dimensions|3 dimensions"),
         ({"w": "a b c -> a b"}, "same letters"),
     ],
