@@ -117,9 +117,11 @@ def noting() -> Iterator[Drawn]:
 
 
 def _note(drawn: Drawn, operator: Operator, args: Any, kwargs: Any, result: Any) -> None:
-    names = (a.name for a in operator.called._schema.arguments)
-    given = dict(zip(names, args, strict=False)) | kwargs
-    if given.get("p") in (0, 1) or given.get("dropout_p") == 0:
+    arguments = operator.called._schema.arguments
+    given = {a.name: a.default_value for a in arguments if a.has_default_value()}
+    given |= dict(zip((a.name for a in arguments), args, strict=False)) | kwargs
+    resting = given.get("train") is False or given.get("training") is False
+    if resting or given.get("p") in (0, 1) or given.get("dropout_p") == 0:
         return  # nothing is left to chance
     kind, read = _NOTED.get(operator.name, (operator.name, lambda args, result: np.empty(0)))
     drawn.draws.append(Draw(kind, np.array(read(given, result)), operator.place))

@@ -81,9 +81,8 @@ class _Use:
 
 def _uses(tree: ast.AST, module: _Module, own: str) -> Iterator[_Use]:
     """Uses in a statement of the module `own`, names that functions bind left out."""
-    bound = {n for n in _bound(tree) if not isinstance(tree, (ast.Assign, ast.AnnAssign))}
     inner = {id(n) for part in _bodies(tree) for n in ast.walk(part)}
-    for node in ast.walk(tree):
+    for node, bound in _scoped(tree, frozenset()):
         later = id(node) in inner
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.value.id in module.modules and node.value.id not in bound:
@@ -95,6 +94,16 @@ def _uses(tree: ast.AST, module: _Module, own: str) -> Iterator[_Use]:
                 yield _Use(node, _home(module.names[node.id]), later=later)
             elif node.id in module.outside:
                 yield _Use(node, None, module.outside[node.id])
+
+
+def _scoped(node: ast.AST, bound: frozenset[str]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
+    """All nodes, each with the names that the functions around it bind; what one method of a class
+    binds is another's global name."""
+    if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+        bound = bound | set(_bound(node))
+    yield node, bound
+    for child in ast.iter_child_nodes(node):
+        yield from _scoped(child, bound)
 
 
 def _bodies(tree: ast.AST) -> Iterator[ast.AST]:
