@@ -11,12 +11,12 @@ import torch
 from bench.measure import Goal, Rows, report
 from bench.resnets import HandResNet50, ResNet50
 from torch2mlx import translate
-from torch2mlx.graph.assemble import Assembly
-from torch2mlx.graph.emit import emit
-from torch2mlx.graph.lower import lower
-from torch2mlx.graph.stored import Stored
-from torch2mlx.graph.tidy import tidy
-from torch2mlx.graph.trace import trace
+from torch2mlx.export.capture.trace import trace
+from torch2mlx.export.lower.lower import lower
+from torch2mlx.export.lower.parameters import Stored
+from torch2mlx.export.passes import tidy
+from torch2mlx.export.printing.emit import emit
+from torch2mlx.export.structure.assemble import Assembly
 
 PAGE = 4096
 

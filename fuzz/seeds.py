@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.read.builders import pickled, small_safetensors
+from tests.checkpoint.source.builders import pickled, small_safetensors
 
 MAGIC = 0x1950A86A20F9469CFC6C
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from torch2mlx.apple import CPU_LINALG, places
+from torch2mlx.common.apple import CPU_LINALG, places
 
 ROOT = Path(__file__).parent.parent / "torch2mlx"
 HEAD = "import mlx.core as mx\n"

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from torch2mlx.collecting import paused
+from torch2mlx.common.collecting import paused
 
 MANY = 60_000
 

@@ -72,9 +72,9 @@ def test_named_limits_exist():
 def test_the_support_matrix_is_that_of_the_grid():
     """Layers, twins, layouts and numbers of cases; the grid's tests measure the figures anew."""
     need("torch", "mlx.core")
-    from tests.twins.test_grid import FAMILIES
+    from tests.catalog.test_grid import FAMILIES
     from tools.make_matrix import MATRIX, functions, refusals
-    from torch2mlx.twins import find_twin
+    from torch2mlx.catalog.layers import find_twin
 
     layers, heading, rest = MATRIX.read_text().partition("\n## Functions\n")
     assert heading + rest == functions(), "run: python -m tools.make_matrix"

@@ -9,7 +9,8 @@ need("torch")
 
 import torch
 
-from torch2mlx import checkpoint, inspect
+from torch2mlx import inspect
+from torch2mlx.checkpoint.source import opening as checkpoint
 from torch2mlx.cli import main
 from torch2mlx.errors import AmbiguousCheckpointError
 from torch2mlx.inspector import MOST

@@ -10,8 +10,10 @@ import pytest
 
 import torch2mlx
 from tests import support
-from torch2mlx import amounts, analyze, convert, inspect, load_converted, options, revert
+from torch2mlx import analyze, convert, inspect, load_converted, revert
 from torch2mlx.cli import main
+from torch2mlx.common import amounts, options
+from torch2mlx.common.optional import installed, need
 from torch2mlx.errors import (
     AlreadyConvertedError,
     ConversionError,
@@ -20,7 +22,6 @@ from torch2mlx.errors import (
     Torch2MLXError,
     UnsupportedTensorError,
 )
-from torch2mlx.optional import installed, need
 
 CONV = {"net.conv1.weight": np.zeros((4, 3, 2), np.float32)}
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.zoo.build import shrink
-from torch2mlx.read.module_tree import describe
+from torch2mlx.catalog.weights.catalog import lookup
+from torch2mlx.checkpoint.plan.architectures import OPEN, PLAIN, RAW, TOKENS
+from torch2mlx.checkpoint.plan.owners import Resolver
+from torch2mlx.checkpoint.source.module_tree import describe
 from torch2mlx.types import ModuleRecord, ModuleTree
-from torch2mlx.weights.architectures import OPEN, PLAIN, RAW, TOKENS
-from torch2mlx.weights.catalog import lookup
-from torch2mlx.weights.owners import Resolver
 
 _TOKEN = {layer: token for token, layer in TOKENS.items()}
 _REGISTERED_ALIKE = {

@@ -33,15 +33,15 @@ PUBLIC = (
     *("torch2mlx.inspector", "torch2mlx.kit", "torch2mlx.op_mapping", "torch2mlx.optimizer_state"),
     *("torch2mlx.porter", "torch2mlx.registry", "torch2mlx.reverter", "torch2mlx.state_dict"),
     *("torch2mlx.templates", "torch2mlx.testing", "torch2mlx.translator", "torch2mlx.types"),
-    *("torch2mlx.verifier", "torch2mlx.weight_converter", "torch2mlx._core"),
+    *("torch2mlx.verifier", "torch2mlx.checkpoint.plan.planner", "torch2mlx._core"),
 )
 Said = Iterator[tuple[str, Callable[[], str]]]
 
 
 def models() -> Said:
     """Small networks, the planted ones and the gallery's."""
-    from tests.graph import planted
-    from tests.graph.models import small_models
+    from tests.export import planted
+    from tests.export.models import small_models
     from tools.make_gallery import MODELS
 
     for name, (model, args) in small_models().items():
@@ -67,7 +67,7 @@ def zoo() -> Said:
 
 def layers() -> Said:
     """The twin of each layer of the grid, and the rows of the registry."""
-    from tests.twins.test_grid import FAMILIES
+    from tests.catalog.test_grid import FAMILIES
     from torch2mlx import registry
 
     for name in registry.registered_names():
@@ -78,7 +78,7 @@ def layers() -> Said:
 
 
 def _twin(case: Any) -> str:
-    from torch2mlx.twins.twin import find_twin
+    from torch2mlx.catalog.layers.twin import find_twin
 
     return repr(find_twin(case.make()))
 
@@ -100,8 +100,8 @@ def scripts() -> Said:
 
 def expressions() -> Said:
     """Ported expressions, each alone."""
-    from tests.port.expressions import expressions as lines
-    from tests.port.test_expressions import source
+    from tests.porting.expressions import expressions as lines
+    from tests.porting.test_expressions import source
 
     for number, line in enumerate(lines()):
         yield f"{number:04d}", partial(_ported, source([line]), "mlx")
@@ -151,7 +151,7 @@ def _trained(model: Any, args: Any) -> str:
 
 
 def _planted(name: str) -> str:
-    from tests.graph import planted
+    from tests.export import planted
 
     return _translated(planted.build(name), planted.given(name), {})
 

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tools import architectures_seen as models
-from torch2mlx.weights.architectures import OPEN, PLAIN, RAW, TABLE, starred
-from torch2mlx.weights.user_rules import untyped_records
+from torch2mlx.checkpoint.plan.architectures import OPEN, PLAIN, RAW, TABLE, starred
+from torch2mlx.checkpoint.plan.user_rules import untyped_records
 
 _BY_TENSOR = {PLAIN, RAW, OPEN}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from tests.simple_ops import difference
 from tools.make_operators import entries as ledger
 from torch2mlx import _core, registry
+from torch2mlx.catalog.weights import recurrent, table
+from torch2mlx.catalog.weights.actions import Drop, Move, entry_action
 from torch2mlx.op_mapping import Op, known_ops
 from torch2mlx.types import ModuleRecord
-from torch2mlx.weights import recurrent, table
-from torch2mlx.weights.actions import Drop, Move, entry_action
 
 WEIGHTS = Path(__file__).parent.parent / "docs" / "weights.md"
 ANALYZER = WEIGHTS.with_name("analyzer.md")

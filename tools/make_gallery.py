@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tests.graph.models import Tagger, UNet
+from tests.export.models import Tagger, UNet
 from tests.zoo.build import working
 from torch2mlx import translate, verify
 

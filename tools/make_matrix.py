@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.twins.grid import Case
-from tests.twins.measure import measure, measure_half
-from tests.twins.test_grid import FAMILIES
+from tests.catalog.grid import Case
+from tests.catalog.measure import measure, measure_half
+from tests.catalog.test_grid import FAMILIES
 from tools.make_docs import evidence
 from tools.make_operators import entries as ledger
+from torch2mlx.catalog.layers import Refused, Twin, find_twin, twin_names
 from torch2mlx.op_mapping import known_ops
-from torch2mlx.twins import Refused, Twin, find_twin, twin_names
 
 MATRIX = Path(__file__).parent.parent / "docs" / "support-matrix.md"
 HEAD = """# Support matrix
 
-Written by `python -m tools.make_matrix` from the grid in `tests/twins`, which runs every layer of
+Written by `python -m tools.make_matrix` from the grid in `tests/catalog`, which runs every layer of
 torch.nn with combinations of its options in both frameworks. Differences are largest over all
 cases and both modes, over max(1, largest value); float32 on the CPU. `half`: float16 and bfloat16
 outputs; a dash where torch has no kernel. `channels_last`: the twin takes (N, *spatial, C).

@@ -1,4 +1,4 @@
-"""`python -m tools.make_operators`: writes docs/operators.md from tests/graph/ledger.json."""
+"""`python -m tools.make_operators`: writes docs/operators.md from tests/export/ledger.json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.graph.ledger import Entry
+from tests.export.ledger import Entry
 
 ROOT = Path(__file__).parent.parent
 LEDGER, PAGE = ROOT / "tests" / "graph" / "ledger.json", ROOT / "docs" / "operators.md"

@@ -38,7 +38,7 @@ STEPS = (
         "operators",
         "torch's own samples of its operators: exported, translated, compared, gradients too",
         "./dev ledger",
-        (*_GRAPH, "tests/graph/ledger.py"),
+        (*_GRAPH, "tests/export/ledger.py"),
         14,
     ),
     Step(
@@ -88,16 +88,16 @@ STEPS = (
     Step(
         "headers",
         "mutated safetensors files, read here and by the format's own library",
-        "python -m tests.read.headers --files 400000",
-        ("csrc/core/safetensors.c", "csrc/core/json.c", "tests/read/headers.py"),
+        "python -m tests.checkpoint.source.headers --files 400000",
+        ("csrc/core/safetensors.c", "csrc/core/json.c", "tests/checkpoint/source/headers.py"),
         14,
     ),
     Step(
         "mutations",
         "changed checkpoints of every kind, given to every verb that reads: answered or refused by "
         "name, in 2 s and 64 MiB beside their size",
-        "python -m tests.read.mutations --files 100000",
-        (*_WEIGHTS, "torch2mlx/weight_converter.py", "tests/read/mutations.py"),
+        "python -m tests.checkpoint.source.mutations --files 100000",
+        (*_WEIGHTS, "torch2mlx/checkpoint/plan/planner.py", "tests/checkpoint/source/mutations.py"),
         14,
     ),
     Step(
@@ -111,8 +111,8 @@ STEPS = (
         "stress",
         "conversions killed and interrupted at random, stopped at every call to the system, and "
         "three at once on one target",
-        "python -m tests.write.stress --calls",
-        ("torch2mlx/write", "torch2mlx/converter.py", "tests/write/stress.py"),
+        "python -m tests.checkpoint.write.stress --calls",
+        ("torch2mlx/write", "torch2mlx/converter.py", "tests/checkpoint/write/stress.py"),
         14,
     ),
 )

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from torch2mlx import errors, registry
     from torch2mlx.analyzer import PortabilityReport, analyze
     from torch2mlx.converter import convert, load_converted
-    from torch2mlx.graph.empty import empty_weights
-    from torch2mlx.graph.ops.registry import lowers
+    from torch2mlx.export.capture.empty_weights import empty_weights
+    from torch2mlx.export.lower.ops.registry import lowers
     from torch2mlx.inspector import inspect
     from torch2mlx.optimizer_state import convert_optimizer_state, revert_optimizer_state
     from torch2mlx.porter import PortResult, port, port_folder
@@ -33,12 +33,12 @@ _HOMES = {
     "analyze": "analyzer",
     "convert": "converter",
     "convert_optimizer_state": "optimizer_state",
-    "empty_weights": "graph.empty",
+    "empty_weights": "export.capture.empty_weights",
     "flatten": "state_dict",
     "inspect": "inspector",
     "load": "translator",
     "load_converted": "converter",
-    "lowers": "graph.ops.registry",
+    "lowers": "export.lower.ops.registry",
     "nest": "state_dict",
     "port": "porter",
     "port_folder": "porter",

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx import _core
-from torch2mlx.amounts import counted, shown_bytes
 from torch2mlx.analysis.files import named
 from torch2mlx.analysis.records import STATUSES, Node, Tree, flatten, flatten_checkpoint
-from torch2mlx.checkpoint import open_checkpoint
+from torch2mlx.checkpoint.plan.configured import from_config
+from torch2mlx.checkpoint.source import config_model
+from torch2mlx.checkpoint.source.module_tree import is_module
+from torch2mlx.checkpoint.source.opening import open_checkpoint
+from torch2mlx.checkpoint.source.paths import checked
+from torch2mlx.common.amounts import counted, shown_bytes
 from torch2mlx.errors import CheckpointError, ConversionError, Torch2MLXError
-from torch2mlx.graph.factories import is_factory
-from torch2mlx.graph.ops import lowered_names
-from torch2mlx.graph.sources import model_of
-from torch2mlx.read import config_model
-from torch2mlx.read.module_tree import is_module
-from torch2mlx.read.paths import checked
+from torch2mlx.export.capture.factories import is_factory
+from torch2mlx.export.capture.sources import model_of
+from torch2mlx.export.lower.ops import lowered_names
 from torch2mlx.types import Checkpoint
-from torch2mlx.weights.configured import from_config
 
 _FAILING = {"blocker": ("error",), "warning": ("error", "warning")}
 _WAY_OUT = (

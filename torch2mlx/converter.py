@@ -15,9 +15,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from torch2mlx import loading, options
 from torch2mlx.analysis.flattening import flattened
-from torch2mlx.checkpoint import open_checkpoint
+from torch2mlx.checkpoint.formats.marker import plain_values
+from torch2mlx.checkpoint.plan.configured import from_config
+from torch2mlx.checkpoint.plan.owners import Resolver
+from torch2mlx.checkpoint.plan.planner import make_plan
+from torch2mlx.checkpoint.plan.portable import portable
+from torch2mlx.checkpoint.plan.prefixes import select
+from torch2mlx.checkpoint.plan.training import chosen_by, kept
+from torch2mlx.checkpoint.plan.typing import Typed, from_keys, from_module
+from torch2mlx.checkpoint.source import config_model
+from torch2mlx.checkpoint.source import converted as loading
+from torch2mlx.checkpoint.source.arguments import check_choice, check_function, check_threads
+from torch2mlx.checkpoint.source.module_tree import describe, is_module
+from torch2mlx.checkpoint.source.opening import open_checkpoint
+from torch2mlx.checkpoint.source.paths import checked
+from torch2mlx.checkpoint.write import output
+from torch2mlx.checkpoint.write.replacing import Guard, paths_of
+from torch2mlx.common import options
 from torch2mlx.errors import (
     CheckpointError,
     ConversionError,
@@ -25,10 +40,6 @@ from torch2mlx.errors import (
     MissingTypesError,
     UnmappedLayersError,
 )
-from torch2mlx.read import config_model
-from torch2mlx.read.arguments import check_choice, check_function, check_threads
-from torch2mlx.read.module_tree import describe, is_module
-from torch2mlx.read.paths import checked
 from torch2mlx.state_dict import nest
 from torch2mlx.types import (
     Checkpoint,
@@ -39,16 +50,6 @@ from torch2mlx.types import (
     Plan,
     Progress,
 )
-from torch2mlx.weight_converter import make_plan
-from torch2mlx.weights.configured import from_config
-from torch2mlx.weights.owners import Resolver
-from torch2mlx.weights.portable import portable
-from torch2mlx.weights.prefixes import select
-from torch2mlx.weights.training import chosen_by, kept
-from torch2mlx.weights.typing import Typed, from_keys, from_module
-from torch2mlx.write import output
-from torch2mlx.write.marker import plain_values
-from torch2mlx.write.replacing import Guard, paths_of
 
 WRITER = "0.1.0"
 #: Largest shard of a directory unless `shard_size` says otherwise: what mlx-lm uses.

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch2mlx import loading
-from torch2mlx.amounts import counted, shown_bytes
-from torch2mlx.checkpoint import list_parts, open_checkpoint
+from torch2mlx.checkpoint.formats.marker import read_marker
+from torch2mlx.checkpoint.formats.schema import DIGESTS, KEY, Marker
+from torch2mlx.checkpoint.source import converted as loading
+from torch2mlx.checkpoint.source.files import scan_safetensors
+from torch2mlx.checkpoint.source.nested import ROOT
+from torch2mlx.checkpoint.source.opening import list_parts, open_checkpoint
+from torch2mlx.common.amounts import counted, shown_bytes
+from torch2mlx.common.options import given
 from torch2mlx.errors import AlreadyConvertedError, AmbiguousCheckpointError
-from torch2mlx.options import given
-from torch2mlx.read.files import scan_safetensors
-from torch2mlx.read.nested import ROOT
 from torch2mlx.types import Checkpoint, source_bytes
-from torch2mlx.write.marker import read_marker
-from torch2mlx.write.schema import DIGESTS, KEY, Marker
 
 #: State dicts of one file that are listed; each is opened.
 MOST = 20

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from torch2mlx import loading
-from torch2mlx.checkpoint import open_checkpoint
-from torch2mlx.errors import ConversionError, RevertError
-from torch2mlx.optimizer_slots import (
+from torch2mlx.catalog.weights.merges import to_array
+from torch2mlx.checkpoint.formats.marker import marker_of
+from torch2mlx.checkpoint.formats.schema import Marker
+from torch2mlx.checkpoint.plan.forms import keeping, plan_of
+from torch2mlx.checkpoint.plan.optimizer_slots import (
     NUMBERS,
     Group,
     check_state,
@@ -26,15 +27,14 @@ from torch2mlx.optimizer_slots import (
     state_dict_of,
     step_of,
 )
-from torch2mlx.read.arrays import borrowed
+from torch2mlx.checkpoint.plan.trained import Origin
+from torch2mlx.checkpoint.plan.undo import undo
+from torch2mlx.checkpoint.source import converted as loading
+from torch2mlx.checkpoint.source.arrays import borrowed
+from torch2mlx.checkpoint.source.opening import open_checkpoint
+from torch2mlx.checkpoint.write.reverted import as_torch
+from torch2mlx.errors import ConversionError, RevertError
 from torch2mlx.types import Piece, Plan
-from torch2mlx.weights.forms import keeping, plan_of
-from torch2mlx.weights.merges import to_array
-from torch2mlx.weights.trained import Origin
-from torch2mlx.weights.undo import undo
-from torch2mlx.write.marker import marker_of
-from torch2mlx.write.reverted import as_torch
-from torch2mlx.write.schema import Marker
 
 
 def convert_optimizer_state(

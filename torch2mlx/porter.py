@@ -10,13 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.apple import RULE, places
+from torch2mlx.checkpoint.write.replacing import Guard, paths_of
+from torch2mlx.checkpoint.write.tree import (
+    Content,
+    Link,
+    check_one,
+    check_tree,
+    write_small,
+    write_tree,
+)
+from torch2mlx.common.apple import RULE, places
+from torch2mlx.common.optional import need
 from torch2mlx.errors import PortError
-from torch2mlx.optional import need
-from torch2mlx.source.encoding import decoded, encoded
-from torch2mlx.source.report import Change, Report, Unsupported
-from torch2mlx.write.replacing import Guard, paths_of
-from torch2mlx.write.tree import Content, Link, check_one, check_tree, write_small, write_tree
+from torch2mlx.porting.report import Change, Report, Unsupported
+from torch2mlx.porting.scopes.encoding import decoded, encoded
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,7 @@ def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:
     need("porting a notebook", "nbformat")
     import nbformat
 
-    from torch2mlx.source.notebook import joined, placed
+    from torch2mlx.porting.scopes.notebook import joined, placed
 
     try:
         notebook = nbformat.reads(text, as_version=4)
@@ -205,8 +212,8 @@ def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
     need("port", "libcst")
     import libcst as cst
 
-    from torch2mlx.source.names import imports_torch
-    from torch2mlx.source.walk import uncollected
+    from torch2mlx.porting.scopes.import_table import imports_torch
+    from torch2mlx.porting.scopes.traversal import uncollected
 
     try:
         with uncollected():
@@ -244,14 +251,14 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
-    from torch2mlx.source.imports import with_imports
-    from torch2mlx.source.infer import Inference
-    from torch2mlx.source.lines import line_map, lines_of
-    from torch2mlx.source.names import collect, unshadowed
-    from torch2mlx.source.optimizers import trained_modules
-    from torch2mlx.source.rewrite import Rewriter
-    from torch2mlx.source.siblings import foreign
-    from torch2mlx.source.training import Training
+    from torch2mlx.porting.rules.imports import with_imports
+    from torch2mlx.porting.rules.rewrite import Rewriter
+    from torch2mlx.porting.scopes.import_table import collect, unshadowed
+    from torch2mlx.porting.scopes.lines import line_map, lines_of
+    from torch2mlx.porting.training.optimizers import trained_modules
+    from torch2mlx.porting.training.steps_rewritten import Training
+    from torch2mlx.porting.types.infer import Inference
+    from torch2mlx.porting.types.project import foreign
 
     module, names = unshadowed(module, collect(module))
     imports, report = names.imports, Report(lines_of(module, text))
@@ -278,7 +285,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
 
 def _on_no_gpu(text: str, final: str) -> list[Change]:
     """What of a port no Apple GPU runs, by the lines that it comes from."""
-    from torch2mlx.source.lines import line_map
+    from torch2mlx.porting.scopes.lines import line_map
 
     found = places(final)
     lines = line_map(text, final) if found else {}
@@ -293,12 +300,12 @@ def _prepare(
 ) -> None:
     """Tells the rewriter what is known of the whole file, its tree and text; `made`: functions of
     training steps."""
-    from torch2mlx.source.buffers import all_buffers, parameter_names
-    from torch2mlx.source.freezing import freezing
-    from torch2mlx.source.layout.planning import planned
-    from torch2mlx.source.optimizers import held_parameters, whole_names
-    from torch2mlx.source.siblings import shown_to
-    from torch2mlx.source.traced import traced
+    from torch2mlx.porting.layout.planning import planned
+    from torch2mlx.porting.rules.buffers import all_buffers, parameter_names
+    from torch2mlx.porting.rules.requires_grad import freezing
+    from torch2mlx.porting.training.differentiated import traced
+    from torch2mlx.porting.training.optimizers import held_parameters, whole_names
+    from torch2mlx.porting.types.project import shown_to
 
     (module, text), names = file, rewriter.names
     rewriter.loads_with = wishes.data
@@ -318,10 +325,10 @@ def _in_order(items: list[Any]) -> tuple[Any, ...]:
 
 def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     """The file without loss scalers, closures and autograd.grad."""
-    from torch2mlx.source.closures import WithoutClosures
-    from torch2mlx.source.derivatives import Derivatives
-    from torch2mlx.source.lines import lines_of
-    from torch2mlx.source.scalers import WithoutScalers
+    from torch2mlx.porting.scopes.lines import lines_of
+    from torch2mlx.porting.training.closures import WithoutClosures
+    from torch2mlx.porting.training.derivatives import Derivatives
+    from torch2mlx.porting.training.scalers import WithoutScalers
 
     for word, passes in ((".scale(", WithoutScalers), (".step(", WithoutClosures)):
         if word in text:
@@ -337,9 +344,9 @@ def _remaining(names: Any, module: Any, text: str, report: Report) -> list[Unsup
     """What still names something of torch, and was not told: its import is gone."""
     import libcst as cst
 
-    from torch2mlx.source.imports import WITH_TORCH
-    from torch2mlx.source.names import collect, dotted
-    from torch2mlx.source.walk import everything
+    from torch2mlx.porting.rules.imports import WITH_TORCH
+    from torch2mlx.porting.scopes.import_table import collect, dotted
+    from torch2mlx.porting.scopes.traversal import everything
 
     here = set(collect(module).imports) | {"nn"}
     gone = {n: full for n, full in names.imports.items() if full.startswith(WITH_TORCH)}
@@ -374,7 +381,7 @@ def _first_line(text: str, name: str) -> int:
 
 def _named(text: str) -> str:
     """A text with the names that stand for MLX's modules while torch's are still imported."""
-    from torch2mlx.source.training import NAMES
+    from torch2mlx.porting.training.steps_rewritten import NAMES
 
     for other, name in NAMES.items():
         text = text.replace(other, name)

@@ -1,8 +1,7 @@
 """torch layers and their MLX counterparts: `lookup`, `register`, `registered_names`, `build`."""
 
-from torch2mlx.builder import build, layout
-from torch2mlx.weights.actions import Drop, Merge, Move, On, Split
-from torch2mlx.weights.catalog import (
+from torch2mlx.catalog.weights.actions import Drop, Merge, Move, On, Split
+from torch2mlx.catalog.weights.catalog import (
     LayerSpec,
     class_name,
     lookup,
@@ -10,6 +9,7 @@ from torch2mlx.weights.catalog import (
     registered_names,
     unregister,
 )
+from torch2mlx.export.lower.build_layer import build, layout
 
 __all__ = [
     "Drop",

@@ -14,29 +14,31 @@ from typing import Any, Literal
 
 import numpy as np
 
-from torch2mlx import _core, loading, options
-from torch2mlx.amounts import counted
-from torch2mlx.checkpoint import open_checkpoint
-from torch2mlx.collecting import paused
+from torch2mlx import _core
+from torch2mlx.catalog.weights.inverses import Underivable
+from torch2mlx.checkpoint.formats.marker import check_sidecar, marker_of
+from torch2mlx.checkpoint.plan.forms import keeping, plan_of
+from torch2mlx.checkpoint.plan.portable import portable
+from torch2mlx.checkpoint.plan.remade import digest_of
+from torch2mlx.checkpoint.plan.trained import Origin
+from torch2mlx.checkpoint.plan.undo import Reverted, undo
+from torch2mlx.checkpoint.source import converted as loading
+from torch2mlx.checkpoint.source.arguments import check_function
+from torch2mlx.checkpoint.source.arrays import trained_tensors
+from torch2mlx.checkpoint.source.files import read_safetensors
+from torch2mlx.checkpoint.source.module_tree import is_module
+from torch2mlx.checkpoint.source.opening import open_checkpoint
+from torch2mlx.checkpoint.source.paths import checked
+from torch2mlx.checkpoint.source.tensors import borrow
+from torch2mlx.checkpoint.write.pair import sidecar_path
+from torch2mlx.checkpoint.write.replacing import Guard, named_sidecar, paths_of
+from torch2mlx.checkpoint.write.reverted import as_arrays, as_torch, check_reverted, write_reverted
+from torch2mlx.common import options
+from torch2mlx.common.amounts import counted
+from torch2mlx.common.collecting import paused
+from torch2mlx.common.optional import installed
 from torch2mlx.errors import RevertError
-from torch2mlx.optional import installed
-from torch2mlx.read.arguments import check_function
-from torch2mlx.read.arrays import trained_tensors
-from torch2mlx.read.files import read_safetensors
-from torch2mlx.read.module_tree import is_module
-from torch2mlx.read.paths import checked
-from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Borrowed, Made, Progress, TensorSource
-from torch2mlx.weights.forms import keeping, plan_of
-from torch2mlx.weights.inverses import Underivable
-from torch2mlx.weights.portable import portable
-from torch2mlx.weights.remade import digest_of
-from torch2mlx.weights.trained import Origin
-from torch2mlx.weights.undo import Reverted, undo
-from torch2mlx.write.marker import check_sidecar, marker_of
-from torch2mlx.write.pair import sidecar_path
-from torch2mlx.write.replacing import Guard, named_sidecar, paths_of
-from torch2mlx.write.reverted import as_arrays, as_torch, check_reverted, write_reverted
 
 #: Endings of files of other kinds.
 _OTHERS = (".npz", ".npy", ".gguf", ".onnx", ".h5", ".py", ".json")

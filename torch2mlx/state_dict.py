@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.common.key_errors import FAILURES, about_key
 from torch2mlx.errors import ConversionError
-from torch2mlx.names import FAILURES, about_key
 
 _ADVICE = dict.fromkeys(("KEY_HOLES", "LIMIT"), "; lists=False makes dicts of all levels")
 

@@ -12,44 +12,45 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from torch2mlx import loading, trust
-from torch2mlx.apple import places
-from torch2mlx.attempts import attempted
-from torch2mlx.checking.again import called_again
-from torch2mlx.checking.check import answered, examined, unchecked
-from torch2mlx.checking.entry import given, named_well, taking_any
-from torch2mlx.checking.other_sizes import right_at, right_at_another
-from torch2mlx.checking.preserved import preserved, preserved_stream
-from torch2mlx.checking.running import Case, Pair, plainly
-from torch2mlx.checking.small import conditions_of_small, needless
+from torch2mlx.checkpoint.source import converted as loading
+from torch2mlx.checkpoint.source.paths import checked
+from torch2mlx.checkpoint.source.tensors import borrow
+from torch2mlx.checkpoint.write.replacing import Guard, paths_of
+from torch2mlx.checkpoint.write.transaction import truthful
+from torch2mlx.checkpoint.write.translated import save_arrays, translated_folder
+from torch2mlx.common import trust
+from torch2mlx.common.apple import places
+from torch2mlx.common.optional import need
+from torch2mlx.common.options import given as said
+from torch2mlx.common.options import option
 from torch2mlx.converter import convert
 from torch2mlx.errors import LayoutWarning, TranslationError, UnsupportedOperatorError
-from torch2mlx.graph.assemble import Assembly
-from torch2mlx.graph.emit import emit
-from torch2mlx.graph.empty import is_empty
-from torch2mlx.graph.ends import Ends, ends
-from torch2mlx.graph.freedom import Way, without_own_gradients
-from torch2mlx.graph.freedom import ways as ways_to_trace
-from torch2mlx.graph.guards import Lengths
-from torch2mlx.graph.lower import lower
-from torch2mlx.graph.modes import put_in_modes
-from torch2mlx.graph.ops.registry import check_users
-from torch2mlx.graph.recording import traced_in_mode
-from torch2mlx.graph.sizes import named
-from torch2mlx.graph.standalone import standalone as inlined
-from torch2mlx.graph.stored import Stored
-from torch2mlx.graph.tidy import tidy
-from torch2mlx.graph.width import NARROWED, STAYS, Narrowing, scattered
-from torch2mlx.optional import need
-from torch2mlx.options import given as said
-from torch2mlx.options import option
-from torch2mlx.read.paths import checked
-from torch2mlx.read.tensors import borrow
-from torch2mlx.structures import to_mlx
+from torch2mlx.export.capture.attempts import attempted
+from torch2mlx.export.capture.empty_weights import is_empty
+from torch2mlx.export.capture.freedom import Way, without_own_gradients
+from torch2mlx.export.capture.freedom import ways as ways_to_trace
+from torch2mlx.export.capture.guards import Lengths
+from torch2mlx.export.capture.recording import traced_in_mode
+from torch2mlx.export.capture.sizes import named
+from torch2mlx.export.ir.structures import to_mlx
+from torch2mlx.export.ir.width import NARROWED, STAYS, Narrowing, scattered
+from torch2mlx.export.lower.lower import lower
+from torch2mlx.export.lower.modes import put_in_modes
+from torch2mlx.export.lower.ops.registry import check_users
+from torch2mlx.export.lower.parameters import Stored
+from torch2mlx.export.passes import tidy
+from torch2mlx.export.printing.emit import emit
+from torch2mlx.export.printing.standalone import standalone as inlined
+from torch2mlx.export.structure.assemble import Assembly
+from torch2mlx.export.structure.io_layout import Ends, ends
+from torch2mlx.export.verify.again import called_again
+from torch2mlx.export.verify.check import answered, examined, unchecked
+from torch2mlx.export.verify.entry import given, named_well, taking_any
+from torch2mlx.export.verify.other_sizes import right_at, right_at_another
+from torch2mlx.export.verify.preserved import preserved, preserved_stream
+from torch2mlx.export.verify.running import Case, Pair, plainly
+from torch2mlx.export.verify.small import conditions_of_small, needless
 from torch2mlx.types import Progress
-from torch2mlx.write.replacing import Guard, paths_of
-from torch2mlx.write.transaction import truthful
-from torch2mlx.write.translated import save_arrays, translated_folder
 
 _WEIGHTS = ("weights.safetensors", "constants.safetensors")
 _ARRAYS = ("weights", "constants")

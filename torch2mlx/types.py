@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch2mlx import _core
-from torch2mlx.amounts import counted, listed, shown_bytes
+from torch2mlx.common.amounts import counted, listed, shown_bytes
 from torch2mlx.errors import UnsupportedTensorError
 
 #: Called with (bytes done, bytes in all, what is being written).

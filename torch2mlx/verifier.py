@@ -7,23 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch2mlx import options
-from torch2mlx.checking.again import differs_again
-from torch2mlx.checking.comparing import TOLERANCES, Compared, Verification
-from torch2mlx.checking.entry import given, named_well
-from torch2mlx.checking.faults import mlx_fault, short, torch_fault
-from torch2mlx.checking.gradients import trained
-from torch2mlx.checking.judging import Judgement, judge
-from torch2mlx.checking.other_sizes import cases, judged_at
-from torch2mlx.checking.running import Answer, Case, Pair
-from torch2mlx.checking.walk import first_difference, read_at_calls
-from torch2mlx.checking.weights import strangers
+from torch2mlx.common import options
+from torch2mlx.common.optional import need
 from torch2mlx.errors import Torch2MLXError, VerificationError
-from torch2mlx.graph.builder import common_dtype
-from torch2mlx.graph.ends import Ends, ends_of, graded_of
-from torch2mlx.graph.sizes import shapes_of
-from torch2mlx.graph.streaming import Unread, values_from
-from torch2mlx.optional import need
+from torch2mlx.export.capture.sizes import shapes_of
+from torch2mlx.export.capture.streaming import Unread, values_from
+from torch2mlx.export.ir.builder import common_dtype
+from torch2mlx.export.structure.io_layout import Ends, ends_of, graded_of
+from torch2mlx.export.verify.again import differs_again
+from torch2mlx.export.verify.comparing import TOLERANCES, Compared, Verification
+from torch2mlx.export.verify.entry import given, named_well
+from torch2mlx.export.verify.faults import mlx_fault, short, torch_fault
+from torch2mlx.export.verify.gradients import trained
+from torch2mlx.export.verify.judging import Judgement, judge
+from torch2mlx.export.verify.other_sizes import cases, judged_at
+from torch2mlx.export.verify.running import Answer, Case, Pair
+from torch2mlx.export.verify.walk import first_difference, read_at_calls
+from torch2mlx.export.verify.weights import strangers
 from torch2mlx.translator import Translation, load
 
 

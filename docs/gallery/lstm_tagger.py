@@ -1,4 +1,4 @@
-"""Tagger in MLX, translated from tests.graph.models."""
+"""Tagger in MLX, translated from tests.export.models."""
 
 import mlx.nn as nn
 from torch2mlx import kit

@@ -1,4 +1,4 @@
-"""UNet in MLX, translated from tests.graph.models."""
+"""UNet in MLX, translated from tests.export.models."""
 
 import mlx.core as mx
 import mlx.nn as nn

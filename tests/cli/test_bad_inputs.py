@@ -135,11 +135,11 @@ def test_a_function_of_a_file_is_translated_and_verified(here, capsys):
 
 def test_a_translation_that_differs_is_not_written(here, monkeypatch, capsys):
     need("torch", "mlx.core")
-    from torch2mlx.checking.comparing import Compared
-    from torch2mlx.checking.judging import Judgement
+    from torch2mlx.export.verify.comparing import Compared
+    from torch2mlx.export.verify.judging import Judgement
 
     found = Judgement((Compared("", 0.5, 1e-4, "differs"),))
-    monkeypatch.setattr("torch2mlx.checking.check.judge", lambda *_, **__: found)
+    monkeypatch.setattr("torch2mlx.export.verify.check.judge", lambda *_, **__: found)
     Path("f.py").write_text(FACTORIES)
     assert main(["translate", "f.py:ok", "out"]) == 1
     error = capsys.readouterr().err

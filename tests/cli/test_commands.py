@@ -11,11 +11,11 @@ import pytest
 
 from tests.support import need
 from torch2mlx import load_converted
+from torch2mlx.checkpoint.source.files import read_safetensors
+from torch2mlx.checkpoint.source.tensors import borrow
+from torch2mlx.checkpoint.write.safetensors_file import write_safetensors
 from torch2mlx.cli import main
-from torch2mlx.read.files import read_safetensors
-from torch2mlx.read.tensors import borrow
 from torch2mlx.types import Piece
-from torch2mlx.write.safetensors_file import write_safetensors
 
 
 @pytest.fixture

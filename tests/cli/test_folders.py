@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 import torch2mlx
 from torch2mlx.cli import main
-from torch2mlx.graph import examples
-from torch2mlx.graph.folders import Wishes
-from torch2mlx.graph.sources import from_folder
+from torch2mlx.export.capture import examples
+from torch2mlx.export.capture.folders import Wishes
+from torch2mlx.export.capture.sources import from_folder
 
 SMALL = {
     "hidden_size": 16,

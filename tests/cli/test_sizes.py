@@ -132,9 +132,9 @@ def test_sizes_of_a_model_without_values_cannot_be_compared(here, capsys):
 def test_a_size_at_which_the_answers_differ_is_an_error(monkeypatch):
     torch, _ = need("torch", "mlx.core")
     from torch2mlx import translate
-    from torch2mlx.checking import other_sizes
-    from torch2mlx.checking.comparing import Compared
-    from torch2mlx.checking.judging import Judgement
+    from torch2mlx.export.verify import other_sizes
+    from torch2mlx.export.verify.comparing import Compared
+    from torch2mlx.export.verify.judging import Judgement
 
     model, x = torch.nn.Linear(3, 2).eval(), torch.randn(2, 3)
     assert "at input (7, 3): agrees" in str(translate(model, x, sizes=[{"input": (7, None)}]).notes)

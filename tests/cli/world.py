@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from torch2mlx import convert, revert
-from torch2mlx.optional import installed
+from torch2mlx.common.optional import installed
 
 CONV = {"net.conv1.weight": np.ones((4, 3, 2, 2), np.float32), "net.fc.bias": np.ones(2, "f4")}
 LSTM = {

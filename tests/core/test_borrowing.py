@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fuzz.seeds import legacy, tensor_pickle
-from tests.read.builders import entry, pickled, safetensors
+from tests.checkpoint.source.builders import entry, pickled, safetensors
 from torch2mlx import _core
 
 BYTES = safetensors({"x": entry("U8", [65536], 0, 65536)}, bytes(range(256)) * 256)

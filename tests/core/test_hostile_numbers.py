@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from tests.read.builders import small_safetensors
+from tests.checkpoint.source.builders import small_safetensors
 from torch2mlx import _core
 from torch2mlx.analysis.records import FACT, MODULE
 

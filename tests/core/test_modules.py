@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torch2mlx import _core
+from torch2mlx.checkpoint.plan.user_rules import untyped_records
 from torch2mlx.errors import ConversionError
-from torch2mlx.weights.user_rules import untyped_records
 
 components = st.sampled_from(["a", "b", "weight", "0", "1", "x" * 30, "", "é", "parametrizations"])
 keys = st.lists(components, min_size=1, max_size=5).map(".".join)

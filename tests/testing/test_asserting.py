@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from torch2mlx.checking.comparing import Compared, Verification
+from torch2mlx.export.verify.comparing import Compared, Verification
 from torch2mlx.testing import assert_converts, assert_translates, asserting, mlx_twin, tables
 
 

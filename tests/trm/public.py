@@ -107,7 +107,7 @@ def pair(ported: Path, variant: str, seed: int = 0, random: bool = True, **more:
 
 def array(value: Any) -> Any:
     """A torch tensor as an MLX array, bit for bit."""
-    from torch2mlx.structures import to_mlx
+    from torch2mlx.export.ir.structures import to_mlx
 
     return to_mlx(value.detach())
 

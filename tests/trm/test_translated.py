@@ -14,7 +14,7 @@ import torch
 from mlx.utils import tree_flatten
 
 import torch2mlx
-from torch2mlx.structures import to_mlx
+from torch2mlx.export.ir.structures import to_mlx
 
 pytestmark = [
     pytest.mark.skipif(

@@ -24,9 +24,9 @@ def compare(model: Any, given: dict[str, Any]) -> tuple[int, float, str]:
     import mlx.utils
 
     import torch2mlx
-    from torch2mlx.graph.stored import Stored
-    from torch2mlx.loading import mlx_array
-    from torch2mlx.structures import arrays_of, to_mlx
+    from torch2mlx.checkpoint.source.converted import mlx_array
+    from torch2mlx.export.ir.structures import arrays_of, to_mlx
+    from torch2mlx.export.lower.parameters import Stored
 
     place, weights, wanted = _in_torch(model, given)
     translation = torch2mlx.translate(model, (), given, check=False)
@@ -60,7 +60,7 @@ def _in_torch(model: Any, given: dict[str, Any]) -> tuple[int, Any, Any]:
     """Which output, its weights, and a copy of the model that holds gradients for parameters."""
     import torch
 
-    from torch2mlx.structures import arrays_of
+    from torch2mlx.export.ir.structures import arrays_of
 
     model.zero_grad()
     with torch.enable_grad():

@@ -34,7 +34,7 @@ import sys
 sys.modules["torch"] = None
 import mlx.core as mx
 import torch2mlx
-from torch2mlx.structures import arrays_of
+from torch2mlx.export.ir.structures import arrays_of
 folder = sys.argv[1]
 given = mx.load(f"{folder}/inputs.safetensors")
 plain = eval(sys.argv[2])
@@ -110,7 +110,7 @@ def at_other_sizes(model: Any, translation: Any, given: dict[str, Any]) -> dict[
 def _run(folder: Path, given: dict[str, Any], expected: Any) -> tuple[float, int]:
     import mlx.core as mx
 
-    from torch2mlx.structures import arrays_of, difference, numpy_of, to_mlx
+    from torch2mlx.export.ir.structures import arrays_of, difference, numpy_of, to_mlx
 
     arrays = {k: to_mlx(v) for k, v in given.items() if hasattr(v, "dtype")}
     plain = {k: v for k, v in given.items() if k not in arrays}

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from torch2mlx.analysis.functions import Names, read
-from torch2mlx.op_mapping import lookup_op
+from torch2mlx.catalog.op_mapping import lookup_op
 
 #: Methods that bring a value to the host.
 _HOST = {"item", "tolist"}

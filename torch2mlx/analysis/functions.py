@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from torch2mlx.op_mapping import lookup_op
+from torch2mlx.catalog.op_mapping import lookup_op
 
 #: Packages whose functions are known by name, and not read.
 _CLOSED = {"torch", "numpy", "einops", "mlx", "torch2mlx", "jaxtyping", "beartype"}

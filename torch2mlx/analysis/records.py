@@ -12,11 +12,11 @@ import numpy as np
 from torch2mlx import _core
 from torch2mlx.analysis.facts import Fact, model_facts
 from torch2mlx.analysis.flattening import flattened
-from torch2mlx.twins import Refused, find_twin
+from torch2mlx.catalog.layers import Refused, find_twin
+from torch2mlx.catalog.weights.catalog import class_name, lookup
+from torch2mlx.checkpoint.plan.questions import sensitive
+from torch2mlx.checkpoint.plan.user_rules import untyped_records
 from torch2mlx.types import ITEM_BYTES, TensorSource, source_bytes
-from torch2mlx.weights.catalog import class_name, lookup
-from torch2mlx.weights.questions import sensitive
-from torch2mlx.weights.user_rules import untyped_records
 
 MODULE = np.dtype(
     [

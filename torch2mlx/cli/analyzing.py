@@ -30,10 +30,10 @@ def _describe(sub: argparse.ArgumentParser) -> None:
 
 def _analyze(args: argparse.Namespace) -> Answer:
     from torch2mlx.analyzer import analyze
-    from torch2mlx.graph.sources import paths
+    from torch2mlx.checkpoint.write.replacing import Guard, paths_of
+    from torch2mlx.checkpoint.write.tree import check_one, write_small
+    from torch2mlx.export.capture.sources import paths
     from torch2mlx.report.html import as_html
-    from torch2mlx.write.replacing import Guard, paths_of
-    from torch2mlx.write.tree import check_one, write_small
 
     report = analyze(args.source)
     guard = Guard(paths_of(*paths(args.source)), args.force)

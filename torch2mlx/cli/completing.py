@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from torch2mlx.cli.verb import Answer, Verb
-from torch2mlx.optional import need
+from torch2mlx.common.optional import need
 
 _SHELLS = ("bash", "zsh", "fish")
 _PATHS = ("source", "out", "folder", "html", "sarif", "like", "named_out")

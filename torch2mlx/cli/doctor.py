@@ -11,7 +11,7 @@ from typing import Any
 
 from torch2mlx.cli.printing import table
 from torch2mlx.cli.verb import Answer, Verb
-from torch2mlx.optional import command, installed
+from torch2mlx.common.optional import command, installed
 
 PACKAGES = (
     "torch2mlx",

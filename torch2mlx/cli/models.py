@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.cli import sizing
+from torch2mlx.cli.progress import progress_bar, step
 from torch2mlx.cli.verb import Answer, Verb, listed, planned
+from torch2mlx.common.optional import need
 from torch2mlx.errors import TranslationError
-from torch2mlx.optional import need
-from torch2mlx.progress import progress_bar, step
 
 _MODEL = (
     "a folder with a config.json and weights, or file.py:function or package.module:function, "
@@ -66,8 +66,8 @@ def _describe_translate(sub: argparse.ArgumentParser) -> None:
 
 def _found(args: argparse.Namespace) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     from torch2mlx.converter import dtype_name
-    from torch2mlx.graph.folders import Wishes
-    from torch2mlx.graph.sources import find
+    from torch2mlx.export.capture.folders import Wishes
+    from torch2mlx.export.capture.sources import find
 
     need(args.command, "torch", "mlx")
     if args.stream and (args.prefix or args.ignore_unexpected):
@@ -85,16 +85,16 @@ def _found(args: argparse.Namespace) -> tuple[Any, tuple[Any, ...], dict[str, An
 
 
 def _guard(args: argparse.Namespace) -> Any:
-    from torch2mlx.graph.sources import paths
-    from torch2mlx.write.replacing import Guard, paths_of
+    from torch2mlx.checkpoint.write.replacing import Guard, paths_of
+    from torch2mlx.export.capture.sources import paths
 
     return Guard(paths_of(*paths(args.source)), args.force)
 
 
 def _translate(args: argparse.Namespace) -> Answer:
+    from torch2mlx.checkpoint.write.folder import check_folder
+    from torch2mlx.checkpoint.write.replacing import settled
     from torch2mlx.translator import translate
-    from torch2mlx.write.folder import check_folder
-    from torch2mlx.write.replacing import settled
 
     check_folder(settled(Path(args.out)), _guard(args))
     model, given, named = _found(args)
@@ -121,7 +121,7 @@ def _translate(args: argparse.Namespace) -> Answer:
 
 def _free(made: Any) -> str:
     """The lengths that may be others, as --sizes takes them."""
-    from torch2mlx.graph.sizes import named
+    from torch2mlx.export.capture.sizes import named
 
     return sizing.spelled(made.free, {named(way): dims for way, dims in made.shapes.items()})
 
@@ -146,8 +146,8 @@ def _compared(args: argparse.Namespace, made: Any) -> str:
 
 def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any]) -> Answer:
     """The answer, after the folder was written, unless only that is asked what would be."""
-    from torch2mlx.graph.folders import weights_of
-    from torch2mlx.write.translated import check_translated
+    from torch2mlx.checkpoint.write.translated import check_translated
+    from torch2mlx.export.capture.folders import weights_of
 
     if args.dry_run:
         files = check_translated(Path(args.out), bool(made.constants), _guard(args))
@@ -202,7 +202,7 @@ def _describe_verify(sub: argparse.ArgumentParser) -> None:
 
 def _verify(args: argparse.Namespace) -> Answer:
     from torch2mlx.errors import VerificationError
-    from torch2mlx.graph.folders import weights_of
+    from torch2mlx.export.capture.folders import weights_of
     from torch2mlx.verifier import verify
 
     model, given, named = _found(args)

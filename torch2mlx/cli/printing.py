@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from torch2mlx.optional import installed
+from torch2mlx.common.optional import installed
 from torch2mlx.testing.tables import table as plain_table
 
 

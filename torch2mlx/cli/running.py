@@ -14,13 +14,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.amounts import listed
 from torch2mlx.cli.envelope import INTERNAL, code_of, enveloped, error_data
 from torch2mlx.cli.parser import parsed
 from torch2mlx.cli.printing import complain
 from torch2mlx.cli.verb import Answer
+from torch2mlx.common.amounts import listed
+from torch2mlx.common.options import command_line
 from torch2mlx.errors import Torch2MLXError
-from torch2mlx.options import command_line
 
 DONE, FAILED, FAULT, INTERRUPTED, CLOSED = 0, 1, 3, 130, 141
 TRACEBACK = "TORCH2MLX_TRACEBACK"
@@ -67,7 +67,7 @@ class _Failed(Exception):
 
 def _watched() -> Any:
     """A context that tells which files were written; this imports the core."""
-    from torch2mlx.write.transaction import watched
+    from torch2mlx.checkpoint.write.transaction import watched
 
     return watched()
 
@@ -112,7 +112,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, Torch2MLXError):
         return str(error)
     if isinstance(error, OSError):
-        from torch2mlx.read.paths import described
+        from torch2mlx.checkpoint.source.paths import described
 
         return described(error)
     if isinstance(error, ImportError):

@@ -52,7 +52,7 @@ def settled(
     kwargs: Mapping[str, Any],
 ) -> list[dict[str, Shape]]:
     """All sizes that were asked for, with the name of the first input."""
-    from torch2mlx.graph.sizes import arrays_of
+    from torch2mlx.export.capture.sizes import arrays_of
 
     first = next(iter(arrays_of(model, args, kwargs)), "")
     sizes = [size for text in several or () for size in text]

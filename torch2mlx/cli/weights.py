@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
+from torch2mlx.cli.progress import progress_bar
 from torch2mlx.cli.verb import Answer, Verb, listed, planned
-from torch2mlx.progress import progress_bar
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 They take torch's constructor arguments; spatial data is channels-last, as everywhere in MLX.
 """
 
-import torch2mlx.needs_mlx  # noqa: F401
+import torch2mlx.common.needs_mlx  # noqa: F401
 from torch2mlx.kit import (
     activations,
     algebra,

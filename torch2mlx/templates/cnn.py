@@ -9,8 +9,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from torch2mlx.builder import build
 from torch2mlx.errors import ConversionError
+from torch2mlx.export.lower.build_layer import build
 from torch2mlx.templates.loading import activation, fill, torch_name
 
 

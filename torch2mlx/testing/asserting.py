@@ -66,8 +66,8 @@ def assert_converts(model: Any, out: str | Path) -> dict[str, Any]:
     MLX arrays by key. Raises AssertionError that names every tensor that is lost or changed,
     MissingLibraryError where torch or mlx is not installed, and what `convert` raises.
     """
+    from torch2mlx.common.optional import need
     from torch2mlx.converter import convert, load_converted
-    from torch2mlx.optional import need
     from torch2mlx.reverter import revert
 
     need("assert_converts", "torch", "mlx")

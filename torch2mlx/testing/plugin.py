@@ -26,8 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _needs(fixture: str) -> None:
+    from torch2mlx.common.optional import need
     from torch2mlx.errors import MissingLibraryError
-    from torch2mlx.optional import need
 
     try:
         need(fixture, "torch", "mlx")

@@ -1,0 +1,17 @@
+"""Which MLX module stands for a torch layer, with which arguments: one file for each family."""
+
+from torch2mlx.catalog.layers import (  # noqa: F401  each registers its functions
+    activation,
+    attention,
+    conv,
+    dropout,
+    loss,
+    norm,
+    pooling,
+    recurrent,
+    shape,
+    simple,
+)
+from torch2mlx.catalog.layers.twin import Refused, Twin, find_twin, twin_names
+
+__all__ = ["Refused", "Twin", "find_twin", "twin_names"]

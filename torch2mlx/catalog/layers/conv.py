@@ -1,0 +1,43 @@
+"""Convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch2mlx.catalog.layers.twin import Refused, Twin, rank_of, taken, twin
+
+_COMMON = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+
+
+def _numbers(arguments: dict[str, Any], rank: int) -> dict[str, Any]:
+    """mlx.nn's one-dimensional layers take numbers where torch keeps tuples of one."""
+    if rank > 1:
+        return arguments
+    unwrap = lambda v: v[0] if isinstance(v, tuple) and len(v) == 1 else v  # noqa: E731
+    return {name: unwrap(value) for name, value in arguments.items()}
+
+
+@twin("Conv1d", "Conv2d", "Conv3d")
+def conv(module: Any) -> Twin:
+    """mlx.nn's layer; the kit's for padding modes, "same", and groups in three dimensions."""
+    rank = rank_of(module)
+    arguments = {**taken(module, _COMMON), "bias": module.bias is not None}
+    plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    if plain and (rank < 3 or module.groups == 1):
+        if rank < 3:
+            arguments["groups"] = module.groups
+        return Twin(f"mlx.nn.Conv{rank}d", _numbers(arguments, rank), "channels_last")
+    arguments.update(groups=module.groups, padding_mode=module.padding_mode)
+    return Twin(f"torch2mlx.kit.Conv{rank}d", arguments, "channels_last")
+
+
+@twin("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
+def conv_transpose(module: Any) -> Twin | Refused:
+    """mlx.nn's layer; the kit's with groups or output_padding."""
+    rank = rank_of(module)
+    names = (*_COMMON, "output_padding")
+    arguments = {**taken(module, names), "bias": module.bias is not None}
+    if module.groups > 1 or any(module.output_padding):
+        arguments["groups"] = module.groups
+        return Twin(f"torch2mlx.kit.ConvTranspose{rank}d", arguments, "channels_last")
+    return Twin(f"mlx.nn.ConvTranspose{rank}d", _numbers(arguments, rank), "channels_last")

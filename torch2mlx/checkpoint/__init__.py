@@ -1,0 +1,1 @@
+"""The weight pipeline: sources are read, a plan is made, files are written."""

@@ -1,0 +1,1 @@
+"""What a converted file says of itself, and the one check of it."""

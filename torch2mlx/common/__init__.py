@@ -1,0 +1,1 @@
+"""What every package uses: options in messages, optional libraries, locks, counted amounts."""

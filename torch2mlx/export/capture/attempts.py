@@ -1,0 +1,64 @@
+"""Ways to trace a model, tried in turn: what all lengths free is refused, or turns out wrong, may
+be right with fewer of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from torch2mlx.errors import ExportError, TranslationError, UnsupportedOperatorError
+from torch2mlx.export.capture.failures import untraceable
+from torch2mlx.export.capture.freedom import Way
+
+T = TypeVar("T")
+
+
+def attempted(
+    make: Callable[[Way], T], ways: Sequence[Way], model: Any
+) -> tuple[T, tuple[str, ...]]:
+    """The first that can be made, with what there is to note of those before it.
+
+    Raises the first refusal where all ways are refused, and
+    ExportError, with the line and torch's words, where torch.export takes none.
+    """
+    said: list[str] = []
+    problems: list[Exception] = []
+    refusal: TranslationError | None = None
+    for way in ways:
+        try:
+            return make(way), _notes(said, way)
+        except ExportError as problem:
+            said.append(f"{way}: {problem}")
+            problems.append(_cause(problem))
+        except TranslationError as problem:
+            refusal = refusal or problem
+            said.append(f"{way}: {_short(problem)}")
+            if _lacking(problem):
+                break
+    if refusal is not None:
+        raise refusal
+    raise untraceable(model, problems)
+
+
+def _cause(problem: ExportError) -> Exception:
+    """What torch.export itself raised."""
+    cause = problem.__cause__
+    own = isinstance(cause, Exception) and not isinstance(cause, ExportError)
+    return cause if own else problem  # type: ignore[return-value]
+
+
+def _notes(said: Sequence[str], way: Way) -> tuple[str, ...]:
+    return (*said, f"translated with {way}") if said else ()
+
+
+def _short(problem: TranslationError) -> str:
+    """The first thing that an error says."""
+    if isinstance(problem, UnsupportedOperatorError):
+        return str(problem.findings[0])
+    return str(problem).split("\n")[0][:300]
+
+
+def _lacking(problem: TranslationError) -> bool:
+    """Whether operators are unknown, which other shapes do not change."""
+    findings = getattr(problem, "findings", ())
+    return any("no lowering" in finding for finding in findings)

@@ -1,0 +1,294 @@
+"""What torch.export decides about lengths while it traces: every condition that it takes as
+settled, and the line of the model that asked.
+
+The exported program alone does not say it: a loop over a length leaves its turns, `if n <= 8`
+leaves one branch, and a length that is compared with 1 leaves nothing at all, since torch takes
+free lengths to be 2 or more.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch2mlx.export.capture.conditions import Asked, Condition, needs
+from torch2mlx.export.ir.provenance import size_hint
+
+Way = tuple[Any, ...]
+
+#: Files that carry a question about a length on; whoever asked is further out.
+_CARRIERS = ("symbolic_shapes.py", "sym_node.py", "recording.py", "torch/__init__.py")
+_CARRIERS += ("functools.py", "contextlib.py", "_sympy", "sympy/", "_stats.py")
+#: Comparisons of lengths; torch answers those with 0 and 1 without a guard.
+_RELATIONS = ("gt", "ge", "lt", "le", "eq", "ne")
+#: Where SymInt and SymBool become Python's own numbers and truths.
+_NUMBERS = "torch/__init__.py"
+#: Functions of torch that ask how memory would be laid out: the numbers are the same either way.
+_LAYOUT = {
+    "_prims_common/__init__.py": (),
+    "_refs/__init__.py": ("_reshape_view_helper", "_reshape_view_helper_core_alg"),
+    "_meta_registrations.py": ("meta_copy_",),
+}
+#: Those that ask what must hold, where MLX's own operator raises an error as torch's does.
+_OPERATORS = {
+    "_meta_registrations.py": ("meta_mm", "common_meta_baddbmm_bmm"),
+    "_subclasses/fake_impls.py": ("conv",),
+    "_prims/__init__.py": ("_cat_meta",),
+}
+
+
+@dataclass
+class Watch:
+    """What was settled while one model was traced."""
+
+    environment: Any = None
+    asked: dict[int, Asked] = field(default_factory=dict)  # by the place in the list of guards
+    #: (length, 0 or 1) at which an answer would be another one
+    small: dict[tuple[Any, int], Asked] = field(default_factory=dict)
+    _turns: dict[Any, tuple[Any, ...]] = field(default_factory=dict)  # of what was asked before
+
+    def note(self, environment: Any, expression: Any, answer: Any, before: int) -> None:
+        """One question, its answer, and how many guards there were before."""
+        if environment is not self.environment:
+            self.environment, self._turns = environment, {}
+        if len(environment.guards) > before:
+            asked = _asking(sys._getframe(2))
+            for place in range(before, len(environment.guards)):
+                self.asked.setdefault(place, asked)
+        elif getattr(expression, "is_Boolean", False) or getattr(expression, "is_Relational", 0):
+            turns = self._turned(expression, expression.xreplace, expression.free_symbols, answer)
+            self._rests_on(turns)
+
+    def compared(self, name: str, one: Any, other: Any, answer: bool) -> None:
+        """A comparison of two lengths that torch answers by what it takes for granted alone."""
+        environment, sides = one.shape_env, (one.expr, other.expr)
+        symbols = sides[0].free_symbols | sides[1].free_symbols
+        if not symbols:
+            return
+        if environment is not self.environment:
+            self.environment, self._turns = environment, {}
+
+        def compute(values: Any) -> Any:
+            return getattr(operator, name)(*(side.xreplace(values) for side in sides))
+
+        self._rests_on(self._turned((name, *sides), compute, symbols, answer), True)
+
+    def _rests_on(self, turns: tuple[Any, ...], python: bool = False) -> None:
+        """Notes who asked what would have another answer at lengths of 0 or 1."""
+        for turn in turns:
+            if turn not in self.small:
+                asked = _asking(sys._getframe(3))
+                if (asked.python or python) and (not asked.file or asked.file.startswith("nn/")):
+                    self.small[turn] = replace(asked, python=True)
+
+    def _turned(self, key: Any, compute: Any, symbols: Any, answer: Any) -> tuple[Any, ...]:
+        asked = key, bool(answer)
+        if asked not in self._turns:
+            known = getattr(self.environment, "backed_var_to_val", {})
+            self._turns[asked] = tuple(_turned(known, compute, symbols, bool(answer)))
+        return self._turns[asked]
+
+
+def _turned(known: Any, compute: Any, symbols: Any, answer: bool) -> Iterator[tuple[Any, int]]:
+    """Lengths of 0 and 1 that turn a settled answer; `compute` gives it for other lengths."""
+    import sympy
+
+    if not symbols or not all(symbol in known for symbol in symbols):
+        return
+    values = {symbol: known[symbol] for symbol in symbols}
+    for symbol in symbols:
+        for small in (0, 1):
+            try:
+                other = compute({**values, symbol: sympy.Integer(small)})
+            except (ZeroDivisionError, AssertionError):  # torch has no such length
+                continue
+            if other in (sympy.true, sympy.false, True, False) and bool(other) != answer:
+                yield symbol, small
+
+
+def _asking(frame: Any) -> Asked:
+    import torch
+
+    home = os.path.dirname(torch.__file__) + os.sep
+    ours = str(Path(__file__).parent.parent) + os.sep
+    file = function = ""
+    first, python = True, False
+    while frame is not None:
+        name = frame.f_code.co_filename
+        python |= first and name.endswith(_NUMBERS)
+        if not any(part in name for part in _CARRIERS) and not name.startswith(ours):
+            within = name.startswith(home)
+            if first:
+                first = False
+                file = name.removeprefix(home) if within else ""
+                function = frame.f_code.co_name
+            if not within and not name.startswith("<"):
+                line = f"{os.path.basename(name)}:{frame.f_lineno}"
+                return Asked(file, function, line, python)
+        frame = frame.f_back
+    return Asked(file, function, "", python)
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """While open, every question about a length is noted."""
+    from torch.fx.experimental.sym_node import SymNode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    compared = {name: getattr(SymNode, name) for name in _RELATIONS}
+    watch, original = Watch(), ShapeEnv.evaluate_expr
+
+    def evaluate(self: Any, expression: Any, *args: Any, **kwargs: Any) -> Any:
+        before = len(self.guards)
+        answer = original(self, expression, *args, **kwargs)
+        watch.note(self, expression, answer, before)
+        return answer
+
+    ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
+    for name, compare in compared.items():
+        setattr(SymNode, name, _comparing(watch, name, compare))
+    try:
+        yield watch
+    finally:
+        ShapeEnv.evaluate_expr = original  # type: ignore[method-assign]
+        for name, compare in compared.items():
+            setattr(SymNode, name, compare)
+
+
+def _comparing(watch: Watch, name: str, compare: Any) -> Any:
+    import sympy
+
+    def comparing(one: Any, other: Any) -> Any:
+        made = compare(one, other)
+        answer = getattr(made, "_expr", None)
+        if answer is sympy.true or answer is sympy.false:
+            watch.compared(name, one, other, bool(answer))
+        return made
+
+    return comparing
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of an argument: the way to the argument, its number, its length in the example;
+    `expression` says what became of it: a number where it is fixed, else of torch's symbols."""
+
+    way: Way
+    number: int
+    length: int
+    expression: Any
+    asked: Asked | None = None  # who fixed it; None where it never was free
+
+    @property
+    def free(self) -> bool:
+        """Whether it may have other lengths."""
+        return not isinstance(self.expression, int)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The axes of all arguments, and what the program takes for granted about those that vary."""
+
+    axes: tuple[Axis, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def shapes(self) -> dict[Way, tuple[Any, ...]]:
+        """The lengths of each argument: a number where it is fixed, else its expression."""
+        found: dict[Way, tuple[Any, ...]] = {}
+        for axis in self.axes:
+            length = str(axis.expression) if axis.free else axis.length
+            found[axis.way] = (*found.get(axis.way, ()), length)
+        return found
+
+    def without(self, conditions: Collection[Condition]) -> Lengths:
+        """The same without some conditions."""
+        return replace(self, conditions=tuple(c for c in self.conditions if c not in conditions))
+
+
+def lengths_of(program: Any, ways: tuple[Way, ...], watch: Watch) -> Lengths:
+    """Those of an exported program; `ways` are those to its arguments, in order."""
+    environment = watch.environment
+    fixing, conditions = _settled(environment, watch) if environment else ({}, [])
+    known = {condition.expression for condition in conditions}
+    conditions += [c for c in needs(program.graph_module) if c.expression not in known]
+    axes = []
+    for way, value in zip(ways, _arguments(program), strict=True):
+        for number, size in enumerate(getattr(value, "shape", ())):
+            axes.append(_axis(way, number, size, fixing))
+    return Lengths(tuple(axes), tuple(conditions))
+
+
+def _arguments(program: Any) -> list[Any]:
+    specs = program.graph_signature.input_specs
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
+    pairs = zip(specs, nodes, strict=True)
+    return [node.meta.get("val") for spec, node in pairs if spec.kind.name == "USER_INPUT"]
+
+
+def _axis(way: Way, number: int, size: Any, fixing: Mapping[Any, Asked]) -> Axis:
+    if isinstance(size, int):
+        return Axis(way, number, size, size)
+    expression, symbol = size.node.expr, size.node._expr
+    length = size_hint(size) or 0
+    if not expression.is_number:
+        return Axis(way, number, length, expression)
+    return Axis(way, number, length, int(expression), fixing.get(symbol, Asked()))
+
+
+def _matters(condition: Any, asked: Asked) -> bool:
+    """Whether the program could be another one where a condition fails.
+
+    A statement of the model, or of torch.nn, asks in order to branch. torch's core asks on the way
+    through an operator, which stays one operator here: how memory lies, or what MLX refuses too.
+    What is left of that are plain comparisons of lengths, which a result's shape may rest on.
+    """
+    import sympy
+
+    if asked.python and (not asked.file or asked.file.startswith("nn/")):
+        return True
+    if asked.among(_LAYOUT) or asked.among(_OPERATORS) or isinstance(condition, sympy.Ne):
+        return False
+    if not isinstance(condition, sympy.core.relational.Relational):
+        return False
+    number = any(side.is_number for side in condition.args)
+    core = not asked.python and asked.file in ("", "_ops.py")
+    kept = number or not core or isinstance(condition, sympy.Eq)
+    return bool(kept) and all(_plain(side) for side in condition.args)
+
+
+def _plain(side: Any) -> bool:
+    """Whether one side of a comparison is a number, or a length times or plus a number."""
+    return side.is_number or (len(side.free_symbols) == 1 and side.is_polynomial())
+
+
+def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Condition]]:
+    """Who fixed which symbol; and the conditions that are left once fixed ones are put in."""
+    import sympy
+
+    fixing: dict[Any, Asked] = {}
+    conditions: dict[Any, Condition] = {}
+    asked_by = [
+        (guard.expr, watch.asked.get(place, Asked("unknown")))
+        for place, guard in enumerate(environment.guards)
+    ]
+    for expression, asked in asked_by:
+        for symbol in expression.free_symbols:
+            if isinstance(expression, sympy.Eq):
+                fixing[symbol] = asked
+        left = environment.replace(expression)
+        if left in (sympy.true, sympy.false) or not _matters(left, asked):
+            continue
+        conditions.setdefault(left, Condition(left, asked))
+    for (symbol, number), asked in watch.small.items():
+        length = environment.replace(symbol)
+        if not length.is_number:  # torch's lengths are never 0 to sympy
+            left = sympy.Ne(length, number, evaluate=False)
+            conditions.setdefault(left, Condition(left, asked, True))
+    return fixing, list(conditions.values())

@@ -1,0 +1,246 @@
+"""Front end: a live model becomes torch.export's undecomposed program, with the names of its
+source.
+
+The program is taken before decomposition: decomposing drops no_grad regions and turns detach into
+an alias, which leaves outputs right and gradients wrong.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch2mlx.export.capture.assigned import assigned_buffers, traced_data
+from torch2mlx.export.capture.autograd_functions import recorded
+from torch2mlx.export.capture.calls import under_one_name
+from torch2mlx.export.capture.cumulative import standing_in_for_none
+from torch2mlx.export.capture.empty_weights import standing_in
+from torch2mlx.export.capture.expand_vmap import without_vmap
+from torch2mlx.export.capture.explicit_masks import explicit_masks
+from torch2mlx.export.capture.failures import quietly, untraceable
+from torch2mlx.export.capture.freedom import Way, dynamic_shapes, twice
+from torch2mlx.export.capture.guards import Lengths, lengths_of, watched
+from torch2mlx.export.capture.keywords import named_keywords
+from torch2mlx.export.capture.packing import packed_as_operators
+from torch2mlx.export.capture.scanned import shapes_without_steps
+from torch2mlx.export.capture.sizes import ways_to
+from torch2mlx.export.capture.structured import dataclasses_known
+from torch2mlx.export.capture.unvalidated import without_validation
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of a module got and gave: argument name -> name of the graph's node, or
+    several."""
+
+    arguments: Mapping[str, Any]
+    results: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)  # arguments that were no tensors
+
+
+class Parts(tuple[str | None, ...]):
+    """Nodes of the four parts of a packed sequence; None for an order that it has not."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """An exported program, the calls of its modules by path, and how it was made."""
+
+    model: Any
+    program: Any
+    calls: Mapping[str, Sequence[Call]]
+    inputs: tuple[tuple[Any, ...], ...]
+    examples: Mapping[tuple[Any, ...], Any]
+    dynamic: bool
+    notes: tuple[str, ...] = ()
+    functions: Mapping[str, Any] = field(default_factory=dict)  # autograd.Functions by operator
+    lengths: Lengths = field(default_factory=Lengths)
+    graded: bool = False  # whether it is what the model runs while gradients are recorded only
+
+
+@dataclass
+class _Recorder:
+    """Hooks that note which graph node each argument and result of a module is."""
+
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+    pending: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def before(self, path: str) -> Any:
+        def hook(module: Any, args: Any, kwargs: Any) -> None:
+            if _in_branch():
+                return
+            self.pending.setdefault(path, []).append(_arguments(module, args, kwargs))
+
+        return hook
+
+    def after(self, path: str) -> Any:
+        def hook(module: Any, args: Any, result: Any) -> None:
+            if _in_branch():
+                return
+            arguments = self.pending[path].pop() if self.pending.get(path) else {}
+            options = arguments.pop("", {})
+            names = [_node_name(leaf) for leaf in _tensors(result)]
+            known = tuple(name for name in names if name is not None)
+            results = known if len(known) == len(names) else ()
+            self.calls.setdefault(path, []).append(Call(arguments, results, options))
+
+        return hook
+
+
+def _in_branch() -> bool:
+    """Whether dynamo traces a branch or the body of a loop, which may have no side effects."""
+    import torch
+
+    return bool(torch.compiler.is_dynamo_compiling())
+
+
+def _tensors(value: Any) -> list[Any]:
+    """Tensors of a structure; of a packed sequence its items, for the rest stays as it is."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    leaves = pytree.tree_leaves(value, is_leaf=_is_packed)
+    leaves = [leaf.data if _is_packed(leaf) else leaf for leaf in leaves]
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _is_packed(value: Any) -> bool:
+    from torch.nn.utils.rnn import PackedSequence
+
+    return isinstance(value, PackedSequence)
+
+
+def _arguments(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    import torch
+
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in bound.items():
+        flat = value.items() if isinstance(value, dict) else ((name, value),)
+        for key, leaf in flat:
+            if isinstance(leaf, (tuple, list)) and leaf:
+                nodes = tuple(_node_name(x) if isinstance(x, torch.Tensor) else None for x in leaf)
+                if _is_packed(leaf):
+                    found[str(key)] = Parts(nodes)
+                elif None not in nodes:
+                    found[str(key)] = nodes
+            node = _node_name(leaf) if isinstance(leaf, torch.Tensor) else None
+            if node is not None:
+                found[str(key)] = node
+    plain = {n: v for n, v in bound.items() if isinstance(v, (bool, int, float, str))}
+    return {**found, "": plain}
+
+
+def _node_name(tensor: Any) -> str | None:
+    """The graph's node of a tensor that is being traced; None when it has none."""
+    import torch
+    from torch.fx.experimental import proxy_tensor
+
+    mode = proxy_tensor.get_proxy_mode()
+    if mode is None:
+        return None
+    if isinstance(tensor, torch._subclasses.functional_tensor.FunctionalTensor):
+        tensor = torch._from_functional_tensor(tensor.elem)
+    slot = proxy_tensor.get_proxy_slot(tensor, mode.tracer, None)
+    node = getattr(getattr(slot, "proxy", slot), "node", None)
+    return None if node is None else str(node.name)
+
+
+@contextmanager
+def _recording(model: Any) -> Iterator[_Recorder]:
+    recorder, handles = _Recorder(), []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(recorder.before(path), with_kwargs=True))
+        handles.append(module.register_forward_hook(recorder.after(path)))
+    try:
+        yield recorder
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
+    """Exports a model in one way. Raises ExportError with what torch.export said."""
+    import torch
+
+    given = _apart((tuple(args), dict(kwargs)))
+    args, kwargs = twice(given) if way.twice else given
+    with (
+        dataclasses_known(model, given),
+        _recording(model) as recorder,
+        recorded(way.own_gradients) as functions,
+        standing_in(model),
+        shapes_without_steps(),
+        named_keywords(model, kwargs),
+        watched() as watch,
+        standing_in_for_none(model),
+        traced_data(),
+        explicit_masks(),
+        without_validation(),
+        packed_as_operators(),
+        quietly(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            shapes = dynamic_shapes(model, args, kwargs, way)
+            given = _containers_apart((args, kwargs))
+            with nullcontext() if way.strict else assigned_buffers(model):
+                program = torch.export.export(
+                    model, *given, strict=way.strict, dynamic_shapes=shapes
+                )
+            without_vmap(program)
+            under_one_name(model, program)
+        except Exception as problem:  # torch.export raises what the model and it run into
+            raise untraceable(model, [problem]) from problem
+        examples = dict(ways_to(model, args, kwargs))
+    calls = {} if way.strict else recorder.calls
+    leaves = tuple(examples)
+    lengths = lengths_of(program, leaves, watch)
+    return Traced(model, program, calls, leaves, examples, way.dynamic, (), functions, lengths)
+
+
+def _apart(values: Any) -> Any:
+    """Example inputs as tensors of their own: one that is given twice would be one argument to
+    torch.export. Those without values, on the meta device, become zeros."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    known: set[int] = set()
+
+    def real(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        if leaf.is_meta:
+            return torch.zeros_like(leaf, device="cpu")
+        again = id(leaf) in known
+        known.add(id(leaf))
+        return leaf.detach().clone().requires_grad_(leaf.requires_grad) if again else leaf
+
+    return pytree.tree_map(real, values)
+
+
+def _containers_apart(values: Any) -> Any:
+    """Lists and dicts of their own with the same tensors: a forward may add to those it gets."""
+    from torch.utils import _pytree as pytree
+
+    return pytree.tree_map(lambda leaf: leaf, values)
+
+
+def placeholder_names(traced: Traced) -> dict[str, str]:
+    """What the recorder called an argument of the program -> the program's own name for it.
+
+    Tensors that are no parameters or buffers of the model become arguments after the tracing only.
+    """
+    specs = traced.program.graph_signature.input_specs
+    names = [n.name for n in traced.program.graph.nodes if n.op == "placeholder"]
+    pairs = zip(names, specs, strict=True)
+    known = [name for name, spec in pairs if spec.kind.name != "CONSTANT_TENSOR"]
+    return {f"arg{i}_1": name for i, name in enumerate(known)}

@@ -1,0 +1,1 @@
+"""The intermediate form: nodes, what is known of them, how one is printed."""

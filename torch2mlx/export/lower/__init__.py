@@ -1,0 +1,1 @@
+"""Every operator of the exported program becomes calls of MLX functions."""

@@ -1,0 +1,124 @@
+"""Nested graphs that the file defines as functions: branches, bodies of loops, own gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch2mlx.export.ir.builder import Refuse, Unmade
+from torch2mlx.export.ir.nodes import Frame, Input, Node, Program, Symbol, learn
+from torch2mlx.export.ir.provenance import hints
+
+_ROOT = (Frame("", "Function"),)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the file: its name, and its body as a program of its own."""
+
+    name: str
+    program: Program
+
+    @property
+    def symbol(self) -> Symbol:
+        """How a call names it."""
+        return Symbol(self.name)
+
+
+def define(
+    lowering: Any, name: str, graph_module: Any, values: Sequence[Any], fixed: int = 0
+) -> tuple[Function, list[Node]]:
+    """Lowers a nested graph as a function of its placeholders.
+
+    `values` has an example node or number for each placeholder; the first `fixed` are constants,
+    which the function has inside. Answers with the function and the
+    stored tensors that it takes as further arguments.
+    """
+    b = lowering.builder
+    outside, b.nodes = b.nodes, []
+    scope = b.scope
+    try:
+        inputs = _arguments(lowering, graph_module.graph, values, fixed)
+        outputs = lowering.run(graph_module.graph, graph_module)
+        nodes = b.nodes
+    finally:
+        b.nodes, b.scope = outside, scope
+    if lowering.refused:
+        raise Unmade("depends on an operator that could not be lowered")
+    more, stored = _stored(lowering, nodes)
+    for node in nodes:
+        learn(node, scope=_ROOT)
+    program = Program(tuple(nodes), (*inputs, *more), tuple(outputs))
+    made = Function(lowering.unique(name), program)
+    b.functions.append(made)
+    return made, stored
+
+
+def _arguments(lowering: Any, graph: Any, values: Sequence[Any], fixed: int) -> list[Input]:
+    inputs = []
+    places = [node for node in graph.nodes if node.op == "placeholder"]
+    for i, (place, value) in enumerate(zip(places, values, strict=True)):
+        name = _plain(place.name, len(inputs))
+        if i < fixed:
+            again = Node("constant", value.args, {}, value.value, value.dims)
+            lowering.storage.set(place, lowering.builder.add(again))
+        elif isinstance(value, Node) and value.is_array:
+            held = value.value
+            made = Node("input", (name,), {}, held, value.dims, _ROOT, name, "", place.name)
+            lowering.builder.nodes.append(made)
+            lowering.storage.set(place, made)
+            inputs.append(Input((name,), made))
+        elif isinstance(value, Node):
+            raise Refuse("a nested graph that takes a length which is not fixed")
+        else:
+            lowering.storage.set(place, value)
+    return inputs
+
+
+def _plain(name: str, place: int) -> str:
+    """A placeholder's name without torch.export's prefixes; by its place where it has none."""
+    if name.startswith(("arg", "tensors_")) and name[-1].isdigit():
+        return f"x{place + 1}"
+    for prefix in ("p_", "b_", "c_"):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _stored(lowering: Any, nodes: list[Node]) -> tuple[list[Input], list[Node]]:
+    """Constants inside that are too large to print become arguments."""
+    more, stored = [], []
+    for node in nodes:
+        if node.op == "param" or (
+            node.op == "constant" and not lowering.stored.printed(node.args[0])
+        ):
+            stored.append(lowering.builder.add(Node(node.op, node.args, {}, node.value, node.dims)))
+            name = str(node.args[0]).rsplit(".", 1)[-1].lstrip("_")
+            learn(node, op="input", args=((name,),), name=name)
+            more.append(Input((name,), node))
+    return more, stored
+
+
+def call(lowering: Any, node: Any, op: str, *args: Any) -> None:
+    """A call of a kit function that gives several results, with the values that torch says."""
+    import mlx.core as mx
+
+    from torch2mlx.export.ir.builder import mx_dtype
+    from torch2mlx.export.ir.nodes import function_of
+
+    expected = node.meta.get("val")
+    expected = expected if isinstance(expected, (tuple, list)) else (expected,)
+    values, dims = [], []
+    for one in expected:
+        shape, symbols = hints(one)
+        if shape is None:
+            raise Refuse("a result whose shape the data decides")
+        name = lowering.stored.dtype(one).replace("complex128", "complex64")
+        values.append(mx.zeros(shape, function_of(mx_dtype(name).text)))
+        dims.append(symbols)
+    b = lowering.builder
+    made = b.add(Node(op, args, {}, values))
+    parts = b.items(made)
+    for part, symbols in zip(parts, dims, strict=True):
+        lowering.learn(part, symbols)
+    lowering.storage.set(node, parts)

@@ -1,0 +1,179 @@
+"""Arrays out of nothing: zeros, ranges, grids, windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch2mlx.export.ir.builder import Builder, Refuse, mx_dtype
+from torch2mlx.export.ir.nodes import Node
+from torch2mlx.export.lower.ops.registry import lowers
+
+
+def _dtyped(b: Builder) -> tuple[Any, ...]:
+    return () if b.dtype in (None, "float32") else (mx_dtype(b.dtype),)
+
+
+def _filled(name: str, *names: str) -> None:
+    def function(b: Builder, size: Sequence[Any], **_: Any) -> Node:
+        return b.call(f"mx.{name}", tuple(size), *_dtyped(b))
+
+    function.__name__ = names[0]
+    lowers(*(f"aten::{n}" for n in names))(function)
+
+
+_filled("zeros", "zeros", "empty", "new_zeros", "new_empty", "empty_permuted")
+_filled("ones", "ones", "new_ones")
+_filled("zeros", "empty_strided", "new_empty_strided")
+
+
+def _filled_like(name: str, *names: str) -> None:
+    def function(b: Builder, self: Node, **_: Any) -> Node:
+        if b.dtype in (None, self.dtype):
+            return b.call(f"mx.{name}_like", self)
+        return b.call(f"mx.{name}", b.dims(self), mx_dtype(b.dtype))
+
+    function.__name__ = names[0]
+    lowers(*(f"aten::{n}" for n in names))(function)
+
+
+_filled_like("zeros", "zeros_like", "empty_like", "zero")
+_filled_like("ones", "ones_like")
+
+
+@lowers("aten::full", "aten::new_full")
+def full(b: Builder, size: Sequence[Any], fill_value: Any, **_: Any) -> Node:
+    """One number everywhere."""
+    if not size and not isinstance(fill_value, Node):
+        return b.array(fill_value, b.dtype)
+    if isinstance(fill_value, Node):  # mx.full doubles the gradient of its value
+        value = b.cast(fill_value, b.dtype) if b.dtype else fill_value
+        return b.call("mx.broadcast_to", value, tuple(size))
+    return b.call("mx.full", tuple(size), fill_value, *_always(b, fill_value))
+
+
+def _always(b: Builder, value: Any) -> tuple[Any, ...]:
+    if b.dtype is None or (b.dtype == "float32" and isinstance(value, float)):
+        return ()
+    return (mx_dtype(b.dtype),)
+
+
+@lowers("aten::full_like", "aten::fill")
+def full_like(b: Builder, self: Node, fill_value: Any = None, value: Any = None, **_: Any) -> Node:
+    """One number everywhere, in the shape of another array."""
+    filled = value if fill_value is None else fill_value
+    if isinstance(filled, Node) and filled.is_array and filled.ndim:
+        filled = b.reshape(filled, ())
+    if isinstance(filled, Node):
+        return full(b, b.dims(self), filled)
+    return b.call("mx.full", b.dims(self), filled, *_always(b, filled))
+
+
+@lowers("aten::scalar_tensor")
+def scalar_tensor(b: Builder, s: Any, **_: Any) -> Node:
+    """A number as an array without axes."""
+    return b.array(s, b.dtype)
+
+
+@lowers("aten::arange")
+def arange(b: Builder, end: Any, start: Any = 0, step: Any = 1, **_: Any) -> Node:
+    """Numbers from start up to end, without it."""
+    dtype = mx_dtype(b.dtype or "float32")
+    if isinstance(step, (int, float)) and step == 1:
+        if isinstance(start, (int, float)) and start == 0:
+            return b.call("mx.arange", end, dtype=dtype)
+        return b.call("mx.arange", start, end, dtype=dtype)
+    given = (start, end, step)
+    if any(isinstance(v, float) for v in given) and not any(isinstance(v, Node) for v in given):
+        count = max(math.ceil((end - start) / step), 0)
+        steps = b.call("mx.arange", count, dtype=dtype)
+        return b.call("operator.add", b.call("operator.mul", steps, step), start)
+    return b.call("mx.arange", start, end, step, dtype=dtype)
+
+
+@lowers("aten::linspace")
+def linspace(b: Builder, start: Any, end: Any, steps: int, **_: Any) -> Node:
+    """Evenly spaced numbers, both ends included."""
+    start, end = (b.reshape(v, ()) if isinstance(v, Node) else v for v in (start, end))
+    if isinstance(start, Node) or isinstance(end, Node):
+        count = b.call("mx.arange", steps, dtype=mx_dtype("float32"))
+        width = b.call("operator.sub", end, start)
+        part = b.call("operator.truediv", count, max(steps - 1, 1))
+        return b.call("operator.add", start, b.call("operator.mul", width, part))
+    return b.call("mx.linspace", start, end, steps)
+
+
+@lowers("aten::logspace")
+def logspace(b: Builder, start: Any, end: Any, steps: int, base: float = 10.0, **_: Any) -> Node:
+    """Powers of a base, evenly spaced in their exponents."""
+    return b.call("operator.pow", base, linspace(b, start, end, steps))
+
+
+@lowers("aten::eye")
+def eye(b: Builder, n: int, m: int | None = None, **_: Any) -> Node:
+    """Ones on the diagonal."""
+    dtype = b.dtype or "float32"
+    if dtype == "bool":
+        return b.cast(b.call("mx.eye", n, *(() if m is None else (m,))), "bool")
+    return b.call("mx.eye", n, *(() if m is None else (m,)), dtype=mx_dtype(dtype))
+
+
+@lowers("aten::meshgrid")
+def meshgrid(b: Builder, tensors: Sequence[Node], indexing: str = "ij") -> Node:
+    """Coordinates of a grid."""
+    rows = tuple(b.reshape(x, (1,)) if x.ndim == 0 else x for x in tensors)
+    return b.call("mx.meshgrid", *rows, indexing=indexing)
+
+
+@lowers("aten::cartesian_prod")
+def cartesian_prod(b: Builder, tensors: Sequence[Node]) -> Node:
+    """All combinations, one in a row."""
+    if len(tensors) == 1:
+        return tensors[0]
+    grid = b.items(b.call("mx.meshgrid", *tensors, indexing="ij"))
+    return b.call("mx.stack", tuple(b.reshape(x, (-1,)) for x in grid), axis=1)
+
+
+@lowers("aten::one_hot")
+def one_hot(b: Builder, self: Node, num_classes: int = -1) -> Node:
+    """A one at the index of each class."""
+    if num_classes == -1:
+        raise Refuse("without num_classes: the number of classes would depend on the data")
+    classes = b.call("mx.arange", num_classes)
+    same = b.call("operator.eq", b.call("mx.expand_dims", self, -1), classes)
+    return b.cast(same, "int64")
+
+
+@lowers("aten::tril_indices", "aten::triu_indices")
+def tri_indices(b: Builder, row: int, col: int, offset: int = 0, **_: Any) -> Node:
+    """Rows and columns of a triangle."""
+    raise Refuse("with sizes that are not constant")
+
+
+@lowers("aten::vander", "aten::linalg_vander")
+def vander(b: Builder, x: Node, N: int | None = None, increasing: bool = True) -> Node:
+    """Powers of each number, as columns."""
+    count = x.shape[-1] if N is None else N
+    powers = b.call("mx.arange", count)
+    return b.call("operator.pow", b.call("mx.expand_dims", x, -1), powers)
+
+
+def _cosines(name: str, *weights: float) -> None:
+    def function(b: Builder, window_length: int, periodic: bool = True, **_: Any) -> Node:
+        steps = b.call("mx.arange", window_length, dtype=mx_dtype("float32"))
+        total = window_length if periodic else window_length - 1
+        angle = b.call("operator.mul", steps, 2 * math.pi / max(total, 1))
+        value: Any = weights[0]
+        for i, weight in enumerate(weights[1:], 1):
+            wave = b.call("mx.cos", b.call("operator.mul", angle, i) if i > 1 else angle)
+            value = b.call("operator.add", value, b.call("operator.mul", weight, wave))
+        return value
+
+    function.__name__ = name
+    lowers(f"aten::{name}")(function)
+
+
+_cosines("hann_window", 0.5, -0.5)
+_cosines("hamming_window", 0.54, -0.46)
+_cosines("blackman_window", 0.42, -0.5, 0.08)

@@ -1,0 +1,1 @@
+"""The emitted file as text."""

@@ -1,0 +1,1 @@
+"""From the lowered program to classes: attributes, methods, loops, checks."""

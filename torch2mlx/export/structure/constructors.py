@@ -1,0 +1,96 @@
+"""Constructors of stock layers and containers, as text with holes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch2mlx.export.ir.render import literal
+from torch2mlx.export.structure.classes import Construct
+
+
+def identity() -> Construct:
+    """A layer that gives back what it gets."""
+    return Construct(["nn.Identity()"])
+
+
+def joined(items: list[Construct]) -> Construct:
+    """Items with commas."""
+    made = Construct()
+    for i, item in enumerate(items):
+        made.add(", " if i else "").extend(item)
+    return made
+
+
+def listed(items: list[Construct]) -> Construct:
+    """A list; items that are made alike are counted."""
+    if len(items) > 1 and len({(i.template(), repr(i.holes())) for i in items}) == 1:
+        return (
+            Construct(["["]).extend(items[0]).add(" for _ in range(", ("count", len(items)), ")]")
+        )
+    return Construct(["["]).extend(joined(items)).add("]")
+
+
+def called(name: str, items: list[Construct]) -> Construct:
+    """A call with items as its arguments."""
+    return Construct([f"{name}("]).extend(joined(items)).add(")")
+
+
+def dictionary(items: Mapping[str, Construct]) -> Construct:
+    """A dict literal."""
+    made = Construct(["{"])
+    for i, (name, item) in enumerate(items.items()):
+        made.add(f"{', ' if i else ''}{literal(name)}: ").extend(item)
+    return made.add("}")
+
+
+def nested(items: Mapping[str, Construct]) -> Construct:
+    """Dicts in dicts for dotted names; names that are all numbers are places in a list."""
+    found = {name: made for name, made in items.items() if "." not in name}
+    below: dict[str, dict[str, Construct]] = {}
+    for name, made in items.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            below.setdefault(first, {})[rest] = made
+    found |= {name: nested(inner) for name, inner in below.items()}
+    if all(name.isdigit() for name in found):
+        return listed([found[name] for name in sorted(found, key=int)])
+    return dictionary(found)
+
+
+def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def required(target: Any, name: str) -> bool:
+    """Whether a class takes an argument without a default, printed by position."""
+    parameter = _parameters(target).get(name)
+    return (
+        isinstance(target, type) and parameter is not None and parameter.default is parameter.empty
+    )
+
+
+def needed(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments in the constructor's order, without those that are its defaults."""
+    known = _parameters(target)
+    order = [name for name in known if name in arguments]
+    order += [name for name in arguments if name not in known]
+    kept = {}
+    for name in order:
+        value, parameter = arguments[name], known.get(name)
+        default = parameter.default if parameter is not None else inspect.Parameter.empty
+        if value is None and (default is None or not isinstance(target, type)):
+            continue
+        if isinstance(value, Construct) or not _equal(value, default):
+            kept[name] = value
+    return kept
+
+
+def _equal(value: Any, default: Any) -> bool:
+    if isinstance(value, (tuple, list)) and isinstance(default, int):
+        return all(v == default and type(v) is type(default) for v in value) and len(value) > 0
+    return type(value) is type(default) and bool(value == default)

@@ -1,0 +1,337 @@
+"""The body of one `__call__`: what is put in place of its one use, statements in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch2mlx.export.ir.name_allocator import Names, wanted
+from torch2mlx.export.ir.nodes import Node, operands
+from torch2mlx.export.ir.regions import STORED, Region
+from torch2mlx.export.ir.render import ATOM, Renderer, Text, literal
+from torch2mlx.export.structure.carried import Turns
+
+#: An expression put in place of its use holds at most so many operators; a named one fewer.
+_DEEP, _NAMED = 5, 2
+_SHAPE = re.compile(r"(\w+) = (\w+)\.shape\[(\d)\]$")
+
+
+@dataclass(frozen=True)
+class Method:
+    """Arguments and statements; `result` is the text after `return`."""
+
+    arguments: tuple[str, ...]
+    lines: tuple[str, ...]
+    result: str
+
+
+def finished(method: Method, lines: list[str]) -> Method:
+    """A method with other lines; what is only given back at once needs no name."""
+    answer, head = method.result, f"{method.result} = "
+    if lines and lines[-1].startswith(head) and answer.isidentifier():
+        answer = lines.pop()[len(head) :]
+    return Method(method.arguments, tuple(lines), answer)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a body has to ask: names of arguments, texts of stored tensors and of modules."""
+
+    arguments: Mapping[Node, str]
+    reference: Callable[[Node], str]
+    callee: Callable[[Region], str]
+    turns: Turns
+    #: Of arguments in containers: the way to each, from the argument of the method.
+    ways: Mapping[Node, tuple[Any, ...]] = field(default_factory=dict)
+    #: Functions of the file, which no local name may hide.
+    functions: Collection[str] = ()
+
+
+class Body:
+    """Writes the statements of one region."""
+
+    def __init__(self, region: Region, around: Surroundings) -> None:
+        self._region, self._around = region, around
+        self._names = Names(around.functions)
+        self._text: dict[Node, Text] = {}
+        self._inside = {item for item in region.items if isinstance(item, Node)}
+        self._makers = {
+            r.outputs[0]: r for r in region.items if isinstance(r, Region) and r.outputs
+        }
+        self._reads = self._count()
+        self._inlined: set[Node] = set()
+        self._renderer = Renderer(self._lookup)
+        self._lines: list[str] = []
+        self._unpacked: dict[Node, list[Node]] = {}
+        self._produced: set[Node] = set()
+
+    def _reads_of(self, item: Node | Region) -> list[Node]:
+        return item.inputs if isinstance(item, Region) else list(operands(item))
+
+    def _count(self) -> dict[Node, int]:
+        counts: dict[Node, int] = {}
+        for item in self._region.items:
+            for node in self._reads_of(item):
+                counts[node] = counts.get(node, 0) + 1
+        for node in self._region.outputs:
+            counts[node] = counts.get(node, 0) + 1
+        return counts
+
+    def write(self, result: Callable[[Callable[[Any], str]], str]) -> Method:
+        """All statements; `result` prints the value to return with the printer it is given."""
+        self._decide()
+        arguments, containers = [], {}
+        for name in dict.fromkeys(str(way[0]) for way in self._around.ways.values()):
+            containers[name] = self._names.argument(name)
+        arguments += containers.values()
+        for node in self._region.inputs:
+            if node in self._around.ways:
+                continue
+            known = self._around.arguments.get(node)
+            name = self._names.argument(known) if known else self._names.take(wanted(node))
+            self._text[node] = (name, ATOM)
+            arguments.append(name)
+        self._take_apart(containers)
+        dying: dict[int, list[Node]] = {}
+        for node, i in self._last_reads().items():
+            dying.setdefault(i, []).append(node)
+        for i, item in enumerate(self._region.items):
+            self._item(item, [n for n in dying.get(i, ()) if n in self._text])
+        answer = result(self._renderer.argument)
+        return Method(tuple(arguments), tuple(_with_shapes(self._lines)), answer)
+
+    def _take_apart(self, containers: Mapping[str, str]) -> None:
+        """Names for what came in containers: `inputs = batch["inputs"]`."""
+        for node, (name, *keys) in self._around.ways.items():
+            if self._reads.get(node, 0):
+                words = [key for key in keys if isinstance(key, str) and key.isidentifier()]
+                taken = self._names.take(words[-1] if words else wanted(node))
+                where = "".join(f"[{literal(key)}]" for key in keys)
+                self._lines.append(f"{taken} = {containers[name]}{where}")
+                self._text[node] = (taken, ATOM)
+
+    def _item(self, item: Node | Region, ends: list[Node]) -> None:
+        for node, name in self._around.turns.starts.get(item, ()):
+            ends = self._start(node, name, ends)
+        if isinstance(item, Region):
+            if not (item.outputs and item.outputs[0] in self._inlined):
+                self._call(item, ends)
+        elif item not in self._inlined and item not in self._produced:
+            self._statement(item, ends)
+
+    def _start(self, node: Node, name: str, ends: list[Node]) -> list[Node]:
+        """Gives a value the name that it has in every turn of a loop."""
+        text = self._lookup(node)[0]
+        if text == name or (node in self._text and node not in ends):
+            return ends  # it has the name, or is read later by the one it has
+        if node in ends:
+            self._free([node])
+        taken = self._names.take(name)
+        self._lines.append(f"{taken} = {text}")
+        self._text[node] = (taken, ATOM)
+        return [*(n for n in ends if n is not node), node]
+
+    def _last_reads(self) -> dict[Node, int]:
+        """The statement that reads each value last; values put in place are read where they are."""
+        last: dict[Node, int] = {}
+        items = self._region.items
+        for node in self._region.outputs:
+            self._touch(node, len(items), last)
+        for i in range(len(items) - 1, -1, -1):
+            item = items[i]
+            if item in self._inlined:
+                continue
+            if isinstance(item, Region) and item.outputs and item.outputs[0] in self._inlined:
+                continue
+            for node in self._reads_of(item):
+                self._touch(node, i, last)
+        return last
+
+    def _touch(self, node: Node, at: int, last: dict[Node, int]) -> None:
+        seen = last.get(node, -1) >= at
+        last[node] = max(last.get(node, -1), at)
+        if node in self._inlined and not seen:
+            for inner in self._reads_of(self._makers.get(node, node)):
+                self._touch(inner, at, last)
+
+    def _decide(self) -> None:
+        """Which values are written where they are used."""
+        named = self._ends_of_statements()
+        sizes: dict[Node, int] = {}
+        for item in self._region.items:
+            node = item.outputs[0] if isinstance(item, Region) and item.outputs else item
+            if isinstance(node, Region):
+                continue
+            inner = (sizes.get(n, 0) for n in self._reads_of(item) if n in self._inlined)
+            sizes[node] = 1 + sum(inner)
+            if node.op == "item" and node is item:
+                self._unpacked.setdefault(node.args[0], []).append(node)
+            elif self._fits(item, node, sizes[node], node in named):
+                self._inlined.add(node)
+        for whole, parts in self._unpacked.items():
+            alone = len(whole.value) == 1 and self._fits(whole, whole, sizes[whole], False)
+            if alone:
+                self._inlined.add(whole)
+            if whole not in self._inside or len(parts) < len(whole.value) or alone:
+                self._inlined.update(p for p in parts if self._reads.get(p, 0) <= 1)
+            else:
+                self._inlined.discard(whole)
+                self._inlined.difference_update(parts)
+
+    def _fits(self, item: Node | Region, node: Node, size: int, named: bool) -> bool:
+        """Whether a value is read once, and short enough to stand where it is read."""
+        if node.op == "shape":
+            return self._reads.get(node, 0) <= 2
+        if node.op == "update" or node in self._region.outputs or self._reads.get(node) != 1:
+            return False
+        if isinstance(item, Region) and len(item.outputs) != 1:
+            return False
+        return node not in self._around.turns.names and size <= (_NAMED if named else _DEEP)
+
+    def _ends_of_statements(self) -> set[Node]:
+        """Nodes that end a statement of the model's source: those get its name."""
+        found: set[Node] = set()
+        last: tuple[str, str] | None = None
+        for item in reversed(self._region.items):
+            if not isinstance(item, Node) or not item.name:
+                last = None
+                continue
+            if (item.name, item.line) != last:
+                found.add(item)
+            last = (item.name, item.line)
+        return found
+
+    def _lookup(self, node: Node) -> Text:
+        if node.op == "module":
+            node = next((n for n in self._text if n.op == "module" and n.args == node.args), node)
+        if node.op in STORED and node not in self._text:
+            return self._around.reference(node), ATOM
+        if node in self._text:
+            return self._text[node]
+        if node in self._inlined:
+            maker = self._makers.get(node)
+            return (self._call_text(maker), ATOM) if maker else self._renderer.expression(node)
+        raise KeyError(f"{node.op} is read before it is made")
+
+    def _free(self, ends: list[Node]) -> None:
+        for ended in ends:
+            if ended not in self._region.outputs:
+                self._names.free(self._text[ended][0])
+
+    def _named(self, node: Node, name: str) -> str:
+        taken = self._names.take(self._around.turns.names.get(node, name))
+        self._text[node] = (taken, ATOM)
+        return taken
+
+    def _statement(self, node: Node, ends: list[Node]) -> None:
+        if node.op == "update":
+            target = self._around.reference(Node("param", (node.args[0],)))
+            self._lines.append(f"{target} = {self._renderer.argument(node.args[1])}")
+            return
+        text, _ = self._renderer.expression(node)
+        self._free(ends)
+        parts = self._parts(node)
+        if parts:
+            self._produced.update(parts)
+            names = [self._part(p, node) for p in parts]
+            left = ", ".join(names) + ("," if len(names) == 1 else "")
+        else:
+            left = self._named(node, wanted(node))
+        self._lines.append(f"{left} = {text}")
+
+    def _parts(self, node: Node) -> list[Node]:
+        """Results to unpack at once: all parts of a node, none of which is put in place."""
+        parts = sorted(self._unpacked.get(node, ()), key=lambda p: p.args[1])
+        if not parts or any(p in self._inlined for p in parts) or node in self._region.outputs:
+            return []
+        whole = [p.args[1] for p in parts] == list(range(len(node.value)))
+        return parts if whole and self._reads.get(node, 0) <= len(parts) else []
+
+    def _part(self, part: Node, whole: Node) -> str:
+        """What one of several results is assigned to: a name, or the buffer that it is for."""
+        update = self._update_of(part, whole)
+        if update is None:
+            return self._named(part, wanted(part) if part.name else f"part_{part.args[1]}")
+        self._produced.add(update)
+        return self._around.reference(Node("param", (update.args[0],)))
+
+    def _update_of(self, part: Node, whole: Node) -> Node | None:
+        """The update that alone reads a value, where nothing else needs the old one."""
+        update = self._updates.get(part)
+        if update is None or self._reads.get(part) != 1:
+            return None
+        old = self._readers.get(update.args[0], set()) - {whole}
+        return None if old else update
+
+    @cached_property
+    def _updates(self) -> dict[Any, Node]:
+        """What a buffer is assigned -> the update."""
+        items = (i for i in self._region.items if isinstance(i, Node) and i.op == "update")
+        return {update.args[1]: update for update in items}
+
+    @cached_property
+    def _readers(self) -> dict[str, set[Node]]:
+        """Names of what is stored -> the nodes that read it, those of inner regions too."""
+        found: dict[str, set[Node]] = {}
+        for node in self._region.nodes():
+            for read in operands(node):
+                if read.op in STORED:
+                    found.setdefault(read.args[0], set()).add(node)
+        return found
+
+    def _call(self, region: Region, ends: list[Node]) -> None:
+        text = self._call_text(region)
+        self._free(ends)
+        part = region.module.rsplit(".", 1)[-1]
+        usual = "x" if part.isdigit() else part
+        names = [self._named(node, node.name or usual) for node in region.outputs]
+        self._lines.append(f"{', '.join(names)} = {text}" if names else text)
+
+    def _call_text(self, region: Region) -> str:
+        """The call of a module: a member, or an argument when the caller does not hold it."""
+        given = ", ".join(self._renderer.argument(node) for node in region.inputs)
+        called = self._around.callee(region)
+        if region.callee is not None:
+            args = region.callee.args
+            held = next(n for n in self._region.inputs if n.op == "module" and n.args == args)
+            called = called.replace("self", self._text[held][0], 1)
+        return f"{called}({given})"
+
+
+def _with_shapes(lines: list[str]) -> Iterator[str]:
+    """Lengths of one array read in a row, in one statement: `B, L = x.shape[:2]`."""
+    i = 0
+    while i < len(lines):
+        run = []
+        for line in lines[i:]:
+            match = _SHAPE.match(line)
+            if match is None or int(match[3]) != len(run) or (run and match[2] != run[0][1]):
+                break
+            run.append((match[1], match[2]))
+        if len(run) > 1:
+            yield f"{', '.join(name for name, _ in run)} = {run[0][1]}.shape[:{len(run)}]"
+            i += len(run)
+        else:
+            yield lines[i]
+            i += 1
+
+
+def returned(nodes: list[Node], show: Callable[[Any], str]) -> str:
+    """What a sub-module gives back: one value, or a tuple."""
+    return ", ".join(show(node) for node in nodes)
+
+
+def structure(value: Any, show: Callable[[Any], str]) -> str:
+    """The model's answer in its structure."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{show(key)}: {structure(item, show)}" for key, item in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, (tuple, list)):
+        inner = ", ".join(structure(item, show) for item in value)
+        if isinstance(value, list):
+            return f"[{inner}]"
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    return show(value)

@@ -1,0 +1,114 @@
+"""Each side's answer: on its own copy of the inputs, in torch's eager way, on MLX's CPU device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch2mlx.export.capture.neutral import neutral
+from torch2mlx.export.ir.structures import copied
+from torch2mlx.export.structure.io_layout import Ends
+from torch2mlx.export.verify.attributes import Attributes
+from torch2mlx.export.verify.outputs import Parts, arrays_among, kept, parts_of, turned
+from torch2mlx.export.verify.preserved import Streams, preserved, preserved_twin
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs that both sides get; `label` names them where there are several."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """torch's outputs, and the names of the random streams that they were drawn from."""
+
+    parts: Parts
+    drew: frozenset[str] = frozenset()
+    #: Attributes of modules that the forward changed, with their new values.
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A torch model and its MLX twin, and how each is run.
+
+    `ends`: which ends of the twin have channels last. `graded`: torch runs with gradients switched
+    on. `filled` makes the context in which torch's parameters have values, `reading` the one in
+    which the twin's have: for models that stay on the disk.
+    """
+
+    model: Any
+    module: Any
+    ends: Ends
+    graded: bool = False
+    filled: Callable[[], Any] = nullcontext
+    reading: Callable[[], Any] = nullcontext
+
+    def torch(self, case: Case, around: Callable[[], Any] = nullcontext, calls: int = 1) -> Answer:
+        """torch's answer, to the last of some calls; `around` makes a context for that one."""
+        return torch_answer(self.model, case, self.graded, self.filled, around, calls)
+
+    def mlx(self, case: Case, around: Callable[[], Any] = nullcontext, calls: int = 1) -> Parts:
+        """MLX's answer, in torch's layout; the module is left as it was."""
+        import mlx.core as mx
+
+        with mx.stream(mx.cpu), preserved_twin(self.module), self.reading():
+            for _ in range(calls - 1):
+                args, kwargs = self.ends.given(self.model, *_own(case))
+                self.module(*args, **kwargs)
+            args, kwargs = self.ends.given(self.model, *_own(case))
+            with around():
+                found = turned(parts_of(self.module(*args, **kwargs)), self.ends)
+            mx.eval(arrays_among(found))
+        return found
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """torch without the fused encoder layer, which answers 0 at padded places: no export has it;
+    and without the autocast or the inference mode that the caller may be in."""
+    import torch
+
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with neutral():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
+def torch_answer(
+    model: Any,
+    case: Case,
+    graded: bool = False,
+    filled: Callable[[], Any] = nullcontext,
+    around: Callable[[], Any] = nullcontext,
+    calls: int = 1,
+) -> Answer:
+    """What a torch model answers to the last of some calls; it is left as it was (see Pair for
+    the contexts)."""
+    import torch
+
+    with preserved(model), plainly(), torch.set_grad_enabled(graded), filled():
+        for _ in range(calls - 1):
+            args, kwargs = _own(case)
+            model(*args, **kwargs)
+        args, kwargs = _own(case)
+        with around():
+            streams, attributes = Streams(model), Attributes(model)
+            answer = model(*args, **kwargs)
+            drew, changed = streams.moved(), attributes.changed()
+        return Answer(kept(parts_of(answer)), drew, changed)
+
+
+def _own(case: Case) -> tuple[Any, Any]:
+    """Copies of the arguments, which a call may write to."""
+    args, kwargs = copied((tuple(case.args), dict(case.kwargs)))
+    return args, kwargs

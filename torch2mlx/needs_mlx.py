@@ -1,5 +1,0 @@
-"""Imported first by the packages that are MLX through and through: asks for it by name."""
-
-from torch2mlx.optional import need
-
-need("this part of torch2mlx (kit, templates)", "mlx")

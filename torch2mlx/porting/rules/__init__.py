@@ -1,0 +1,1 @@
+"""Calls, statements and classes rewritten, a family of rules a file."""

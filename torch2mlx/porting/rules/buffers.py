@@ -1,0 +1,159 @@
+"""Buffers: arrays that a module holds and does not train, saved with it or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.rules.context import State, bare, code
+from torch2mlx.porting.rules.requires_grad import small
+from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.traversal import calls, everything
+from torch2mlx.porting.types.kinds import Type
+
+
+class Buffers(State):
+    """Rewrites `register_buffer`, `nn.Buffer`, and what is assigned to buffers later."""
+
+    hidden: frozenset[str] = frozenset()  # names of buffers that are not saved
+    buffers: frozenset[str] = frozenset()  # names of all that have no gradient
+    trained_names: frozenset[str] = frozenset()  # of what is an nn.Parameter somewhere
+
+    def registered(self, before: cst.Call, after: cst.Call) -> Any:
+        """`self.register_buffer("name", value)` as statements; None when it stays."""
+        key, owner = literal(before.args[0].value), code(before.func.value)  # type: ignore
+        if not key or len(after.args) < 2:
+            self.refuse(before, "register_buffer with a name that is no literal")
+            return None
+        self.change(before, "register_buffer", "an array that is frozen: MLX would train it")
+        return self.buffer(owner, key, code(bare(after.args[1].value, before.args[1].value)))
+
+    def plain_array(self, original: cst.Assign, value: str) -> Any:
+        """`self.name = tensor` in a module: torch does not train it, so MLX must not; None for what
+        may be a parameter, or holds no arrays."""
+        target = original.targets[0].target
+        own = isinstance(target, cst.Attribute) and code(target.value) == "self"
+        if len(original.targets) != 1 or not own or not self.in_module():
+            return None
+        key = target.attr.value  # type: ignore[attr-defined]
+        known = key in self.buffers or key in self.trained_names
+        if known or not _holds_arrays(self.type_of(original.value)):
+            return None
+        if self._may_be_trained(original):
+            hide = f'kit.training.hide(self, "{key}", ...) if it is no parameter'
+            self.change(original, f"self.{key}", "MLX trains the arrays that a module holds", hide)
+            return None
+        self.change(original, f"self.{key}", "no parameter: hidden from training and saving")
+        return small(hiding("self", key, value))
+
+    def _may_be_trained(self, original: cst.Assign) -> bool:
+        """Whether the value is a parameter, or came in as an argument and might be one."""
+        made = (self.names.of(node.func) for node in calls(original.value))
+        if any(name in ("torch.nn.Parameter", "torch.nn.Buffer") for name in made):
+            return True
+        outside = self.functions[-1:] != ["forward"]
+        return outside and isinstance(original.value, (cst.Name, cst.Attribute))
+
+    def assigned_buffer(self, original: cst.Assign, value: str) -> Any:
+        """`self.name = nn.Buffer(value)`, or a new value for a buffer that is not saved; None for
+        other assignments."""
+        target = original.targets[0].target
+        if len(original.targets) != 1 or not isinstance(target, cst.Attribute):
+            return None
+        owner, key = code(target.value), target.attr.value
+        if not is_buffer(self.names, original.value):
+            return small(hiding(owner, key, value)) if key in self.hidden else None
+        self.change(original, "torch.nn.Buffer", "an array that is frozen: MLX would train it")
+        if _trained(original.value):
+            unsaved = f'kit.training.transient({owner}, "{key}")'
+            lines = [f"{owner}.{key} = {value}", *([unsaved] if _unsaved(original.value) else [])]
+            return cst.FlattenSentinel([small(line) for line in lines])
+        return self.buffer(owner, key, value)
+
+    def buffer(self, owner: str, key: str, value: str) -> Any:
+        """The statements that set a buffer."""
+        if value == "None":
+            return small(f"{owner}.{key} = None")
+        if key in self.hidden:
+            return small(hiding(owner, key, value))
+        lines = (f"{owner}.{key} = {value}", f'{owner}.freeze(keys=["{key}"], recurse=False)')
+        return cst.FlattenSentinel([small(line) for line in lines])
+
+
+def _holds_arrays(kind: Type) -> bool:
+    """Tensors, and plain lists of tensors or of modules: torch registers none of them."""
+    if kind.kind in ("tuple", "list"):
+        return bool(kind.items) and all(i.tensor or i.kind == "module" for i in kind.items)
+    return kind.tensor
+
+
+def parameter_names(module: cst.Module, names: Names) -> frozenset[str]:
+    """Names of attributes that are an nn.Parameter, or registered as one, anywhere in a file."""
+    found = set()
+    for node in everything(module):
+        if isinstance(node, cst.Assign):
+            made = any(names.of(c.func) == "torch.nn.Parameter" for c in calls(node.value))
+            for target in node.targets if made else ():
+                if isinstance(target.target, cst.Attribute):
+                    found.add(target.target.attr.value)
+        elif isinstance(node, cst.Call) and _registers(node, "register_parameter"):
+            found.add(literal(node.args[0].value))
+    return frozenset(found)
+
+
+def hiding(owner: str, key: str, value: str) -> str:
+    """The call that sets an attribute which is no parameter."""
+    return f'kit.training.hide({owner}, "{key}", {value})'
+
+
+def literal(node: Any) -> str:
+    """The text of a string; empty for other expressions."""
+    return str(node.evaluated_value) if isinstance(node, cst.SimpleString) else ""
+
+
+def is_buffer(names: Names, node: Any) -> bool:
+    """Whether an expression is a call of nn.Buffer."""
+    return isinstance(node, cst.Call) and names.of(node.func) == "torch.nn.Buffer"
+
+
+def _keyword(call: Any, name: str) -> str:
+    return next((code(a.value) for a in call.args if a.keyword and a.keyword.value == name), "")
+
+
+def _unsaved(call: Any) -> bool:
+    return _keyword(call, "persistent") == "False"
+
+
+def _trained(call: Any) -> bool:
+    """A buffer over a tensor that asks for its gradient."""
+    held = call.args[0].value if call.args else None
+    return isinstance(held, cst.Call) and _keyword(held, "requires_grad") == "True"
+
+
+def all_buffers(module: cst.Module, names: Names) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of a file's buffers without a gradient: all, and those that are not saved."""
+    every, hidden = set(), set()
+    for node in everything(module):
+        if isinstance(node, cst.Assign) and is_buffer(names, node.value):
+            target = node.targets[0].target
+            if isinstance(target, cst.Attribute) and not _trained(node.value):
+                every.add(target.attr.value)
+                hidden |= {target.attr.value} if _unsaved(node.value) else set()
+        elif isinstance(node, cst.Call) and _registers(node):
+            name = literal(node.args[0].value)
+            every.add(name)
+            hidden |= {name} if _registers_unsaved(node) else set()
+    return frozenset(every), frozenset(hidden)
+
+
+def _registers(node: cst.Call, method: str = "register_buffer") -> bool:
+    named = isinstance(node.func, cst.Attribute) and node.func.attr.value == method
+    return named and bool(node.args)
+
+
+def _registers_unsaved(node: cst.Call) -> bool:
+    """`x.register_buffer(name, value, persistent=False)`."""
+    third = node.args[2] if len(node.args) > 2 else None
+    last = third is not None and (third.keyword is None or third.keyword.value == "persistent")
+    return last and code(third.value) == "False"  # type: ignore[union-attr]

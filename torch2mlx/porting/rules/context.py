@@ -1,0 +1,120 @@
+"""What the families of rules share: types, names, the report, and text of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.report import Report
+from torch2mlx.porting.rules.render import Argument
+from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.types.infer import Inference
+from torch2mlx.porting.types.kinds import TENSOR_ONLY, Type
+
+_EMPTY = cst.Module([])
+
+
+def code(node: Any) -> str:
+    """The source of a node."""
+    return _EMPTY.code_for_node(node)
+
+
+class State(cst.CSTTransformer):
+    """The base of the rewriting families."""
+
+    def __init__(self, names: Names, inference: Inference, report: Report) -> None:
+        super().__init__()
+        self.names, self.inference, self.report = names, inference, report
+        self.classes: list[str] = []  # that are being rewritten, outermost first
+        self.functions: list[str] = []
+        self.current: Any = None  # the statement that is being rewritten
+        self.traced: set[str] = set()  # functions that a gradient may be taken of
+        self.trouble: dict[int, list[str]] = {}  # reasons by identity of the statement
+
+    def type_of(self, node: Any) -> Type:
+        """The type of an expression of the source."""
+        return self.inference.of(node)
+
+    def in_module(self) -> bool:
+        """Whether the place is in a class that is an nn.Module."""
+        return bool(self.classes) and self.inference.is_module_class(self.classes[-1])
+
+    def is_tensor(self, node: Any, method: str = "") -> bool:
+        """Whether an expression surely is a tensor, also by a method that only tensors have."""
+        kind = self.type_of(node)
+        return kind.tensor or (kind.kind in ("unknown", "none") and method in TENSOR_ONLY)
+
+    def change(self, node: Any, what: str, why: str, check: str = "") -> None:
+        """Notes a rewrite."""
+        self.report.change(self.current or node, what, why, check)
+
+    def refuse(self, node: Any, reason: str) -> None:
+        """Notes what stays, beside its statement."""
+        self.report.refuse(self.current or node, reason)
+        if self.current is not None:
+            self.trouble.setdefault(id(self.current), []).append(reason)
+
+    def arguments(self, original: cst.Call, updated: cst.Call) -> list[Argument]:
+        """Arguments of a call: keyword, text in MLX, star and kind."""
+        made = []
+        for old, new in zip(original.args, updated.args, strict=True):
+            keyword = old.keyword.value if old.keyword is not None else ""
+            kind = self.type_of(old.value).kind
+            made.append(Argument(keyword, code(new.value), old.star, kind))
+        return made
+
+
+def expression(text: str) -> cst.BaseExpression:
+    """A text as an expression; in brackets where it is no single term."""
+    made = cst.parse_expression(text)
+    single = (cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.List, cst.Integer, cst.Float)
+    single += (cst.SimpleString, cst.Dict, cst.ListComp)
+    if isinstance(made, single) or made.lpar:
+        return made
+    return made.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+
+
+def bare(node: Any, original: Any) -> Any:
+    """An expression without the brackets that `expression` gave it, where none were before."""
+    kinds = (cst.BinaryOperation, cst.Comparison, cst.UnaryOperation, cst.BooleanOperation)
+    kinds += (cst.IfExp,)
+    added = isinstance(node, kinds) and len(node.lpar) == 1 and not getattr(original, "lpar", ())
+    if added and not isinstance(original, kinds) and "\n" not in code(node):
+        return node.with_changes(lpar=[], rpar=[])
+    return node
+
+
+def drop_keywords(arguments: list[Argument], names: Any) -> list[Argument]:
+    """Arguments without some keywords."""
+    return [a for a in arguments if a.keyword not in names]
+
+
+def again(
+    target: str,
+    call: cst.Call,
+    gone: Collection[str] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> cst.Call:
+    """A call of another function, without some keywords, others renamed: lines and comments stay
+    as they are."""
+    args = [a for a in call.args if a.keyword is None or a.keyword.value not in gone]
+    args = [
+        a
+        if a.keyword is None or a.keyword.value not in renamed
+        else a.with_changes(keyword=cst.Name(renamed[a.keyword.value]))
+        for a in args
+    ]
+    if args:
+        last = call.args[-1]
+        args[-1] = args[-1].with_changes(
+            comma=last.comma, whitespace_after_arg=last.whitespace_after_arg
+        )
+    return call.with_changes(func=cst.parse_expression(target), args=args)
+
+
+def joined(arguments: list[Argument]) -> str:
+    """Arguments as text."""
+    return ", ".join(f"{a.keyword}={a.text}" if a.keyword else a.star + a.text for a in arguments)

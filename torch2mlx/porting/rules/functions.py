@@ -1,0 +1,244 @@
+"""Calls by full name: torch's functions, layers, optimizers, schedulers, data, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.catalog.functions.forms import CHANNELS_FIRST, PLACEMENT, forms
+from torch2mlx.catalog.op_mapping import lookup_op
+from torch2mlx.common.apple import CPU_LINALG
+from torch2mlx.porting.rules.constructors import Constructors
+from torch2mlx.porting.rules.context import again, code, drop_keywords, expression, joined
+from torch2mlx.porting.rules.render import Argument, written
+
+_RENAMED = {"dim": "axis", "keepdim": "keepdims", "input": "a"}
+_GONE = ("torch.cuda.", "torch.backends.", "torch.mps.", "torch.set_num_threads", "torch.xpu.")
+_GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
+_GONE += ("torch.multiprocessing.set_start_method", "torch.autograd.set_detect_anomaly")
+#: What torch.distributed answers and does where there is one process.
+_ALONE = {"is_available": "False", "is_initialized": "False", "is_nccl_available": "False"}
+_ALONE |= {"get_rank": "0", "get_world_size": "1", "init_process_group": "None"}
+_ALONE |= {"destroy_process_group": "None", "barrier": "None", "all_reduce": "None"}
+_ALONE |= {"broadcast": "None"}
+_SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.random.manual_seed", "torch.seed")
+_SELF = ("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.jit.script")
+_SELF += ("torch.nn.parallel.DistributedDataParallel", "torch.compile", "torch.autograd.Variable")
+_SELF += ("torch.nn.SyncBatchNorm.convert_sync_batchnorm",)
+#: Functions that the kit has two of: kit.functional's are those of torch's layout.
+_INNER = ("pad", "group_norm")
+_CALLED = ("torch.nn.parallel.data_parallel",)
+#: Functions that take a dtype and a device.
+_MADE = ("zeros", "ones", "empty", "full", "arange", "eye", "randn", "tensor", "as_tensor")
+_MADE += ("randint", "full_like", "randn_like", "rand_like")
+#: Moved to the gradients with the step they belong to.
+_CLIPPING = ("torch.nn.utils.clip_grad_norm_", "torch.nn.utils.clip_grad_value_")
+PACKED = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
+PACKED += ("unpad_sequence", "PackedSequence")
+
+
+class Functions(Constructors):
+    """Rewrites calls whose function is known by its full name."""
+
+    def named_call(self, full: str, original: cst.Call, updated: cst.Call) -> Any:
+        """A call of something that is imported; None when it stays as it is."""
+        given = self.arguments(original, updated)
+        for prefixes, rule in self._rules():
+            if any(full.startswith(p) if p.endswith(".") else full == p for p in prefixes):
+                return rule(full, given, original, updated)
+        if full.startswith(("torch.", "torchvision.")) and full != "torch.nn.Module":
+            return self._unknown(full, original, updated)
+        return None
+
+    def _rules(self) -> list[tuple[tuple[str, ...], Callable[..., Any]]]:
+        return [
+            (_SEEDS, self._seed),
+            (_SELF, self._itself),
+            (_CALLED, self._parallel),
+            (("torch.device",), lambda *_: expression("mx.default_device()")),
+            (("torch.cuda.is_available",), lambda *_: expression("False")),
+            (("torch.backends.mps.is_available",), lambda *_: expression("False")),
+            (("torch.is_grad_enabled",), lambda *_: expression("True")),
+            (_GONE, self._gone),
+            (("torch.nn.functional.",), self._functional),
+            (("torch.nn.init.",), self._init),
+            (("torch.nn.utils.rnn.",), self._sequence),
+            (_CLIPPING, lambda full, given, original, updated: updated),
+            (("torch.nn.utils.", "torch.nn.parallel."), self._unknown_call),
+            (("torch.nn.",), self._layer),
+            (("torch.optim.lr_scheduler.",), self._scheduler),
+            (("torch.optim.",), self._optimizer),
+            (("torch.utils.data.",), self._data),
+            (("torch.distributions.",), self._distribution),
+            (("torch.distributed.",), self._alone),
+            (("torch.Generator",), lambda *_: expression("kit.training.Generator()")),
+            (("torch.save", "torch.load"), self._file),
+            (("torchvision.transforms.", "torchvision.datasets."), self._vision),
+            (("torchvision.utils.",), self._vision),
+            (("torch.linalg.", "torch.fft."), self._group),
+            (("copy.deepcopy",), self._copied),
+            (("einops.repeat", "einops.layers.torch."), self._pattern),
+            (("functools.partial",), self._partial),
+            (("torch.utils.checkpoint.checkpoint",), self._checkpointed),
+            (("torch.amp.GradScaler",), lambda *_: expression("None")),
+            (("torch.",), self._function),
+        ]
+
+    def _seed(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "MLX draws other numbers from the same seed")
+        return expression(f"mx.random.seed({joined(given[:1])})")
+
+    def _itself(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "not needed: the object itself", "mx.compile for speed")
+        return expression(given[0].text) if given else updated
+
+    def _parallel(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "called as it is: one device")
+        return expression(f"{given[0].text}({given[1].text})")
+
+    def _checkpointed(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        plain = drop_keywords(given[1:], ("use_reentrant", "preserve_rng_state"))
+        check = "mlx.nn.utils.checkpoint(module) saves the memory"
+        self.change(original, full, "called as it is", check)
+        return expression(f"{given[0].text}({joined(plain)})")
+
+    def _copied(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "dtypes of MLX cannot be copied, where modules hold some")
+        return expression(f"kit.training.deepcopy({joined(given[:1])})")
+
+    def _alone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        text = _ALONE.get(full.rpartition(".")[2])
+        if text is None:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "there is one process", "mx.distributed for several")
+        return expression(text)
+
+    def _pattern(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in ("repeat", "Rearrange", "Reduce"):
+            return self._unknown(full, original, updated)
+        self.change(original, full, "einops over MLX's arrays")
+        return again(f"kit.patterns.{name}", updated)
+
+    def _partial(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        """A function of torch with some arguments: those that place it in memory go."""
+        about = self.names.of(original.args[0].value) if original.args else ""
+        if not about.startswith("torch."):
+            return None
+        plain = given[0].text == code(original.args[0].value)
+        made = self._function_with(about, given[1:], original)
+        if made is not None or plain:
+            return made
+        return again(code(updated.func), updated, PLACEMENT)
+
+    def _function_with(self, about: str, given: list[Argument], original: Any) -> Any:
+        """A function of torch with arguments by name: one of its first argument."""
+        group, _, name = about.rpartition(".")
+        counted = [a for a in given if a.keyword not in PLACEMENT]
+        if not counted or not all(a.keyword for a in given):
+            return None
+        text = written(forms(group, name), [Argument("", "x", kind="tensor"), *given], False)
+        if text is None:
+            return None
+        self.change(original, f"partial({about})", "the same function in MLX")
+        return expression(f"(lambda x: {text})")
+
+    def _gone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        self.change(original, full, "nothing to do: MLX has one memory and one device")
+        return expression("None")
+
+    def _functional(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name == "dropout" and len(given) < 3 and not any(a.keyword == "training" for a in given):
+            self.change(original, full, "torch's default is training=True: always active")
+        kept = drop_keywords(given, PLACEMENT)
+        if id(original) in self.plan.sites:
+            self.change(original, full, "the same function in MLX, channels last")
+            return again(f"kit.{'channels_last.' if name in _INNER else ''}{name}", updated)
+        text = written(forms("torch.nn.functional", name), given, False)
+        if text is None and name in CHANNELS_FIRST:
+            text = f"kit.channels_first.{name}({joined(kept)})"
+        if text is None and name.startswith("dropout") and name[-1] == "d":
+            text = f"kit.channels_first.channel_dropout({joined(kept)})"
+        if text is None:
+            text = written(forms("torch", name), given, False)
+        op = lookup_op(full)
+        made = op is not None and op.mlx.rpartition(".")[2][:1].isupper()  # a layer: no function
+        known = op is not None and op.status == "kit" and "channels" not in op.note
+        if text is None and op is not None and known and not made:
+            if "activations" in op.mlx:
+                kept = [
+                    replace(a, keyword="axis" if a.keyword == "dim" else a.keyword) for a in kept
+                ]
+            text = f"{op.mlx.removeprefix('torch2mlx.')}({joined(kept)})"
+        if text is None:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "the same function in MLX")
+        return expression(text)
+
+    def _init(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2].rstrip("_")
+        self.change(original, full, "answers a new array")
+        return again(f"kit.init.{name}", updated)
+
+    def _unknown_call(self, full: str, given: Any, original: Any, updated: Any) -> Any:
+        return self._unknown(full, original, updated)
+
+    def _sequence(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in PACKED:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "padded arrays with their lengths")
+        return again(f"kit.packed.{name}", updated)
+
+    def _made_with(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        """A tensor made with `**options`: device and dtype, of which the dtype counts."""
+        text = written(forms("torch", full.removeprefix("torch.")), given[:-1], False)
+        made = _with(text, f"**kit.tensors.options({given[-1].text})")
+        if made is None:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "the same function in MLX", "of the options the dtype counts")
+        return expression(made)
+
+    def _group(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        group, name = full.split(".")[1:]
+        op = lookup_op(full)
+        if op is None or op.status != "direct" or not op.mlx.endswith(name):
+            if name == "vector_norm":
+                return expression(f"kit.tensors.norm({_renamed(given)})")
+            return self._unknown(full, original, updated)
+        stream = ", stream=mx.cpu" if group == "linalg" and name in CPU_LINALG else ""
+        self.change(original, full, "the same in MLX" + (", on the CPU stream" if stream else ""))
+        return expression(f"mx.{group}.{name}({_renamed(given)}{stream})")
+
+    def _function(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.removeprefix("torch.")
+        if name in _MADE and given and given[-1].star == "**":
+            return self._made_with(full, given, original, updated)
+        second = given[1] if len(given) > 1 else None
+        if name in ("max", "min") and second is not None and second.kind == "tensor":
+            text: str | None = f"mx.{name}imum({given[0].text}, {second.text})"
+        elif given and given[0].kind == "range" and "ensor" in name:
+            listed = Argument(given[0].keyword, f"list({given[0].text})")
+            text = written(forms("torch", name), [listed, *given[1:]], False)
+        elif name == "where" and len(given) == 1:
+            text = None
+        else:
+            text = written(forms("torch", name), given, False)
+        if text is None:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "the same function in MLX")
+        return expression(text)
+
+
+def _with(text: str | None, more: str) -> str | None:
+    """A call with one more argument."""
+    return f"{text[:-1]}, {more})" if text is not None and text.endswith(")") else None
+
+
+def _renamed(given: list[Argument]) -> str:
+    kept = drop_keywords(given, PLACEMENT)
+    return joined([Argument(_RENAMED.get(a.keyword, a.keyword), a.text, a.star) for a in kept])

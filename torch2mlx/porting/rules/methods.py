@@ -1,0 +1,265 @@
+"""Calls of methods: of tensors, also in place, of modules, optimizers and what moves memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.catalog.functions.forms import forms
+from torch2mlx.porting.rules.context import code, expression, joined
+from torch2mlx.porting.rules.parameter_loops import Loops
+from torch2mlx.porting.rules.render import Argument, term, written
+from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.types import torch_calls as results
+from torch2mlx.porting.types.kinds import TENSOR_ONLY
+from torch2mlx.porting.types.usage import viewed
+
+_AMBIGUOUS = frozenset(
+    [
+        *("view", "sum", "mean", "max", "min", "reshape", "transpose", "squeeze", "flatten"),
+        *("repeat", "norm", "std", "var"),
+    ]
+)
+_INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
+_INPLACE_INIT |= {"bernoulli_": "bernoulli", "exponential_": "exponential", "random_": "random"}
+#: Methods that change a tensor's dtype or device only.
+_CASTS = ("to", "float", "double", "half", "long", "int", "cuda", "cpu", "type", "bfloat16")
+
+
+#: Methods that say by themselves that they are of a module.
+_OF_MODULES_ONLY = ("state_dict", "load_state_dict", "parameters", "named_parameters")
+_FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
+_HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
+_OF_MODULES_ONLY += _HOOKS + _FORWARD_HOOKS
+#: Methods of modules, by name and number of arguments.
+_MODULE = {
+    ("state_dict", 0): "kit.files.state_dict({0})",
+    ("parameters", 0): "kit.training.parameters({0})",
+    ("named_parameters", 0): "kit.training.named_parameters({0})",
+    ("apply", 1): "{0}.apply_to_modules(lambda _, module: {1}(module))",
+    ("half", 0): "{0}.set_dtype(mx.float16)",
+    ("bfloat16", 0): "{0}.set_dtype(mx.bfloat16)",
+    ("double", 0): "{0}.set_dtype(mx.float64)",
+    ("float", 0): "{0}.set_dtype(mx.float32)",
+}
+
+
+class Methods(Loops):
+    """Rewrites calls of methods."""
+
+    def method_call(self, original: cst.Call, updated: cst.Call) -> Any:
+        """A call of a method; the call itself when it stays as it is."""
+        func = original.func
+        assert isinstance(func, cst.Attribute)
+        if not isinstance(updated.func, cst.Attribute):
+            return updated  # what the name stands for is no attribute in MLX
+        owner, name = self.type_of(func.value), func.attr.value
+        receiver = code(updated.func.value)
+        given = self.arguments(original, updated)
+        if name in ("to", "cuda", "cpu", "type") and owner.kind not in ("numpy", "str", "object"):
+            return self._moved(owner, name, receiver, given, original, updated)
+        if name == "forward" and self.in_module():
+            text = self._parent_forward(func.value, receiver, given)
+            if text:
+                self.change(original, ".forward", "MLX's modules are called")
+                return expression(text)
+        if owner.kind == "module" or (owner.kind == "unknown" and name in _OF_MODULES_ONLY):
+            return self._of_module(name, receiver, given, original, updated, owner.kind)
+        if owner.kind == "optimizer" and name in ("state_dict",):
+            return expression(f"{receiver}.state")
+        if self.is_tensor(func.value, name) or (owner.kind == "unknown" and viewed(original)):
+            return self._of_tensor(name, receiver, given, original, updated)
+        if owner.kind == "unknown" and name in _AMBIGUOUS and not _alike(name, given):
+            self.report.refuse(
+                self.current or original,
+                f".{name}() of something that may be no tensor: left alone",
+            )
+        return updated
+
+    def _moved(
+        self, owner: Any, name: str, receiver: str, given: Any, original: Any, updated: Any
+    ) -> Any:
+        """`.to`, `.cuda`, `.cpu`: a dtype is a cast, a device nothing."""
+        dtype = next((a for a in given if a.keyword == "dtype" or a.kind == "dtype"), None)
+        if name == "type" and not given:
+            return updated
+        if dtype is None and name == "type" and given:
+            dtype = given[0] if given[0].kind != "str" else None
+        if dtype is not None:
+            if owner.kind == "module":
+                return expression(f"{receiver}.set_dtype({dtype.text})")
+            self.change(original, f".{name}", "a cast")
+            return expression(f"{term(receiver)}.astype({dtype.text})")
+        if given and given[0].kind == "tensor":
+            return expression(f"{term(receiver)}.astype({term(given[0].text)}.dtype)")
+        plain = not given or given[0].kind in ("device", "str", "unknown", "int", "none")
+        if name == "to" and plain and owner.kind == "unknown" and not _is_device(given):
+            self.report.refuse(self.current or original, ".to() of something unknown: left alone")
+            return updated
+        self.change(original, f".{name}", "one memory: nothing to move")
+        return expression(receiver)
+
+    def _parent_forward(self, owner: Any, receiver: str, given: Any) -> str:
+        """super().forward(x), Base.forward(self, x), and the forward of what is not known here."""
+        named = isinstance(owner, cst.Name) and self.inference.is_module_class(owner.value)
+        if receiver.startswith("super(") or named:
+            return f"{receiver}.__call__({joined(given)})"
+        unknown = self.type_of(owner).kind == "unknown" and not self._own_forwards()
+        return f"{receiver}({joined(given)})" if unknown else ""
+
+    def _own_forwards(self) -> bool:
+        """Whether the file has a class with a forward that is no module, and keeps it."""
+        classes = [n for n in self.names.classes if not self.inference.is_module_class(n)]
+        return any(f"{name}.forward" in self.inference.nodes for name in classes)
+
+    def _of_module(
+        self, name: str, receiver: str, given: Any, original: Any, updated: Any, kind: str
+    ) -> Any:
+        first = given[0].text if given else ""
+        text = _MODULE.get((name, len(given)))
+        if name == "requires_grad_":
+            text = f"kit.training.{'freeze' if first == 'False' else 'unfreeze'}({{0}})"
+        elif name == "forward":
+            text = "super().__call__({1})" if receiver == "super()" else "{0}({1})"
+        elif name == "load_state_dict" and given:
+            text = "kit.files.load_state_dict({0}, {1})"
+        elif name in _FORWARD_HOOKS:
+            text = f"kit.hooks.{name}({{0}}, {{1}})"
+        elif name in _HOOKS:
+            self.refuse(original, f".{name}(): MLX has no such hooks; call what is to run yourself")
+        elif name in ("children", "named_children"):
+            self.refuse(
+                original, f".{name}(): modules of MLX are dicts; see .children() and .modules()"
+            )
+        if text is None:
+            return updated
+        self.change(original, f".{name}", "the same for a module of MLX")
+        return expression(text.format(receiver, joined(given)))
+
+    def _of_tensor(self, name: str, receiver: str, given: Any, original: Any, updated: Any) -> Any:
+        if name == "size":
+            self.change(original, ".size", "a property")
+            return expression(f"{term(receiver)}.shape" + (f"[{given[0].text}]" if given else ""))
+        if name in ("backward", "requires_grad_", "retain_grad", "share_memory_", "register_hook"):
+            if name in ("retain_grad", "register_hook"):
+                self.refuse(original, f".{name}(): gradients come from mx.grad of a function")
+            return expression(receiver) if name in ("requires_grad_", "share_memory_") else updated
+        if id(original) in self._again:
+            return updated  # a statement: see in_place
+        base = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+        if name in _INPLACE_INIT and self._is_fresh(original.func.value):
+            self.change(original, f".{name}", "answers a new array")
+            return expression(
+                f"kit.init.{_INPLACE_INIT[name]}({joined([Argument('', receiver), *given])})"
+            )
+        full = [Argument("", receiver, "", "tensor"), *given]
+        if base in ("max", "min") and given and given[0].kind == "tensor":
+            text: str | None = f"mx.{base}imum({receiver}, {given[0].text})"
+        else:
+            text = written(forms("torch", base), full, True)
+        if text is None:
+            known = name in TENSOR_ONLY or self.type_of(original.func.value).tensor
+            if known and name not in ("__len__",):
+                self.refuse(original, f"Tensor.{name} with these arguments has no counterpart")
+            return updated
+        if text != receiver:
+            self.change(original, f".{name}", "the same in MLX")
+        return expression(text)
+
+    def _is_fresh(self, node: Any) -> bool:
+        """Whether an expression makes a tensor that has no other name yet."""
+        while isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+            if self.names.of(node.func).startswith("torch."):
+                return not results.takes_tensor(self.names.of(node.func)) or "like" in code(
+                    node.func
+                )
+            if node.func.attr.value not in _CASTS:
+                return node.func.attr.value in ("clone", "new_zeros", "new_ones", "new_empty")
+            node = node.func.value
+        return isinstance(node, cst.Call) and self.names.of(node.func).startswith("torch.")
+
+    def in_place(self, original: cst.Call, updated: cst.Call) -> str | None:
+        """`x.add_(y)` as a statement: an assignment to x. None where that would change nothing."""
+        func = original.func
+        if not isinstance(func, cst.Attribute):
+            return None
+        name = func.attr.value
+        if not name.endswith("_") or name.endswith("__") or not self.is_tensor(func.value, name):
+            return None
+        place, target = _root(func.value, updated.func.value)  # type: ignore[union-attr]
+        if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
+            return None
+        value = self._computed(name, code(target), self.arguments(original, updated), original)
+        if value is None:
+            return None
+        if self.loop_of(code(place)) is not None:
+            return self.set_in_loop(code(place), value)
+        if self.is_element(code(place)):
+            self.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
+            return None
+        return f"{code(place) if _in_place_call(func.value) else code(target)} = {value}\n"
+
+    def _computed(self, name: str, target: str, given: Any, original: Any) -> str | None:
+        """The value that a method in place gives its tensor."""
+        receiver = Argument("", target, "", "tensor")
+        if name in ("requires_grad_", "detach_"):
+            return None
+        if name == "copy_":
+            value: str | None = given[0].text
+        elif name in _INPLACE_INIT:
+            more = ", ".join([target, *(a.text for a in given)])
+            value = f"kit.init.{_INPLACE_INIT[name]}({more})"
+        else:
+            value = written(forms("torch", name[:-1]), [receiver, *given], True)
+        if value is None:
+            return None
+        value = f"({value})" if "\n" in value else value
+        self.change(
+            original,
+            name,
+            "arrays are values: the name gets the new one",
+            "other names for the same tensor keep the old value",
+        )
+        return value
+
+
+def _root(place: Any, target: Any) -> tuple[Any, Any]:
+    """What a method in place changes, in the source, and the value it starts from, rewritten:
+    of `x.data.mul_(a).add_(b)` x, and what x.mul_(a) gives."""
+    while True:
+        if isinstance(place, cst.Attribute) and place.attr.value == "data":
+            place = place.value
+            if isinstance(target, cst.Call) and dotted(target.func) == "mx.stop_gradient":
+                target = target.args[0].value
+            elif code(target).endswith(".data"):
+                target = target.value
+        elif _in_place_call(place):
+            place = place.func.value
+        else:
+            return place, target
+
+
+def _in_place_call(node: Any) -> bool:
+    if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
+        return False
+    name = node.func.attr.value
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _alike(name: str, given: list[Argument]) -> bool:
+    """Whether arrays of numpy, torch and MLX all take a method with these arguments."""
+    plain = all(a.keyword in ("", "axis", "keepdims") for a in given)
+    if name in ("reshape", "sum", "mean", "squeeze"):
+        return plain
+    return name in ("max", "min", "flatten") and not given
+
+
+def _is_device(given: list[Argument]) -> bool:
+    if not given:
+        return True
+    first = given[0]
+    words = ("device", "cuda", "cpu", "mps", "rank")
+    return (
+        first.keyword == "device" or first.kind == "device" or any(w in first.text for w in words)
+    )

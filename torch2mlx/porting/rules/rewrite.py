@@ -1,0 +1,281 @@
+"""Expressions and statements of a file in MLX: what its calls, names and classes become."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.catalog.functions.forms import forms
+from torch2mlx.porting.rules.context import bare, code, expression
+from torch2mlx.porting.rules.functions import PACKED
+from torch2mlx.porting.rules.no_grad import UNWRAPPED
+from torch2mlx.porting.rules.optional_attributes import Absent, asking
+from torch2mlx.porting.rules.render import term
+from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.types import layers
+
+_DTYPES = {
+    **{n: n for n in ("float32", "float16", "bfloat16", "float64", "int8", "int16", "int32")},
+    **{n: n for n in ("int64", "uint8", "uint16", "uint32", "uint64", "complex64")},
+    **{
+        "float": "float32",
+        "double": "float64",
+        "half": "float16",
+        "long": "int64",
+        "bool": "bool_",
+    },
+    **{"int": "int32", "short": "int16", "complex128": "complex64"},
+}
+_CONSTANTS = {
+    "__version__": '"2.13.0"',
+    "pi": "mx.pi",
+    "inf": "mx.inf",
+    "nan": "mx.nan",
+    "e": "mx.e",
+    "newaxis": "None",
+}
+_CLASSES = {
+    **{f"torch.{n}": "mx.array" for n in ("Tensor", "FloatTensor", "LongTensor", "BoolTensor")},
+    **{"torch.dtype": "mx.Dtype", "torch.device": "mx.Device", "torch.Size": "tuple"},
+    **{f"torch.optim.{n}": "optim.Optimizer" for n in ("Optimizer", "optimizer.Optimizer")},
+    "torch.optim.optimizer.ParamsT": "object",
+    "torch.nn.ModuleDict": "kit.layers.ModuleDict",
+    "torch.autograd.Function": "kit.control.Function",
+    **{f"torch.nn.{n}": "()" for n in ("DataParallel", "parallel.DistributedDataParallel")},
+}
+_LAYOUT = {cst.SimpleWhitespace, cst.TrailingWhitespace, cst.EmptyLine, cst.Comma, cst.Newline}
+_LAYOUT |= {cst.ParenthesizedWhitespace, cst.LeftParen, cst.RightParen, cst.AssignEqual, cst.Dot}
+_STATEMENTS = (cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With, cst.Try)
+_STATEMENTS += (cst.FunctionDef, cst.ClassDef)
+
+
+_FIRST_RATE = (".param_groups[0]['lr']", '.param_groups[0]["lr"]')
+
+
+#: Questions that are answered with no, always.
+_NEVER = ("torch.jit.is_scripting", "torch.jit.is_tracing", "torch.is_autocast_enabled")
+_NEVER += ("torch.compiler.is_compiling", "torch.onnx.is_in_onnx_export")
+#: Names under torch. as values: dtypes, constants, functions that take the same arguments.
+_VALUES = {name: f"mx.{mlx}" for name, mlx in _DTYPES.items()} | _CONSTANTS
+_VALUES |= {n: f"mx.{n}" for n in ("zeros", "ones", "full", "eye", "zeros_like", "ones_like")}
+_VALUES |= {"arange": "kit.tensors.arange", "randn": "mx.random.normal", "tensor": "mx.array"}
+#: Where functions and classes that keep their names are.
+_NAMED: tuple[tuple[str, str, Collection[str]], ...] = (
+    ("torch.optim.", "kit.optimizers", layers.OPTIMIZER_ARGUMENTS),
+    ("torch.utils.data.", "kit.data", layers.DATA),
+    ("torch.nn.utils.rnn.", "kit.packed", PACKED),
+)
+_OPTIMIZER = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
+
+
+class Rewriter(Absent):
+    """Rewrites one file."""
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        kind = type(node)
+        if kind in _LAYOUT:
+            return False
+        if kind in _STATEMENTS:
+            self.current = node
+        elif kind is cst.Attribute:
+            self._fields.add(id(node.attr))  # type: ignore[attr-defined]
+        elif kind is cst.AssignTarget or kind is cst.AugAssign:
+            target = node.target  # type: ignore[attr-defined]
+            while isinstance(target, cst.Subscript):  # x.data[0] = y changes x
+                target = target.value
+            self._targets.add(id(target))
+        elif kind is cst.Arg or kind is cst.Param:
+            self._fields.add(id(getattr(node, "keyword", None) or getattr(node, "name", None)))
+        return super().on_visit(node)
+
+    def on_visit_attribute(self, node: cst.CSTNode, attribute: str) -> None:
+        """Nothing is asked about single fields: this is called for every one of them."""
+
+    def on_leave_attribute(self, original_node: cst.CSTNode, attribute: str) -> None:
+        """Nothing, as before."""
+
+    def on_leave(self, original_node: Any, updated_node: Any) -> Any:
+        try:
+            made = super().on_leave(original_node, updated_node)
+        except (AttributeError, IndexError, ValueError, cst.ParserSyntaxError) as problem:
+            self.refuse(original_node, f"a form that is not known here ({problem})")
+            made = updated_node
+        if isinstance(original_node, cst.BaseExpression):
+            made = self.turned(original_node, updated_node, made)
+        reasons = self.trouble.pop(id(original_node), None)
+        if reasons and isinstance(made, _STATEMENTS):
+            lines = [_comment(f"torch2mlx: not ported: {reason}") for reason in reasons]
+            made = made.with_changes(leading_lines=[*made.leading_lines, *lines])
+        return made
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._fields: set[int] = set()  # names that are fields or keywords
+        self._targets: set[int] = set()  # places that are assigned
+
+    # names and attributes
+
+    def visit_Import(self, node: cst.Import) -> bool:
+        return False
+
+    def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
+        return False
+
+    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
+        if id(original_node) in self._fields:
+            return updated_node
+        full = self.names.imports.get(original_node.value, "")
+        if not full.startswith("torch") or full.count(".") == 0:
+            return updated_node
+        return self._value(full, original_node) or updated_node
+
+    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
+        full = self.names.of(original_node)
+        if full:
+            return self._value(full, original_node) or updated_node
+        name, owner = original_node.attr.value, self.type_of(original_node.value)
+        asked = name == "requires_grad" and not self._is_target(original_node)
+        if asked and owner.kind in ("tensor", "unknown"):
+            return self.is_trainable(original_node, updated_node)
+        if name == "param_groups" and owner.kind in ("optimizer", "unknown"):
+            return expression(f"kit.training.param_groups({code(updated_node.value)})")
+        if not owner.tensor and not (name in ("grad", "is_cuda") and owner.kind == "unknown"):
+            return updated_node
+        if name == "grad":
+            self.refuse(original_node, ".grad: gradients are what nn.value_and_grad answers")
+            return updated_node
+        receiver = code(updated_node.value)
+        known = {
+            "data": f"mx.stop_gradient({receiver})",
+            "device": "mx.default_device()",
+            "is_cuda": "False",
+            "mT": f"{term(receiver)}.swapaxes(-1, -2)",
+            "real": f"mx.real({receiver})",
+            "imag": f"mx.imag({receiver})",
+        }
+        if name == "data" and id(original_node) in self._targets:
+            return updated_node.value
+        return expression(known[name]) if name in known else updated_node
+
+    def _value(self, full: str, original: Any) -> Any:
+        """What a full name stands for when it is not called."""
+        short = full.rpartition(".")[2]
+        placed = self.class_value(full, original)
+        if placed is not None:
+            return expression(placed)
+        if full in _CLASSES:
+            return expression(_CLASSES[full])
+        for prefix, target, known in _NAMED:
+            if full.startswith(prefix) and short in known:
+                return expression(f"{target}.{short}")
+        if full.startswith("torch.nn.functional."):
+            return self._function_value(
+                forms("torch.nn.functional", short) or forms("torch", short)
+            )
+        if full.startswith("torch.nn.") and full.count(".") == 2 and short in layers.LAYERS:
+            return expression(layers.LAYERS[short][0])
+        if full.count(".") == 1 and full.startswith("torch."):
+            if short in _VALUES:
+                return expression(_VALUES[short])
+            return self._function_value(forms("torch", short))
+        return None
+
+    def _function_value(self, rows: Any) -> Any:
+        """A function as a value: the head of the row that takes one argument."""
+        for form in rows:
+            head, bracket, rest = form.text.partition("({input}")
+            if (bracket and rest.replace("«", "").startswith((")", ", ", "»."))) or rest == ")":
+                return expression(head)
+        return None
+
+    # calls
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
+        full = self.names.of(original_node.func)
+        if full in _NEVER:
+            return expression("False")
+        if full in UNWRAPPED and full != "torch.device":
+            return expression("kit.training.context()")  # where it is no `with` of its own
+        if full:
+            made = self.named_call(full, original_node, updated_node)
+            return updated_node if made is None else made
+        if isinstance(original_node.func, cst.Name) and original_node.args:
+            about = self.names.of(original_node.args[0].value)
+            if original_node.func.value == "hasattr" and about.startswith("torch"):
+                return expression("True")
+            if original_node.func.value == "getattr" and about == "torch":
+                return self._dtype_by_name(original_node, updated_node)
+        return self._own_call(original_node, updated_node)
+
+    def _own_call(self, original: cst.Call, updated: cst.Call) -> Any:
+        """A call of what is not imported."""
+        trainable = self.trainable_filter(original, updated)
+        if trainable is not None:
+            return trainable
+        if isinstance(original.func, cst.Attribute):
+            return self.method_call(original, updated)
+        if dotted(original.func) in self.names.functions:
+            return asking(original, updated)
+        return self._length(original, updated) if _is_length(original) else updated
+
+    def _dtype_by_name(self, original: cst.Call, updated: cst.Call) -> Any:
+        """`getattr(torch, name)`: a dtype; other things of torch are an error there."""
+        self.change(original, "getattr(torch, ...)", "the dtype of that name", "dtypes only")
+        return expression(f"kit.tensors.dtype({code(updated.args[1].value)})")
+
+    def _length(self, original: cst.Call, updated: cst.Call) -> Any:
+        if self.type_of(original.args[0].value).name == "torch.nn.Sequential":
+            return expression(f"len({code(updated.args[0].value)}.layers)")
+        return updated
+
+    def leave_Subscript(self, original_node: cst.Subscript, updated_node: cst.Subscript) -> Any:
+        owner = self.type_of(original_node.value)
+        if owner.name == "torch.nn.Sequential":
+            value = expression(f"{code(updated_node.value)}.layers")
+            return updated_node.with_changes(value=value)
+        if code(original_node).endswith(_FIRST_RATE) and not self.grouped:
+            options = updated_node.value.value.args[0].value  # of kit.training.param_groups
+            return expression(f"{code(options)}.learning_rate")
+        if owner.tensor and len(original_node.slice) == 1:
+            place = original_node.slice[0].slice
+            mask = isinstance(place, cst.Index) and self.type_of(place.value).name == "bool"
+            if mask and not self._is_target(original_node.value):
+                index = code(updated_node.slice[0].slice.value)
+                self.change(original_node, "a mask as an index", "its length is read on the host")
+                return expression(f"kit.indexing.masked_rows({code(updated_node.value)}, {index})")
+        return updated_node
+
+    def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:
+        return updated_node.with_changes(value=bare(updated_node.value, original_node.value))
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        self.classes.append(node.name.value)
+
+    def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> Any:
+        self.classes.pop()
+        self.placed_class(original_node)
+        if any(self.names.of(b.value) in _OPTIMIZER for b in original_node.bases):
+            self.current = original_node
+            self.refuse(original_node, "your own optimizer: subclass mlx.optimizers.Optimizer")
+            base = cst.Arg(expression("kit.optimizers.Unported"))  # defined, and no more
+            return updated_node.with_changes(bases=[base])
+        return updated_node
+
+    def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: Any) -> Any:
+        name = self.functions.pop()
+        self._bodies.pop()
+        updated_node = self.headed(original_node, updated_node)
+        if name == "forward" and self.in_module() and not self.functions:
+            self.change(original_node, "forward", "MLX's modules are called")
+            return updated_node.with_changes(name=cst.Name("__call__"))
+        return updated_node
+
+
+def _is_length(node: cst.Call) -> bool:
+    return isinstance(node.func, cst.Name) and node.func.value == "len" and len(node.args) == 1
+
+
+def _comment(text: str) -> cst.EmptyLine:
+    return cst.EmptyLine(comment=cst.Comment(f"# {' '.join(text.split())}"))

@@ -1,0 +1,181 @@
+"""What statements read and write, and the calls in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.traversal import children
+
+#: Methods that change the list, dict or set they are called on.
+_CHANGING = ("append", "extend", "insert", "add", "appendleft", "setdefault")
+
+
+def _changes(name: str) -> bool:
+    """Whether a method changes what it is called on: torch's end in an underscore."""
+    return name in _CHANGING or (name.endswith("_") and not name.endswith("__"))
+
+
+class _Names:
+    """Names that a node loads and stores, and its calls, outermost first."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node  # kept alive: the cache knows nodes by identity
+        self.loads: list[str] = []
+        self.stores: list[str] = []
+        self.calls: list[cst.Call] = []
+        self._visit(node)
+        self.loaded = frozenset(part for name in self.loads for part in _prefixes(name))
+        self.stored = list(dict.fromkeys(self.stores))
+
+    def _visit(self, node: Any) -> None:
+        rule = getattr(self, f"_of_{type(node).__name__}", None)
+        if rule is not None:
+            rule(node)
+            return
+        for child in children(node):
+            self._visit(child)
+
+    def _store(self, target: Any) -> None:
+        if isinstance(target, (cst.Tuple, cst.List)):
+            for part in target.elements:
+                self._store(part.value)
+        elif isinstance(target, (cst.Name, cst.Attribute)):
+            self.stores.append(dotted(target))
+            if isinstance(target, cst.Attribute):
+                self.loads.append(dotted(target.value))
+        elif isinstance(target, cst.Subscript):  # x[i] = v changes x
+            self.stores.append(dotted(target.value))
+            self._visit(target)
+        elif isinstance(target, cst.StarredElement):
+            self._store(target.value)
+
+    def _of_Assign(self, node: cst.Assign) -> None:
+        self._visit(node.value)
+        for target in node.targets:
+            self._store(target.target)
+
+    def _of_AugAssign(self, node: cst.AugAssign) -> None:
+        self._visit(node.value)
+        self._visit(node.target)
+        self._store(node.target)
+
+    def _of_AnnAssign(self, node: cst.AnnAssign) -> None:
+        if node.value is not None:
+            self._visit(node.value)
+            self._store(node.target)
+
+    def _of_For(self, node: cst.For) -> None:
+        self._visit(node.iter)
+        self._store(node.target)
+        self._visit(node.body)
+
+    def _of_AsName(self, node: cst.AsName) -> None:
+        self._store(node.name)
+
+    def _of_Attribute(self, node: cst.Attribute) -> None:
+        name = dotted(node)
+        if name:
+            self.loads.append(name)
+        else:
+            self._visit(node.value)
+
+    def _of_Name(self, node: cst.Name) -> None:
+        self.loads.append(node.value)
+
+    def _of_Arg(self, node: cst.Arg) -> None:
+        self._visit(node.value)
+
+    def _of_Call(self, node: cst.Call) -> None:
+        self.calls.append(node)
+        if isinstance(node.func, cst.Attribute) and _changes(node.func.attr.value):
+            self.stores.append(dotted(node.func.value))
+        self._visit(node.func)
+        for argument in node.args:
+            self._visit(argument.value)
+
+
+class Scanner:
+    """Remembers what it found: statements are asked about many times."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Names] = {}
+
+    def of(self, node: Any) -> _Names:
+        """What a node reads, writes and calls."""
+        found = self._known.get(id(node))
+        if found is None or found.node is not node:
+            found = self._known[id(node)] = _Names(node)
+        return found
+
+    def loads(self, node: Any) -> frozenset[str]:
+        """Names and dotted names that a node reads; of `a.b` also `a`."""
+        return self.of(node).loaded
+
+    def stores(self, node: Any) -> list[str]:
+        """Names that a node writes, in order."""
+        return self.of(node).stored
+
+    def calls(self, node: Any) -> list[cst.Call]:
+        """All calls in a node, outermost first."""
+        return self.of(node).calls
+
+    def exposed(self, statements: Sequence[Any]) -> set[str]:
+        """Plain names that a row of statements reads before it has surely written them."""
+        return self._exposed(statements, set())
+
+    def _exposed(self, statements: Sequence[Any], written: set[str]) -> set[str]:
+        found: set[str] = set()
+        for statement in statements:
+            if isinstance(statement, cst.With):
+                found |= set().union(*(self._plain(i) for i in statement.items)) - written
+                found |= self._exposed(statement.body.body, written)
+            elif isinstance(statement, (cst.For, cst.If, cst.While)):
+                found |= self._branching(statement, written)
+            else:
+                found |= self._plain(statement) - written
+                written |= set(self.stores(statement))
+        return found
+
+    def _branching(self, statement: Any, written: set[str]) -> set[str]:
+        head = statement.iter if isinstance(statement, cst.For) else statement.test
+        found, inner = self._plain(head) - written, set(written)
+        if isinstance(statement, cst.For):
+            inner |= self._plain(statement.target)
+        found |= self._exposed(statement.body.body, inner)
+        if statement.orelse is not None:
+            found |= self._plain(statement.orelse) - written
+        return found
+
+    def _plain(self, node: Any) -> set[str]:
+        return {n for n in self.loads(node) if "." not in n}
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    for i in range(1, len(parts) + 1):
+        yield ".".join(parts[:i])
+
+
+def loads(node: Any) -> frozenset[str]:
+    """Names and dotted names that a node reads; of `a.b` also `a`."""
+    return _Names(node).loaded
+
+
+def stores(node: Any) -> list[str]:
+    """Names that a node writes, in order."""
+    return _Names(node).stored
+
+
+def called_method(statement: Any, name: str) -> cst.Call | None:
+    """The call in `x.name(...)` as a statement, alone or assigned; None for other statements."""
+    if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
+        return None
+    inner = statement.body[0]
+    value = inner.value if isinstance(inner, (cst.Expr, cst.Assign)) else None
+    if isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute):
+        return value if value.func.attr.value == name else None
+    return None

@@ -1,0 +1,1 @@
+"""Training steps: backward and step become a function and its gradient."""

@@ -1,0 +1,192 @@
+"""Which modules an optimizer trains: read off its constructor, wherever in the file that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.traversal import calls, everything, walk
+
+
+def parameters_of(node: Any) -> list[str]:
+    """Modules whose `.parameters()` stand in an expression, in order."""
+    found: dict[str, None] = {}
+    for call in calls(node):
+        func = call.func
+        if isinstance(func, cst.Attribute) and func.attr.value in (
+            "parameters",
+            "named_parameters",
+        ):
+            found.setdefault(dotted(func.value), None)
+    return [name for name in found if name]
+
+
+def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
+    """Optimizer -> modules, both as the source names them."""
+    trained: dict[str, list[str]] = {}
+    held = held_parameters(module)
+    makers = _makers(module, names, held)
+    for target, value in _assignments(module):
+        if isinstance(value, cst.Call):
+            modules = _constructed(value, names, held) or _made(value, makers)
+            if modules:
+                trained.setdefault(target, modules)
+    return trained
+
+
+def _assignments(module: Any) -> Iterator[tuple[str, Any]]:
+    for node in everything(module):
+        if isinstance(node, cst.Assign) and len(node.targets) == 1:
+            target = dotted(node.targets[0].target)
+            if target:
+                yield target, node.value
+
+
+def held_parameters(module: cst.Module) -> dict[str, list[str]]:
+    """Names that hold parameters, in lists, dicts or groups -> the modules that these are of."""
+    held: dict[str, list[str]] = {}
+    for node in everything(module):
+        if isinstance(node, cst.Assign) and len(node.targets) == 1:
+            target, value = dotted(node.targets[0].target), node.value
+            if target and not _is_value(value):
+                _add(held, target, held_in(value, held))
+        elif isinstance(node, cst.For):
+            modules = held_in(node.iter, held)
+            for call in calls(node.body) if modules else ():
+                func = call.func
+                if isinstance(func, cst.Attribute) and func.attr.value in ("append", "add"):
+                    _add(held, dotted(func.value), modules)
+    return held
+
+
+def _is_value(node: Any) -> bool:
+    """Whether an expression is computed from parameters: a number, an optimizer, an iterator."""
+    kinds = (cst.List, cst.Dict, cst.ListComp, cst.DictComp, cst.Set, cst.SetComp, cst.Tuple)
+    if isinstance(node, (*kinds, cst.BinaryOperation, cst.Name)):
+        return False
+    if isinstance(node, cst.Call):
+        name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
+        return getattr(name, "value", "") not in (
+            *("parameters", "named_parameters", "list", "dict", "filter", "tuple", "chain"),
+            *("iter", "sorted", "items", "values"),
+        )
+    return True
+
+
+def _add(held: dict[str, list[str]], name: str, modules: list[str]) -> None:
+    if name and modules:
+        held[name] = list(dict.fromkeys([*held.get(name, []), *modules]))
+
+
+def held_in(node: Any, held: Mapping[str, list[str]]) -> list[str]:
+    """Modules whose parameters an expression holds."""
+    found = parameters_of(node)
+    for inner in walk(node):
+        if isinstance(inner, cst.Name):
+            found = [*found, *held.get(inner.value, [])]
+    return list(dict.fromkeys(found))
+
+
+def takes_all(node: Any, whole: Mapping[str, bool]) -> bool:
+    """Whether what an optimizer is given are all parameters of the modules named in it, in one
+    group. `whole` says it of names."""
+    if isinstance(node, cst.Call):
+        func = node.func
+        name = getattr(func.attr if isinstance(func, cst.Attribute) else func, "value", "")
+        if name == "parameters" and isinstance(func, cst.Attribute):
+            return not node.args
+        if name == "filter" and len(node.args) == 2:
+            return "requires_grad" in _code(node.args[0]) and takes_all(node.args[1].value, whole)
+        wraps = name in ("list", "chain", "tuple", "iter")
+        return wraps and bool(node.args) and all(takes_all(a.value, whole) for a in node.args)
+    if isinstance(node, (cst.List, cst.Tuple)):
+        stars = (cst.StarredElement,)
+        return all(isinstance(e, stars) and takes_all(e.value, whole) for e in node.elements)
+    if isinstance(node, (cst.ListComp, cst.GeneratorExp)):
+        return _comprehends_all(node, whole)
+    if isinstance(node, cst.BinaryOperation):
+        return takes_all(node.left, whole) and takes_all(node.right, whole)
+    return isinstance(node, cst.Name) and whole.get(node.value, False)
+
+
+def _comprehends_all(node: Any, whole: Mapping[str, bool]) -> bool:
+    """`[p for p in m.parameters()]`, at most with `if p.requires_grad`."""
+    name, loop = _code(node.elt), node.for_in
+    plain = isinstance(node.elt, cst.Name) and loop.inner_for_in is None
+    tests = all(_code(part.test) == f"{name}.requires_grad" for part in loop.ifs)
+    return plain and tests and takes_all(loop.iter, whole)
+
+
+def whole_names(module: cst.Module) -> dict[str, bool]:
+    """Names that hold all parameters of their modules, wherever they are set."""
+    found: dict[str, bool] = {}
+    for node in everything(module):
+        if isinstance(node, cst.Assign) and len(node.targets) == 1:
+            target = dotted(node.targets[0].target)
+            if target and not _is_value(node.value):
+                found[target] = found.get(target, True) and takes_all(node.value, found)
+        elif isinstance(node, cst.FunctionDef):
+            for parameter in node.params.params:
+                found[parameter.name.value] = False
+        elif isinstance(node, cst.Call) and _changes(node.func):
+            found[dotted(node.func.value)] = False
+    return found
+
+
+def _changes(func: Any) -> bool:
+    changing = ("append", "extend", "add", "remove", "pop")
+    return isinstance(func, cst.Attribute) and func.attr.value in changing
+
+
+def _code(node: Any) -> str:
+    return cst.Module([]).code_for_node(node)
+
+
+def _constructed(call: cst.Call, names: Names, held: dict[str, list[str]]) -> list[str]:
+    """Modules of a call of torch.optim."""
+    full = names.of(call.func)
+    if not full.startswith("torch.optim.") or "lr_scheduler" in full or not call.args:
+        return []
+    return held_in(call.args[0].value, held)
+
+
+def _makers(
+    module: cst.Module, names: Names, held: dict[str, list[str]]
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Functions that answer an optimizer: their arguments, and the modules that it trains."""
+    found = {}
+    for node in everything(module):
+        if not isinstance(node, cst.FunctionDef):
+            continue
+        local = dict(_assignments(node))
+        for inner in walk(node):
+            if not isinstance(inner, cst.Return):
+                continue
+            value = inner.value
+            if isinstance(value, cst.Name):
+                value = local.get(value.value)
+            modules = _constructed(value, names, held) if isinstance(value, cst.Call) else []
+            if modules:
+                arguments = [p.name.value for p in node.params.params]
+                found[node.name.value] = (arguments, modules)
+    return found
+
+
+def _made(call: cst.Call, makers: dict[str, tuple[list[str], list[str]]]) -> list[str]:
+    """Modules of an optimizer that a function of the file answers."""
+    owner, _, name = dotted(call.func).rpartition(".")
+    arguments, modules = makers.get(name, ([], []))
+    given = {"self": owner}
+    arguments = [a for a in arguments if a != "self"]
+    for place, argument in enumerate(call.args):
+        keyword = argument.keyword.value if argument.keyword is not None else None
+        if keyword or place < len(arguments):
+            given[keyword or arguments[place]] = dotted(argument.value)
+    made = []
+    for module in modules:
+        root, dot, rest = module.partition(".")
+        made.append((given.get(root) or root) + dot + rest)
+    return made

@@ -1,0 +1,38 @@
+"""What may stand where: statements that must wait until a function was called."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from torch2mlx.porting.scopes.def_use import Scanner
+
+
+def late(
+    scan: Scanner, moved: Collection[int], place: int, block: list[Any], passed: Collection[int]
+) -> list[int]:
+    """Of the statements before `place`, beside those that move into the function called there and
+    those to be passed over: the ones that read what it gives, or change what it reads."""
+    known: set[str] = set()
+    read: set[str] = set()  # by statements that run later than they stood
+    found = []
+    for i in range(place):
+        if i in moved:
+            known |= set(scan.stores(block[i]))
+            read |= scan.loads(block[i])
+        elif i in passed:
+            continue
+        elif scan.loads(block[i]) & known or set(scan.stores(block[i])) & read:
+            found.append(i)
+            known |= set(scan.stores(block[i]))
+    return found
+
+
+def needed(
+    scan: Scanner, waiting: list[int], moved: Collection[int], loss: Any, block: list[Any]
+) -> bool:
+    """Whether what moves, or the loss, reads what the waiting statements give."""
+    given = {n for i in waiting for n in scan.stores(block[i])}
+    if scan.loads(loss) & given:
+        return True
+    return any(scan.loads(block[j]) & given for i in waiting for j in moved if j > i)

@@ -1,0 +1,297 @@
+"""The training step: `zero_grad`, `backward`, `step` become a function and its gradient.
+
+torch records what was computed and walks back from the loss. MLX differentiates a function, so the
+statements that lead from the trained modules to the loss move into one; what else they assigned and
+is read later comes back beside the loss. Emitted names start with `_MLX`; the names pass has them
+last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.report import Report
+from torch2mlx.porting.scopes.def_use import called_method
+from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.traversal import calls
+from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
+from torch2mlx.porting.training.optimizers import parameters_of
+from torch2mlx.porting.training.step_scope import Scope, Step
+from torch2mlx.porting.training.training_steps import Finder
+from torch2mlx.porting.types.infer import Inference
+
+NN, KIT, MX = "_MLX_nn", "_MLX_kit", "_MLX_mx"
+PARAMETERS = "_MLX_parameters"
+#: What these stand for in the end.
+NAMES = {NN: "nn", KIT: "kit", MX: "mx", PARAMETERS: "parameters"}
+
+
+def parse(text: str) -> cst.BaseStatement:
+    """A statement from source."""
+    return cst.parse_statement(text)
+
+
+class Training(cst.CSTTransformer):
+    """Rewrites all training steps of a file."""
+
+    def __init__(
+        self, names: Names, inference: Inference, trained: dict[str, list[str]], report: Report
+    ) -> None:
+        super().__init__()
+        self._names, self._trained, self._report = names, trained, report
+        self._find = Finder(inference, trained, report)
+        self.made: set[str] = set()  # names of the functions that were written
+        self._scopes: list[Scope] = []
+
+    def visit_Module(self, node: cst.Module) -> None:
+        self._scopes.append(Scope(node, set(self._find.scan.loads(node))))
+        self._find.prepare(list(node.body), self._scopes[-1])
+
+    def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
+        scope = self._scopes.pop()
+        body = self._block(list(original_node.body), list(updated_node.body), scope)
+        return updated_node.with_changes(body=_started(body, scope))
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
+        if not _trains(node):
+            return False
+        arguments = [p.name.value for p in node.params.params]
+        self._scopes.append(
+            Scope(
+                node,
+                set(self._find.scan.loads(node)) | set(self._find.scan.stores(node)) | {*arguments},
+            )
+        )
+        if isinstance(node.body, cst.IndentedBlock):
+            self._find.prepare(list(node.body.body), self._scopes[-1])
+        return True
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> bool:
+        return _trains(node)
+
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> bool:
+        return False
+
+    def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
+        if not self._scopes or self._scopes[-1].node is not original_node:
+            return updated_node
+        scope = self._scopes.pop()
+        if not isinstance(updated_node.body, cst.IndentedBlock):
+            return updated_node
+        new = self._block(list(original_node.body.body), list(updated_node.body.body), scope)
+        body = updated_node.body.with_changes(body=_started(new, scope))
+        return updated_node.with_changes(body=body)
+
+    def _inner(self, original_node: Any, updated_node: Any) -> Any:
+        if not isinstance(updated_node.body, cst.IndentedBlock) or not self._scopes:
+            return updated_node
+        scope = self._scopes[-1]
+        new = self._block(list(original_node.body.body), list(updated_node.body.body), scope)
+        return updated_node.with_changes(body=updated_node.body.with_changes(body=new))
+
+    leave_For = leave_While = leave_If = leave_With = leave_Else = _inner
+
+    def _block(self, old: list[Any], new: list[Any], scope: Scope) -> list[Any]:
+        """A block with its steps rewritten; `old` are the statements before, by place."""
+        if len(old) != len(new):
+            return new  # an inner pass changed their number
+        steps = [scope.steps[id(s)] for s in old if id(s) in scope.steps]
+        made: list[Any] = []
+        moved = {i for s in steps for i in self._find.slice(s, old)} if steps else set()
+        kept = {i for i in moved if self._find.outside(i, old, steps)}
+        late = {s.place: self._find.deferred(s, old, moved - kept, scope) for s in steps}
+        waiting = {i for places in late.values() for i in places}
+        for i, statement in enumerate(new):
+            step = next((s for s in steps if s.place == i), None)
+            if step is not None:
+                made += self._emitted(step, old, new, scope)
+                for place in late[i]:
+                    made += self._other(old[place], new[place], scope)
+            elif i in waiting:
+                continue
+            elif i not in moved or i in kept:
+                found = self._other(old[i], statement, scope)
+                made += [_told(x, self._report.reasons.get(id(old[i]), ())) for x in found]
+        return made
+
+    def _emitted(self, step: Step, old: list[Any], new: list[Any], scope: Scope) -> list[Any]:
+        """The function, and the call that gives the loss and the gradients."""
+        places = self._find.slice(step, old)
+        body = [new[i] for i in places]
+        written = list(dict.fromkeys(n for i in places for n in self._find.scan.stores(old[i])))
+        given = sorted(self._find.scan.exposed([old[i] for i in places]) & set(written))
+        loss = dotted(step.loss)
+        results = [n for n in written if n != loss and self._find.read_later(n, places, old, scope)]
+        name = scope.fresh("loss_fn")
+        self.made.add(name)
+        shown = cst.Module([]).code_for_node(step.loss)
+        answer = ", ".join([shown, *results])
+        self._report.change(
+            old[step.place],
+            "backward",
+            "MLX differentiates a function: what leads to the loss moved into one",
+            "values that the function needs from outside are read when it is called",
+        )
+        function = parse(f"def {name}({', '.join(given)}):\n    return {answer}\n")
+        inner = function.body.with_changes(body=[*body, *function.body.body])
+        function = function.with_changes(body=inner, leading_lines=new[step.place].leading_lines)
+        target = loss if loss and "." not in loss else scope.fresh("loss")
+        left = f"({', '.join([target, *results])})" if results else target
+        more = scope.fresh(f"new_{step.gradients}") if step.adds else step.gradients
+        owner = _group(step.modules)
+        call = f"{left}, {more} = {NN}.value_and_grad({owner}, {name})({', '.join(given)})\n"
+        made = [function, parse(call)]
+        if "." in loss:  # an attribute: it was set to what the function saw
+            made.append(parse(f"{loss} = {target}\n"))
+        if step.adds:
+            made.append(parse(f"{step.gradients} = {KIT}.training.add({step.gradients}, {more})\n"))
+        return made
+
+    def _other(self, old: Any, new: Any, scope: Scope) -> list[Any]:
+        """Statements beside the steps: zero_grad, step, clipping, scalers."""
+        module = updated_module(old, self._find.scan)
+        if module and module in scope.gradients:
+            self._report.change(old, "p.grad", "gradients are what the function's call answers")
+            loop = rewritten(new, scope.gradients[module], KIT)
+            return [loop, parse(f"{MX}.eval({module}.{PARAMETERS}())\n")]
+        zero = called_method(old, "zero_grad")
+        if zero is not None and isinstance(zero.func, cst.Attribute):
+            return self._zeroed(old, new, dotted(zero.func.value), scope)
+        step = called_method(old, "step")
+        if step is not None and self._find.stepped(step):
+            return self._updated(old, new, step, scope)
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            clip = called_method(old, name) or _bare(old, self._names, name)
+            if clip is not None:
+                return self._clipped(old, new, clip, name, scope)
+        for name in ("unscale_", "update"):
+            call = called_method(old, name)
+            scaler = call is not None and "scaler" in dotted(call.func.value).lower()  # type: ignore
+            if scaler:
+                self._report.change(old, name, "loss scaling is for float16 on CUDA: not needed")
+                return []
+        return [new]
+
+    def _zeroed(self, old: Any, new: Any, owner: str, scope: Scope) -> list[Any]:
+        optimizer = owner
+        for known, modules in scope.modules.items():
+            optimizer = known if owner in modules else optimizer
+        name = scope.gradients.get(optimizer)
+        self._report.change(old, "zero_grad", "gradients are values in MLX: none are left over")
+        return [parse(f"{name} = None\n")] if name in scope.accumulated else []
+
+    def _updated(self, old: Any, new: Any, call: cst.Call, scope: Scope) -> list[Any]:
+        optimizer = self._find.stepped(call)
+        if any(isinstance(a.value, cst.Name) and a.value.value == "closure" for a in call.args):
+            self._report.refuse(old, "step(closure): MLX's optimizers take gradients")
+            return [new]
+        name = scope.gradients.get(optimizer, None)
+        modules = scope.modules.get(optimizer) or self._trained.get(optimizer, [])
+        if name is None:
+            self._report.refuse(old, "a step whose backward is in another function")
+            return [new]
+        self._report.change(old, "step", "the optimizer is given the model and its gradients")
+        owner = _group(modules)
+        update = parse(f"{optimizer}.update({owner}, {_share(name, modules, scope)})\n")
+        update = update.with_changes(leading_lines=new.leading_lines)
+        state = f"{owner}.{PARAMETERS}(), {optimizer}.state"
+        return [update, parse(f"{MX}.eval({state})\n")]
+
+    def _clipped(self, old: Any, new: Any, call: Any, kind: str, scope: Scope) -> list[Any]:
+        names = list(dict.fromkeys(scope.gradients.values()))
+        if not names:
+            self._report.refuse(old, f"{kind} whose backward is in another function")
+            return [new]
+        name = self._clipped_name(call, scope) or names[-1]
+        given = [
+            cst.Module([]).code_for_node(a.with_changes(comma=cst.MaybeSentinel.DEFAULT))
+            for a in call.args[1:]
+        ]
+        self._report.change(old, kind, "clips the gradients that the step will use")
+        if kind == "clip_grad_value_":
+            return [parse(f"{name} = {KIT}.training.clip_value({', '.join([name, *given])})\n")]
+        assigned = isinstance(old.body[0], cst.Assign)
+        target = dotted(old.body[0].targets[0].target) if assigned else "_"
+        return [
+            parse(f"{name}, {target} = {KIT}.training.clip_norm({', '.join([name, *given])})\n")
+        ]
+
+    def _clipped_name(self, call: Any, scope: Scope) -> str:
+        """Gradients of the optimizer that trains the modules whose parameters are clipped."""
+        wanted = set(parameters_of(call.args[0].value)) if call.args else set()
+        for optimizer, modules in scope.modules.items():
+            if wanted and wanted <= set(modules):
+                return scope.gradients.get(optimizer, "")
+        return ""
+
+
+def _bare(statement: Any, names: Names, name: str) -> cst.Call | None:
+    if not isinstance(statement, cst.SimpleStatementLine):
+        return None
+    for call in calls(statement):
+        if names.of(call.func) == f"torch.nn.utils.{name}":
+            return call
+    return None
+
+
+def _told(statement: Any, reasons: Sequence[str]) -> Any:
+    """A statement that stays, under comments that say why."""
+    if not reasons or not hasattr(statement, "leading_lines"):
+        return statement
+    lines = [cst.EmptyLine(comment=cst.Comment(f"# torch2mlx: not ported: {r}")) for r in reasons]
+    return statement.with_changes(leading_lines=[*statement.leading_lines, *lines])
+
+
+def _group(modules: list[str]) -> str:
+    return modules[0] if len(modules) == 1 else f"{KIT}.training.Group({', '.join(modules)})"
+
+
+def _started(body: list[Any], scope: Scope) -> list[Any]:
+    """Gradients that add up start as None, after the docstring."""
+    names = [n for n in sorted(scope.accumulated)]
+    at = 1 if body and _is_docstring(body[0]) else 0
+    if isinstance(scope.node, cst.Module):
+        while at < len(body) and not isinstance(body[at], (cst.For, cst.While, cst.If)):
+            at += 1
+    return [*body[:at], *(parse(f"{n} = None\n") for n in names), *body[at:]]
+
+
+def _is_docstring(node: Any) -> bool:
+    return (
+        isinstance(node, cst.SimpleStatementLine)
+        and isinstance(node.body[0], cst.Expr)
+        and isinstance(node.body[0].value, (cst.SimpleString, cst.ConcatenatedString))
+    )
+
+
+def _share(name: str, modules: list[str], scope: Scope) -> str:
+    """The part of the gradients that is of some modules."""
+    whole = next((s.modules for s in scope.steps.values() if s.gradients == name), modules)
+    if whole == modules or any(m not in whole for m in modules):
+        return name
+    parts = [f'{name}["modules_"][{whole.index(m)}]' for m in modules]
+    return parts[0] if len(parts) == 1 else f'{{"modules_": [{", ".join(parts)}]}}'
+
+
+_TRAINING = (
+    "backward",
+    "parameters",
+    "named_parameters",
+    "step",
+    "zero_grad",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "unscale_",
+)
+
+
+def _trains(node: Any) -> bool:
+    """Whether something in a node belongs to a training step."""
+    for call in calls(node):
+        name = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
+        if isinstance(name, cst.Name) and name.value in _TRAINING:
+            return True
+    return False

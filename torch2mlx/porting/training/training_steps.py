@@ -1,0 +1,298 @@
+"""Where training steps are: each backward, who is trained with it, and what leads to its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.report import Report
+from torch2mlx.porting.scopes.def_use import Scanner, called_method
+from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything
+from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
+from torch2mlx.porting.training.schedule import late, needed
+from torch2mlx.porting.training.step_scope import Scope, Step
+from torch2mlx.porting.types.infer import Inference
+
+#: Expressions that `backward` may be called on, where their type is not known.
+_LOSSES = (cst.Name, cst.Attribute, cst.BinaryOperation)
+
+
+class Finder:
+    """Finds the steps of a file."""
+
+    def __init__(self, inference: Inference, trained: dict[str, list[str]], report: Report) -> None:
+        self.types, self.trained, self.report = inference, trained, report
+        self.scan = Scanner()
+
+    def prepare(self, block: list[Any], scope: Scope) -> None:
+        """Finds all steps of a function before any of it is rewritten."""
+        steps = [s for i in range(len(block)) if (s := self.step(i, block, scope)) is not None]
+        if steps:
+            self.plan(steps, block, scope)
+            scope.steps.update({id(block[s.place]): s for s in steps})
+        for statement in block:
+            if not isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
+                for inner in blocks(statement):
+                    self.prepare(inner, scope)
+
+    def deferred(self, step: Step, old: list[Any], moved: set[int], scope: Scope) -> list[int]:
+        """Statements before a backward that read what its function computes: they come after."""
+        moving = moved & set(self.slice(step, old))
+        others = {i for i in range(step.place) if id(old[i]) in scope.steps}
+        return late(self.scan, moving, step.place, old, others | moved)
+
+    def step(self, place: int, old: list[Any], scope: Scope) -> Step | None:
+        call = called_method(old[place], "backward")
+        if call is None:
+            return None
+        loss = call.func.value  # type: ignore[union-attr]
+        if isinstance(loss, cst.Call) and _is_scaled(loss):
+            loss = loss.args[0].value
+        if not (self.types.of(loss).tensor or isinstance(loss, _LOSSES)):
+            return None
+        optimizers = self._stepping(old[place + 1 :]) or self._stepping([scope.node])
+        if set(optimizers) & _loop_names(scope.node):
+            why = "one optimizer after another from a list: which parameters each has is not seen"
+            self.report.refuse(old[place], f"{why}; step each by its name")
+            return None
+        optimizers = optimizers or self._by_hand(old[place + 1 :], scope)
+        modules = [m for o in optimizers for m in self._modules(o, old, place, scope)]
+        modules = list(dict.fromkeys(modules))
+        if any(a.keyword and a.keyword.value == "create_graph" for a in call.args):
+            modules = []
+        made = Step(place, loss, optimizers, modules)
+        inside = [old[i] for i in self.slice(made, old)] if modules else []
+        trained = _with_owners(modules)
+        if not optimizers or not any(self._reaches(s, trained) for s in (loss, *inside)):
+            self.report.refuse(
+                old[place],
+                "no optimizer step was found for this backward: write a function that gives the "
+                "loss and call nn.value_and_grad(model, function)",
+            )
+            return None
+        return made
+
+    def _by_hand(self, statements: Sequence[Any], scope: Scope) -> list[str]:
+        """Modules that loops over parameters step, in the place of optimizers."""
+        found = updated_modules(statements, self.scan)
+        scope.modules.update({module: [module] for module in found})
+        return found
+
+    def _stepping(self, statements: Sequence[Any]) -> list[str]:
+        """Optimizers that step next: those before another backward."""
+        found: list[str] = []
+        for statement in statements:
+            for call in self.scan.calls(statement):
+                if not isinstance(call.func, cst.Attribute):
+                    continue
+                name = call.func.attr.value
+                if name == "backward" and found:
+                    return found
+                owner = self.stepped(call)
+                if owner and owner not in found:
+                    found.append(owner)
+            if called_method(statement, "backward") is not None and found:
+                return found
+        return (
+            found[:1]
+            if len(statements) == 1 and isinstance(statements[0], (cst.FunctionDef, cst.Module))
+            else found
+        )
+
+    def stepped(self, call: cst.Call) -> str:
+        """The optimizer that a call steps: `optimizer.step()` or `scaler.step(optimizer)`."""
+        if not isinstance(call.func, cst.Attribute) or call.func.attr.value != "step":
+            return ""
+        owner = dotted(call.func.value)
+        kind = self.types.of(call.func.value).kind
+        if call.args and (kind == "scaler" or "scaler" in owner):
+            return dotted(call.args[0].value)
+        known = owner in self.trained or kind == "optimizer"
+        return owner if known or (kind == "unknown" and "opt" in owner.lower()) else ""
+
+    def _modules(self, optimizer: str, old: list[Any], place: int, scope: Scope) -> list[str]:
+        """Modules that an optimizer trains, as this function names them."""
+        if optimizer in scope.modules:
+            return scope.modules[optimizer]
+        known = self.trained.get(optimizer) or self.trained.get(f"self.{optimizer}", [])
+        here = scope.used | {"self"}
+        if not known or any(m.partition(".")[0] not in here for m in known):
+            known = self._called(old[: place + 1])
+        scope.modules[optimizer] = known
+        return known
+
+    def _called(self, statements: list[Any]) -> list[str]:
+        """Modules with weights that are called in some statements."""
+        found: list[str] = []
+        for statement in statements:
+            for call in self.scan.calls(statement):
+                kind, name = self.types.of(call.func), dotted(call.func)
+                losses = kind.name.endswith("Loss") or "criterion" in name or "loss" in name
+                if kind.kind == "module" and name and not losses and name not in found:
+                    found.append(name)
+        return found
+
+    def plan(self, steps: list[Step], old: list[Any], scope: Scope) -> None:
+        """Names of gradients, and whether they add up over several backwards."""
+        for step in steps:
+            key = step.optimizers[0]
+            if key not in scope.gradients:
+                several = len(scope.gradients) or len({s.optimizers[0] for s in steps}) > 1
+                plain = key.rpartition(".")[2].removesuffix("optimizer").strip("_")
+                name = f"{plain or key.rpartition('.')[2]}_grads" if several else "grads"
+                scope.gradients[key] = scope.fresh(name)
+            for optimizer in step.optimizers:
+                scope.gradients[optimizer] = scope.gradients[key]
+            step.gradients = scope.gradients[key]
+            same = [s for s in steps if s.optimizers[0] == key]
+            step.adds = len(same) > 1 or not self._whole_here(step, old)
+            if step.adds:
+                scope.accumulated.add(step.gradients)
+
+    def _whole_here(self, step: Step, old: list[Any]) -> bool:
+        """Whether the block of a backward also sets its gradients to zero, and steps, each time."""
+        plain = [s for s in old if isinstance(s, cst.SimpleStatementLine)]
+        stepped = {self.stepped(c) for s in plain for c in self.scan.calls(s)}
+        by_hand = [s for s in old if updated_modules([s], self.scan)]
+        stepped |= set(updated_modules(by_hand, self.scan))
+        zeroed = {dotted(c.func.value) for s in plain if (c := called_method(s, "zero_grad"))}  # type: ignore[union-attr]
+        if any(zeroes(s, self.scan) for s in by_hand):
+            zeroed |= set(updated_modules(by_hand, self.scan))
+        held = all(o in stepped for o in step.optimizers)
+        return held and (set(step.optimizers) <= zeroed or set(step.modules) <= zeroed)
+
+    def slice(self, step: Step, old: list[Any]) -> list[int]:
+        """Statements that lead from the step's modules to its loss."""
+        tainted = _with_owners(step.modules)
+        marked = []
+        for i in range(step.place):
+            statement = old[i]
+            if self._reaches(statement, tainted) and self._computes(statement):
+                marked.append(i)
+                tainted |= set(self.scan.stores(statement))
+        needed, found = self.scan.loads(step.loss), []
+        for i in reversed(marked):
+            written = set(self.scan.stores(old[i]))
+            if written & needed:
+                found.append(i)
+                if isinstance(old[i], cst.SimpleStatementLine):
+                    needed -= written  # what was in them before does not matter
+                needed |= self.scan.loads(old[i])
+        return self._with_late(self._with_starts(sorted(found), old), step, old)
+
+    def _with_late(self, found: list[int], step: Step, old: list[Any]) -> list[int]:
+        """Those, and statements that can stand neither before the function (they change what it
+        reads) nor after it (it reads what they give)."""
+        steps = {i for i in range(step.place) if called_method(old[i], "backward") is not None}
+        while True:
+            waiting = late(self.scan, found, step.place, old, steps)
+            if not needed(self.scan, waiting, found, step.loss, old):
+                return found
+            found = sorted({*found, *waiting})
+
+    def _with_starts(self, found: list[int], old: list[Any]) -> list[int]:
+        """Those statements, and the plain ones (`total = 0`) that start what they go on with."""
+        if not found:
+            return found
+        statements = [old[i] for i in found]
+        written = {n for s in statements for n in self.scan.stores(s)}
+        for name in self.scan.exposed(statements) & written:
+            starts = [i for i in range(found[0]) if name in self.scan.stores(old[i])]
+            if starts and _assigns(old[starts[-1]], name) and starts[-1] not in found:
+                found = [starts[-1], *found]
+        return sorted(found)
+
+    def _reaches(self, node: Any, names: set[str], depth: int = 3) -> bool:
+        """Whether a node reads some names, itself or in functions of the file that it calls."""
+        if self.scan.loads(node) & names:
+            return True
+        if not depth:
+            return False
+        shared = {n for n in names if n.startswith("self.")} | (names & set(self.types.globals))
+        called = (self.types.of(call.func) for call in self.scan.calls(node))
+        bodies = (self.types.nodes.get(kind.name) for kind in called if kind.kind == "function")
+        return bool(shared) and any(
+            body is not None and self._reaches(body.body, shared, depth - 1) for body in bodies
+        )
+
+    def _computes(self, statement: Any) -> bool:
+        """Whether a statement computes something, and does not only set modes or gradients."""
+        names = ("zero_grad", "train", "eval", "step", "backward", "requires_grad_", "item")
+        inner = (c.func.attr.value for c in self.scan.calls(statement) if _is_method(c))
+        if "backward" in inner:  # a whole step of its own
+            return False
+        return bool(self.scan.stores(statement)) and not any(
+            called_method(statement, n) for n in names
+        )
+
+    def outside(self, place: int, old: list[Any], steps: list[Step]) -> bool:
+        """Whether a statement is needed outside of the functions too: by an earlier step."""
+        owners = [s for s in steps if place in self.slice(s, old)]
+        written = set(self.scan.stores(old[place]))
+        first = min(s.place for s in owners)
+        between = [s for s in steps if place < s.place < first]
+        readers = [old[i] for s in between for i in self.slice(s, old)]
+        return any(self.scan.loads(r) & written for r in readers)
+
+    def read_later(self, name: str, places: list[int], old: list[Any], scope: Scope) -> bool:
+        """Whether the rest of the function reads a name."""
+        if "." in name:
+            return False
+        moved = {id(old[i]) for i in places}
+        return self._read(scope.node, name, moved)
+
+    def _read(self, node: Any, name: str, but: set[int]) -> bool:
+        if id(node) in but:
+            return False
+        if isinstance(node, cst.SimpleStatementLine):
+            return name in self.scan.loads(node)
+        heads = {cst.If: "test", cst.While: "test", cst.For: "iter"}
+        head = heads.get(type(node))
+        if head is not None and name in self.scan.loads(getattr(node, head)):
+            return True
+        return any(
+            self._read(child, name, but)
+            for child in children(node)
+            if isinstance(child, (cst.BaseStatement, cst.BaseSuite, cst.Else, cst.ExceptHandler))
+        )
+
+
+def _with_owners(modules: list[str]) -> set[str]:
+    """Modules and those that hold them: a call of one may use the other."""
+    found = set(modules)
+    for name in modules:
+        parts = name.split(".")
+        owners = (".".join(parts[:i]) for i in range(1, len(parts)))
+        found |= {o for o in owners if o not in ("self", "cls")}
+    return found
+
+
+def _is_method(call: cst.Call) -> bool:
+    return isinstance(call.func, cst.Attribute)
+
+
+def _is_scaled(call: cst.Call) -> bool:
+    return isinstance(call.func, cst.Attribute) and call.func.attr.value == "scale"
+
+
+def _assigns(statement: Any, name: str) -> bool:
+    """Whether a statement is `name = ...` alone."""
+    if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
+        return False
+    inner = statement.body[0]
+    single = isinstance(inner, cst.Assign) and len(inner.targets) == 1
+    return (
+        single
+        and dotted(inner.targets[0].target) == name
+        and not any(True for _ in calls(inner.value))
+    )  # type: ignore[union-attr]
+
+
+def _loop_names(node: Any) -> set[str]:
+    """Names that loops give one value after another."""
+    targets = [part.target for part in everything(node) if isinstance(part, cst.For)]
+    targets += [e.value for t in targets if isinstance(t, cst.Tuple) for e in t.elements]
+    return {t.value for t in targets if isinstance(t, cst.Name)}

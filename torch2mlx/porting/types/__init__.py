@@ -1,0 +1,1 @@
+"""What an expression of a source may be: types by data flow."""

@@ -1,0 +1,171 @@
+"""What attributes, indexing, methods and Python's own functions give: types for the data flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.types.kinds import (
+    BOOL,
+    DEVICE,
+    DTYPE,
+    FLOAT,
+    INT,
+    NONE,
+    NUMPY,
+    SIZE,
+    STR,
+    TENSOR,
+    UNKNOWN,
+    Type,
+    element,
+)
+from torch2mlx.porting.types.torch_calls import (
+    LISTS,
+    PAIR,
+    PAIRS,
+    given_as,
+    says_dim,
+    several_given,
+)
+
+
+def attribute(owner: Type, name: str) -> Type:
+    """An attribute of a value of a known type."""
+    if owner.tensor:
+        known = {
+            "shape": SIZE,
+            "dtype": DTYPE,
+            "device": DEVICE,
+            "ndim": INT,
+            "requires_grad": BOOL,
+        }
+        return known.get(
+            name, TENSOR if name in ("T", "mT", "H", "data", "grad", "real", "imag") else UNKNOWN
+        )
+    if name == "saved_tensors":
+        return Type("list", (TENSOR,))
+    if owner.kind == "module" and name in ("weight", "bias", "running_mean", "running_var"):
+        return TENSOR
+    if owner.kind == "tuple" and name in ("values", "indices"):
+        return TENSOR
+    if owner.kind == "distribution":
+        return SIZE if name.endswith("_shape") else TENSOR
+    if owner.kind == "numpy":
+        return SIZE if name == "shape" else NUMPY if name == "T" else UNKNOWN
+    return UNKNOWN
+
+
+def subscript(owner: Type, places: list[Any]) -> Type:
+    """x[...] of a value of a known type."""
+    if owner.kind in ("tensor", "numpy"):
+        return Type(owner.kind)
+    if owner.kind == "size":
+        return SIZE if isinstance(places[0], cst.Slice) else INT
+    if owner.kind in ("list", "modules"):
+        if isinstance(places[0], cst.Slice):
+            return owner
+        return owner.items[0] if owner.items else UNKNOWN
+    if owner.kind == "tuple" and isinstance(places[0], cst.Index):
+        at = places[0].value
+        if isinstance(at, cst.Integer) and int(at.value) < len(owner.items):
+            return owner.items[int(at.value)]
+    if owner.kind == "dict" and owner.items:
+        return owner.items[1]
+    if owner.kind == "module" and owner.name == "torch.nn.Sequential":
+        return Type("module")
+    return UNKNOWN
+
+
+#: Methods of modules that answer the module.
+_MODULE_ITSELF = ("to", "cuda", "cpu", "train", "eval", "double", "float", "half", "apply")
+_MODULE_ITSELF += ("requires_grad_", "type", "bfloat16")
+
+
+def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
+    """A method of a value of a known type."""
+    if owner.kind == "class" and name == "apply":
+        return TENSOR
+    if owner.tensor or (owner.kind == "unknown" and says_dim(node)):
+        return _tensor_method(name, node, given)
+    said = name in ("parameters", "named_parameters")  # that it is a module
+    if owner.kind == "module" or (said and owner.kind == "unknown"):
+        return _of_module(owner, name)
+    if owner.kind == "dict":
+        return _of_dict(owner, name)
+    if owner.kind == "distribution":
+        return TENSOR
+    if owner.kind == "numpy":
+        return NUMPY
+    return STR if owner.kind == "str" else UNKNOWN
+
+
+def _of_module(owner: Type, name: str) -> Type:
+    if name in _MODULE_ITSELF:
+        return owner
+    if name == "named_parameters":
+        return Type("list", (Type("tuple", (STR, TENSOR)),))
+    return Type("parameters") if name == "parameters" else UNKNOWN
+
+
+def _of_dict(owner: Type, name: str) -> Type:
+    key, value = owner.items or (UNKNOWN, UNKNOWN)
+    views = {"items": Type("tuple", (key, value)), "keys": key, "values": value}
+    if name in views:
+        return Type("list", (views[name],))
+    return value if name in ("get", "pop", "setdefault") and owner.items else UNKNOWN
+
+
+def _tensor_method(name: str, node: Any, given: list[Type]) -> Type:
+    if name in ("size",):
+        return INT if node.args else SIZE
+    if name in ("dim", "numel", "ndimension", "nelement", "element_size", "get_device"):
+        return INT
+    if name in ("item",):
+        return FLOAT
+    if name in ("tolist",):
+        return Type("list")
+    if name == "numpy":
+        return NUMPY
+    if name in ("max", "min", "median"):
+        several = given_as(node, "dim", 0) and not (given and given[0].tensor)
+        return PAIR if several else TENSOR
+    several = several_given(name, node)
+    if several is not None or name in PAIRS:
+        return several or PAIR
+    if name in LISTS or (name == "nonzero" and node.args):
+        return Type("list", (TENSOR,))
+    if name in ("equal", "is_contiguous", "is_floating_point", "allclose"):
+        return BOOL
+    return NONE if name in ("backward", "requires_grad") else TENSOR
+
+
+def builtin(name: str, given: list[Type]) -> Type:
+    """Python's own functions."""
+    first = given[0] if given else UNKNOWN
+    simple = {"len": INT, "int": INT, "float": FLOAT, "str": STR, "bool": BOOL, "round": FLOAT}
+    if name in simple:
+        return simple[name]
+    if name == "range":
+        return Type("range")
+    if name in ("list", "tuple", "reversed", "sorted"):
+        if first.kind in ("list", "tuple", "modules"):
+            return first
+        held = element(first)
+        return Type("list", (held,) if held.kind != "unknown" else ())
+    if name == "map" and first.kind == "lambda":
+        return Type("list", first.items)
+    if name == "enumerate":
+        return Type("list", (Type("tuple", (INT, element(first))),))
+    if name == "zip":
+        return Type("list", (Type("tuple", tuple(element(g) for g in given)),))
+    if name in ("sum", "max", "min", "abs"):
+        return (
+            first
+            if first.kind in ("tensor", "int", "float")
+            else (first.items[0] if first.items else UNKNOWN)
+        )
+    if name in ("iter", "next"):
+        return first if name == "iter" else element(first)
+    return UNKNOWN

@@ -1,0 +1,94 @@
+"""What other files of the same project tell: classes and functions that a file imports of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.scopes.import_table import collect, dotted
+from torch2mlx.porting.scopes.traversal import everything
+from torch2mlx.porting.types.expressions import Foreign
+from torch2mlx.porting.types.infer import Inference
+
+#: Folders above a file in which an absolute import may begin.
+_UP = 4
+
+
+def foreign(module: cst.Module, path: str) -> Foreign:
+    """What is known of the names that a file imports from files beside it; `path` is its own."""
+    found = Foreign()
+    place = Path(path)
+    if not place.is_file():
+        return found
+    for node in everything(module):
+        if not isinstance(node, cst.ImportFrom) or isinstance(node.names, cst.ImportStar):
+            continue
+        for other in _files(node, place):
+            known = _inference(other, other.stat().st_mtime_ns)
+            _add(found, known, [dotted(a.name) for a in node.names])
+    return found
+
+
+def _files(node: cst.ImportFrom, place: Path) -> Iterator[Path]:
+    """The file of an import, if it is one of the project."""
+    name = dotted(node.module) if node.module is not None else ""
+    if not name:
+        return
+    up = len(node.relative)
+    roots = [place.parents[up - 1]] if up else list(place.parents)[:_UP]
+    for root in roots:
+        other = root.joinpath(*name.split(".")).with_suffix(".py")
+        if other.is_file() and other != place:
+            yield other
+            return
+
+
+@lru_cache(maxsize=256)
+def _inference(other: Path, changed: int) -> Any:
+    """Types of another file as it was last changed; None when it is no Python. Its own imports are
+    not followed."""
+    try:
+        module = cst.parse_module(other.read_text(encoding="utf-8"))
+    except (cst.ParserSyntaxError, UnicodeDecodeError):
+        return None
+    return Inference(module, collect(module))
+
+
+def _add(found: Foreign, known: Any, names: list[str]) -> None:
+    for name in names if known is not None else ():
+        if name in known.names.classes:
+            found.kinds[name] = "module" if known.is_module_class(name) else "object"
+            found.attributes[name] = known.attributes.get(name, {})
+            for key, given in known.returns.items():
+                if key.startswith(f"{name}."):
+                    found.returns[key] = given
+        elif name in known.names.functions and name in known.returns:
+            found.returns[name] = known.returns[name]
+
+
+def shown_to(path: str, names: Collection[str]) -> set[str]:
+    """Classes of a file that other files of its project name: those call them as in torch."""
+    place = Path(path)
+    if not place.is_file():
+        return set()
+    root = place.parent
+    while (root / "__init__.py").is_file() and len(root.parts) > 1:
+        root = root.parent
+    folder = place.parent if root == place.parent else root / place.relative_to(root).parts[0]
+    found: set[str] = set()
+    for other in folder.rglob("*.py"):
+        if other != place and set(names) - found:
+            words = _words(other, other.stat().st_mtime_ns)
+            found |= words.intersection(names) if place.stem in words else set()
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _words(other: Path, changed: int) -> frozenset[str]:
+    """All words of another file."""
+    return frozenset(re.findall(r"\w+", other.read_text(encoding="utf-8", errors="replace")))

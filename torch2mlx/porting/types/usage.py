@@ -1,0 +1,80 @@
+"""What a name is by what is done with it: methods that only tensors have, layers' arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.traversal import calls
+from torch2mlx.porting.types import torch_calls as results
+from torch2mlx.porting.types.kinds import TENSOR, TENSOR_ONLY, Type
+
+#: Methods that only modules have.
+_OF_MODULES = ("parameters", "named_parameters", "load_state_dict", "named_modules")
+
+
+#: Methods of what is called an optimizer.
+_OF_OPTIMIZERS = ("zero_grad", "step", "update", "state_dict")
+
+
+#: Methods that only dicts have, without arguments.
+_OF_DICTS = ("items", "keys")
+
+
+def viewed(node: cst.Call) -> bool:
+    """x.view(2, -1), x.size(0), x.flatten(1), x.sum(dim=0): arrays of numpy take no such
+    arguments."""
+    name = node.func.attr.value  # type: ignore[union-attr]
+    if name == "size":
+        return True
+    if results.says_dim(node):
+        return True
+    numbers = (cst.Integer, cst.UnaryOperation)
+    return name in ("view", "flatten") and any(isinstance(a.value, numbers) for a in node.args)
+
+
+#: Methods of arrays that answer arrays: what they are called on is one where their answer is.
+_KEEPING = ("clone", "contiguous", "float", "double", "half", "long", "to", "cpu", "cuda", "view")
+_KEEPING += ("reshape", "transpose", "permute", "squeeze", "unsqueeze", "flatten", "mean", "sum")
+
+
+def _root(owner: Any, method: str) -> Any:
+    """t of `t.clone().detach()`."""
+    while (
+        method in TENSOR_ONLY
+        and isinstance(owner, cst.Call)
+        and isinstance(owner.func, cst.Attribute)
+        and owner.func.attr.value in _KEEPING
+    ):
+        owner = owner.func.value
+    return owner
+
+
+def evidence(node: Any, names: Names) -> dict[str, Type]:
+    """Plain names on which something is called that tells what they are."""
+    found: dict[str, Type] = {}
+    for call in calls(node):
+        func = call.func
+        owner = _root(func.value, func.attr.value) if isinstance(func, cst.Attribute) else None
+        if isinstance(owner, cst.Name) and owner.value not in names.imports:
+            kind = _told(call, func.attr.value, owner.value)
+            if kind is not None and (kind.kind == "module" or owner.value not in found):
+                found[owner.value] = kind  # a module may have any other method too
+        elif call.args and isinstance(call.args[0].value, cst.Name):
+            full = names.of(func)
+            if full.startswith("torch.") and results.takes_tensor(full):
+                found.setdefault(call.args[0].value.value, TENSOR)
+    return found
+
+
+def _told(call: cst.Call, method: str, name: str) -> Type | None:
+    """What something is that a method is called on."""
+    if method in _OF_MODULES:
+        return Type("module")
+    if method in _OF_DICTS and len(call.args) == 0:
+        return Type("dict")
+    if method in TENSOR_ONLY or viewed(call):
+        return TENSOR
+    return Type("optimizer") if method in _OF_OPTIMIZERS and "opt" in name else None
