@@ -93,7 +93,7 @@ def operators() -> Said:
 
 def scripts() -> Said:
     """Ported scripts."""
-    for path in sorted((ROOT / "tests" / "port" / "scripts").glob("*.py")):
+    for path in sorted((ROOT / "tests" / "porting" / "scripts").glob("*.py")):
         for layout in ("mlx", "torch"):
             yield f"{path.stem}.{layout}", partial(_ported, path.read_text(), layout)
 

@@ -18,7 +18,7 @@ ANALYZER = WEIGHTS.with_name("analyzer.md")
 OPERATORS = WEIGHTS.with_name("op-mapping.md")
 GUIDE = WEIGHTS.with_name("mapping-guide.md")
 _ROOT = WEIGHTS.parent.parent
-TWINS, KIT_TESTS = _ROOT / "torch2mlx" / "twins", _ROOT / "tests" / "kit"
+TWINS, KIT_TESTS = _ROOT / "torch2mlx" / "catalog" / "layers", _ROOT / "tests" / "kit"
 OPERATORS_HEAD = """# torch functions and methods in MLX
 
 Every row of `torch2mlx.op_mapping`; a method is the function of its name. `run by`: where values

@@ -9,7 +9,7 @@ from typing import Any
 from tests.export.ledger import Entry
 
 ROOT = Path(__file__).parent.parent
-LEDGER, PAGE = ROOT / "tests" / "graph" / "ledger.json", ROOT / "docs" / "operators.md"
+LEDGER, PAGE = ROOT / "tests" / "export" / "ledger.json", ROOT / "docs" / "operators.md"
 HEAD = """# Operators
 
 Written by `./dev ledger`: the samples of torch's own operator database (OpInfo), each exported,

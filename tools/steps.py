@@ -24,8 +24,8 @@ class Step:
     allowance: int
 
 
-_GRAPH = ("torch2mlx/graph", "torch2mlx/kit", "torch2mlx/translator.py")
-_WEIGHTS = ("csrc", "torch2mlx/read", "torch2mlx/weights", "torch2mlx/write")
+_GRAPH = ("torch2mlx/export", "torch2mlx/kit", "torch2mlx/translator.py")
+_WEIGHTS = ("csrc", "torch2mlx/checkpoint", "torch2mlx/catalog/weights")
 STEPS = (
     Step(
         "zoo",
@@ -53,7 +53,7 @@ STEPS = (
         "architectures",
         "every model class of transformers built, and the table of its layers compared",
         "./dev architectures --check",
-        ("torch2mlx/weights/architectures.json", "tools/architectures_seen.py"),
+        ("torch2mlx/checkpoint/plan/architectures.json", "tools/architectures_seen.py"),
         60,
     ),
     Step(
@@ -68,14 +68,14 @@ STEPS = (
         "trm",
         "TinyRecursiveModels ported, and trained in MLX and torch from the same weights",
         "./dev trm",
-        ("examples/trm", "torch2mlx/source", "torch2mlx/kit"),
+        ("examples/trm", "torch2mlx/porting", "torch2mlx/kit"),
         14,
     ),
     Step(
         "bench",
         "speed beside numpy, torch, mlx and safetensors: ratios against their goals",
         "./dev bench",
-        ("bench", *_WEIGHTS, "torch2mlx/graph"),
+        ("bench", *_WEIGHTS, "torch2mlx/export"),
         14,
     ),
     Step(
@@ -97,7 +97,7 @@ STEPS = (
         "changed checkpoints of every kind, given to every verb that reads: answered or refused by "
         "name, in 2 s and 64 MiB beside their size",
         "python -m tests.checkpoint.source.mutations --files 100000",
-        (*_WEIGHTS, "torch2mlx/checkpoint/plan/planner.py", "tests/checkpoint/source/mutations.py"),
+        (*_WEIGHTS, "tests/checkpoint/source/mutations.py"),
         14,
     ),
     Step(
@@ -112,7 +112,11 @@ STEPS = (
         "conversions killed and interrupted at random, stopped at every call to the system, and "
         "three at once on one target",
         "python -m tests.checkpoint.write.stress --calls",
-        ("torch2mlx/write", "torch2mlx/converter.py", "tests/checkpoint/write/stress.py"),
+        (
+            "torch2mlx/checkpoint/write",
+            "torch2mlx/converter.py",
+            "tests/checkpoint/write/stress.py",
+        ),
         14,
     ),
 )

@@ -1,6 +1,7 @@
 """Checkpoints with parts changed: each is answered or refused by name, soon and in little memory.
 
-`python -m tests.checkpoint.source.mutations --files N --seed S [--keep FOLDER]`: takes seeds of every kind,
+`python -m tests.checkpoint.source.mutations --files N --seed S [--keep FOLDER]`:
+takes seeds of every kind,
 changes bytes, JSON and pickles, and gives each to every verb that reads. Whatever is no error of
 torch2mlx and no answer, takes 2 s of CPU, or 64 MiB beside the size of the files, is a finding:
 it is printed, with its files kept. Exit status 1 when there is one.

@@ -11,7 +11,7 @@ import pytest
 from tests.support import need
 from torch2mlx.errors import CheckpointError
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 SANITIZED = bool(os.environ.get("TORCH2MLX_SANITIZED"))
 
 

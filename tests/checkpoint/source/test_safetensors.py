@@ -278,7 +278,7 @@ def test_hostile_files_take_little_memory(tmp_path):
         "        except _core.CoreError: pass\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    root = Path(__file__).parent.parent.parent
+    root = Path(__file__).parents[3]
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )

@@ -411,7 +411,7 @@ def test_numbers_are_read_alike_in_a_country_that_writes_commas(tmp_path):
         "print(_core.read_torch(pickled(b'F1.5\\n.'))[0])\n"
     )
     environment = {**os.environ, "LOCPATH": str(tmp_path)}
-    root = Path(__file__).parent.parent.parent
+    root = Path(__file__).parents[3]
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True
     )

@@ -1,6 +1,7 @@
 """Writers that are killed, interrupted, made to fail, or many at once: counts of what was lost.
 
-python -m tests.checkpoint.write.stress [--kill 200] [--sigint 200] [--writers 100] [--readers 200] [--calls]
+python -m tests.checkpoint.write.stress [--kill 200] [--sigint 200] [--writers 100]
+    [--readers 200] [--calls]
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Torch keeps `weight_ih_l{k}{suffix}`; MLX's layers are one layer in one directio
 `bias` (RNN: `Wxh`, `Whh`, `bias`; GRU: `Wx`, `Wh`, `b`, `bhn`). What they cannot hold goes to the
 classes of `torch2mlx.kit`, which are lists of such layers: `layers.{k}.` and, bidirectional,
 `layers.{k}.forward.` / `layers.{k}.backward.`; a projection is `Wr`. A layer that is being trained
-(`checkpoint/plan/training.py`) keeps both biases, `bias_ih` and `bias_hh`, as the kit's with `both_biases`.
+(`checkpoint/plan/training.py`) keeps both biases, `bias_ih` and `bias_hh`, as the kit's with
+`both_biases`.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _asking(frame: Any) -> Asked:
     import torch
 
     home = os.path.dirname(torch.__file__) + os.sep
-    ours = str(Path(__file__).parent.parent) + os.sep
+    ours = str(Path(__file__).parents[2]) + os.sep
     file = function = ""
     first, python = True, False
     while frame is not None:
