@@ -76,6 +76,24 @@ class Unresolved:
 
 def from_buffer(object: Any, dtype: str, /) -> Tensor: ...
 def from_dlpack(object: Any, /) -> Tensor: ...
+def borrow_plain(
+    entries: dict[str, Any],
+    borrowed: type,
+    check: Callable[..., Any] | None,
+    kinds: tuple[type, ...],
+    dtypes: frozenset[Any],
+    strided: object,
+    export: Callable[[Any], Any],
+    /,
+) -> dict[str, Any]:
+    """The entries, with `borrowed(key, tensor, shape, dtype, check)` for what only has to be
+    borrowed; all else is there as it was.
+
+    That is every `Tensor`, and objects whose exact type is one of `kinds`: in CPU memory, of one
+    of `dtypes` and of the layout `strided`, not nested and without lazy bits, of which `export`
+    gives a DLPack capsule (their check is None).
+    """
+
 def compare(a: Tensor, b: Tensor, /) -> dict[str, float]: ...
 def largest(tensor: Tensor, /) -> float:
     """The largest finite magnitude of a float64 tensor; 0 where there is none."""
@@ -115,6 +133,26 @@ def owners(
     renames: list[tuple[int, dict[str, str]]],
     keys: list[str],
 ) -> list[tuple[int, str, dict[str, str]]]: ...
+def plan_moves(
+    rows: list[tuple[int, str, dict[str, str]]],
+    rules: list[Any],
+    tensors: dict[str, Any],
+    actions: dict[str, Any],
+    types: tuple[type, type, type, type],
+    calls: tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any] | None],
+    pieces: list[Any],
+    traces: dict[str, Any],
+    /,
+) -> None:
+    """Plans the tensors of modules that are only moved: `pieces` and `traces` are added to.
+
+    `rows` are those of `owners`, `rules` the weight rule of each module (None: not planned here),
+    `types` are (deferred source, piece, trace, view), `calls` are (classify, other, identity):
+    classify(row, {name: source}) is asked once for each kind of module and answers
+    ((name, target, None or (layout, sizes, shape, rearrange)), ...), or None for those that
+    other(row, {name: source}) plans. None for `identity` where no two tensors are tied.
+    """
+
 def collision(keys: list[str]) -> tuple[int, int] | None: ...
 def flatten(
     tree: Any,

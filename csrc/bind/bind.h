@@ -78,6 +78,16 @@ PyObject *bind_hold_buffer(PyObject *object, int flags, const Py_buffer **out);
    an exception, for any other owner. */
 PyObject *bind_held_object(PyObject *owner);
 
+/* A tensor over the memory of a DLPack capsule, which is marked as used. */
+PyObject *bind_take_capsule(PyObject *module, PyObject *capsule);
+
+/* A named tuple of n fields, whose references it takes over, also when it
+   fails; any may be NULL, with an exception set. */
+PyObject *bind_named(PyTypeObject *type, Py_ssize_t n, PyObject **fields);
+
+/* Whether a class is one of named tuples; else TypeError is set. */
+int bind_is_named(PyTypeObject *type);
+
 /* Allocates bytes; the result owns them. */
 PyObject *bind_block_new(size_t bytes, uint8_t **data);
 
@@ -128,6 +138,6 @@ extern PyType_Spec bind_tensor_spec, bind_mapping_spec, bind_foreign_spec,
 extern PyMethodDef bind_borrow_functions[], bind_numeric_functions[],
     bind_safetensors_functions[], bind_torch_functions[],
     bind_write_functions[], bind_key_functions[], bind_rule_functions[],
-    bind_module_functions[];
+    bind_module_functions[], bind_move_functions[], bind_source_functions[];
 
 #endif

@@ -144,9 +144,8 @@ versioned_free(PyObject *capsule)
     }
 }
 
-/* Takes over a DLPack capsule, which is marked as used. */
-static PyObject *
-take_capsule(PyObject *module, PyObject *capsule)
+PyObject *
+bind_take_capsule(PyObject *module, PyObject *capsule)
 {
     PyObject *owner, *result;
     const DLTensor *t;
@@ -196,7 +195,7 @@ from_dlpack(PyObject *module, PyObject *object)
     if (!capsule) {
         return NULL;
     }
-    PyObject *result = take_capsule(module, capsule);
+    PyObject *result = bind_take_capsule(module, capsule);
     Py_DECREF(capsule);
     return result;
 }

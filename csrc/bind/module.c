@@ -88,6 +88,8 @@ module_exec(PyObject *module)
         PyModule_AddFunctions(module, bind_write_functions) < 0 ||
         PyModule_AddFunctions(module, bind_key_functions) < 0 ||
         PyModule_AddFunctions(module, bind_module_functions) < 0 ||
+        PyModule_AddFunctions(module, bind_move_functions) < 0 ||
+        PyModule_AddFunctions(module, bind_source_functions) < 0 ||
         PyModule_AddFunctions(module, bind_rule_functions) < 0 ||
         PyModule_AddIntConstant(module, "MAX_RANK", T2M_MAX_RANK) < 0) {
         return -1;

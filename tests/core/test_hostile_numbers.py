@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import os
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ ARRAY = np.arange(24, dtype=np.float32).reshape(4, 6)
 
 def tensor():
     return _core.from_buffer(ARRAY, "float32")
+
+
+Source = namedtuple("Source", "key shape dtype load")
 
 
 def odd():
@@ -103,6 +107,25 @@ CALLS = {
     "owners": (
         _core.owners,
         [["", "m", "m.0"], [(0, "m", ("n",))], [(1, {"0": "layers.0"})], ["m.0.w", "n"]],
+        anything,
+    ),
+    "plan_moves": (
+        _core.plan_moves,
+        [
+            *(
+                [(0, "", {"a": "a"})],
+                [{}],
+                {"a": Source("a", (), "", 0)},
+                {},
+                (int, Source, Source, Source),
+            ),
+            *((anything, anything, None), [], {}),
+        ],
+        anything,
+    ),
+    "borrow_plain": (
+        _core.borrow_plain,
+        [{"a": tensor(), "b": 1}, Source, None, (str,), frozenset(), None, None],
         anything,
     ),
     "collision": (_core.collision, [["a", "a.b"]], anything),

@@ -24,7 +24,7 @@ def both(monkeypatch, typed, dtype=None):
     """The plan, and the plan of the way that takes every tensor by itself."""
     short = make_plan(typed, dtype)
     with monkeypatch.context() as patch:
-        patch.setattr(weight_converter, "moved", lambda *_: False)
+        patch.setattr(weight_converter, "shared_rule", lambda spec: None)
         return short, make_plan(typed, dtype)
 
 

@@ -70,6 +70,12 @@ RuleFunction = Callable[[ModuleRecord, Shapes], Iterable[On | Merge]]
 Rule = Mapping[str, Entry] | RuleFunction
 
 
+def by_shapes(rule: RuleFunction) -> RuleFunction:
+    """Says of a rule that names and shapes alone decide: modules with equal ones share actions."""
+    rule.by_shapes = True  # type: ignore[attr-defined]
+    return rule
+
+
 def entry_action(entry: Entry) -> Move | Split | Drop:
     """An entry in its long form. Raises TypeError for anything else."""
     if isinstance(entry, (Move, Split, Drop)):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch2mlx.catalog.weights import recurrent
-from torch2mlx.catalog.weights.actions import Drop, Move, On, Shapes, Split
+from torch2mlx.catalog.weights.actions import Drop, Move, On, Shapes, Split, by_shapes
 from torch2mlx.types import ModuleRecord
 
 _COUNTER = Drop("MLX's momentum is a constant, so nothing counts batches")
@@ -28,6 +28,7 @@ def _conv_transpose(rank: int) -> dict[str, Move]:
     return {"weight": Move(f"(g i) o {k} -> (g o) {k} i", letters={"g": "groups"})}
 
 
+@by_shapes
 def flat_norm(record: ModuleRecord, shapes: Shapes) -> Iterator[On]:
     """LayerNorm and RMSNorm over several dimensions become one over their product."""
     for name, shape in shapes.items():

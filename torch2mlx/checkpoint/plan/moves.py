@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch2mlx import _core
 from torch2mlx.catalog.weights.actions import Merge, Move, On, Rule, Shapes, rule_actions
+from torch2mlx.catalog.weights.catalog import LayerSpec
 from torch2mlx.catalog.weights.layout import Steps, parse
 from torch2mlx.checkpoint.plan.owners import Owner
-from torch2mlx.types import Borrowed, Deferred, ModuleRecord, Piece, TensorSource, Trace
+from torch2mlx.types import Borrowed, ModuleRecord, TensorSource
 
 NO_RULE: Rule = {}
 
@@ -41,8 +42,7 @@ def identity(source: TensorSource, rule: str, repeated: frozenset[int]) -> tuple
     return (tensor.address, tensor.shape, tensor.strides, tensor.dtype, rule)
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """The `load` of a piece that rearranges its source."""
 
     source: TensorSource
@@ -66,8 +66,10 @@ class Fitted:
         return self.steps.view(tensor)
 
 
-#: (name in the module, name in its twin, layout or None) for each tensor of a module.
-_Moves = tuple[tuple[str, str, Fitted | None], ...]
+#: (layout, sizes of its letters, shape in MLX, the view of a tensor) of what is laid out anew.
+_Laid = tuple[str, dict[str, int], tuple[int, ...], Callable[[_core.Tensor], _core.Tensor]]
+#: (name in the module, name in its twin, None for a copy) for each tensor of a module.
+_Moves = tuple[tuple[str, str, _Laid | None], ...]
 
 
 @dataclass
@@ -80,7 +82,6 @@ class Seen:
     repeated: frozenset[int]
     _rules: dict[tuple[Any, ...], list[On | Merge]] = field(default_factory=dict)
     _fits: dict[tuple[Any, ...], Fitted] = field(default_factory=dict)
-    _moves: dict[tuple[Any, ...], _Moves | None] = field(default_factory=dict)
 
     def actions(self, rule: Rule, record: ModuleRecord, shapes: Shapes) -> list[On | Merge]:
         """The actions of a rule; a function may look at anything, so it is asked each time."""
@@ -100,62 +101,31 @@ class Seen:
             self._fits[key] = Fitted(str(layout), sizes, layout.shape(sizes), layout.steps(sizes))
         return self._fits[key]
 
-    def moves(
-        self, rule: Rule, record: ModuleRecord, sources: Mapping[str, TensorSource]
-    ) -> _Moves | None:
-        """What becomes of each tensor, where names and shapes alone tell and all is moved."""
-        key = (id(rule), *sources, *[source.shape for source in sources.values()])
-        if key not in self._moves:
-            shapes = {name: source.shape for name, source in sources.items()}
-            found = None
-            if not callable(rule):
-                found = self._found(self.actions(rule, record, shapes), shapes)
-            self._moves[key] = found
-        return self._moves[key]
+    def moves(self, owner: Owner, sources: Mapping[str, TensorSource]) -> _Moves | None:
+        """What becomes of each tensor of a module, by name, where all of them are only moved."""
+        shapes = {name: source.shape for name, source in sources.items()}
+        rule = owner.spec.weights if owner.spec else NO_RULE
+        if callable(rule):
+            return self._found(rule_actions(rule, owner.record, shapes), shapes)
+        return self._found(self.actions(rule, owner.record, shapes), shapes)
 
     def _found(self, actions: list[On | Merge], shapes: Shapes) -> _Moves | None:
         moves = []
         for on in actions:
             if isinstance(on, Merge) or not isinstance(on.action, Move) or on.action.letters:
                 return None
-            fitted = None
+            laid = None
             if on.action.layout is not None:
                 try:
                     fitted = self.fit(on.action.layout, shapes[on.name], {})
                 except ValueError:
                     return None  # said where its key is known
-            moves.append((on.name, on.action.to or on.name, fitted))
+                laid = (fitted.text, fitted.sizes, fitted.shape, fitted.view)
+            moves.append((on.name, on.action.to or on.name, laid))
         return tuple(moves)
 
 
-def moved(
-    owner: Owner,
-    sources: Mapping[str, TensorSource],
-    seen: Seen,
-    pieces: list[Piece],
-    traces: dict[str, Trace],
-) -> bool:
-    """Plans a module's tensors, by name in `sources`, where all of them are only moved.
-
-    Returns whether they are; nothing is added to `pieces` and `traces` where they are not.
-    """
-    moves = seen.moves(owner.spec.weights if owner.spec else NO_RULE, owner.record, sources)
-    if moves is None:
-        return False
-    shared, prefix = seen.repeated, owner.prefix
-    for name, target, fitted in moves:
-        source, full = sources[name], prefix + target
-        key, shape, dtype = source.key, source.shape, source.dtype
-        deferred = type(source) is Deferred
-        if fitted is None:
-            same = identity(source, "copy", shared) if shared else ()
-            piece = Piece(full, shape, dtype, (key,), "copy", source.load, deferred, same)
-            recipe: tuple[Any, ...] = ("t", full)
-        else:
-            same = identity(source, fitted.text, shared) if shared else ()
-            load, text = View(source, fitted.view), fitted.text
-            piece = Piece(full, fitted.shape, dtype, (key,), text, load, deferred, same)
-            recipe = ("l", full, text, fitted.sizes)
-        pieces.append(piece)
-        traces[key] = Trace(key, dtype, shape, recipe)
-    return True
+def shared_rule(spec: LayerSpec | None) -> Rule | None:
+    """The rule of a layer's tensors, where modules with equal shapes are planned alike."""
+    rule = spec.weights if spec else NO_RULE
+    return None if callable(rule) and not getattr(rule, "by_shapes", False) else rule

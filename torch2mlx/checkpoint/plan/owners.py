@@ -13,6 +13,10 @@ from torch2mlx.types import Coverage, ModuleRecord
 _PLAIN = "torch.nn.Module"  # itself: a namespace, no layer
 
 
+#: (number of the module, its MLX prefix, {name in the module: key}).
+_Row = tuple[int, str, dict[str, str]]
+
+
 class Owner(NamedTuple):
     """A module with the tensors that a checkpoint has of it.
 
@@ -41,6 +45,7 @@ class Resolver:
             if record.kinds not in specs:
                 specs[record.kinds] = lookup(record.kinds)
         self._specs = {path: specs[record.kinds] for path, record in records.items()}
+        self._in_order, self._specs_in_order = list(records.values()), list(self._specs.values())
 
     def _inner(self, path: str) -> str | None:
         """The name of the module that the wrapper at `path` wraps."""
@@ -63,18 +68,29 @@ class Resolver:
             if names:
                 yield i, dict(names)
 
-    def owners(self, keys: Iterable[str]) -> list[Owner]:
+    def rows(self, keys: Iterable[str]) -> list[_Row]:
         """All owners, in the order of their first key.
 
         A wrapper's component may be in a key (`module.`) or not, as state_dict hooks decide.
         Raises ConversionError for a module path that is too deep.
         """
-        paths = list(self._records)
         wrappers, renames = list(self._wrappers()), list(self._renames())
         with naming_keys():
-            found = _core.owners(paths, wrappers, renames, list(keys))
-        records, specs = list(self._records.values()), list(self._specs.values())
-        return [Owner(records[i], specs[i], prefix, names) for i, prefix, names in found]
+            return _core.owners(list(self._records), wrappers, renames, list(keys))
+
+    def owner(self, row: _Row) -> Owner:
+        """The owner that a row of `rows` stands for."""
+        number, prefix, keys = row
+        return Owner(self._in_order[number], self._specs_in_order[number], prefix, keys)
+
+    def owners(self, keys: Iterable[str]) -> list[Owner]:
+        """The owners of `rows`."""
+        return list(map(self.owner, self.rows(keys)))
+
+    def modules(self) -> Iterator[tuple[ModuleRecord, LayerSpec | None, bool]]:
+        """Each module with its spec, and whether it may be a wrapper, by the numbers of `rows`."""
+        for record, spec in zip(self._in_order, self._specs_in_order, strict=True):
+            yield record, spec, spec is not None and spec.transparent is not None
 
     def is_wrapper(self, path: str) -> bool:
         """Whether a module only wraps another one."""

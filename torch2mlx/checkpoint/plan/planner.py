@@ -9,7 +9,7 @@ from torch2mlx import _core
 from torch2mlx.catalog.weights.actions import Merge, Move, On, Split
 from torch2mlx.catalog.weights.folds import FORMULAS, LIKE
 from torch2mlx.catalog.weights.merges import MERGES, from_array, to_array
-from torch2mlx.checkpoint.plan.moves import NO_RULE, Seen, View, identity, moved, repeated
+from torch2mlx.checkpoint.plan.moves import NO_RULE, Seen, View, identity, repeated, shared_rule
 from torch2mlx.checkpoint.plan.owners import Owner, Resolver
 from torch2mlx.checkpoint.plan.typing import Typed
 from torch2mlx.common.collecting import paused
@@ -79,13 +79,39 @@ class _Made:
     traces: dict[str, Trace] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
 
-    def add(self, owner: Owner, typed: Typed) -> None:
-        """Plans the tensors of one module."""
-        given = {name: typed.tensors[key] for name, key in owner.keys.items()}
-        plain = not owner.record.folds and not owner.record.renamed
-        if plain and typed.actions:
-            plain = typed.actions.keys().isdisjoint(owner.keys.values())
-        if not (plain and moved(owner, given, self.seen, self.pieces, self.traces)):
+    def add(self, resolver: Resolver, typed: Typed) -> None:
+        """Plans the tensors of all modules. What is only moved is planned in C."""
+        rules = [
+            None if record.folds or record.renamed or wrapper else shared_rule(spec)
+            for record, spec, wrapper in resolver.modules()
+        ]
+        same = self.seen.repeated
+        _core.plan_moves(
+            resolver.rows(typed.tensors),
+            rules,
+            dict(typed.tensors),
+            dict(typed.actions),
+            (Deferred, Piece, Trace, View),
+            (
+                lambda row, given: self.seen.moves(resolver.owner(row), given),
+                lambda row, given: self._add(resolver.owner(row), resolver, typed, given),
+                (lambda source, rule: identity(source, rule, same)) if same else None,
+            ),
+            self.pieces,
+            self.traces,
+        )
+
+    def _add(
+        self,
+        owner: Owner,
+        resolver: Resolver,
+        typed: Typed,
+        given: Mapping[str, TensorSource],
+    ) -> None:
+        """Plans the tensors of one module, of which some are more than moved."""
+        if owner.spec and owner.spec.transparent and resolver.is_wrapper(owner.record.path):
+            _wrapper_owned(owner, typed, self.traces)
+        else:
             _OwnerPlan(owner, typed, self).run(given)
 
 
@@ -353,11 +379,7 @@ def make_plan(typed: Typed, dtype: str | None = None) -> Plan:
     """
     resolver = Resolver(typed.tree.records)
     made = _Made(Seen(repeated(typed.sources)))
-    for owner in resolver.owners(typed.tensors):
-        if owner.spec and owner.spec.transparent and resolver.is_wrapper(owner.record.path):
-            _wrapper_owned(owner, typed, made.traces)
-        else:
-            made.add(owner, typed)
+    made.add(resolver, typed)
     if not made.pieces:
         raise ConversionError("there is not a single tensor to convert")
     _check_names(made.pieces)

@@ -24,7 +24,7 @@ from torch2mlx.checkpoint.source.files import (
 from torch2mlx.checkpoint.source.module_tree import describe, is_module, state_of
 from torch2mlx.checkpoint.source.nested import ROOT, find_state_dict
 from torch2mlx.checkpoint.source.paths import checked
-from torch2mlx.checkpoint.source.tensors import Check, borrow
+from torch2mlx.checkpoint.source.tensors import Check, borrow, borrow_plain
 from torch2mlx.common import options
 from torch2mlx.common.collecting import paused
 from torch2mlx.errors import (
@@ -34,7 +34,7 @@ from torch2mlx.errors import (
     ConversionError,
     KeyCollisionError,
 )
-from torch2mlx.types import Checkpoint, TensorSource, Unreadable
+from torch2mlx.types import Borrowed, Checkpoint, TensorSource, Unreadable
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,9 @@ def _from_mapping(
     made = flatten_entries(state, origin, options.listing)
     if not options.listing and not options.expand:
         refuse_expanded(made.tensors, origin)
-    tensors = {key: _source(key, value, origin, check) for key, value in made.tensors.items()}
+    tensors = borrow_plain(made.tensors, check)
+    for key in [key for key, value in tensors.items() if type(value) is not Borrowed]:
+        tensors[key] = _source(key, tensors[key], origin, check)
     return Checkpoint(tensors, origin, made.values, notes=tuple(made.notes))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -43,6 +43,25 @@ def array_types() -> tuple[type, ...]:
 def is_array(value: Any) -> bool:
     """Whether a value is such a tensor."""
     return isinstance(value, array_types())
+
+
+def borrow_plain(entries: Mapping[str, Any], check: Check | None = None) -> dict[str, Any]:
+    """Entries of a state dict, with `Borrowed` for those whose memory holds their values as they
+    are; the rest is as it was, for `borrow`."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return _core.borrow_plain(dict(entries), Borrowed, check, (), frozenset(), None, None)
+    kinds = (torch.nn.Parameter, torch.Tensor)
+    dtypes = {value.dtype for value in entries.values() if type(value) in kinds}
+    return _core.borrow_plain(
+        dict(entries),
+        Borrowed,
+        check,
+        kinds,
+        frozenset(filter(_has_form, dtypes)),
+        torch.strided,
+        torch.utils.dlpack.to_dlpack,
+    )
 
 
 def borrow(key: str, value: Any, check: Check | None = None) -> TensorSource:
