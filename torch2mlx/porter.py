@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import os
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -252,30 +251,33 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.rules.imports import with_imports
+    from torch2mlx.porting.rules.leftover import remaining
     from torch2mlx.porting.rules.rewrite import Rewriter
-    from torch2mlx.porting.scopes.import_table import collect, unshadowed
+    from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.lines import line_map, lines_of
+    from torch2mlx.porting.scopes.own_names import given_back, set_aside
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import Inference
     from torch2mlx.porting.types.project import foreign
 
-    module, names = unshadowed(module, collect(module))
-    imports, report = names.imports, Report(lines_of(module, text))
-    module = _plain_steps(module, names, text, report)
+    module, own = set_aside(module, collect(module))
+    first, report = collect(module), Report(lines_of(module, text))
+    module = _plain_steps(module, first, text, report)
+    names = collect(module)
     trained = trained_modules(module, names)
     beside = foreign(module, path)
     training = Training(names, Inference(module, names, beside), trained, report)
     stepped = module.visit(training)
     between = stepped.code
     later = Report(lines_of(stepped, between))
-    names = replace(collect(stepped), imports=imports)
+    names = collect(stepped)
     rewriter = Rewriter(names, Inference(stepped, names, beside), later)
     _prepare(rewriter, (stepped, between), training.made, path, wishes)
-    made = stepped.visit(rewriter)
-    imported = with_imports(made, _named(made.code))
-    final = _named(imported.code)
-    leftover = _remaining(names, imported, text, later)
+    made = given_back(stepped.visit(rewriter), own)
+    imported = with_imports(made, _named(made.code, own), own)
+    final = _named(imported.code, own)
+    leftover = remaining(first, imported, text, later)
     lines = line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
     changes += _on_no_gpu(text, final)
@@ -340,51 +342,14 @@ def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     return module
 
 
-def _remaining(names: Any, module: Any, text: str, report: Report) -> list[Unsupported]:
-    """What still names something of torch, and was not told: its import is gone."""
-    import libcst as cst
-
-    from torch2mlx.porting.rules.imports import WITH_TORCH
-    from torch2mlx.porting.scopes.import_table import collect, dotted
-    from torch2mlx.porting.scopes.traversal import everything
-
-    here = set(collect(module).imports) | {"nn"}
-    gone = {n: full for n, full in names.imports.items() if full.startswith(WITH_TORCH)}
-    gone = {n: full for n, full in gone.items() if n not in here}
-    told = " ".join(u.reason for u in report.unsupported)
-    fields: set[int] = set()
-    whole: dict[int, str] = {}  # the dotted name that a name is the start of
-    found: dict[str, Unsupported] = {}
-    for node in everything(module):  # what holds a name comes before it
-        if isinstance(node, cst.Arg):
-            fields.add(id(node.keyword))
-        elif isinstance(node, cst.Attribute):
-            fields.add(id(node.attr))
-            whole[id(node.value)] = whole.get(id(node), dotted(node))
-        elif isinstance(node, cst.Name) and node.value in gone and id(node) not in fields:
-            said = whole.get(id(node)) or node.value
-            full = gone[node.value] + said[len(node.value) :]
-            if full not in told:
-                line = _first_line(text, said)
-                found[full] = Unsupported(line, f"{full} has no counterpart here")
-    return list(found.values())
-
-
-def _first_line(text: str, name: str) -> int:
-    """The first line that has a name, imports left out; 0 when there is none."""
-    word = re.compile(rf"\b{re.escape(name)}\b")
-    for number, line in enumerate(text.splitlines(), 1):
-        if word.search(line) and not line.lstrip().startswith(("import ", "from ", "#")):
-            return number
-    return 0
-
-
-def _named(text: str) -> str:
-    """A text with the names that stand for MLX's modules while torch's are still imported."""
+def _named(text: str, own: frozenset[str] = frozenset()) -> str:
+    """A text with the names that stand for MLX's modules while torch's are still imported; `own`:
+    those that the file has of its own."""
+    from torch2mlx.porting.scopes.own_names import OTHER
     from torch2mlx.porting.training.steps_rewritten import NAMES
 
     for other, name in NAMES.items():
-        text = text.replace(other, name)
+        text = text.replace(other, OTHER[name] if name in own else name)
     return text
 
 

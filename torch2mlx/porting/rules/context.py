@@ -45,7 +45,9 @@ class State(cst.CSTTransformer):
     def is_tensor(self, node: Any, method: str = "") -> bool:
         """Whether an expression surely is a tensor, also by a method that only tensors have."""
         kind = self.type_of(node)
-        return kind.tensor or (kind.kind in ("unknown", "none") and method in TENSOR_ONLY)
+        if kind.tensor or self.names.shared(node):
+            return kind.tensor
+        return kind.kind in ("unknown", "none") and method in TENSOR_ONLY
 
     def change(self, node: Any, what: str, why: str, check: str = "") -> None:
         """Notes a rewrite."""

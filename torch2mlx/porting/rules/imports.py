@@ -8,15 +8,17 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.own_names import OTHER
 from torch2mlx.porting.scopes.traversal import walk
 
-_NEEDED = (
-    (r"(?<![\w.])np\.", "import numpy as np"),
-    (r"(?<![\w.])mx\.", "import mlx.core as mx"),
-    (r"(?<![\w.])nn\.", "import mlx.nn as nn"),
-    (r"(?<![\w.])optim\.", "import mlx.optimizers as optim"),
-    (r"(?<![\w.])kit\.", "from torch2mlx import kit"),
-)
+#: Names in a ported file -> the imports that bring them.
+_NEEDED = {
+    "np": "import numpy as np",
+    "mx": "import mlx.core as mx",
+    "nn": "import mlx.nn as nn",
+    "optim": "import mlx.optimizers as optim",
+    "kit": "from torch2mlx import kit",
+}
 _GONE = ("torch", "torchvision", "torchaudio")
 #: How names begin that cannot be imported without torch.
 WITH_TORCH = ("torch", "einops.layers.")
@@ -79,9 +81,19 @@ def _without(part: Any) -> Any:
     return part.with_changes(names=kept)
 
 
-def with_imports(module: cst.Module, text: str) -> cst.Module:
-    """The file with the imports that its text (as it will be) needs."""
-    needed = [line for pattern, line in _NEEDED if re.search(pattern, text)]
+def with_imports(module: cst.Module, text: str, own: frozenset[str] = frozenset()) -> cst.Module:
+    """The file with the imports that its text (as it will be) needs; `own`: names that it has of
+    its own, so that the imports have others."""
+    lines = {name: line for name, line in _NEEDED.items() if name not in own}
+    lines |= {OTHER[name]: _under(_NEEDED[name], name, OTHER[name]) for name in own}
+    needed = [line for name, line in lines.items() if re.search(rf"(?<![\w.]){name}\.", text)]
     needed = [line for line in needed if not re.search(rf"^\s*{re.escape(line)}\b", text, re.M)]
     changer = _Imports(needed)
     return module.visit(changer)
+
+
+def _under(line: str, name: str, other: str) -> str:
+    """An import under another name."""
+    if line.endswith(f" as {name}"):
+        line = line.removesuffix(f" as {name}")
+    return line if line == f"import {other}" else f"{line} as {other}"

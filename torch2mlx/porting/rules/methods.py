@@ -68,7 +68,8 @@ class Methods(Loops):
             return self._of_module(name, receiver, given, original, updated, owner.kind)
         if owner.kind == "optimizer" and name in ("state_dict",):
             return expression(f"{receiver}.state")
-        if self.is_tensor(func.value, name) or (owner.kind == "unknown" and viewed(original)):
+        seen = owner.kind == "unknown" and not self.names.shared(func.value) and viewed(original)
+        if seen or self.is_tensor(func.value, name):
             return self._of_tensor(name, receiver, given, original, updated)
         if owner.kind == "unknown" and name in _AMBIGUOUS and not _alike(name, given):
             self.report.refuse(

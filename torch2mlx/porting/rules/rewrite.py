@@ -126,7 +126,7 @@ class Rewriter(Absent):
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
         if id(original_node) in self._fields:
             return updated_node
-        full = self.names.imports.get(original_node.value, "")
+        full = self.names.of(original_node)
         if not full.startswith("torch") or full.count(".") == 0:
             return updated_node
         return self._value(full, original_node) or updated_node

@@ -8,6 +8,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.porting.scopes.scope_table import EITHER, ScopeTable, contested, imported_as
 from torch2mlx.porting.scopes.traversal import children
 
 #: Other names under which torch offers the same thing.
@@ -30,15 +31,26 @@ class Names:
     imports: dict[str, str] = field(default_factory=dict)
     functions: dict[str, Any] = field(default_factory=dict)
     classes: dict[str, Any] = field(default_factory=dict)
+    stars: list[str] = field(default_factory=list)  # modules of which all names are imported
+    every: list[tuple[str, str]] = field(default_factory=list)  # all imports, in any scope
+    scopes: ScopeTable = field(default_factory=lambda: ScopeTable(cst.Module([]), frozenset()))
 
     def of(self, node: Any) -> str:
         """The full name of a dotted expression that starts with an import; "" of others."""
         if isinstance(node, cst.Name):
-            return self.imports.get(node.value, "")
+            full = self.imports.get(node.value, "")
+            if node.value not in self.scopes.names:
+                return full
+            found = self.scopes.found.get(node, full)
+            return "" if found is None or found == EITHER else found
         if isinstance(node, cst.Attribute):
             head = self.of(node.value)
             return canonical(f"{head}.{node.attr.value}") if head else ""
         return ""
+
+    def shared(self, node: Any) -> bool:
+        """Whether a name is an import's elsewhere in the file: what has it is no tensor."""
+        return isinstance(node, cst.Name) and node.value in self.scopes.names
 
 
 @lru_cache(maxsize=4096)
@@ -65,41 +77,10 @@ def collect(module: cst.Module) -> Names:
     names = Names()
     for child in children(module):
         _collect(child, names, "")
+    several = contested(module, names.every)
+    if several:
+        names.scopes = ScopeTable(module, several, canonical)
     return names
-
-
-class _Spelled(cst.CSTTransformer):
-    """Bases that have the name of the class itself, by the full name of what is imported."""
-
-    def __init__(self, names: Names) -> None:
-        super().__init__()
-        self.names = names
-
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
-        return False
-
-    def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> Any:
-        name = original_node.name.value
-        full = self.names.imports.get(name, "")
-        if not full.startswith("torch"):
-            return updated_node
-        bases = [
-            b.with_changes(value=cst.parse_expression(full)) if dotted(b.value) == name else b
-            for b in updated_node.bases
-        ]
-        return updated_node.with_changes(bases=bases)
-
-
-def unshadowed(module: cst.Module, names: Names) -> tuple[cst.Module, Names]:
-    """Where a class of the file has the name of something imported from torch, the name is the
-    class, and its base the import."""
-    shadowed = [n for n in names.classes if names.imports.get(n, "").startswith("torch")]
-    if not shadowed:
-        return module, names
-    module = module.visit(_Spelled(names))
-    kept = {n: full for n, full in names.imports.items() if n not in shadowed}
-    names = collect(module)
-    return module, Names({"torch": "torch", **kept}, names.functions, names.classes)
 
 
 def _collect(node: Any, names: Names, inside: str) -> None:
@@ -122,20 +103,22 @@ def _collect(node: Any, names: Names, inside: str) -> None:
 
 def _import(node: cst.Import, names: Names) -> None:
     for alias in node.names:
-        full = dotted(alias.name)
-        if alias.asname is not None:
-            names.imports[dotted(alias.asname.name)] = canonical(full)
-        else:
-            root = full.partition(".")[0]
-            names.imports[root] = root
+        _keep(names, *imported_as(alias))
 
 
 def _import_from(node: cst.ImportFrom, names: Names) -> None:
-    if node.module is None or node.relative or isinstance(node.names, cst.ImportStar):
+    if node.module is None or node.relative:
+        return
+    if isinstance(node.names, cst.ImportStar):
+        names.stars.append(dotted(node.module))
         return
     for alias in node.names:
-        local = dotted(alias.asname.name) if alias.asname is not None else dotted(alias.name)
-        names.imports[local] = canonical(f"{dotted(node.module)}.{dotted(alias.name)}")
+        _keep(names, *imported_as(alias, dotted(node.module)))
+
+
+def _keep(names: Names, local: str, full: str) -> None:
+    names.imports[local] = canonical(full)
+    names.every.append((local, names.imports[local]))
 
 
 def imports_torch(module: cst.Module) -> bool:

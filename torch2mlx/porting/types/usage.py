@@ -58,7 +58,7 @@ def evidence(node: Any, names: Names) -> dict[str, Type]:
     for call in calls(node):
         func = call.func
         owner = _root(func.value, func.attr.value) if isinstance(func, cst.Attribute) else None
-        if isinstance(owner, cst.Name) and owner.value not in names.imports:
+        if isinstance(owner, cst.Name) and not (names.of(owner) or names.shared(owner)):
             kind = _told(call, func.attr.value, owner.value)
             if kind is not None and (kind.kind == "module" or owner.value not in found):
                 found[owner.value] = kind  # a module may have any other method too
