@@ -210,3 +210,18 @@ def test_the_spread_of_nothing_is_nan():
             assert math.isnan(getattr(kit.moments, name)(mx.zeros(shape), **options).item())
     with pytest.raises(ValueError, match="3 groups do not divide 4 channels"):
         kit.moments.group_norm(mx.zeros((1, 2, 4)), 3)
+
+
+def test_extremes_of_nothing_have_the_shapes_that_torch_gives_them():
+    agree(
+        {
+            "argmax": lambda x: x[:, 4:].argmax(-1),
+            "argmin, kept": lambda x: x[:, 4:].argmin(-1, keepdim=True),
+            "max": lambda x: tuple(x[:, 4:].max(-1)),
+            "min": lambda x: tuple(x[:, 4:].min(0, keepdim=True)),
+            "logsumexp": lambda x: x[:, 4:].logsumexp(-1),
+            "logsumexp over nothing": lambda x: x[:, 4:].logsumexp((0, 1)),
+        },
+        torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)),
+        others=[(torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(1)),)],
+    )

@@ -180,6 +180,10 @@ INPUTS = {
     "text": (("hello",), "the input is text, 'hello': give the tensors made of it"),
     "set": (({X},), "an object of set has no order: give inputs as a tuple"),
     "module": ((One(),), r"a module stands where the inputs go: write translate\(model, inputs\)"),
+    "module among them": (
+        ((X, nn.ModuleList([One()])),),
+        "a module, ModuleList, is among the inputs, .* a module that holds both and calls One",
+    ),
     "loader": ((torch.utils.data.DataLoader([1]),), "a DataLoader is no input: give the inputs of"),
     "objects": ((np.array(["a"]),), "an input is a numpy array of <U1: give numbers"),
     "shape": (

@@ -216,6 +216,13 @@ class _Call:
             signature.bind(*args, **kwargs)
         except TypeError:
             self.refuse(_misfit(self.verb, model, signature, args, kwargs))
+        module = _first_module((args, kwargs))
+        if module is not None:
+            self.refuse(
+                f"a module, {type(module).__name__}, is among the inputs, and its weights are none "
+                f"of the model's: write a module that holds both and calls {type(model).__name__} "
+                "with it"
+            )
         if not _any_tensor((args, kwargs)) and _any_list((args, kwargs)):
             self.refuse(
                 "the inputs are lists of numbers, and no tensor is among them",
@@ -317,6 +324,15 @@ def _any_tensor(value: Any) -> bool:
     from torch.utils import _pytree as pytree
 
     return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))
+
+
+def _first_module(value: Any) -> Any:
+    """A module of torch among the inputs, or None."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    leaves = pytree.tree_leaves(value)
+    return next((leaf for leaf in leaves if isinstance(leaf, torch.nn.Module)), None)
 
 
 def _any_array(values: Mapping[str, Any]) -> bool:

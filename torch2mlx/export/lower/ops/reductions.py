@@ -161,7 +161,7 @@ def _extreme(name: str) -> Any:
             values = reduced(b, f"mx.{name}", self, dim, keepdim)
         if self.ndim == 0:
             return values, b.call("mx.zeros", (), mx_dtype("int64"))
-        where = b.call(f"mx.arg{name}", self, axis=dim, **({"keepdims": True} if keepdim else {}))
+        where = reduced(b, _best(f"arg{name}", self), self, dim, keepdim)
         return values, b.cast(where, "int64")
 
     function.__name__ = name
@@ -172,6 +172,12 @@ lowers("aten::max")(_extreme("max"))
 lowers("aten::min")(_extreme("min"))
 
 
+def _best(name: str, x: Node) -> str:
+    """The function for argmax or argmin; of no items there is none in MLX, and no index either,
+    so that any reduction gives the shape."""
+    return "mx.sum" if 0 in x.shape else f"mx.{name}"
+
+
 def _arg(name: str) -> Any:
     def function(b: Builder, self: Node, dim: int | None = None, keepdim: bool = False) -> Node:
         if self.dtype == "bool":
@@ -179,7 +185,7 @@ def _arg(name: str) -> Any:
         if dim is None and keepdim and self.ndim:
             found = b.call(f"mx.{name}", self)
             return b.cast(b.reshape(found, (1,) * self.ndim), "int64")
-        return b.cast(reduced(b, f"mx.{name}", self, dim, keepdim), "int64")
+        return b.cast(reduced(b, _best(name, self), self, dim, keepdim), "int64")
 
     function.__name__ = name
     return function
@@ -224,8 +230,11 @@ lowers("aten::cummin")(_running("cummin"))
 
 @lowers("aten::logsumexp", "aten::special_logsumexp")
 def logsumexp(b: Builder, self: Node, dim: Any, keepdim: bool = False) -> Node:
-    """log of the sum of exps."""
-    return reduced(b, "mx.logsumexp", as_float(b, self), dim, keepdim)
+    """log of the sum of exps; that of no items, which MLX refuses, is -inf."""
+    x = as_float(b, self)
+    if 0 in x.shape:
+        return b.call("mx.log", reduced(b, "mx.sum", b.call("mx.exp", x), dim, keepdim))
+    return reduced(b, "mx.logsumexp", x, dim, keepdim)
 
 
 @lowers("aten::count_nonzero")
