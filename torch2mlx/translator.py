@@ -317,7 +317,7 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
         made = write(traced.lengths)
         compared, notes = examined(made, traced, case, None)
         return made.noted(notes, compared=compared)
-    small = [c for found in conditions_of_small(traced.lengths).values() for c in found]
+    small = conditions_of_small(traced.lengths)
     bold = write(traced.lengths.without(small))
     answer = answered(traced.model, case, True) if bold.graded else expected
     compared, notes = examined(bold, traced, case, answer)

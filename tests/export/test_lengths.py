@@ -106,6 +106,30 @@ def test_a_branch_on_a_length_is_checked_and_names_its_line():
     assert "x.shape[0] is 1, translated where x.shape[0] != 1" in says(made, torch.randn(1, 4))
 
 
+class Counted(nn.Module):
+    """A branch on a number of items that two free lengths make."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least = least
+
+    def forward(self, x):
+        return x - x.mean() if x.numel() > self.least else x * 2
+
+
+@pytest.mark.parametrize("least", [0, 1, 2])
+def test_a_branch_on_several_lengths_is_checked_where_they_are_small(least):
+    model = Counted(least)
+    module = torch2mlx.translate(model, (torch.randn(3, 4),)).module
+    for shape in [(1, 1), (1, 2), (2, 1), (1, 4), (5, 1), (4, 6)]:
+        x = torch.randn(shape)
+        if x.numel() > least:
+            np.testing.assert_allclose(module(to_mlx(x)), model(x), atol=1e-6)
+        else:
+            with pytest.raises(ValueError, match=r"translated where .* > .*test_lengths\.py"):
+                module(to_mlx(x))
+
+
 def test_lengths_that_have_to_be_equal_are_compared():
     made = emitted(Equal(), torch.randn(3, 4), torch.randn(3, 4), torch.randn(6))
     agrees(made, Equal(), torch.randn(5, 6), torch.randn(5, 6), torch.randn(10))

@@ -56,6 +56,26 @@ def test_det_and_pinv():
     close(algebra.pinv(mx.array(deficient), 5 * 2.0**-23), expected)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])
+def test_logarithms_of_determinants_that_are_out_of_range(scale):
+    for size in (1, 3, 64):
+        square = (DRAW.standard_normal((2, size, size)) * scale).astype(np.float32)
+        square[1, 0] *= -1
+        for found, expected in zip(
+            algebra.slogdet(mx.array(square)), torch.slogdet(torch.from_numpy(square)), strict=True
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        expected = torch.logdet(torch.from_numpy(square))
+        np.testing.assert_allclose(algebra.logdet(mx.array(square)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_logarithm_of_a_singular_matrix():
+    zeros = np.zeros((2, 2), np.float32)
+    sign, size = algebra.slogdet(mx.array(zeros))
+    assert (sign.item(), size.item()) == (0.0, -np.inf)
+    assert algebra.logdet(mx.array(zeros)).item() == torch.logdet(torch.from_numpy(zeros)).item()
+
+
 def test_writing_by_index_and_mask():
     x = torch.from_numpy(X)
     expected = x.clone()

@@ -7,14 +7,32 @@ import mlx.core as mx
 
 def det(x: mx.array) -> mx.array:
     """The determinant of (..., N, N) matrices, from their LU decomposition on the CPU stream."""
+    sign, diagonal = _factored(x)
+    return mx.prod(diagonal, axis=-1) * sign
+
+
+def slogdet(x: mx.array) -> tuple[mx.array, mx.array]:
+    """The sign of the determinant of (..., N, N) matrices, and the logarithm of its size, which
+    is a number where the determinant itself is none."""
+    sign, diagonal = _factored(x)
+    signs = mx.stop_gradient(mx.prod(mx.sign(diagonal), axis=-1))
+    return signs * sign, mx.sum(mx.log(mx.abs(diagonal)), axis=-1)
+
+
+def logdet(x: mx.array) -> mx.array:
+    """The logarithm of the determinant of (..., N, N) matrices; NaN where that is negative."""
+    sign, size = slogdet(x)
+    return mx.where(sign < 0, mx.array(float("nan"), size.dtype), size)
+
+
+def _factored(x: mx.array) -> tuple[mx.array, mx.array]:
+    """The sign of the swaps of rows of the LU decomposition, and its diagonal."""
     n = x.shape[-1]
     rows, _, upper = mx.linalg.lu(x, stream=mx.cpu)
     order = rows.astype(mx.int32)
     later = mx.tril(mx.ones((n, n), mx.bool_), -1)
     swaps = mx.sum((order[..., :, None] < order[..., None, :]) & later, axis=(-1, -2))
-    sign = 1 - 2 * (swaps % 2)
-    diagonal = mx.diagonal(upper, 0, -2, -1)
-    return mx.prod(diagonal, axis=-1) * sign.astype(x.dtype)
+    return (1 - 2 * (swaps % 2)).astype(x.dtype), mx.diagonal(upper, 0, -2, -1)
 
 
 def pinv(x: mx.array, rtol: float, atol: float = 0.0) -> mx.array:

@@ -32,7 +32,8 @@ class Condition:
 
     expression: Any
     asked: Asked
-    small: bool = False  # that a length is not 0 or 1, where torch took that for granted
+    #: of what torch takes for granted of lengths of 2 or more: sizes at which it is not so
+    small: tuple[tuple[tuple[Any, int], ...], ...] = ()
 
 
 def needs(module: Any) -> Iterator[Condition]:

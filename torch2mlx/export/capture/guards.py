@@ -27,6 +27,9 @@ _CARRIERS = ("symbolic_shapes.py", "sym_node.py", "recording.py", "torch/__init_
 _CARRIERS += ("functools.py", "contextlib.py", "_sympy", "sympy/", "_stats.py")
 #: Comparisons of lengths; torch answers those with 0 and 1 without a guard.
 _RELATIONS = ("gt", "ge", "lt", "le", "eq", "ne")
+_OPPOSITE = {"gt": "le", "le": "gt", "ge": "lt", "lt": "ge", "eq": "ne", "ne": "eq"}
+#: Sizes that are tried for one condition of several lengths.
+_PROBES = 4
 #: Where SymInt and SymBool become Python's own numbers and truths.
 _NUMBERS = "torch/__init__.py"
 #: Functions of torch that ask how memory would be laid out: the numbers are the same either way.
@@ -43,14 +46,38 @@ _OPERATORS = {
 }
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What torch takes for granted where it takes lengths to be 2 or more: a comparison and its
+    sides, or an expression of sympy; and sizes at which it is not so."""
+
+    settled: Any
+    sizes: tuple[tuple[tuple[Any, int], ...], ...]
+
+    def condition(self, environment: Any) -> Any:
+        """The expression that has to hold, of the lengths that are left."""
+        import sympy
+
+        if not isinstance(self.settled, tuple):
+            return environment.replace(self.settled)
+        name, *sides = self.settled
+        sides = [environment.replace(sympy.sympify(side)) for side in sides]
+        if name == "not_":
+            return sympy.Not(sides[0])
+        relation = getattr(sympy, name.capitalize())
+        if not any(side.free_symbols for side in sides):
+            return relation(*sides)
+        return relation(*sides, evaluate=False)  # torch's lengths are never 0 to sympy
+
+
 @dataclass
 class Watch:
     """What was settled while one model was traced."""
 
     environment: Any = None
     asked: dict[int, Asked] = field(default_factory=dict)  # by the place in the list of guards
-    #: (length, 0 or 1) at which an answer would be another one
-    small: dict[tuple[Any, int], Asked] = field(default_factory=dict)
+    #: what answers rest on that would be others at lengths of 0 or 1, and who asked
+    small: dict[Turn, Asked] = field(default_factory=dict)
     _turns: dict[Any, tuple[Any, ...]] = field(default_factory=dict)  # of what was asked before
 
     def note(self, environment: Any, expression: Any, answer: Any, before: int) -> None:
@@ -62,7 +89,10 @@ class Watch:
             for place in range(before, len(environment.guards)):
                 self.asked.setdefault(place, asked)
         elif getattr(expression, "is_Boolean", False) or getattr(expression, "is_Relational", 0):
-            turns = self._turned(expression, expression.xreplace, expression.free_symbols, answer)
+            settled = expression if answer else ("not_", expression)
+            turns = self._turned(
+                settled, expression.xreplace, expression.free_symbols, bool(answer)
+            )
             self._rests_on(turns)
 
     def compared(self, name: str, one: Any, other: Any, answer: bool) -> None:
@@ -77,7 +107,8 @@ class Watch:
         def compute(values: Any) -> Any:
             return getattr(operator, name)(*(side.xreplace(values) for side in sides))
 
-        self._rests_on(self._turned((name, *sides), compute, symbols, answer), True)
+        settled = (name if answer else _OPPOSITE[name], *sides)
+        self._rests_on(self._turned(settled, compute, symbols, answer), True)
 
     def _rests_on(self, turns: tuple[Any, ...], python: bool = False) -> None:
         """Notes who asked what would have another answer at lengths of 0 or 1."""
@@ -87,29 +118,47 @@ class Watch:
                 if (asked.python or python) and (not asked.file or asked.file.startswith("nn/")):
                     self.small[turn] = replace(asked, python=True)
 
-    def _turned(self, key: Any, compute: Any, symbols: Any, answer: Any) -> tuple[Any, ...]:
-        asked = key, bool(answer)
-        if asked not in self._turns:
+    def _turned(self, settled: Any, compute: Any, symbols: Any, answer: bool) -> tuple[Turn, ...]:
+        if settled not in self._turns:
             known = getattr(self.environment, "backed_var_to_val", {})
-            self._turns[asked] = tuple(_turned(known, compute, symbols, bool(answer)))
-        return self._turns[asked]
+            self._turns[settled] = tuple(_turned(known, settled, compute, symbols, answer))
+        return self._turns[settled]
 
 
-def _turned(known: Any, compute: Any, symbols: Any, answer: bool) -> Iterator[tuple[Any, int]]:
-    """Lengths of 0 and 1 that turn a settled answer; `compute` gives it for other lengths."""
+def _turned(known: Any, settled: Any, compute: Any, symbols: Any, answer: bool) -> Iterator[Turn]:
+    """What a settled answer rests on, with lengths of 0 and 1 that turn it; `compute` gives the
+    answer for other lengths. Of one length that is that number; of several it is what was asked."""
     import sympy
 
     if not symbols or not all(symbol in known for symbol in symbols):
         return
-    values = {symbol: known[symbol] for symbol in symbols}
-    for symbol in symbols:
-        for small in (0, 1):
-            try:
-                other = compute({**values, symbol: sympy.Integer(small)})
-            except (ZeroDivisionError, AssertionError):  # torch has no such length
-                continue
-            if other in (sympy.true, sympy.false, True, False) and bool(other) != answer:
-                yield symbol, small
+    usual = {symbol: known[symbol] for symbol in symbols}
+    found = []
+    for sizes in _small_sizes(usual):
+        try:
+            other = compute({**usual, **{s: sympy.Integer(n) for s, n in sizes}})
+        except (ZeroDivisionError, AssertionError):  # torch has no such length
+            continue
+        if other in (sympy.true, sympy.false, True, False) and bool(other) != answer:
+            found.append(sizes)
+    if len(symbols) > 1:
+        yield from [Turn(settled, tuple(found[:_PROBES]))] if found else ()
+        return
+    for sizes in found:
+        yield Turn(("ne", *sizes[0]), (sizes,))
+
+
+def _small_sizes(usual: Mapping[Any, Any]) -> Iterator[tuple[tuple[Any, int], ...]]:
+    """Lengths of 0 and 1: all lengths as small at once first, then one with the others as they
+    are, then beside small ones."""
+    symbols = sorted(usual, key=str)
+    if len(symbols) > 1:
+        yield tuple((symbol, 1) for symbol in symbols)
+    for number in (0, 1):
+        for symbol in symbols:
+            yield ((symbol, number),)
+            if len(symbols) > 1:
+                yield tuple((s, number if s is symbol else 2) for s in symbols)
 
 
 def _asking(frame: Any) -> Asked:
@@ -286,9 +335,8 @@ def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Con
         if left in (sympy.true, sympy.false) or not _matters(left, asked):
             continue
         conditions.setdefault(left, Condition(left, asked))
-    for (symbol, number), asked in watch.small.items():
-        length = environment.replace(symbol)
-        if not length.is_number:  # torch's lengths are never 0 to sympy
-            left = sympy.Ne(length, number, evaluate=False)
-            conditions.setdefault(left, Condition(left, asked, True))
+    for turn, asked in watch.small.items():
+        left = turn.condition(environment)
+        if left.free_symbols and left not in (sympy.true, sympy.false):
+            conditions.setdefault(left, Condition(left, asked, turn.sizes))
     return fixing, list(conditions.values())

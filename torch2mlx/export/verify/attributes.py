@@ -1,43 +1,56 @@
-"""Attributes of its modules, and of their classes, that a forward changes: numbers, lists, tensors
-that are no buffers."""
+"""What a forward changes: attributes of its modules and of their classes, buffers, and what its
+code reaches outside of them."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
+from torch2mlx.export.verify.outside import Outside
+
 _TORCHS = frozenset({"_parameters", "_buffers", "_modules"})
 
 
 class Attributes:
-    """The attributes of a model's modules as they are now, to see which of them change."""
+    """What hangs on a model and its code as it is now, to see what changes."""
 
     def __init__(self, model: Any) -> None:
         self._modules = dict(model.named_modules())
-        self._before = self._now()
+        self._outside = Outside(model)
+        self._before, self._moved = self._now(), self._versions()
 
-    def _now(self) -> dict[str, list[Any]]:
+    def _now(self) -> dict[Any, list[Any]]:
         found = {
-            f"{path}.{name}".lstrip("."): _held(value)
+            (f"{path}.{name}".lstrip("."), id(module)): _held(value)
             for path, module in self._modules.items()
             for name, value in vars(module).items()
             if name not in _TORCHS
         }
-        kinds = {kind for module in self._modules.values() for kind in type(module).__mro__}
-        for kind in kinds:
-            if kind is not object and kind.__module__.partition(".")[0] != "torch":
-                names = (name for name in vars(kind) if not name.startswith("__"))
-                found |= {f"{kind.__qualname__}.{n}": _held(vars(kind)[n]) for n in names}
+        for path, module in self._modules.items():
+            for name, value in module._buffers.items():
+                found[f"{path}.{name}".lstrip("."), id(module)] = [value]
+        return found | {place: _held(value) for place, value in self._outside.state().items()}
+
+    def _versions(self) -> dict[Any, Any]:
+        """How often tensors that stay were written to, and how far iterators are."""
+        found = self._outside.moved()
+        for path, module in self._modules.items():
+            for name, value in (*module._buffers.items(), *module._parameters.items()):
+                if value is not None and not value.is_inference():
+                    found[f"{path}.{name}".lstrip("."), id(module)] = value._version
         return found
 
     def changed(self) -> dict[str, Any]:
         """What is another object than before, or holds others, by path: the values now."""
-        now = self._now()
-        return {
-            path: held[0]
-            for path, held in now.items()
-            if path not in self._before or not _same(held, self._before[path])
+        now, moved = self._now(), self._versions()
+        others = {
+            place[0]: held[0]
+            for place, held in now.items()
+            if place not in self._before or not _same(held, self._before[place])
         }
+        known = self._moved
+        written = {p[0]: None for p, how in moved.items() if p in known and known[p] != how}
+        return written | others
 
 
 def _held(value: Any) -> list[Any]:

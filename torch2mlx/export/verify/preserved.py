@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from torch2mlx.export.verify.outside import Outside
+
 #: Parameters are kept as copies up to this many bytes in all; buffers always are.
 KEPT_BYTES = 1 << 30
 #: Objects that are looked into for tensors, lists and numbers that a forward may change.
@@ -20,12 +22,13 @@ _OURS = ("torch", "numpy", "mlx", "torch2mlx", "builtins", "logging", "threading
 
 @contextmanager
 def preserved(model: Any) -> Iterator[None]:
-    """On leaving, also by an exception, a torch model's tensors, modes and attributes, torch's
-    modes, and the random streams of torch, numpy, Python and MLX are what they were on entering.
+    """On leaving, also by an exception, a torch model's tensors, modes and attributes, what its
+    code keeps in files, functions and classes, torch's modes, and the random streams of torch,
+    numpy, Python and MLX are what they were on entering.
 
     Tensors keep their memory; only what was written to is written back.
     """
-    undo = [random_states(), *_torch_modes(), *_state(model)]
+    undo = [random_states(), *_torch_modes(), *_state(model), *_outside(model)]
     try:
         yield
     finally:
@@ -120,6 +123,16 @@ def _state(model: Any) -> Iterator[Callable[[], None]]:
             yield _later(back, state())
         else:
             yield _container(value)
+
+
+def _outside(model: Any) -> Iterator[Callable[[], None]]:
+    """What brings back what the model's code can reach outside of its modules."""
+    outside = Outside(model)
+    for _, value in outside.containers:
+        yield _container(value)
+    for _, value in outside.tensors:
+        yield from _tensor(value)
+    yield from outside.undo()
 
 
 def _later(call: Any, *args: Any) -> Callable[[], None]:

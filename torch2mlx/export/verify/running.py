@@ -50,17 +50,21 @@ class Pair:
     filled: Callable[[], Any] = nullcontext
     reading: Callable[[], Any] = nullcontext
 
-    def torch(self, case: Case, around: Callable[[], Any] = nullcontext, calls: int = 1) -> Answer:
-        """torch's answer, to the last of some calls; `around` makes a context for that one."""
-        return torch_answer(self.model, case, self.graded, self.filled, around, calls)
+    def torch(
+        self, case: Case, around: Callable[[], Any] = nullcontext, before: Sequence[Case] = ()
+    ) -> Answer:
+        """torch's answer, after calls with other inputs; `around` makes a context for it."""
+        return torch_answer(self.model, case, self.graded, self.filled, around, before)
 
-    def mlx(self, case: Case, around: Callable[[], Any] = nullcontext, calls: int = 1) -> Parts:
+    def mlx(
+        self, case: Case, around: Callable[[], Any] = nullcontext, before: Sequence[Case] = ()
+    ) -> Parts:
         """MLX's answer, in torch's layout; the module is left as it was."""
         import mlx.core as mx
 
         with mx.stream(mx.cpu), preserved_twin(self.module), self.reading():
-            for _ in range(calls - 1):
-                args, kwargs = self.ends.given(self.model, *_own(case))
+            for earlier in before:
+                args, kwargs = self.ends.given(self.model, *_own(earlier))
                 self.module(*args, **kwargs)
             args, kwargs = self.ends.given(self.model, *_own(case))
             with around():
@@ -90,15 +94,15 @@ def torch_answer(
     graded: bool = False,
     filled: Callable[[], Any] = nullcontext,
     around: Callable[[], Any] = nullcontext,
-    calls: int = 1,
+    before: Sequence[Case] = (),
 ) -> Answer:
-    """What a torch model answers to the last of some calls; it is left as it was (see Pair for
+    """What a torch model answers after calls with other inputs; it is left as it was (see Pair for
     the contexts)."""
     import torch
 
     with preserved(model), plainly(), torch.set_grad_enabled(graded), filled():
-        for _ in range(calls - 1):
-            args, kwargs = _own(case)
+        for earlier in before:
+            args, kwargs = _own(earlier)
             model(*args, **kwargs)
         args, kwargs = _own(case)
         with around():

@@ -13,31 +13,35 @@ from torch2mlx.export.verify.judging import judge
 from torch2mlx.export.verify.running import Case, Pair, torch_answer
 
 
-def conditions_of_small(known: Lengths) -> dict[tuple[Any, int], list[Condition]]:
-    """Conditions that a length is not 0, or not 1, asked on the way through the forward, by its
-    symbol and the number."""
-    found: dict[tuple[Any, int], list[Condition]] = {}
-    for condition in known.conditions:
-        if condition.small:
-            length, number = condition.expression.args
-            found.setdefault((length, int(number)), []).append(condition)
-    return found
+def conditions_of_small(known: Lengths) -> list[Condition]:
+    """Conditions that some length is not 0, or not 1, asked on the way through the forward."""
+    return [condition for condition in known.conditions if condition.small]
 
 
 def needless(made: Any, traced: Any, case: Case, graded: bool) -> Sequence[Condition]:
-    """Conditions that make no difference: MLX answers, or raises an error, as torch does with that
-    length.
+    """Conditions that make no difference: MLX answers, or raises an error, as torch does at the
+    sizes where they fail.
 
     `made` is the translation without these conditions.
     """
-    found: list[Condition] = []
     model, shapes = traced.model, traced.lengths.shapes
     known = lengths(model, case.args, case.kwargs, shapes)
-    for (symbol, number), conditions in conditions_of_small(traced.lengths).items():
-        size = resized(model, case.args, case.kwargs, shapes, {**known, str(symbol): number})
-        same = known.get(str(symbol)) == number  # of the example, which was compared
-        if same or (size and _agree(made, traced, Case(size.args, size.kwargs), graded)):
-            found += conditions
+    tried: dict[Any, bool] = {}
+
+    def harmless(small: tuple[tuple[Any, int], ...]) -> bool:
+        wanted = {str(symbol): number for symbol, number in small}
+        if wanted.items() <= known.items():
+            return True  # of the example, which was compared
+        size = resized(model, case.args, case.kwargs, shapes, {**known, **wanted})
+        return bool(size and _agree(made, traced, Case(size.args, size.kwargs), graded))
+
+    found: list[Condition] = []
+    for condition in conditions_of_small(traced.lengths):
+        for small in condition.small:
+            if small not in tried:
+                tried[small] = harmless(small)
+        if all(tried[small] for small in condition.small):
+            found.append(condition)
     return found
 
 

@@ -142,26 +142,28 @@ def eigvalsh(b: Builder, self: Node, UPLO: str = "L") -> Node:
     return _on_cpu(b, "eigvalsh", self, UPLO)
 
 
+def _determinant(b: Builder, name: str, x: Node) -> Node:
+    if x.dtype != "float32" or 0 in x.shape:
+        raise Refuse("of another dtype than float32, or of nothing")
+    return b.call(f"kit.algebra.{name}", x)
+
+
 @lowers("aten::linalg_det", "aten::det")
 def det(b: Builder, A: Any = None, self: Any = None) -> Node:
     """The determinant, from the LU decomposition: signs of swaps times the diagonal."""
-    x = A if A is not None else self
-    if x.dtype != "float32" or 0 in x.shape:
-        raise Refuse("of another dtype than float32, or of nothing")
-    return b.call("kit.algebra.det", x)
+    return _determinant(b, "det", A if A is not None else self)
 
 
 @lowers("aten::linalg_slogdet", "aten::slogdet")
-def slogdet(b: Builder, A: Any = None, self: Any = None) -> tuple[Node, Node]:
-    """Sign and logarithm of the determinant's size."""
-    value = det(b, A, self)
-    return b.call("mx.sign", value), b.call("mx.log", b.call("mx.abs", value))
+def slogdet(b: Builder, A: Any = None, self: Any = None) -> tuple[Node, ...]:
+    """Sign and logarithm of the determinant's size, which itself may be out of float32's range."""
+    return b.items(_determinant(b, "slogdet", A if A is not None else self))
 
 
 @lowers("aten::logdet")
 def logdet(b: Builder, self: Node) -> Node:
     """The logarithm of the determinant."""
-    return b.call("mx.log", det(b, self))
+    return _determinant(b, "logdet", self)
 
 
 @lowers("aten::linalg_pinv", "aten::pinverse")
