@@ -81,13 +81,14 @@ def test_numpy_arrays_arrive_exactly(array, out):
     assert found.dtype == array.dtype.newbyteorder("=")
 
 
-@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning", "ignore:The PyTorch API of nested")
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         (lambda: torch.ones(2, device="meta"), "meta device"),
         (lambda: torch.ones(2, dtype=torch.complex128), "complex128"),
         (lambda: torch.eye(2).to_sparse(), "to_dense"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested.*unbind"),
         (lambda: torch.nn.parameter.UninitializedParameter(), "forward pass"),
         (lambda: np.array(["a"]), "dtype"),
         (lambda: np.array([None]), "dtype"),

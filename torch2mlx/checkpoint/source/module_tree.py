@@ -195,7 +195,8 @@ def parts(module: Any) -> Iterator[Any]:
         if id(part) not in seen:
             seen.add(id(part))
             yield part
-            waiting += [child for child in part._modules.values() if child is not None]
+            if part._modules:
+                waiting += [child for child in part._modules.values() if child is not None]
 
 
 def _refuse_scripted(module: Any) -> None:

@@ -148,7 +148,10 @@ def _kind(tensor: Any) -> tuple[int, bool]:
     if type(tensor).__name__.startswith("Uninitialized"):
         return 2, True
     raw = tensor.tensor if isinstance(tensor, _core.Unresolved) else tensor
-    return len(getattr(raw, "shape", ())), _fractional(getattr(raw, "dtype", ""))
+    rank = getattr(raw, "ndim", None)  # a nested tensor of torch has that, and no shape
+    if rank is None:
+        rank = len(getattr(raw, "shape", ()))
+    return rank, _fractional(getattr(raw, "dtype", ""))
 
 
 @dataclass(frozen=True)

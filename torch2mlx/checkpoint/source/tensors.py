@@ -142,7 +142,9 @@ def _torch_problem(torch: Any, tensor: Any) -> tuple[str, str] | None:
         return "it is on the meta device, so it has no values", "load its weights first"
     if tensor.is_quantized:
         return "torch's quantized tensors have no MLX form", "call .dequantize() first"
-    if tensor.layout is not torch.strided or tensor.is_nested:
+    if tensor.is_nested:
+        return "a nested tensor has no MLX form", "call .unbind() and give its parts names first"
+    if tensor.layout is not torch.strided:
         return f"layout {tensor.layout} has no MLX form", "call .to_dense() first"
     name = _torch_name(tensor.dtype)
     if name not in _NAMES:
