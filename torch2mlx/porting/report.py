@@ -27,17 +27,17 @@ class Unsupported:
 
 @dataclass
 class Report:
-    """Collects while a file is rewritten; `lines` has the lines of statements, by identity."""
+    """Collects while a file is rewritten; `lines` has the lines of statements, by node."""
 
-    lines: Mapping[int, int] = field(default_factory=dict)
+    lines: Mapping[Any, int] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     unsupported: list[Unsupported] = field(default_factory=list)
-    reasons: dict[int, list[str]] = field(default_factory=dict)  # by identity of the statement
+    reasons: dict[Any, list[str]] = field(default_factory=dict)  # by statement
     _known: set[Any] = field(default_factory=set)
 
     def line(self, node: Any) -> int:
         """The line of a statement; 0 when it is not from the source."""
-        return int(self.lines.get(id(node), 0))
+        return int(self.lines.get(node, 0))
 
     def change(self, node: Any, what: str, why: str, check: str = "") -> None:
         """Notes a rewrite, once for each line and name."""
@@ -52,4 +52,4 @@ class Report:
         if made not in self._known:
             self._known.add(made)
             self.unsupported.append(made)
-            self.reasons.setdefault(id(node), []).append(reason)
+            self.reasons.setdefault(node, []).append(reason)

@@ -24,13 +24,13 @@ class Building:
         self.names, self.is_module = names, is_module
         self.members: dict[str, dict[str, Member]] = {}
         self.made: set[str] = set()
-        self.leaked: set[int] = set()
+        self.leaked: set[cst.CSTNode] = set()
         self.outer: set[str] = set()
-        self.outer_chains: dict[int, Member] = {}
-        self.understood: set[int] = set()  # attributes that were read as modules
-        self.ran: set[int] = set()  # functions that were followed
+        self.outer_chains: dict[cst.CSTNode, Member] = {}
+        self.understood: set[cst.CSTNode] = set()  # attributes that were read as modules
+        self.ran: set[cst.CSTNode] = set()  # functions that were followed
         self.several: frozenset[str] = frozenset()  # names of more than one function or class
-        self.visited: dict[int, str] = {}  # sites -> name of the layer
+        self.visited: dict[cst.CSTNode, str] = {}  # sites -> name of the layer
 
     def called(self, node: cst.Call, env: Any) -> Member:
         raise NotImplementedError
@@ -65,15 +65,15 @@ class Building:
             return Member("class", name) if self.is_module(name) else OTHER
         if name in self.names.functions and name not in self.several:
             found = self.names.functions[name]
-            return Member("function", site=id(found), node=found)
+            return Member("function", site=found, node=found)
         return OTHER
 
     def _reference(self, full: str, node: Any) -> Member:
         named = full.startswith("torch.nn.") and full.count(".") == 2 and full[9:10].isupper()
         if not named:
             return OTHER
-        self.visited.setdefault(id(node), full[9:])
-        return Member("class", full[9:], id(node))
+        self.visited.setdefault(node, full[9:])
+        return Member("class", full[9:], node)
 
     def _of_Attribute(self, node: cst.Attribute, env: Mapping[str, Member]) -> Member:
         full = self.names.of(node)
@@ -83,7 +83,7 @@ class Building:
         if owner.kind in ("self", "own"):
             found = self.members.get(owner.name, {}).get(node.attr.value)
             if found is not None:
-                self.understood.add(id(node))
+                self.understood.add(node)
                 return found
         return OTHER
 
@@ -154,7 +154,7 @@ class Building:
 
     # what modules are made of
 
-    def layer(self, name: str, site: int, args: Sequence[tuple[str, Member]]) -> Member:
+    def layer(self, name: str, site: Any, args: Sequence[tuple[str, Member]]) -> Member:
         """A layer of torch.nn with its arguments."""
         values = [value for _, value in args]
         if name in ("ModuleList", "ModuleDict"):

@@ -98,7 +98,7 @@ class Caller(Functions):
         if given.kind not in ("last", "plain"):
             self.plain(node)
             return PLAIN
-        self.plan.wraps.pop(id(node), None)
+        self.plan.wraps.pop(node, None)
         if given.origins:
             return given  # it is seen later what the argument is
         return self.calling.gives(member, given)
@@ -123,7 +123,7 @@ class Caller(Functions):
         if found.last:
             answer = self._method_of_last(name, node, found, args)
             if answer is not None:
-                self.plan.wraps.pop(id(owner), None)
+                self.plan.wraps.pop(owner, None)
                 return answer
             if name.endswith("_"):
                 raise Immovable  # it writes into what would be turned
@@ -142,7 +142,7 @@ class Caller(Functions):
             return PLAIN
         order = self._order(node)
         if order in _LAST_ORDERS and found.rank == len(order):
-            self.plan.dropped.add(id(node))
+            self.plan.dropped.add(node)
             return Value(rank=found.rank)
         if name in tables.ALIKE_METHODS and name not in tables.ALIKE_FUNCTIONS:
             self._all_plain(args)

@@ -27,7 +27,7 @@ class Running(Building):
         if isinstance(node, cst.SimpleStatementLine):
             self._block(node.body, env, answers, repeated)
         elif isinstance(node, cst.FunctionDef):
-            env[node.name.value] = Member("function", site=id(node), node=node, names=env)
+            env[node.name.value] = Member("function", site=node, node=node, names=env)
         elif isinstance(node, cst.ClassDef):
             return
         elif isinstance(node, cst.If):

@@ -193,7 +193,7 @@ class Expressions(Reader):
     def unturned(self, node: Any) -> None:
         """Leaves the array that is asked for its shape as it is."""
         asked = node.func if isinstance(node, cst.Call) else node
-        self.plan.wraps.pop(id(asked.value), None)
+        self.plan.wraps.pop(asked.value, None)
 
     def _shape_item(self, node: cst.Subscript, place: Any, at: int | None) -> bool:
         """x.shape[1], x.shape[2:]: what they are in MLX's layout."""
@@ -205,13 +205,13 @@ class Expressions(Reader):
             whole = place.upper is None and place.step is None
             if not whole or not found.rank or start not in (2, 2 - found.rank):
                 return False
-            self.plan.spatial.add(id(node))
+            self.plan.spatial.add(node)
         else:
             moved = None if at is None else moved_axis(at, found.rank)
             if moved is None:
                 return False
             if moved != at:
-                self.plan.axes[id(place.value)] = moved
+                self.plan.axes[place.value] = moved
         self.unturned(node.value)
         return True
 

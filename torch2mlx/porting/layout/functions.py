@@ -35,7 +35,7 @@ class Functions(Expressions):
         if found.last:
             answer = self._of_last(name, node, found, rest)
             if answer is not None:
-                self.plan.wraps.pop(id(first), None)
+                self.plan.wraps.pop(first, None)
                 return answer
         elif name in tables.ALIKE_FUNCTIONS and found.kind == "plain":
             self._all_plain(rest)
@@ -74,7 +74,7 @@ class Functions(Expressions):
         if moved is None:
             return False
         if moved != at:
-            self.plan.axes[id(node)] = moved
+            self.plan.axes[node] = moved
         return True
 
     def _reduced(self, found: Value, rest: list[Any]) -> Value | None:
@@ -111,7 +111,7 @@ class Functions(Expressions):
             if not plain and not alone and (axis is None or self._move(axis, rank)):
                 for part in parts or ():
                     self.last(part.value, rank)
-                self.plan.wraps.pop(id(first), None)
+                self.plan.wraps.pop(first, None)
                 return Value("last", rank=rank)
         if parts is not None:
             for part in parts:
@@ -144,11 +144,11 @@ class Functions(Expressions):
         self._all_plain(rest)
         if not images or places:
             self.plain(first)
-            self.plan.sites.discard(id(node))
+            self.plan.sites.discard(node)
             return found if found.origins and not axes else PLAIN
         rank = axes + 2 if axes and not name.startswith("dropout") else found.rank
         self.last(first, rank)
-        self.plan.sites.add(id(node))
+        self.plan.sites.add(node)
         return Value("last", rank=rank)
 
     def _pad(self, node: cst.Call, first: Any, rest: list[Any]) -> Value:
@@ -158,10 +158,10 @@ class Functions(Expressions):
         starred = written and any(isinstance(e, cst.StarredElement) for e in widths.elements)
         inside = written and len(widths.elements) <= 2 * (found.rank - 2)
         if found.last and inside and not starred:
-            self.plan.wraps.pop(id(first), None)
-            self.plan.sites.add(id(node))
+            self.plan.wraps.pop(first, None)
+            self.plan.sites.add(node)
             return found
-        self.plan.sites.discard(id(node))
+        self.plan.sites.discard(node)
         self.plain(first)
         return PLAIN
 

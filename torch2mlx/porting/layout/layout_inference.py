@@ -38,7 +38,7 @@ class Method(Caller):
     def run(self, node: cst.FunctionDef, given: Mapping[str, Value]) -> None:
         """Reads the body; `given` has the values of arguments."""
         self.env = dict(given)
-        self.built = id(node) in self.building.ran
+        self.built = node in self.building.ran
         self.block(node.body.body)
 
     def block(self, body: Any) -> bool:
@@ -84,7 +84,7 @@ class Method(Caller):
             self.answers.append((node.value, self.read(node.value)))
             return
         found = self.read(node.value)
-        self.plan.wraps.pop(id(node.value), None)
+        self.plan.wraps.pop(node.value, None)
         if not found.holds:
             found = self.plain(node.value)
         self.answers.append((node.value, found))
@@ -101,7 +101,7 @@ class Method(Caller):
         if len(targets) == 1 and self._unpacks_shape(targets[0], value):
             return
         found = self.read(value)
-        self.plan.wraps.pop(id(value), None)
+        self.plan.wraps.pop(value, None)
         for target in targets:
             self._bind(target, found, value)
 
@@ -113,7 +113,7 @@ class Method(Caller):
         if not all(isinstance(e, cst.Element) for e in target.elements):
             return False
         self.unturned(value)
-        self.plan.unpacked.add(id(target))
+        self.plan.unpacked.add(target)
         self._unpack(target, PLAIN, None)
         return True
 
@@ -268,7 +268,7 @@ class Method(Caller):
                 return
             found = self.read(iterated)
             if found.kind == "list":
-                self.plan.wraps.pop(id(iterated), None)
+                self.plan.wraps.pop(iterated, None)
                 self._bind(target, found.items[0], None)
             else:
                 self.plain(iterated)

@@ -61,7 +61,7 @@ class Makers(Running):
             if not self.is_module(name):
                 own += [(name, n) for n in node.body.body if isinstance(n, cst.FunctionDef)]
         for owner, node in own:
-            if id(node) not in self.ran and node.name.value not in later:
+            if node not in self.ran and node.name.value not in later:
                 bound = {} if owner is None else {"self": Member("self", owner)}
                 self.leak(self._run(node, bound, self.globals))
 
@@ -94,7 +94,7 @@ class Makers(Running):
         self, node: Any, args: Sequence[tuple[str, Member]], outer: Env, owner: Member | None = None
     ) -> Member:
         bound = self._bound(node, args, owner)
-        key = (id(node), tuple(sorted(bound.items(), key=lambda kv: kv[0])))
+        key = (node, tuple(sorted(bound.items(), key=lambda kv: kv[0])))
         if key not in self._known:
             if self._depth >= _DEPTH:
                 for _, value in args:
@@ -118,7 +118,7 @@ class Makers(Running):
         return bound
 
     def _run(self, node: Any, bound: Env, outer: Env) -> Member:
-        self.ran.add(id(node))
+        self.ran.add(node)
         env = {**outer, **bound}
         params = (*node.params.posonly_params, *node.params.params, *node.params.kwonly_params)
         for parameter in params:
@@ -142,7 +142,7 @@ class Makers(Running):
         """What a call makes."""
         full = self.names.of(node.func)
         if full.startswith("torch.nn.") and full.count(".") == 2 and full[9:10].isupper():
-            return self.layer(full[9:], id(node), self._arguments(node, env))
+            return self.layer(full[9:], node, self._arguments(node, env))
         if full in ("functools.partial", "copy.deepcopy") and node.args:
             given = [self.value(a.value, env) for a in node.args]
             return given[0]
@@ -204,7 +204,7 @@ class Makers(Running):
         if cls is not None and any(
             self.names.of(b.value) == "torch.nn.Sequential" for b in cls.bases
         ):
-            self.hold(owner.name, "", self.layer("Sequential", 0, args))
+            self.hold(owner.name, "", self.layer("Sequential", None, args))
             return NONE
         for base in bases:
             found = self._method(base, "__init__") if base in self.names.classes else None

@@ -68,13 +68,13 @@ class _Planner:
 
     def _private(self, name: str, named: list[cst.Attribute]) -> None:
         """Methods that are named with an underscore, and called by their own class alone."""
-        inside = {id(n) for n in walk(self.names.classes[name].body)}
+        inside = {n for n in walk(self.names.classes[name].body)}
         for node in self.names.classes[name].body.body:
             own = isinstance(node, cst.FunctionDef) and re.match("_[^_]", node.name.value)
             if not own or node.decorators or node.params.star_kwarg is not None:
                 continue
             uses = [n for n in named if n.attr.value == node.name.value]
-            if all(id(n) in inside and dotted(n.value) == "self" for n in uses):
+            if all(n in inside and dotted(n.value) == "self" for n in uses):
                 key = f"{name}.{node.name.value}"
                 self.calling.private.add(key)
                 self.calling.parameters[key] = parameters(node)
@@ -133,8 +133,8 @@ class _Planner:
 
     def _unseen(self) -> None:
         """Attributes that were read where it was not followed."""
-        for identity, name in self.asked:
-            if identity not in self.building.understood:
+        for node, name in self.asked:
+            if node not in self.building.understood:
                 for held in self.building.members.values():
                     if name in held:
                         self.calling.demote(held[name])
@@ -207,7 +207,7 @@ class _Planner:
             if defaults & set(wanted) or node.params.posonly_params:
                 raise Immovable
             turned = {n: wanted[n] for n in parameters(node) if n in wanted}
-            reader.plan.heads[id(node)] = turned
+            reader.plan.heads[node] = turned
         return reader.plan
 
     def _alike(self, name: str, node: Any, reader: Method) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch2mlx.porting.layout.tables import ALIKE, FLEXIBLE, RIGID, axes_of
 from torch2mlx.porting.layout.values import PLAIN, Member, Pending, Protocol, Value
@@ -17,9 +18,9 @@ class Calling:
     def __init__(self, members: Mapping[str, Mapping[str, Member]], outer: Iterable[str]) -> None:
         self.members = members
         self.outer = set(outer)
-        self.demoted: set[int] = set()
-        self.outer_chains: set[int] = set()
-        self.opened: set[int] = set()  # Flatten and Unflatten that turn
+        self.demoted: set[Any] = set()
+        self.outer_chains: set[Any] = set()
+        self.opened: set[Any] = set()  # Flatten and Unflatten that turn
         self.protocols: dict[str, Protocol] = {}
         self.private: set[str] = set()  # methods that their own class alone calls: "Net._grow"
         self.parameters: dict[str, list[str]] = {}  # of forwards by class, and of those

@@ -41,18 +41,18 @@ def _asks_modules(node: Any) -> bool:
     return asked and node.func.attr.value in ("modules", "named_modules")
 
 
-def attributes(module: Any) -> list[tuple[int, str]]:
-    """Attributes that are read and not merely asked something: identity and name."""
-    asked: set[int] = set()
-    found: list[tuple[int, str]] = []
+def attributes(module: Any) -> list[tuple[cst.CSTNode, str]]:
+    """Attributes that are read and not merely asked something: node and name."""
+    asked: set[cst.CSTNode] = set()
+    found: list[tuple[cst.CSTNode, str]] = []
     for node in everything(module):
         if isinstance(node, (cst.AssignTarget, cst.AnnAssign)):
-            asked |= {id(part) for part in _assigned(node.target)}
+            asked |= {part for part in _assigned(node.target)}
         if isinstance(node, cst.Attribute):
             if node.attr.value in ASKED and isinstance(node.value, cst.Attribute):
-                asked.add(id(node.value))
-            if id(node) not in asked:
-                found.append((id(node), node.attr.value))
+                asked.add(node.value)
+            if node not in asked:
+                found.append((node, node.attr.value))
     return found
 
 
@@ -63,7 +63,7 @@ def _assigned(target: Any) -> list[Any]:
     return [target]
 
 
-def compared(module: Any, names: Names) -> set[int]:
+def compared(module: Any, names: Names) -> set[cst.CSTNode]:
     """Layers' classes that modules are compared with: what turns its data is one of these too."""
     asked: list[Any] = []
     for node in everything(module):
@@ -74,7 +74,7 @@ def compared(module: Any, names: Names) -> set[int]:
         elif isinstance(node, cst.Comparison) and isinstance(node.left, cst.Call):
             of_type = dotted(node.left.func) == "type"
             asked += [c.comparator for c in node.comparisons] if of_type else []
-    return {id(part) for one in asked for part in walk(one) if names.of(part)}
+    return {part for one in asked for part in walk(one) if names.of(part)}
 
 
 def method(node: cst.ClassDef, name: str) -> Any:

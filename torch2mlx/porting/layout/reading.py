@@ -30,19 +30,19 @@ class Reader:
         self.env: dict[str, Value] = {}
         self.modules: dict[str, Member] = {}
         self.built = False  # whether the method is one that constructors ran
-        self.seen: dict[int, Value] = {}  # of the statement that is read
-        self.unturned_calls: set[int] = set()  # x.permute(0, 3, 1, 2), left out
+        self.seen: dict[cst.CSTNode, Value] = {}  # of the statement that is read
+        self.unturned_calls: set[cst.CSTNode] = set()  # x.permute(0, 3, 1, 2), left out
         self.wanted: dict[str, int] = {}  # arguments that were turned -> their axes
 
     def plain(self, node: Any) -> Value:
         """An expression that has to have torch's layout."""
         found = self.read(node)
-        self.plan.wraps.pop(id(node), None)
-        if id(node) in self.unturned_calls:
-            self.unturned_calls.discard(id(node))
-            self.plan.dropped.discard(id(node))
+        self.plan.wraps.pop(node, None)
+        if node in self.unturned_calls:
+            self.unturned_calls.discard(node)
+            self.plan.dropped.discard(node)
         if found.last:
-            self.plan.wraps[id(node)] = "first"
+            self.plan.wraps[node] = "first"
             return Value(rank=found.rank)
         if isinstance(node, (cst.Tuple, cst.List)):
             for element in node.elements:
@@ -51,14 +51,14 @@ class Reader:
         if found.holds:
             if not all(item.last for item in found.items):
                 raise Immovable
-            self.plan.wraps[id(node)] = "each" if found.kind == "list" else "each of tuple"
+            self.plan.wraps[node] = "each" if found.kind == "list" else "each of tuple"
             return PLAIN
         return found
 
     def last(self, node: Any, rank: int = 0) -> Value:
         """An expression that has to have its channels last."""
         found = self.read(node)
-        self.plan.wraps.pop(id(node), None)
+        self.plan.wraps.pop(node, None)
         if found.last or found is NOTHING:
             return found
         if found.kind != "plain":
@@ -66,18 +66,18 @@ class Reader:
         for name in found.origins:
             self.wanted[name] = self.wanted.get(name) or rank
         if len(self._order(node)) == rank and self._order(node) in _FIRST_ORDERS:
-            self.plan.dropped.add(id(node))  # what it turns is channels last already
-            self.unturned_calls.add(id(node))
+            self.plan.dropped.add(node)  # what it turns is channels last already
+            self.unturned_calls.add(node)
         else:
-            self.plan.wraps[id(node)] = "last"
-            self.plan.ranks[id(node)] = rank
+            self.plan.wraps[node] = "last"
+            self.plan.ranks[node] = rank
         return Value("last", rank=rank or found.rank)
 
     def beside(self, node: Any, rank: int) -> None:
         """What is combined, item by item, with an image of so many axes."""
         self.plain(node)
-        self.plan.wraps[id(node)] = "beside"
-        self.plan.ranks[id(node)] = rank
+        self.plan.wraps[node] = "beside"
+        self.plan.ranks[node] = rank
 
     def _order(self, node: Any) -> tuple[int, ...]:
         """The axes of x.permute(...) or x.transpose(...), as they are written."""
@@ -93,9 +93,9 @@ class Reader:
 
     def read(self, node: Any) -> Value:
         """What an expression is, without turning it."""
-        if id(node) not in self.seen:
-            self.seen[id(node)] = self._read(node)
-        return self.seen[id(node)]
+        if node not in self.seen:
+            self.seen[node] = self._read(node)
+        return self.seen[node]
 
     def _read(self, node: Any) -> Value:
         member = self.module(node)

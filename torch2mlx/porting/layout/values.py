@@ -37,11 +37,11 @@ NOTHING = Value("none")  # None
 class Member:
     """A module, as far as it is known. `kind`: "stock" (a layer of torch.nn), "own" (of a class of
     the file), "chain" (nn.Sequential), "list", "either", "none", "class" (of torch.nn or of the
-    file, not called), "function", "other". `site` is the identity of the node that makes it."""
+    file, not called), "function", "other". `site` is the node that makes it."""
 
     kind: str
     name: str = ""
-    site: int = 0
+    site: Any = None
     items: tuple[Member, ...] = ()
     repeated: bool = False  # items of a list that a loop made
     node: Any = field(default=None, compare=False, hash=False)
@@ -119,19 +119,19 @@ WAYS = {
 
 @dataclass
 class Plan:
-    """What to do where, by identity of nodes: constructors and functions that work channels last,
+    """What to do where, by node: constructors and functions that work channels last,
     expressions to turn, numbers of axes to change, calls to leave out; functions whose arguments
     are turned at their start, Sequentials that turn what they get."""
 
-    sites: set[int] = field(default_factory=set)
-    wraps: dict[int, str] = field(default_factory=dict)  # a key of WAYS
-    ranks: dict[int, int] = field(default_factory=dict)  # axes of what is turned, where known
-    axes: dict[int, int] = field(default_factory=dict)
-    dropped: set[int] = field(default_factory=set)
-    spatial: set[int] = field(default_factory=set)  # x.shape[2:]
-    unpacked: set[int] = field(default_factory=set)  # the names in `n, c, h, w = x.shape`
-    heads: dict[int, dict[str, int]] = field(default_factory=dict)  # arguments -> their axes
-    chains: dict[int, tuple[bool, bool]] = field(default_factory=dict)  # whether turned at the ends
+    sites: set[Any] = field(default_factory=set)
+    wraps: dict[Any, str] = field(default_factory=dict)  # a key of WAYS
+    ranks: dict[Any, int] = field(default_factory=dict)  # axes of what is turned, where known
+    axes: dict[Any, int] = field(default_factory=dict)
+    dropped: set[Any] = field(default_factory=set)
+    spatial: set[Any] = field(default_factory=set)  # x.shape[2:]
+    unpacked: set[Any] = field(default_factory=set)  # the names in `n, c, h, w = x.shape`
+    heads: dict[Any, dict[str, int]] = field(default_factory=dict)  # arguments -> their axes
+    chains: dict[Any, tuple[bool, bool]] = field(default_factory=dict)  # whether turned at the ends
     classes: dict[str, Protocol] = field(default_factory=dict)  # that take channels last
 
 

@@ -20,39 +20,38 @@ class Placing(State):
 
     def turned(self, original: Any, updated: Any, made: Any) -> Any:
         """An expression as the plan wants it; `made` is what the other rules made of it."""
-        identity = id(original)
-        if identity in self.plan.axes:
-            made = expression(str(self.plan.axes[identity]))
-        if identity in self.plan.dropped:
+        if original in self.plan.axes:
+            made = expression(str(self.plan.axes[original]))
+        if original in self.plan.dropped:
             made = updated.func.value
             self.change(original, code(original.func), "the channels are last already")
-        if identity in self.plan.spatial:
+        if original in self.plan.spatial:
             made = expression(f"{code(updated.value)}[1:-1]")
-        if identity in self.plan.unpacked:
+        if original in self.plan.unpacked:
             parts = [e.value for e in updated.elements]
             parts = [parts[0], *parts[2:], parts[1]]
             elements = [
                 e.with_changes(value=p) for e, p in zip(updated.elements, parts, strict=True)
             ]
             made = updated.with_changes(elements=elements)
-        if identity in self.plan.wraps:
-            way = self.plan.wraps[identity]
-            axes = _axes(self.plan.ranks.get(identity, 0) if way in ("last", "beside") else 0)
+        if original in self.plan.wraps:
+            way = self.plan.wraps[original]
+            axes = _axes(self.plan.ranks.get(original, 0) if way in ("last", "beside") else 0)
             made = expression(WAYS[way].format(code(made) + axes))
         return made
 
     def placed_layer(self, name: str, original: Any, updated: cst.Call) -> Any:
         """A layer that works channels last; None for others."""
-        if name == "Sequential" and id(original) in self.plan.chains:
+        if name == "Sequential" and original in self.plan.chains:
             return self._turning(original, updated)
-        if id(original) not in self.plan.sites:
+        if original not in self.plan.sites:
             return None
         self.change(original, f"torch.nn.{name}", "takes (N, ..., C), as MLX's own layers")
         group = "kit.channels_last" if name in _OPEN else "kit"
         return again(f"{group}.{name}", updated, layers.DROPPED)
 
     def _turning(self, original: Any, updated: cst.Call) -> Any:
-        enters, leaves = self.plan.chains[id(original)]
+        enters, leaves = self.plan.chains[original]
         given = {"enters": enters, "leaves": leaves}
         more = [
             cst.Arg(cst.Name("False"), cst.Name(name), _EQUAL)
@@ -68,7 +67,7 @@ class Placing(State):
         short = full.rpartition(".")[2]
         if full != f"torch.nn.{short}" or short not in layers.SPATIAL:
             return None
-        return f"kit.{short}" if id(original) in self.plan.sites else None
+        return f"kit.{short}" if original in self.plan.sites else None
 
     def placed_class(self, original: cst.ClassDef) -> None:
         """Notes that a class is called with another layout than in torch."""
@@ -81,7 +80,7 @@ class Placing(State):
 
     def headed(self, original: Any, updated: cst.FunctionDef) -> cst.FunctionDef:
         """A function whose arguments are turned where it begins."""
-        names = self.plan.heads.get(id(original))
+        names = self.plan.heads.get(original)
         if not names:
             return updated
         self.change(original, original.name.value, "images are turned once, to MLX's layout")

@@ -32,7 +32,7 @@ class State(cst.CSTTransformer):
         self.functions: list[str] = []
         self.current: Any = None  # the statement that is being rewritten
         self.traced: set[str] = set()  # functions that a gradient may be taken of
-        self.trouble: dict[int, list[str]] = {}  # reasons by identity of the statement
+        self.trouble: dict[cst.CSTNode, list[str]] = {}  # reasons by statement
 
     def type_of(self, node: Any) -> Type:
         """The type of an expression of the source."""
@@ -57,7 +57,7 @@ class State(cst.CSTTransformer):
         """Notes what stays, beside its statement."""
         self.report.refuse(self.current or node, reason)
         if self.current is not None:
-            self.trouble.setdefault(id(self.current), []).append(reason)
+            self.trouble.setdefault(self.current, []).append(reason)
 
     def arguments(self, original: cst.Call, updated: cst.Call) -> list[Argument]:
         """Arguments of a call: keyword, text in MLX, star and kind."""

@@ -155,7 +155,7 @@ class Functions(Constructors):
         if name == "dropout" and len(given) < 3 and not any(a.keyword == "training" for a in given):
             self.change(original, full, "torch's default is training=True: always active")
         kept = drop_keywords(given, PLACEMENT)
-        if id(original) in self.plan.sites:
+        if original in self.plan.sites:
             self.change(original, full, "the same function in MLX, channels last")
             return again(f"kit.{'channels_last.' if name in _INNER else ''}{name}", updated)
         text = written(forms("torch.nn.functional", name), given, False)

@@ -146,7 +146,7 @@ class Methods(Loops):
             if name in ("retain_grad", "register_hook"):
                 self.refuse(original, f".{name}(): gradients come from mx.grad of a function")
             return expression(receiver) if name in ("requires_grad_", "share_memory_") else updated
-        if id(original) in self._again:
+        if original in self._again:
             return updated  # a statement: see in_place
         base = name[:-1] if name.endswith("_") and not name.endswith("__") else name
         if name in _INPLACE_INIT and self._is_fresh(original.func.value):

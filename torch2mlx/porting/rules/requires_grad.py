@@ -21,7 +21,7 @@ class Freezing(Loops):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._filtered: set[int] = set()  # tests that a comprehension over parameters drops
+        self._filtered: set[cst.CSTNode] = set()  # tests that a comprehension over parameters drops
         self._comprehensions = 0  # that the place is in
 
     def frozen(self, original: cst.Assign, target: Any, value: str) -> Any:
@@ -49,7 +49,7 @@ class Freezing(Loops):
 
     def is_trainable(self, original: cst.Attribute, updated: cst.Attribute) -> Any:
         """`p.requires_grad` as a value."""
-        if id(original) in self._filtered:
+        if original in self._filtered:
             return updated
         loop = self.loop_of(code(original.value))
         if loop is not None:
@@ -76,15 +76,15 @@ class Freezing(Loops):
 
     def visit_CompFor(self, node: cst.CompFor) -> None:
         for test in _tests(node):
-            self._filtered.add(id(test))
+            self._filtered.add(test)
 
     def leave_CompFor(self, original_node: cst.CompFor, updated_node: cst.CompFor) -> Any:
         """`for p in m.parameters() if p.requires_grad`: the trainable ones."""
-        wanted = [id(test) for test in _tests(original_node)]
+        wanted = [test for test in _tests(original_node)]
         if not wanted:
             return updated_node
         pairs = zip(original_node.ifs, updated_node.ifs, strict=True)
-        kept = [new for old, new in pairs if id(old.test) not in wanted]
+        kept = [new for old, new in pairs if old.test not in wanted]
         return updated_node.with_changes(ifs=kept, iter=_only_trainable(updated_node.iter))
 
     def trainable_filter(self, original: cst.Call, updated: cst.Call) -> Any:
@@ -102,7 +102,7 @@ class Freezing(Loops):
         names = [p.name.value for p in given.params.params]
         test = given.body
         if _iterates(call) and len(names) == 1 and code(test) == f"{names[0]}.requires_grad":
-            self._filtered.add(id(test))
+            self._filtered.add(test)
             return True
         return False
 

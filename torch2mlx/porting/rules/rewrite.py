@@ -80,14 +80,14 @@ class Rewriter(Absent):
         if kind in _STATEMENTS:
             self.current = node
         elif kind is cst.Attribute:
-            self._fields.add(id(node.attr))  # type: ignore[attr-defined]
+            self._fields.add(node.attr)  # type: ignore[attr-defined]
         elif kind is cst.AssignTarget or kind is cst.AugAssign:
             target = node.target  # type: ignore[attr-defined]
             while isinstance(target, cst.Subscript):  # x.data[0] = y changes x
                 target = target.value
-            self._targets.add(id(target))
+            self._targets.add(target)
         elif kind is cst.Arg or kind is cst.Param:
-            self._fields.add(id(getattr(node, "keyword", None) or getattr(node, "name", None)))
+            self._fields.add(getattr(node, "keyword", None) or getattr(node, "name", None))
         return super().on_visit(node)
 
     def on_visit_attribute(self, node: cst.CSTNode, attribute: str) -> None:
@@ -104,7 +104,7 @@ class Rewriter(Absent):
             made = updated_node
         if isinstance(original_node, cst.BaseExpression):
             made = self.turned(original_node, updated_node, made)
-        reasons = self.trouble.pop(id(original_node), None)
+        reasons = self.trouble.pop(original_node, None)
         if reasons and isinstance(made, _STATEMENTS):
             lines = [_comment(f"torch2mlx: not ported: {reason}") for reason in reasons]
             made = made.with_changes(leading_lines=[*made.leading_lines, *lines])
@@ -112,8 +112,8 @@ class Rewriter(Absent):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._fields: set[int] = set()  # names that are fields or keywords
-        self._targets: set[int] = set()  # places that are assigned
+        self._fields: set[cst.CSTNode] = set()  # names that are fields or keywords
+        self._targets: set[cst.CSTNode] = set()  # places that are assigned
 
     # names and attributes
 
@@ -124,7 +124,7 @@ class Rewriter(Absent):
         return False
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
-        if id(original_node) in self._fields:
+        if original_node in self._fields:
             return updated_node
         full = self.names.of(original_node)
         if not full.startswith("torch") or full.count(".") == 0:
@@ -155,7 +155,7 @@ class Rewriter(Absent):
             "real": f"mx.real({receiver})",
             "imag": f"mx.imag({receiver})",
         }
-        if name == "data" and id(original_node) in self._targets:
+        if name == "data" and original_node in self._targets:
             return updated_node.value
         return expression(known[name]) if name in known else updated_node
 

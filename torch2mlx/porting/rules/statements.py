@@ -33,7 +33,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._again: dict[int, Any] = {}  # calls in place, with their arguments rewritten
+        self._again: dict[cst.CSTNode, Any] = {}  # calls in place, with their arguments rewritten
 
     def _is_target(self, node: Any) -> bool:
         return code(node) in stores(self.current) if self.current is not None else False
@@ -174,7 +174,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
     def _in_place_text(self, before: cst.Call) -> str | None:
         if not isinstance(before.func, cst.Attribute):
             return None
-        rewritten = self._again.get(id(before))
+        rewritten = self._again.get(before)
         return None if rewritten is None else self.in_place(before, rewritten)
 
     def visit_Expr(self, node: cst.Expr) -> None:
@@ -185,7 +185,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
             if name.endswith("_") and self.is_tensor(call.func.value, name):
                 args = [a.with_changes(value=a.value.visit(self)) for a in call.args]
                 func = call.func.with_changes(value=call.func.value.visit(self))
-                self._again[id(call)] = call.with_changes(args=args, func=func)
+                self._again[call] = call.with_changes(args=args, func=func)
 
     def _initialised(self, full: str, before: cst.Call, after: cst.Call) -> Any:
         name = full.rpartition(".")[2].rstrip("_")

@@ -23,7 +23,6 @@ class _Names:
     """Names that a node loads and stores, and its calls, outermost first."""
 
     def __init__(self, node: Any) -> None:
-        self.node = node  # kept alive: the cache knows nodes by identity
         self.loads: list[str] = []
         self.stores: list[str] = []
         self.calls: list[cst.Call] = []
@@ -102,13 +101,13 @@ class Scanner:
     """Remembers what it found: statements are asked about many times."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Names] = {}
+        self._known: dict[cst.CSTNode, _Names] = {}
 
     def of(self, node: Any) -> _Names:
         """What a node reads, writes and calls."""
-        found = self._known.get(id(node))
-        if found is None or found.node is not node:
-            found = self._known[id(node)] = _Names(node)
+        found = self._known.get(node)
+        if found is None:
+            found = self._known[node] = _Names(node)
         return found
 
     def loads(self, node: Any) -> frozenset[str]:

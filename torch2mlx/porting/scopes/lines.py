@@ -29,8 +29,8 @@ def _statements(node: Any) -> Iterator[Any]:
             yield from _statements(child)
 
 
-def lines_of(module: cst.Module, text: str) -> dict[int, int]:
-    """Line of every statement, from 1, by identity."""
+def lines_of(module: cst.Module, text: str) -> dict[cst.CSTNode, int]:
+    """Line of every statement, from 1."""
     found, at = {}, 0
     lines = [line.strip() for line in text.splitlines()]
     for statement in _statements(module):
@@ -43,7 +43,7 @@ def lines_of(module: cst.Module, text: str) -> dict[int, int]:
             place += 1
         if place < len(lines):
             at = place
-            found[id(statement)] = place + 1
+            found[statement] = place + 1
             at += 1
     return found
 

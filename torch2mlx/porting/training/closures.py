@@ -75,9 +75,9 @@ class WithoutClosures(cst.CSTTransformer):
     def _alone(self, closure: cst.FunctionDef, target: str) -> bool:
         """Whether nothing else in the function has a name that the closure gives something."""
         own = _assigned(closure) - {target}
-        inside = {id(n) for n in everything(closure)}
+        inside = {n for n in everything(closure)}
         names = (n for n in everything(self._around[-1]) if isinstance(n, cst.Name))
-        return not own & {n.value for n in names if id(n) not in inside}
+        return not own & {n.value for n in names if n not in inside}
 
     def _without(self, node: Any, taken: set[str]) -> Any:
         """The function or file without the closures that nothing calls any more."""

@@ -29,7 +29,7 @@ class Scope:
     gradients: dict[str, str] = field(default_factory=dict)  # optimizer -> name
     accumulated: set[str] = field(default_factory=set)  # names that start as None
     modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
-    steps: dict[int, Step] = field(default_factory=dict)  # by identity of the statement
+    steps: dict[cst.CSTNode, Step] = field(default_factory=dict)  # by statement
 
     def fresh(self, name: str) -> str:
         """A name that the function does not use."""

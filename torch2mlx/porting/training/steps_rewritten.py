@@ -98,7 +98,7 @@ class Training(cst.CSTTransformer):
         """A block with its steps rewritten; `old` are the statements before, by place."""
         if len(old) != len(new):
             return new  # an inner pass changed their number
-        steps = [scope.steps[id(s)] for s in old if id(s) in scope.steps]
+        steps = [scope.steps[s] for s in old if s in scope.steps]
         made: list[Any] = []
         moved = {i for s in steps for i in self._find.slice(s, old)} if steps else set()
         kept = {i for i in moved if self._find.outside(i, old, steps)}
@@ -114,7 +114,7 @@ class Training(cst.CSTTransformer):
                 continue
             elif i not in moved or i in kept:
                 found = self._other(old[i], statement, scope)
-                made += [_told(x, self._report.reasons.get(id(old[i]), ())) for x in found]
+                made += [_told(x, self._report.reasons.get(old[i], ())) for x in found]
         return made
 
     def _emitted(self, step: Step, old: list[Any], new: list[Any], scope: Scope) -> list[Any]:

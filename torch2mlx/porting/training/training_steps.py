@@ -32,7 +32,7 @@ class Finder:
         steps = [s for i in range(len(block)) if (s := self.step(i, block, scope)) is not None]
         if steps:
             self.plan(steps, block, scope)
-            scope.steps.update({id(block[s.place]): s for s in steps})
+            scope.steps.update({block[s.place]: s for s in steps})
         for statement in block:
             if not isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
                 for inner in blocks(statement):
@@ -41,7 +41,7 @@ class Finder:
     def deferred(self, step: Step, old: list[Any], moved: set[int], scope: Scope) -> list[int]:
         """Statements before a backward that read what its function computes: they come after."""
         moving = moved & set(self.slice(step, old))
-        others = {i for i in range(step.place) if id(old[i]) in scope.steps}
+        others = {i for i in range(step.place) if old[i] in scope.steps}
         return late(self.scan, moving, step.place, old, others | moved)
 
     def step(self, place: int, old: list[Any], scope: Scope) -> Step | None:
@@ -241,11 +241,11 @@ class Finder:
         """Whether the rest of the function reads a name."""
         if "." in name:
             return False
-        moved = {id(old[i]) for i in places}
+        moved = {old[i] for i in places}
         return self._read(scope.node, name, moved)
 
-    def _read(self, node: Any, name: str, but: set[int]) -> bool:
-        if id(node) in but:
+    def _read(self, node: Any, name: str, but: set[cst.CSTNode]) -> bool:
+        if node in but:
             return False
         if isinstance(node, cst.SimpleStatementLine):
             return name in self.scan.loads(node)

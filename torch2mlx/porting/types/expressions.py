@@ -38,11 +38,11 @@ class Foreign:
 
 
 class Expressions:
-    """`types` has a Type for every expression that was reached, by identity of the node."""
+    """`types` has a Type for every expression that was reached, by node."""
 
     def __init__(self, names: Names) -> None:
         self.names = names
-        self.types: dict[int, Type] = {}
+        self.types: dict[cst.CSTNode, Type] = {}
         self.arguments: dict[str, Env] = {}  # of functions, by qualified name
         self.returns: dict[str, Type] = {}
         self.attributes: dict[str, Env] = {}  # of classes
@@ -57,7 +57,7 @@ class Expressions:
 
     def of(self, node: Any) -> Type:
         """The type of an expression; unknown for what was never reached."""
-        return self.types.get(id(node), UNKNOWN)
+        return self.types.get(node, UNKNOWN)
 
     def is_module_class(self, name: str) -> bool:
         """Whether a class of the file is an nn.Module."""
@@ -105,7 +105,7 @@ class Expressions:
             found = UNKNOWN
             for child in children(node):
                 self.infer(child, env)
-        self.types[id(node)] = found
+        self.types[node] = found
         return found
 
     def _of_Name(self, node: cst.Name, env: Env) -> Type:

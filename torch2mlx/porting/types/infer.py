@@ -29,7 +29,7 @@ class Inference(Calls):
         self.foreign = beside or Foreign()
         self.returns.update(self.foreign.returns)
         self.attributes.update(self.foreign.attributes)
-        self._told: dict[int, dict[str, Type]] = {}
+        self._told: dict[cst.CSTNode, dict[str, Type]] = {}
         for _ in range(_ROUNDS):
             self._block(module.body, self.globals)
 
@@ -77,9 +77,9 @@ class Inference(Calls):
 
     def _evidence(self, node: cst.FunctionDef, env: Env) -> None:
         """Parameters on which something is called that only a tensor has, or a module."""
-        if id(node) not in self._told:
-            self._told[id(node)] = evidence(node.body, self.names)
-        for name, kind in self._told[id(node)].items():
+        if node not in self._told:
+            self._told[node] = evidence(node.body, self.names)
+        for name, kind in self._told[node].items():
             if env.get(name, UNKNOWN).kind in ("unknown", "none"):
                 env[name] = kind
 
@@ -137,7 +137,7 @@ class Inference(Calls):
             if owner.name in self.attributes and owner.kind in ("module", "object", "dataset"):
                 held = self.attributes[owner.name]
                 held[target.attr.value] = join(held.get(target.attr.value), value)
-                self.types[id(target)] = held[target.attr.value]
+                self.types[target] = held[target.attr.value]
                 return
         elif isinstance(target, cst.Subscript):
             self.infer(target, env)
@@ -145,7 +145,7 @@ class Inference(Calls):
             return
         if name:
             env[name] = value if value.kind != "unknown" else env.get(name, UNKNOWN)
-            self.types[id(target)] = env[name]
+            self.types[target] = env[name]
 
     def _store_item(self, target: cst.Subscript, value: Type, env: Env) -> None:
         """`held[key] = value` tells what a dict that started empty holds."""
