@@ -303,3 +303,30 @@ def test_lengths_beside_one_that_the_data_decides_are_checked():
 def test_a_length_that_the_data_decides_is_never_a_number():
     with pytest.raises(torch2mlx.errors.TranslationError, match="the data decides would be a"):
         emitted(Diagonal(False), torch.randn(4, 3))
+
+
+class Squeezed(nn.Module):
+    """Rows that a mask picks, with some axes squeezed away."""
+
+    def __init__(self, *axes):
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x, keep):
+        return torch.squeeze(x[keep], *self.axes)
+
+
+@pytest.mark.parametrize("axes", [(), (0,), ((0, 1),)])
+def test_an_axis_whose_length_the_data_decides_is_not_squeezed(axes):
+    with pytest.raises(
+        torch2mlx.errors.TranslationError, match="squeezes an axis whose length the data decides"
+    ):
+        torch2mlx.translate(Squeezed(*axes), (torch.randn(3, 1, 4), torch.tensor([True] * 3)))
+
+
+def test_an_axis_beside_one_that_the_data_decides_is_squeezed():
+    x, model = torch.randn(3, 1, 4), Squeezed(1)
+    module = torch2mlx.translate(model, (x, torch.tensor([True, False, True]))).module
+    for keep in ([True] * 3, [False, True, False]):
+        keep = torch.tensor(keep)
+        np.testing.assert_array_equal(module(to_mlx(x), to_mlx(keep)), model(x, keep))

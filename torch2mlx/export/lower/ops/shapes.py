@@ -119,8 +119,11 @@ def unsqueeze(b: Builder, self: Node, dim: int) -> Node:
 @lowers("aten::squeeze")
 def squeeze(b: Builder, self: Node, dim: Any = None) -> Node:
     """Axes of one away; others stay. A length that is 1 in the example was held to be 1 by
-    torch.export too, also where it is computed; MLX refuses to squeeze another."""
+    torch.export too, also where it is computed; MLX refuses to squeeze another. One that the data
+    decides may be 1 in another call, where torch's result has an axis less."""
     axes = range(self.ndim) if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    if any(getattr(self.dims[a], "by_data", False) for a in axes if self.dims):
+        raise Refuse("squeezes an axis whose length the data decides: name axes that are always 1")
     ones = tuple(a % self.ndim for a in axes if self.ndim and self.shape[a] == 1)
     return b.call("method.squeeze", self, ones[0] if len(ones) == 1 else ones) if ones else self
 
