@@ -11,7 +11,7 @@ import mlx.core as mx
 import torch
 from torch import nn
 
-from torch2mlx import registry
+from torch2mlx import kit, registry
 
 PADDING = torch.tensor([[0, 0, 0, 0, 1], [0] * 5, [0, 0, 1, 1, 1]]).bool()
 ATTENTION = {
@@ -86,6 +86,14 @@ def test_embedding_bag_with_offsets_and_weights():
     expected = layer(indices, offsets, weights).detach().numpy()
     twin = registry.build(layer)
     close(twin(*(mx.array(t.numpy()) for t in (indices, offsets, weights))), expected)
+
+
+def test_bags_of_another_mode_or_without_beginnings_are_refused():
+    weight, flat = mx.zeros((3, 2)), mx.array([0, 1])
+    with pytest.raises(ValueError, match="mode='least': choose 'sum', 'mean' or 'max'"):
+        kit.embedding.embedding_bag(flat, weight, mx.array([0]), mode="least")
+    with pytest.raises(ValueError, match="flat indices need offsets"):
+        kit.embedding.embedding_bag(flat, weight)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])

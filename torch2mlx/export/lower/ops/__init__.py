@@ -10,6 +10,7 @@ from torch2mlx.export.lower.ops import (  # noqa: F401
     convolution,
     creation,
     elementwise,
+    embeddings,
     functions,
     identity,
     in_place,

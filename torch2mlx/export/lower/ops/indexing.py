@@ -10,23 +10,6 @@ from torch2mlx.export.ir.nodes import Node
 from torch2mlx.export.lower.ops.registry import lowers
 
 
-@lowers("aten::embedding")
-def embedding(
-    b: Builder,
-    weight: Node,
-    indices: Node,
-    padding_idx: int = -1,
-    scale_grad_by_freq: bool = False,
-    **_: Any,
-) -> Node:
-    """Rows of a table; that of the padding gets no gradient."""
-    if scale_grad_by_freq:
-        raise Refuse("scale_grad_by_freq: gradients by how often a row is used")
-    if padding_idx >= 0:
-        return b.call("kit.functional.embedding", indices, weight, padding_idx)
-    return b.index(weight, indices)
-
-
 @lowers("aten::index", "aten::_unsafe_index")
 def index(b: Builder, self: Node, indices: Sequence[Any]) -> Node:
     """x[i, j, :, k]: arrays of positions, masks, and None for whole axes."""
