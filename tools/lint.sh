@@ -4,6 +4,7 @@ set -eu
 py=$1
 "$py" -m ruff check .
 "$py" -m ruff format --check .
+"$py" -m mypy
 files=$(find csrc fuzz tests -name '*.c' -o -name '*.h' -o -name '*.def' | sort)
 # .def files are tables, aligned by hand
 "$py" -m clang_format --dry-run -Werror $(printf '%s\n' $files | grep -v '\.def$') 2>/dev/null ||

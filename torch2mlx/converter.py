@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from torch2mlx.analysis.flattening import flattened
 from torch2mlx.checkpoint.formats.marker import plain_values
@@ -50,6 +50,10 @@ from torch2mlx.types import (
     Plan,
     Progress,
 )
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    import numpy as np
 
 WRITER = "0.1.0"
 #: Largest shard of a directory unless `shard_size` says otherwise: what mlx-lm uses.
@@ -281,6 +285,33 @@ def _notes(typed: Typed, plan: Plan, lost: list[str]) -> list[str]:
     return notes
 
 
+@overload
+def load_converted(
+    path: str | os.PathLike[str],
+    nested: Literal[False] = False,
+    *,
+    framework: Literal["mlx"] | None = None,
+    lists: bool = True,
+    ties: bool = True,
+) -> dict[str, mx.array]: ...
+@overload
+def load_converted(
+    path: str | os.PathLike[str],
+    nested: Literal[False] = False,
+    *,
+    framework: Literal["numpy"],
+    lists: bool = True,
+    ties: bool = True,
+) -> dict[str, np.ndarray]: ...
+@overload
+def load_converted(
+    path: str | os.PathLike[str],
+    nested: bool,
+    *,
+    framework: Literal["mlx", "numpy"] | None = None,
+    lists: bool = True,
+    ties: bool = True,
+) -> Any: ...  # a tree of dicts and lists
 def load_converted(
     path: str | os.PathLike[str],
     nested: bool = False,

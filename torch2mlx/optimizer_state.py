@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -359,9 +359,8 @@ def _held(state: Mapping[str, Any], ties: Mapping[str, str]) -> dict[str, dict[s
     from mlx.utils import tree_flatten
 
     found: dict[str, dict[str, Any]] = {}
-    for key, value in tree_flatten(
-        {k: v for k, v in state.items() if k not in ("step", "learning_rate")}
-    ):
+    slots = {k: v for k, v in state.items() if k not in ("step", "learning_rate")}
+    for key, value in cast("list[tuple[str, Any]]", tree_flatten(slots)):
         target, _, slot = key.rpartition(".")
         found.setdefault(ties.get(target, target), {})[slot] = value
     return found

@@ -51,8 +51,8 @@ class PortResult:
 
     def diff(self) -> str:
         """A unified diff of the original and the ported source."""
-        lines = (text.splitlines(keepends=True) for text in (self.original, self.source))
-        return "".join(difflib.unified_diff(*lines, self.path, f"{self.path} (MLX)"))
+        old, new = (text.splitlines(keepends=True) for text in (self.original, self.source))
+        return "".join(difflib.unified_diff(old, new, self.path, f"{self.path} (MLX)"))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -40,10 +40,46 @@ from torch2mlx.common.optional import installed
 from torch2mlx.errors import RevertError
 from torch2mlx.types import Borrowed, Made, Progress, TensorSource
 
+if TYPE_CHECKING:
+    import torch
+
 #: Endings of files of other kinds.
 _OTHERS = (".npz", ".npy", ".gguf", ".onnx", ".h5", ".py", ".json")
 
 
+@overload
+def revert(
+    source: Any,
+    out: None = None,
+    *,
+    like: Any = None,
+    framework: Literal["torch"] | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> dict[str, torch.Tensor]: ...
+@overload
+def revert(
+    source: Any,
+    out: None = None,
+    *,
+    like: Any = None,
+    framework: Literal["numpy"],
+    progress: Progress | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> dict[str, np.ndarray]: ...
+@overload
+def revert(
+    source: Any,
+    out: str | os.PathLike[str],
+    *,
+    like: Any = None,
+    framework: Literal["torch", "numpy"] | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Path: ...
 def revert(
     source: Any,
     out: str | os.PathLike[str] | None = None,
@@ -101,7 +137,7 @@ def _refuse_name(target: Path) -> None:
         )
 
 
-def to_torch(source: Any, *, like: Any) -> dict[str, Any]:
+def to_torch(source: Any, *, like: Any) -> dict[str, torch.Tensor]:
     """Weights trained in MLX as a state dict that the torch module loads strictly.
 
     `source`: an mlx.nn.Module, or its parameters in any form that `revert` takes. `like`: the

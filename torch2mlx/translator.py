@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch2mlx.checkpoint.source import converted as loading
 from torch2mlx.checkpoint.source.paths import checked
@@ -52,6 +52,9 @@ from torch2mlx.export.verify.running import Case, Pair, plainly
 from torch2mlx.export.verify.small import conditions_of_small, needless
 from torch2mlx.types import Progress
 
+if TYPE_CHECKING:
+    from mlx import nn
+
 _WEIGHTS = ("weights.safetensors", "constants.safetensors")
 _ARRAYS = ("weights", "constants")
 _SERIAL = iter(range(1 << 62))
@@ -83,7 +86,7 @@ class Translation:
     _modes: tuple[tuple[str, bool], ...] = field(default=(), repr=False)
 
     @cached_property
-    def module(self) -> Any:
+    def module(self) -> nn.Module:
         """The live module. Takes the torch model's arguments by name, as MLX arrays."""
         return self.built()
 
@@ -101,7 +104,7 @@ class Translation:
         """Whether shapes depend on the values of arrays."""
         return bool(self._stored.real)
 
-    def built(self, hollow: bool = False) -> Any:
+    def built(self, hollow: bool = False) -> nn.Module:
         """A module of its own, that nothing else holds, with the weights; `hollow`: with zeros
         that are never made."""
         made = _run(self.source, f"translated_{next(_SERIAL)}")
@@ -207,8 +210,16 @@ def _convert(
     """The weights of a checkpoint; the source beside them turns what is flattened."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayoutWarning)
-        options = {"on_unmapped": "ignore", "progress": progress, "training": stored.kept}
-        convert(weights, target, module=stored.model, key=key, dtype=dtype, **options)
+        convert(
+            weights,
+            target,
+            module=stored.model,
+            key=key,
+            dtype=dtype,
+            on_unmapped="ignore",
+            progress=progress,
+            training=stored.kept,
+        )
 
 
 def _run(source: str, name: str) -> types.ModuleType:
@@ -303,7 +314,8 @@ def _tried(
     model: Any, case: Case, wishes: Any, expected: Any, check: bool, width: Narrowing
 ) -> Translation:
     """The translation, run and compared where that is asked for."""
-    write, traced = _made(model, case.args, case.kwargs, *wishes, width)
+    way, last_ends, standalone = wishes
+    write, traced = _made(model, case.args, case.kwargs, way, last_ends, standalone, width)
     if check:
         made = _proved(write, traced, case, expected)
     else:
@@ -325,7 +337,8 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
     if len(more) < len(small):  # the file needs checks that it has not, and other lines
         bold = bold.holding(write(traced.lengths.without(more)))
     pair = Pair(traced.model, bold.module, bold.ends, bold.graded)
-    notes = (*notes, *called_again(pair, case, answer))
+    if answer is not None:
+        notes = (*notes, *called_again(pair, case, answer))
     right_at_another(pair, case.args, case.kwargs, bold.shapes)
     return bold.noted(notes, compared=compared)
 
@@ -383,7 +396,7 @@ def _lowered(
     return traced, stored, lower(traced, stored)
 
 
-def load(folder: str | Path, *, trust_remote_code: bool = False) -> Any:
+def load(folder: str | Path, *, trust_remote_code: bool = False) -> nn.Module:
     """The module that `Translation.save` wrote, with its weights. Needs MLX, not torch.
 
     This runs the folder's model.py. What this user's own `translate` wrote is known and runs; any

@@ -24,9 +24,17 @@ OnUnmapped = Literal["warn", "error", "ignore"]
 class TensorSource(Protocol):
     """A tensor of a checkpoint: known at once, its bytes borrowed when asked for."""
 
-    key: str
-    shape: tuple[int, ...]
-    dtype: str  # a torch name, as in _core.DTYPES
+    @property
+    def key(self) -> str:
+        """Its name in the checkpoint."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes, in torch's order."""
+
+    @property
+    def dtype(self) -> str:
+        """A torch name, as in _core.DTYPES."""
 
     def load(self) -> _core.Tensor:
         """The tensor, strided as it lies in memory or in the file."""
@@ -173,7 +181,7 @@ class Piece(NamedTuple):
 
     def cast(self, dtype: str) -> Piece:
         """The same with other items; `_replace` takes five times as long."""
-        return Piece(*self[:2], dtype, *self[3:])
+        return Piece(self.target, self.shape, dtype, *self[3:])
 
 
 def original(source: TensorSource) -> Piece:

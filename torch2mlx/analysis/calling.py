@@ -99,7 +99,8 @@ class Calls:
             return self.call_module(func, given, named)
         if func.kind == "lambda":
             return self._local(func, given, named)
-        return self._builtin(node, node.func.id, given) if self._is_builtin(node) else UNKNOWN
+        name = self._builtin_name(node.func)
+        return self._builtin(node, name, given) if name else UNKNOWN
 
     def _given(self, node: ast.Call) -> Given:
         given: Given = []
@@ -110,11 +111,11 @@ class Calls:
             given.append(value)
         return given
 
-    def _is_builtin(self, node: ast.Call) -> bool:
-        if not isinstance(node.func, ast.Name):
-            return False
-        name = node.func.id
-        return name not in self.env and name not in self.function.scope
+    def _builtin_name(self, func: ast.expr) -> str:
+        """The name that is called; empty where it is no bare name, or one that is bound here."""
+        if not isinstance(func, ast.Name):
+            return ""
+        return "" if func.id in self.env or func.id in self.function.scope else func.id
 
     def _builtin(self, node: ast.Call, name: str, given: Given) -> Value:
         import builtins

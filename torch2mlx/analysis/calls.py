@@ -136,7 +136,8 @@ class _Visitor(ast.NodeVisitor):
             self.add("autograd_function", node, name.removesuffix(".apply"))
 
     def _is_autograd(self, func: ast.expr) -> bool:
-        cls = self.names.scope.get(func.value.id) if isinstance(func.value, ast.Name) else None
+        owner = func.value if isinstance(func, ast.Attribute) else None
+        cls = self.names.scope.get(owner.id) if isinstance(owner, ast.Name) else None
         return isinstance(cls, type) and any(c.__name__ == "Function" for c in cls.__mro__[1:])
 
     def _torch_function(self, node: ast.Call, name: str) -> None:

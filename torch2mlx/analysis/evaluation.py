@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from torch2mlx.analysis.calling import Calls
 from torch2mlx.analysis.values import (
@@ -32,6 +34,16 @@ _COMPARED = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 class Expressions(Calls):
     """Evaluates expressions. Statements are in flow.py, calls in calling.py."""
+
+    if TYPE_CHECKING:  # of the class in flow.py, which knows the paths through a body
+
+        def test(self, condition: ast.expr, node: Any) -> Value: ...
+
+        def assume(self, condition: ast.expr, holds: bool) -> None: ...
+
+        def scoped(
+            self, generators: Sequence[ast.comprehension]
+        ) -> AbstractContextManager[None]: ...
 
     def value(self, node: ast.expr | None) -> Value:
         """What an expression may be; reads of tensors on the way become facts."""

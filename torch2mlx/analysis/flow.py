@@ -167,9 +167,10 @@ class Body(Expressions):
 
     def _numbered(self, iterable: ast.expr, value: Value) -> list[Value]:
         """`for i, block in enumerate(self.blocks)`: a pair for each kind of block."""
-        name = iterable.func.id if _calls_name(iterable) else ""
-        if name in ("enumerate", "zip", "reversed") and iterable.args:  # type: ignore[attr-defined]
-            sides = [self.over(arg, arg) for arg in iterable.args]  # type: ignore[attr-defined]
+        call = iterable if isinstance(iterable, ast.Call) else None
+        name = call.func.id if call is not None and isinstance(call.func, ast.Name) else ""
+        if call is not None and name in ("enumerate", "zip", "reversed") and call.args:
+            sides = [self.over(arg, arg) for arg in call.args]
             count = max(map(len, sides))
             rows = [tuple(side[min(i, len(side) - 1)] for side in sides) for i in range(count)]
             if name == "reversed":

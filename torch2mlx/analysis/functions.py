@@ -103,7 +103,7 @@ def own_methods(cls: type) -> Iterator[Any]:
     seen, waiting = set(), ["forward"]
     while waiting:
         name = waiting.pop()
-        function = inspect.unwrap(getattr(cls, name, None)) if hasattr(cls, name) else None
+        function = inspect.unwrap(getattr(cls, name)) if hasattr(cls, name) else None
         if name in seen or not inspect.isfunction(function):
             continue
         seen.add(name)

@@ -22,7 +22,17 @@ _TENSOR_ATTRIBUTES = ("shape", "dtype", "device", "ndim", "T", "mT", "requires_g
 
 
 #: Functions of torch whose first argument may be a number, a list or a function.
-_OF_NUMBERS = ("tensor", "as_tensor", "asarray", "zeros", "ones", "full", "empty", "rand", "randn")
+_OF_NUMBERS: tuple[str, ...] = (
+    "tensor",
+    "as_tensor",
+    "asarray",
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "rand",
+    "randn",
+)
 _OF_NUMBERS += ("arange", "eye", "linspace", "stack", "cat", "randint", "randperm", "checkpoint")
 _OF_NUMBERS += ("Size", "device", "vmap", "cond", "from_numpy", "numel", "manual_seed")
 

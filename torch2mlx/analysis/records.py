@@ -166,7 +166,10 @@ def flatten(root: Any, lowered: frozenset[str] = frozenset()) -> Tree:
 
     `lowered`: the operators that translate has, as "aten::add"; without any, none is missed.
     """
-    rows, nodes, classes, first = [], [], {}, {}
+    rows: list[tuple[int, ...]] = []
+    nodes: list[Node] = []
+    classes: dict[type, int] = {}
+    first: dict[type, Any] = {}
     seen: set[int] = set()
     shared = _shared_tensors(root)
     traps = {row.path: row for row in flattened(root)}
@@ -183,7 +186,8 @@ def flatten(root: Any, lowered: frozenset[str] = frozenset()) -> Tree:
         up = NO_PARENT if parent < 0 else parent
         rows.append((up, cls, STATUSES.index(status), flags, count, nbytes))
         nodes.append(Node(path, type(module).__name__, status, count, nbytes, parent, reason))
-    facts, notes = [], []
+    facts: list[tuple[int, ...]] = []
+    notes: list[Fact] = []
     for kind, told_of in model_facts(root, first, lowered).items():
         for fact in told_of:
             facts.append((classes[kind], _KINDS[fact.kind], fact.line, len(notes)))
@@ -204,7 +208,9 @@ def flatten_checkpoint(tensors: Mapping[str, TensorSource], settled: bool = Fals
     """
     records = untyped_records(tensors)
     open_keys = set() if settled else set(sensitive(records, tensors))
-    rows, nodes, index = [], [], {}
+    rows: list[tuple[int, ...]] = []
+    nodes: list[Node] = []
+    index: dict[str, int] = {}
     for path in sorted(records, key=lambda p: p.split(".") if p else []):
         keys = [f"{path}.{name}" if path else name for name in records[path].tensors]
         found = [key for key in keys if key in open_keys]

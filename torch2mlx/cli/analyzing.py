@@ -49,7 +49,8 @@ def _analyze(args: argparse.Namespace) -> Answer:
         write_small(path, content, guard, ours)
     forms = {"html": lambda: as_html(report), "sarif": lambda: _sarif(report)}
     failure = report.failure(args.fail_on)
-    return Answer(report.to_dict(), str(report), forms, failure and ConversionError(failure))
+    error = ConversionError(failure) if failure else None
+    return Answer(report.to_dict(), str(report), forms, error)
 
 
 def _sarif(report: Any) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 #: The rule that these places are told under.
 RULE = "T2M115"
@@ -65,7 +66,8 @@ def _names(tree: ast.Module) -> dict[str, str]:
 
 class _Looked(ast.NodeVisitor):
     def __init__(self, names: dict[str, str]) -> None:
-        self.names, self.found, self.pinned = names, [], False
+        self.names, self.pinned = names, False
+        self.found: list[Any] = []
 
     def dotted(self, node: ast.expr) -> str:
         """The full name of an expression, "" for what has none."""

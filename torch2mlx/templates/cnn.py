@@ -86,7 +86,8 @@ class ConvBlock(nn.Module):
         fill(made.conv, conv)
         if normed is not None:
             made.norm = build(normed)
-        return made.train(module.training)
+        made.train(module.training)
+        return made
 
 
 class ConvStack(nn.Module):
@@ -128,4 +129,5 @@ class ConvStack(nn.Module):
         """From an nn.Sequential of what ConvBlock.from_torch takes."""
         made = cls([1])
         made.blocks = [ConvBlock.from_torch(block) for block in module]
-        return made.train(module.training)
+        made.train(module.training)
+        return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -54,4 +54,6 @@ def fill(target: nn.Module, source: Any) -> None:
     built = build(source)
     from mlx.utils import tree_flatten
 
-    target.load_weights(tree_flatten(built.parameters()), strict=True)
+    target.load_weights(
+        cast("list[tuple[str, Any]]", tree_flatten(built.parameters())), strict=True
+    )

@@ -69,4 +69,5 @@ class MLP(nn.Module):
         made = cls(sizes, next(iter(names), "identity"), next(iter(rates), 0.0), bias=bias)
         for target, source in zip(made.layers, linears, strict=True):
             fill(target, source)
-        return made.train(module.training)
+        made.train(module.training)
+        return made

@@ -93,4 +93,5 @@ class TransformerBlock(nn.Module):
         pairs = {"linear1": "linear1", "linear2": "linear2", "ln1": "norm1", "ln2": "norm2"}
         for target, source in pairs.items():
             fill(made[target], getattr(module, source))
-        return made.train(module.training)
+        made.train(module.training)
+        return made

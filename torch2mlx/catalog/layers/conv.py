@@ -13,8 +13,10 @@ def _numbers(arguments: dict[str, Any], rank: int) -> dict[str, Any]:
     """mlx.nn's one-dimensional layers take numbers where torch keeps tuples of one."""
     if rank > 1:
         return arguments
-    unwrap = lambda v: v[0] if isinstance(v, tuple) and len(v) == 1 else v  # noqa: E731
-    return {name: unwrap(value) for name, value in arguments.items()}
+    return {
+        name: value[0] if isinstance(value, tuple) and len(value) == 1 else value
+        for name, value in arguments.items()
+    }
 
 
 @twin("Conv1d", "Conv2d", "Conv3d")

@@ -31,8 +31,9 @@ def batch_norm(module: Any) -> Twin:
 def _seen(module: Any) -> dict[str, int]:
     """The number of batches that an average over all of them goes on from."""
     count = module.num_batches_tracked if module.momentum is None else None
-    known = count is not None and not count.is_meta and int(count) > 0
-    return {"batches": int(count)} if known else {}
+    if count is None or count.is_meta or int(count) == 0:
+        return {}
+    return {"batches": int(count)}
 
 
 @twin("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")

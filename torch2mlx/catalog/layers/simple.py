@@ -68,8 +68,9 @@ def embedding_bag(module: Any) -> Twin | Refused:
 @twin("PReLU")
 def prelu(module: Any) -> Twin:
     """The kit's, with torch's gradient at zero; several slopes are one for each channel."""
-    layout = "channels_last" if module.num_parameters > 1 else "same"
-    return Twin("torch2mlx.kit.PReLU", {"num_parameters": module.num_parameters}, layout)
+    arguments = {"num_parameters": module.num_parameters}
+    several = module.num_parameters > 1
+    return Twin("torch2mlx.kit.PReLU", arguments, "channels_last" if several else "same")
 
 
 @twin("Sequential")

@@ -62,7 +62,7 @@ def find_twin(module: Any) -> Twin | Refused | None:
     for cls in type(module).__mro__:
         name = class_name(cls)
         if name.startswith("torch.nn.") and name.removeprefix("torch.nn.") in _TWINS:
-            if type(module).forward is not cls.forward:
+            if type(module).forward is not getattr(cls, "forward", None):
                 return Refused(f"{type(module).__name__} has a forward of its own")
             return _TWINS[name.removeprefix("torch.nn.")](module)
     return None

@@ -23,13 +23,15 @@ def weight_norm(dim: int | None, g: Array, v: Array) -> Array:
     """
     axes = tuple(i for i, n in enumerate(g.shape) if n == 1) if g.ndim else None
     norm = np.sqrt(np.sum(np.square(v), axis=axes, keepdims=g.ndim > 0))
-    return v * (g / norm)
+    scaled: Array = v * (g / norm)
+    return scaled
 
 
 def spectral_norm(dim: int | None, weight: Array, u: Array, v: Array) -> Array:
     """weight / (u . W v), W being the weight as a matrix with dimension `dim` first."""
     matrix = np.moveaxis(weight, dim or 0, 0).reshape(len(u), -1)
-    return weight / np.dot(u, matrix @ v)
+    scaled: Array = weight / np.dot(u, matrix @ v)
+    return scaled
 
 
 def unit_vector(dim: int | None, weight: Array) -> Array:

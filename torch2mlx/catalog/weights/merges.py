@@ -35,7 +35,7 @@ def add(first: Array, second: Array) -> Array:
 
 def gru_gates(input_bias: Array, hidden_bias: Array) -> Array:
     """(3H,): r and z use b_ih + b_hh; n keeps b_ih (b_hn acts inside the reset gate)."""
-    merged = input_bias.copy()
+    merged: Array = input_bias.copy()
     gates = 2 * (len(merged) // 3)
     merged[:gates] += hidden_bias[:gates]
     return merged

@@ -254,14 +254,15 @@ def _json(text: str) -> dict[str, Any]:
 
 def _check_values(value: Any) -> dict[str, Any]:
     """Plain values; too deep ones could not be written again."""
-    level: list[Any] = [_object(value, "values")]
+    found = _object(value, "values")
+    level: list[Any] = [found]
     for key in level[0]:
         _text(key, "values")
     for _ in range(MAX_DEPTH):
         nested = [list(v.values()) if isinstance(v, dict) else v for v in level]
         level = [v for values in nested for v in values if isinstance(v, (dict, list))]
         if not level:
-            return value
+            return found
     _fail("values", f"nest more than {MAX_DEPTH} deep")
 
 

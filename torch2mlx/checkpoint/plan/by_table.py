@@ -147,7 +147,7 @@ def _ties(known: Architecture, tensors: Tensors) -> Iterable[tuple[str, str]]:
     headed = any(key.startswith(f"{known.prefix}.") for key in tensors)
     for absent, present in known.ties:
         key = bare.get(present[1:]) if present.startswith("~") else present
-        if key in tensors:
+        if key is not None and key in tensors:
             lacking = absent.removeprefix("~")
             if absent.startswith("~") and headed:
                 lacking = f"{known.prefix}.{lacking}"

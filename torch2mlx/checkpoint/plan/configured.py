@@ -174,7 +174,10 @@ def _renamed(
     actions: Mapping[str, Move | Drop],
 ) -> tuple[Tensors, ModuleTree, Mapping[str, Move | Drop]]:
     """All of it under the names of mlx-lm."""
-    name = lambda key: found.names.get(key, key)  # noqa: E731
+
+    def name(key: str) -> str:
+        return found.names.get(key) or key
+
     moved = {name(key): source for key, source in tensors.items()}
     typed = untyped_records(moved)
     for path, record in records.items():

@@ -22,8 +22,9 @@ NO_RULE: Rule = {}
 
 def _address(source: TensorSource) -> int | None:
     """Where a tensor's first byte lies; None where it has none, or is not there yet."""
-    there = isinstance(source, Borrowed) and 0 not in source.shape
-    return source.tensor.address if there else None
+    if not isinstance(source, Borrowed) or 0 in source.shape:
+        return None
+    return source.tensor.address
 
 
 def repeated(sources: Iterable[TensorSource]) -> frozenset[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch2mlx import _core
 from torch2mlx.catalog.weights.actions import Merge, Move, On, Split
@@ -193,7 +194,7 @@ class _OwnerPlan:
         self._trace(effective, _SIDECAR, reason)
 
     def _add(
-        self, target: str, effective: Effective, shape: tuple[int, ...], rule: str, view
+        self, target: str, effective: Effective, shape: tuple[int, ...], rule: str, view: Any
     ) -> None:
         source, note, same = effective.source, effective.note, effective.same
         described = f"{note}, {rule}" if note and rule != "copy" else note or rule

@@ -24,7 +24,8 @@ _REAL = ("float16", "bfloat16", "float32", "float64")
 
 def digest_of(tensor: _core.Tensor) -> str:
     """The digest that a file holds of a tensor with these bytes."""
-    dense = np.asarray(tensor.dense()).reshape(-1).view(np.uint8) if 0 not in tensor.shape else b""
+    empty = 0 in tensor.shape
+    dense = b"" if empty else np.asarray(tensor.dense()).reshape(-1).view(np.uint8).data
     return hashlib.blake2b(dense, digest_size=16).hexdigest()
 
 

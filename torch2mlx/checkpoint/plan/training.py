@@ -44,7 +44,9 @@ def kept(tree: ModuleTree, chosen: Callable[[ModuleRecord], bool] = lambda _: Tr
 
 def chosen_by(training: bool | Collection[str]) -> Callable[[ModuleRecord], bool]:
     """Whether a module keeps them: all where `training` is True, else those of these paths."""
-    return lambda record: training is True or (bool(training) and record.path in training)
+    if isinstance(training, bool):
+        return lambda record: training
+    return lambda record: record.path in training
 
 
 def _kept(record: ModuleRecord) -> ModuleRecord:

@@ -93,7 +93,8 @@ def architecture(config: Path, content: Mapping[str, Any]) -> str | None:
             f'{config}: "architectures" names {len(names)} classes ({shown}), and which one the '
             f"checkpoint is of is not told; {way_out}"
         )
-    return names[0]
+    name: str = names[0]
+    return name
 
 
 def can_build() -> bool:
@@ -113,7 +114,7 @@ def model_class(name: str) -> Any | None:
         return None
     if not isinstance(cls, type) or not issubclass(cls, transformers.PreTrainedModel):
         return None
-    return cls if isinstance(cls.config_class, type) else None
+    return cls if isinstance(getattr(cls, "config_class", None), type) else None
 
 
 def build(config: Path, content: Mapping[str, Any], name: str, budget: Budget) -> Any | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def array(tensor: _core.Tensor) -> np.ndarray[Any, Any]:
     return plain.view(_PLAIN_VIEW[tensor.dtype]).view(getattr(ml_dtypes, tensor.dtype))
 
 
-def default_framework() -> str:
+def default_framework() -> Literal["mlx", "numpy"]:
     """ "mlx" where it is installed, else "numpy"."""
     return "mlx" if installed("mlx") else "numpy"
 

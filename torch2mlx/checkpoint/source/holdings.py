@@ -35,12 +35,16 @@ def is_weight(value: Any) -> bool:
 
 @lru_cache(maxsize=1024)
 def _contains(kind: type) -> bool:
-    return kind not in LEAVES and issubclass(kind, (dict, list, tuple, Mapping))
+    return (
+        kind not in LEAVES
+        and isinstance(kind, type)
+        and issubclass(kind, (dict, list, tuple, Mapping))
+    )
 
 
-def is_container(value: Any) -> bool:
+def is_container(value: object) -> bool:
     """Whether a value is a dict, list or tuple."""
-    return _contains(type(value))
+    return _contains(type(value))  # type: ignore[arg-type] # classes are hashable
 
 
 def children(value: Any) -> Iterator[Any]:

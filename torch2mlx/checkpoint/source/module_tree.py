@@ -36,7 +36,7 @@ def _plain(value: Any) -> bool:
 def _own_forward(cls: type) -> bool:
     """Whether a Sequential subclass computes something of its own."""
     bases = [c for c in cls.__mro__ if class_name(c) == "torch.nn.Sequential"]
-    return bool(bases) and cls.forward is not bases[0].forward
+    return bool(bases) and getattr(cls, "forward", None) is not vars(bases[0])["forward"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _options(module: Any, kind: _Kind) -> dict[str, Any]:
 def _hook_folds(module: Any) -> Iterator[Fold]:
     """weight_norm and spectral_norm in their hook forms, and pruning."""
     for hook in module._forward_pre_hooks.values():
-        name, kind = getattr(hook, "name", None), class_name(type(hook))
+        name, kind = getattr(hook, "name", ""), class_name(type(hook))
         if kind == "torch.nn.utils.weight_norm.WeightNorm":
             yield Fold(name, "weight_norm", (f"{name}_g", f"{name}_v"), hook.dim)
         elif kind == "torch.nn.utils.spectral_norm.SpectralNorm":
@@ -168,8 +168,11 @@ def _tensors(state: dict[str, Any]) -> dict[str, Any]:
     sure = {kind: issubclass(kind, torch.Tensor) for kind in set(map(type, state.values()))}
     if all(sure.values()):
         return state
-    shaped = lambda value: hasattr(value, "shape") and hasattr(value, "dtype")  # noqa: E731
-    return {key: value for key, value in state.items() if sure[type(value)] or shaped(value)}
+    return {key: value for key, value in state.items() if sure[type(value)] or _shaped(value)}
+
+
+def _shaped(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _shapes(tensors: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -223,7 +226,8 @@ def state_of(module: Any) -> dict[str, Any]:
     """
     try:
         _refuse_scripted(module)
-        return module.state_dict(keep_vars=True)
+        state: dict[str, Any] = module.state_dict(keep_vars=True)
+        return state
     except RecursionError as error:
         raise ConversionError(
             f"the modules of {type(module).__name__} are nested too deeply for torch to list them"

@@ -124,7 +124,7 @@ def _with_notes(checkpoint: Checkpoint, notes: tuple[str, ...]) -> Checkpoint:
 def _source(name: str, value: Any, origin: str, check: Check | None) -> TensorSource:
     if isinstance(value, _core.Foreign):
         error = unsupported(origin, name, value)
-        return Unreadable(name, value.shape, value.dtype or value.name, value.nbytes, error)
+        return Unreadable(name, value.shape or (), value.dtype or value.name, value.nbytes, error)
     return borrow(name, value, check)
 
 

@@ -78,7 +78,8 @@ def with_older_names(path: Path) -> tuple[dict[str, Any] | None, str]:
         return None, ""
     added = _older_names(content)
     text = content.get("text_config")
-    inner = _older_names(text) if isinstance(text, dict) else {}
+    text = text if isinstance(text, dict) else {}
+    inner = _older_names(text)
     if not added and not inner:
         return None, ""
     names = ", ".join((*added, *(f"text_config.{name}" for name in inner)))

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.checkpoint.formats.marker import KEY, digest, marker, part_marker
+from torch2mlx.checkpoint.formats.marker import digest, marker, part_marker
+from torch2mlx.checkpoint.formats.schema import KEY
 from torch2mlx.checkpoint.write.companions import companions, copy_companion
 from torch2mlx.checkpoint.write.folder import (
     Verdict,

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.checkpoint.formats.marker import KEY
+from torch2mlx.checkpoint.formats.schema import KEY
 from torch2mlx.checkpoint.source.directory import read_json
 from torch2mlx.checkpoint.source.files import scan_safetensors
 from torch2mlx.common.options import given

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.checkpoint.formats.marker import KEY
+from torch2mlx.checkpoint.formats.schema import KEY
 from torch2mlx.checkpoint.write.folder import Verdict, check_replaced, replaced, sync_file
 from torch2mlx.checkpoint.write.replacing import (
     SIDECAR_KEY,

@@ -58,7 +58,8 @@ def _fill(fd: int, content: bytes | Path) -> None:
     else:
         with content.open("rb") as source, os.fdopen(os.dup(fd), "wb") as copy:
             shutil.copyfileobj(source, copy)
-        shutil.copystat(content, fd)
+        # the stubs know no descriptors, which os.utime and os.chmod take
+        shutil.copystat(content, fd)  # type: ignore[arg-type]
     os.fsync(fd)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from torch2mlx.catalog.layers import Refused, Twin, find_twin
 from torch2mlx.catalog.layers.recurrent import with_both_biases
@@ -18,6 +18,10 @@ from torch2mlx.checkpoint.source.tensors import borrow
 from torch2mlx.common.optional import need
 from torch2mlx.errors import UnmappedLayersError
 from torch2mlx.types import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from mlx import nn
 
 
 def resolve(path: str) -> Any:
@@ -115,6 +119,16 @@ def _arrays(checkpoint: Checkpoint, keeping: frozenset[str]) -> dict[str, Any]:
     return arrays
 
 
+@overload
+def build(  # type: ignore[overload-overlap] # lists are modules in torch alone
+    module: torch.nn.ModuleList | torch.nn.ParameterList,
+) -> list[Any]: ...
+@overload
+def build(  # type: ignore[overload-overlap] # as dicts
+    module: torch.nn.ModuleDict | torch.nn.ParameterDict,
+) -> dict[str, Any]: ...
+@overload
+def build(module: torch.nn.Module) -> nn.Module: ...
 def build(module: Any) -> Any:
     """The MLX module that computes what a torch layer computes, with its weights and its mode.
 
