@@ -83,7 +83,7 @@ def borrow_plain(
     kinds: tuple[type, ...],
     dtypes: frozenset[Any],
     strided: object,
-    export: Callable[[Any], Any],
+    export: Callable[[Any], Any] | None,
     /,
 ) -> dict[str, Any]:
     """The entries, with `borrowed(key, tensor, shape, dtype, check)` for what only has to be
