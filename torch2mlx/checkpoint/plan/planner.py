@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from torch2mlx import _core
 from torch2mlx.catalog.weights.actions import Merge, Move, On, Split
@@ -198,7 +198,9 @@ class _OwnerPlan:
     ) -> None:
         source, note, same = effective.source, effective.note, effective.same
         described = f"{note}, {rule}" if note and rule != "copy" else note or rule
-        load = source.load if view is None else View(source, view)
+        load: Callable[[], _core.Tensor] = source.load
+        if view is not None:
+            load = cast("Callable[[], _core.Tensor]", View(source, view))
         self.pieces.append(
             Piece(
                 self.owner.prefix + target,
