@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import libcst as cst
 
 from torch2mlx.porting.rules.context import code, expression
-from torch2mlx.porting.rules.statements import Statements
 from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.types.kinds import Type
 
 
-class Absent(Statements):
-    """Rewrites questions whether a layer has a bias or a weight."""
-
-    def leave_Comparison(self, original_node: Any, updated_node: cst.Comparison) -> Any:
-        """`layer.bias is not None`: MLX's layers lack the attribute where torch's is None."""
-        left = original_node.left
-        absent = len(original_node.comparisons) == 1 and isinstance(
-            original_node.comparisons[0].operator, (cst.Is, cst.IsNot)
-        )
-        if absent and isinstance(left, cst.Attribute) and left.attr.value in ("bias", "weight"):
-            owner = self.type_of(left.value).kind in ("module", "unknown")
-            own = dotted(left.value) == "self"
-            if owner and not own and isinstance(updated_node.left, cst.Attribute):
-                receiver = code(updated_node.left.value)
-                reading = expression(f'getattr({receiver}, "{left.attr.value}", None)')
-                return updated_node.with_changes(left=reading)
-        return updated_node
+def compared_with_none(
+    original: cst.Comparison, updated: cst.Comparison, owner: Type
+) -> cst.Comparison:
+    """`layer.bias is not None`: MLX's layers lack the attribute where torch's is None; `owner`: the
+    type of what has the attribute."""
+    left = original.left
+    asked = len(original.comparisons) == 1 and isinstance(
+        original.comparisons[0].operator, (cst.Is, cst.IsNot)
+    )
+    if (
+        not asked
+        or not isinstance(left, cst.Attribute)
+        or not isinstance(updated.left, cst.Attribute)
+    ):
+        return updated
+    named = left.attr.value in ("bias", "weight") and dotted(left.value) != "self"
+    if not named or owner.kind not in ("module", "unknown"):
+        return updated
+    receiver = code(updated.left.value)
+    return updated.with_changes(left=expression(f'getattr({receiver}, "{left.attr.value}", None)'))
 
 
 def asking(original: cst.Call, updated: cst.Call) -> cst.Call:

@@ -11,10 +11,12 @@ from torch2mlx.catalog.functions.forms import forms
 from torch2mlx.porting.rules.context import bare, code, expression
 from torch2mlx.porting.rules.functions import PACKED
 from torch2mlx.porting.rules.no_grad import UNWRAPPED
-from torch2mlx.porting.rules.optional_attributes import Absent, asking
+from torch2mlx.porting.rules.optional_attributes import asking, compared_with_none
 from torch2mlx.porting.rules.render import term
+from torch2mlx.porting.rules.statements import Statements
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.types import layers
+from torch2mlx.porting.types.kinds import UNKNOWN
 
 _DTYPES = {
     **{n: n for n in ("float32", "float16", "bfloat16", "float64", "int8", "int16", "int32")},
@@ -70,7 +72,7 @@ _NAMED: tuple[tuple[str, str, Collection[str]], ...] = (
 _OPTIMIZER = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
 
 
-class Rewriter(Absent):
+class Rewriter(Statements):
     """Rewrites one file."""
 
     def on_visit(self, node: cst.CSTNode) -> bool:
@@ -246,6 +248,11 @@ class Rewriter(Absent):
                 self.change(original_node, "a mask as an index", "its length is read on the host")
                 return expression(f"kit.indexing.masked_rows({code(updated_node.value)}, {index})")
         return updated_node
+
+    def leave_Comparison(self, original_node: Any, updated_node: cst.Comparison) -> Any:
+        left = original_node.left
+        owner = self.type_of(left.value) if isinstance(left, cst.Attribute) else UNKNOWN
+        return compared_with_none(original_node, updated_node, owner)
 
     def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:
         return updated_node.with_changes(value=bare(updated_node.value, original_node.value))
