@@ -1,5 +1,7 @@
 """Expressions over x, y (3, 4), z (2, 3, 4), s (4, 4), v (4,), i, j (integers), m (bool)."""
 
+from tests.porting.new_names import EXPRESSIONS as NEW
+
 EXPRESSIONS = """\
 torch.sum(x)
 x.sum()
@@ -356,4 +358,4 @@ def expressions() -> list[str]:
     torch.full((2, 3), 1.5, **dict(device=None))
     torch.topk(x, 2, sorted=True)[0]
     """
-    return EXPRESSIONS.strip().splitlines()
+    return [*EXPRESSIONS.strip().splitlines(), *NEW.strip().splitlines()]

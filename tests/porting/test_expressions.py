@@ -64,6 +64,7 @@ def ported():
     return theirs, executed(result.source, "expressions")
 
 
+@pytest.mark.filterwarnings("ignore")  # torch deprecates some of the calls
 @pytest.mark.parametrize(("number", "line"), list(enumerate(expressions())))
 def test_value(number, line, ported):
     theirs, ours = ported

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch2mlx.catalog.functions import functional_ops, more_ops, tensor_ops
+from torch2mlx.catalog.functions.table import FUNCTIONS
 
 Status = Literal["direct", "kit", "data_dependent", "none"]
 
@@ -56,8 +57,16 @@ def _rows() -> Iterator[Op]:
         yield Op(f"torch.linalg.{name}", "", "none", note)
 
 
+def table_rows() -> tuple[str, ...]:
+    """Full names of the functions that have rows in tables, and no entry."""
+    return tuple(op.torch for op in _rows())
+
+
 def _builtin() -> dict[str, Op]:
-    return {op.torch: op for op in _rows()}
+    rows = {op.torch: op for op in _rows()}
+    for full, entry in FUNCTIONS.items():
+        rows[full] = Op(full, entry.mlx, _status(entry.mlx) if entry.mlx else "none", entry.remark)
+    return rows
 
 
 _BUILTIN = _builtin()

@@ -39,6 +39,27 @@ def layer_norm(
     return mx.fast.layer_norm(flat, *parts, eps).reshape(x.shape)
 
 
+def rms_norm(
+    x: mx.array,
+    normalized_shape: Sequence[int],
+    weight: mx.array | None = None,
+    eps: float | None = None,
+) -> mx.array:
+    """torch.nn.functional.rms_norm over the last axes; without eps that of x's dtype."""
+    eps = mx.finfo(x.dtype).eps if eps is None else eps
+    flat = x.reshape(*x.shape[: x.ndim - len(normalized_shape)], -1)
+    scale = None if weight is None else weight.reshape(-1)
+    return mx.fast.rms_norm(flat, scale, eps).reshape(x.shape)
+
+
+def bilinear(x: mx.array, y: mx.array, weight: mx.array, bias: mx.array | None = None) -> mx.array:
+    """torch.nn.functional.bilinear. x: (..., in1), y: (..., in2), weight: (O, in1, in2)."""
+    rows = [part.reshape(-1, part.shape[-1]) for part in (x, y)]
+    product = mx.einsum("bi,oij,bj->bo", rows[0], weight, rows[1])
+    found = product.reshape(*x.shape[:-1], weight.shape[0])
+    return found if bias is None else found + bias
+
+
 def attention(
     query: mx.array,
     key: mx.array,

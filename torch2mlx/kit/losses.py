@@ -15,8 +15,10 @@ from torch2mlx.kit.distance import pairwise_distance
 from torch2mlx.kit.precision import in_float32
 
 
-def reduced(loss: mx.array, reduction: str) -> mx.array:
-    """The mean, the sum, or all items."""
+def reduced(loss: mx.array, reduction: str | int) -> mx.array:
+    """The mean, the sum, or all items; 0, 1 and 2 are torch's numbers for none, mean and sum."""
+    if isinstance(reduction, int) and 0 <= reduction < 3:
+        reduction = ("none", "mean", "sum")[reduction]
     if reduction == "none":
         return loss
     if reduction not in ("mean", "sum"):

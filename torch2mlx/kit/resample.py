@@ -202,16 +202,19 @@ def _cubic_sample(x: mx.array, at: Sequence[mx.array], padding_mode: str, align:
 def grid_sample(
     x: mx.array,
     grid: mx.array,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    mode: str | int = "bilinear",
+    padding_mode: str | int = "zeros",
     align_corners: bool = False,
 ) -> mx.array:
     """torch.nn.functional.grid_sample. x: (N, *spatial, C), grid: (N, *out, rank), last axis first.
 
     Answers (N, *out, C). Modes bilinear, nearest and (two spatial dimensions) bicubic; padding
-    zeros, border, reflection.
+    zeros, border, reflection; also by their places in these lists, as torch.grid_sampler has them.
     """
     rank = x.ndim - 2
+    mode = ("bilinear", "nearest", "bicubic")[mode] if isinstance(mode, int) else mode
+    if isinstance(padding_mode, int):
+        padding_mode = ("zeros", "border", "reflection")[padding_mode]
     if mode not in ("bilinear", "nearest", "bicubic") or (mode == "bicubic" and rank != 2):
         raise ValueError(f"mode={mode!r} for {rank} spatial dimensions")
     if padding_mode not in ("zeros", "border", "reflection"):

@@ -115,7 +115,7 @@ def renorm(x: mx.array, p: float, dim: int, maxnorm: float) -> mx.array:
     return x * mx.where(norm > maxnorm, maxnorm / (norm + 1e-7), 1)
 
 
-def _running(x: mx.array, dim: int, better) -> tuple[mx.array, mx.array]:
+def _running(x: mx.array, dim: int, better) -> Picked:
     x = mx.moveaxis(x, dim, 0) if x.ndim else x.reshape(1)
     best, where = x[0], mx.zeros(x.shape[1:], mx.int64)
     values, places = [best], [where]
@@ -124,15 +124,15 @@ def _running(x: mx.array, dim: int, better) -> tuple[mx.array, mx.array]:
         best, where = mx.where(wins, x[i], best), mx.where(wins, i, where)
         values.append(best)
         places.append(where)
-    return mx.moveaxis(mx.stack(values), 0, dim), mx.moveaxis(mx.stack(places), 0, dim)
+    return Picked(mx.moveaxis(mx.stack(values), 0, dim), mx.moveaxis(mx.stack(places), 0, dim))
 
 
-def cummax(x: mx.array, dim: int) -> tuple[mx.array, mx.array]:
+def cummax(x: mx.array, dim: int) -> Picked:
     """torch.cummax: running maxima and where they are; of ties the last."""
     return _running(x, dim, lambda new, best: new >= best)
 
 
-def cummin(x: mx.array, dim: int) -> tuple[mx.array, mx.array]:
+def cummin(x: mx.array, dim: int) -> Picked:
     """torch.cummin: running minima and where they are; of ties the last."""
     return _running(x, dim, lambda new, best: new <= best)
 

@@ -7,10 +7,10 @@ Functions and tensor methods share a row: `input` is the tensor a method is call
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from torch2mlx.catalog.functions.entry import Form
 from torch2mlx.catalog.functions.form_groups import GROUPS
 from torch2mlx.catalog.functions.functional_forms import FUNCTIONAL
+from torch2mlx.catalog.functions.table import find_function
 
 #: Arguments that say where memory lies, or that MLX decides itself.
 PLACEMENT = frozenset(
@@ -222,16 +222,6 @@ manual_seed | seed | mx.random.seed({seed})
 )
 
 
-@dataclass(frozen=True)
-class Form:
-    """One way to write a function: torch's arguments in order ("*" before the one that takes all
-    that remain), and the text."""
-
-    name: str
-    arguments: tuple[str, ...]
-    text: str
-
-
 def _rows(table: str) -> dict[str, tuple[Form, ...]]:
     found: dict[str, tuple[Form, ...]] = {}
     for line in table.strip().splitlines():
@@ -257,11 +247,17 @@ CHANNELS_FIRST = frozenset(
 
 def forms(group: str, name: str) -> tuple[Form, ...]:
     """Rows for a function: `group` is "torch" (methods too) or "torch.nn.functional"."""
+    entry = find_function(f"{group}.{name}")
+    if entry is not None and entry.forms:
+        return entry.forms
     if group == "torch.nn.functional" and name in _FUNCTIONAL:
         return _FUNCTIONAL[name]
     return _PLAIN.get(name, ()) if group == "torch" else ()
 
 
-def known_forms() -> tuple[Form, ...]:
-    """All rows."""
-    return tuple(f for rows in (_PLAIN, _FUNCTIONAL) for group in rows.values() for f in group)
+def table_forms() -> tuple[str, ...]:
+    """Full names of the functions that have rows here, and no entry."""
+    return (
+        *(f"torch.{name}" for name in _PLAIN),
+        *(f"torch.nn.functional.{name}" for name in _FUNCTIONAL),
+    )

@@ -9,6 +9,7 @@ import libcst as cst
 
 from torch2mlx.porting.layout.building import Building
 from torch2mlx.porting.layout.protocols import Calling
+from torch2mlx.porting.layout.tables import FUNCTIONS
 from torch2mlx.porting.layout.values import NOTHING, PLAIN, Immovable, Member, Plan, Value
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import children
@@ -163,10 +164,12 @@ def number(node: Any) -> int | None:
 
 
 def called_function(names: Names, node: cst.Call) -> str:
-    """The name of a function of torch. or torch.nn.functional."""
+    """The name of a function of torch. or torch.nn.functional; "" of torch.conv2d and its like,
+    whose arguments are others, and which stay as torch has them."""
     full = names.of(node.func)
     group, _, name = full.rpartition(".")
-    return name if f"{group}." in _FUNCTIONS else ""
+    kept = group == "torch" and name in FUNCTIONS
+    return name if f"{group}." in _FUNCTIONS and not kept else ""
 
 
 def moved_axis(at: int, rank: int) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.catalog.functions.forms import CHANNELS_FIRST, PLACEMENT, forms
+from torch2mlx.catalog.functions.table import caution, find_function
 from torch2mlx.catalog.op_mapping import lookup_op
 from torch2mlx.common.apple import CPU_LINALG
 from torch2mlx.porting.rules.constructors import Constructors
@@ -163,7 +164,7 @@ class Functions(Constructors):
             text = f"kit.channels_first.{name}({joined(kept)})"
         if text is None and name.startswith("dropout") and name[-1] == "d":
             text = f"kit.channels_first.channel_dropout({joined(kept)})"
-        if text is None:
+        if text is None and not find_function(f"torch.{name}"):  # whose arguments may differ
             text = written(forms("torch", name), given, False)
         op = lookup_op(full)
         made = op is not None and op.mlx.rpartition(".")[2][:1].isupper()  # a layer: no function
@@ -205,10 +206,12 @@ class Functions(Constructors):
 
     def _group(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         group, name = full.split(".")[1:]
+        text = written(forms("torch", f"{group}.{name}"), given, False)
+        if text is not None:
+            self.change(original, full, "the same function in MLX")
+            return expression(text)
         op = lookup_op(full)
         if op is None or op.status != "direct" or not op.mlx.endswith(name):
-            if name == "vector_norm":
-                return expression(f"kit.tensors.norm({_renamed(given)})")
             return self._unknown(full, original, updated)
         stream = ", stream=mx.cpu" if group == "linalg" and name in CPU_LINALG else ""
         self.change(original, full, "the same in MLX" + (", on the CPU stream" if stream else ""))
@@ -230,7 +233,7 @@ class Functions(Constructors):
             text = written(forms("torch", name), given, False)
         if text is None:
             return self._unknown(full, original, updated)
-        self.change(original, full, "the same function in MLX")
+        self.change(original, full, "the same function in MLX", caution(full))
         return expression(text)
 
 

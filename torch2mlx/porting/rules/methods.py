@@ -7,6 +7,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.catalog.functions.forms import forms
+from torch2mlx.catalog.functions.table import caution
 from torch2mlx.porting.rules.context import code, expression, joined
 from torch2mlx.porting.rules.parameter_loops import Loops
 from torch2mlx.porting.rules.render import Argument, term, written
@@ -165,7 +166,7 @@ class Methods(Loops):
                 self.refuse(original, f"Tensor.{name} with these arguments has no counterpart")
             return updated
         if text != receiver:
-            self.change(original, f".{name}", "the same in MLX")
+            self.change(original, f".{name}", "the same in MLX", caution(f"torch.{base}"))
         return expression(text)
 
     def _is_fresh(self, node: Any) -> bool:

@@ -44,7 +44,7 @@ class Argument:
 
 def bind(form: Form, given: Sequence[Argument]) -> dict[str, Any] | None:
     """Arguments by the names of a row; None when the row has no place for one."""
-    names = [name.lstrip("*") for name in form.arguments]
+    names = [name.strip("*-") for name in form.arguments]
     rest = next((n for n in form.arguments if n.startswith("*")), "").lstrip("*")
     bound: dict[str, Any] = {}
     places = iter(names)
@@ -67,7 +67,7 @@ def bind(form: Form, given: Sequence[Argument]) -> dict[str, Any] | None:
             return None
         else:
             bound[name] = argument
-    used = {m[3] for m in _HOLE.finditer(form.text)}
+    used = {m[3] for m in _HOLE.finditer(form.text)} | set(form.ignored)
     used |= {"input"} if "|input" in form.text else set()
     return bound if all(n in used or n in PLACEMENT for n in bound) else None
 

@@ -188,6 +188,8 @@ class Rewriter(Statements):
         """A function as a value: the head of the row that takes one argument."""
         for form in rows:
             head, bracket, rest = form.text.partition("({input}")
+            if not head.replace(".", "").isidentifier():
+                continue
             if (bracket and rest.replace("«", "").startswith((")", ", ", "»."))) or rest == ")":
                 return expression(head)
         return None

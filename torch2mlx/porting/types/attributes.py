@@ -26,6 +26,7 @@ from torch2mlx.porting.types.torch_calls import (
     PAIR,
     PAIRS,
     given_as,
+    returned,
     says_dim,
     several_given,
 )
@@ -88,7 +89,7 @@ def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
     if owner.kind == "class" and name == "apply":
         return TENSOR
     if owner.tensor or (owner.kind == "unknown" and says_dim(node)):
-        return _tensor_method(name, node, given)
+        return returned(f"torch.{name}") or _tensor_method(name, node, given)
     said = name in ("parameters", "named_parameters")  # that it is a module
     if owner.kind == "module" or (said and owner.kind == "unknown"):
         return _of_module(owner, name)
@@ -128,7 +129,7 @@ def _tensor_method(name: str, node: Any, given: list[Type]) -> Type:
         return Type("list")
     if name == "numpy":
         return NUMPY
-    if name in ("max", "min", "median"):
+    if name in ("max", "min", "median", "nanmedian"):
         several = given_as(node, "dim", 0) and not (given and given[0].tensor)
         return PAIR if several else TENSOR
     several = several_given(name, node)

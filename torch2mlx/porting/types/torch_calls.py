@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch2mlx.catalog.functions.table import find_function
 from torch2mlx.porting.types.kinds import (
     BOOL,
     DEVICE,
@@ -91,8 +92,28 @@ def _in_tuple(name: str, node: Any) -> bool:
     return said or (name == "where" and len(node.args) == 1)
 
 
+#: Types of what the catalogue says that functions return.
+_RETURNS = {
+    "tensor": TENSOR,
+    "pair": PAIR,
+    "triple": Type("tuple", (TENSOR, TENSOR, TENSOR)),
+    "list": Type("list", (TENSOR,)),
+    "bool": BOOL,
+    "nothing": NONE,
+}
+
+
+def returned(full: str) -> Type | None:
+    """What a function (or tensor method) returns by its entry; None where that does not say."""
+    entry = find_function(full)
+    return None if entry is None or not entry.forms else _RETURNS.get(entry.returns)
+
+
 def takes_tensor(full: str) -> bool:
     """Whether a function's first argument is a tensor."""
+    entry = find_function(full)
+    if entry is not None:
+        return not entry.made
     group, _, name = full.rpartition(".")
     if group in ("torch.nn.functional", "torch.fft", "torch.linalg"):
         return True
@@ -117,6 +138,9 @@ def given_as(node: Any, name: str, place: int) -> bool:
 
 def called(full: str, node: Any, given: list[Type]) -> Type:
     """The result of a call by full name."""
+    known_type = returned(full)
+    if known_type is not None:
+        return known_type
     group, _, name = full.rpartition(".")
     if group == "torch":
         return _torch(name, node, given)

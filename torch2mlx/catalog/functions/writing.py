@@ -1,0 +1,47 @@
+"""Writes by position, as values."""
+
+from __future__ import annotations
+
+from torch2mlx.catalog.functions.entry import op
+
+ENTRIES = (
+    op(
+        "index_copy",
+        "input dim index source | kit.writes.index_copy({input}, {dim}, {index}, {source})",
+    ),
+    op(
+        "index_fill",
+        "input dim index value | kit.writes.index_fill({input}, {dim}, {index}, {value})",
+    ),
+    op(
+        "index_put",
+        "input indices values accumulate | kit.indexing.index_put({input}, {indices}, {values}"
+        "«, {accumulate}»)",
+        note="or x[...] = values",
+    ),
+    op(
+        "masked_scatter",
+        "input mask source | kit.indexing.masked_scatter({input}, {mask}, {source})",
+    ),
+    op(
+        "put",
+        "input index source accumulate | kit.writes.put({input}, {index}, {source}"
+        "«, {accumulate}»)",
+    ),
+    op(
+        "select_scatter",
+        "input src dim index | kit.writes.select_scatter({input}, {src}, {dim}, {index})",
+        note="or x[:, i] = source",
+    ),
+    op(
+        "slice_scatter",
+        "input src dim start end step | kit.writes.slice_scatter({input}, {src}«, {dim}»"
+        "«, start={start}»«, end={end}»«, step={step}»)",
+        note="or x[a:b] = source",
+    ),
+    op(
+        "diagonal_scatter",
+        "input src offset dim1 dim2 | kit.indexing.diagonal_scatter({input}, {src}"
+        "«, offset={offset}»«, dim1={dim1}»«, dim2={dim2}»)",
+    ),
+)
