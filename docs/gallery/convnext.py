@@ -5,16 +5,6 @@ import mlx.nn as nn
 
 
 class ConvNextLayerNorm(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = mx.zeros((8,))
-        self.bias = mx.zeros((8,))
-
-    def __call__(self, patch_embeddings):
-        return mx.fast.layer_norm(patch_embeddings, self.weight, self.bias, 1e-06)
-
-
-class ConvNextLayerNorm2(nn.Module):
     def __init__(self, size):
         super().__init__()
         self.weight = mx.zeros((size,))
@@ -30,21 +20,11 @@ class GELUActivation(nn.Module):
         return nn.gelu(input)
 
 
-class ConvNextLayerNorm3(nn.Module):
-    def __init__(self, size):
-        super().__init__()
-        self.weight = mx.zeros((size,))
-        self.bias = mx.zeros((size,))
-
-    def __call__(self, x):
-        return mx.fast.layer_norm(x, self.weight, self.bias, 1e-06)
-
-
 class ConvNextEmbeddings(nn.Module):
     def __init__(self):
         super().__init__()
         self.patch_embeddings = nn.Conv2d(3, 8, (4, 4), stride=(4, 4))
-        self.layernorm = ConvNextLayerNorm()
+        self.layernorm = ConvNextLayerNorm(8)
 
     def __call__(self, pixel_values):
         return self.layernorm(self.patch_embeddings(pixel_values.transpose(0, 2, 3, 1)))
@@ -56,53 +36,34 @@ class ConvNextLayer(nn.Module):
         self.dwconv = nn.Conv2d(
             in_channels, in_channels, (7, 7), padding=(3, 3), groups=in_channels
         )
-        self.layernorm = ConvNextLayerNorm2(in_channels)
+        self.layernorm = ConvNextLayerNorm(in_channels)
         self.pwconv1 = nn.Linear(in_channels, output_dims)
         self.act = GELUActivation()
         self.pwconv2 = nn.Linear(output_dims, in_channels)
         self.layer_scale_parameter = mx.zeros((in_channels,))
 
-    def __call__(self, x):
-        features = self.layer_scale_parameter * self.pwconv2(
-            self.act(self.pwconv1(self.layernorm(self.dwconv(x))))
+    def __call__(self, features):
+        features_2 = self.layer_scale_parameter * self.pwconv2(
+            self.act(self.pwconv1(self.layernorm(self.dwconv(features))))
         )
-        return x + features
+        return features + features_2
 
 
 class ConvNextLayer2(nn.Module):
-    def __init__(self, in_channels, output_dims):
-        super().__init__()
-        self.dwconv = nn.Conv2d(
-            in_channels, in_channels, (7, 7), padding=(3, 3), groups=in_channels
-        )
-        self.layernorm = ConvNextLayerNorm2(in_channels)
-        self.pwconv1 = nn.Linear(in_channels, output_dims)
-        self.act = GELUActivation()
-        self.pwconv2 = nn.Linear(output_dims, in_channels)
-        self.layer_scale_parameter = mx.zeros((in_channels,))
-
-    def __call__(self, downsampling_layer):
-        features = self.layer_scale_parameter * self.pwconv2(
-            self.act(self.pwconv1(self.layernorm(self.dwconv(downsampling_layer))))
-        )
-        return downsampling_layer + features
-
-
-class ConvNextLayer3(nn.Module):
     def __init__(self):
         super().__init__()
         self.dwconv = nn.Conv2d(32, 32, (7, 7), padding=(3, 3), groups=32)
-        self.layernorm = ConvNextLayerNorm2(32)
+        self.layernorm = ConvNextLayerNorm(32)
         self.pwconv1 = nn.Linear(32, 128)
         self.act = GELUActivation()
         self.pwconv2 = nn.Linear(128, 32)
         self.layer_scale_parameter = mx.zeros((32,))
 
-    def __call__(self, x):
-        features = self.layer_scale_parameter * self.pwconv2(
-            self.act(self.pwconv1(self.layernorm(self.dwconv(x))))
+    def __call__(self, features):
+        features_2 = self.layer_scale_parameter * self.pwconv2(
+            self.act(self.pwconv1(self.layernorm(self.dwconv(features))))
         )
-        x = x + features
+        x = features + features_2
         features = x.transpose(0, 3, 1, 2)
         return x, features
 
@@ -112,42 +73,44 @@ class ConvNextStage(nn.Module):
         super().__init__()
         self.layers = [ConvNextLayer(8, 32) for _ in range(2)]
 
-    def __call__(self, x):
+    def __call__(self, features):
         for layer in self.layers:
-            x = layer(x)
-        return x
+            features = layer(features)
+        return features
 
 
 class ConvNextStage2(nn.Module):
     def __init__(self, size, out_channels, output_dims):
         super().__init__()
         self.downsampling_layer = [
-            ConvNextLayerNorm3(size), nn.Conv2d(size, out_channels, (2, 2), stride=(2, 2))
+            ConvNextLayerNorm(size), nn.Conv2d(size, out_channels, (2, 2), stride=(2, 2))
         ]
-        self.layers = [
-            ConvNextLayer2(out_channels, output_dims), ConvNextLayer(out_channels, output_dims)
-        ]
+        self.layers = [ConvNextLayer(out_channels, output_dims) for _ in range(2)]
 
-    def __call__(self, x):
+    def __call__(self, features):
+        x = features
         for item in self.downsampling_layer:
             x = item(x)
+        features = x
         for layer in self.layers:
-            x = layer(x)
-        return x
+            features = layer(features)
+        return features
 
 
 class ConvNextStage3(nn.Module):
     def __init__(self):
         super().__init__()
-        self.downsampling_layer = [ConvNextLayerNorm3(24), nn.Conv2d(24, 32, (2, 2), stride=(2, 2))]
-        self.layers = [ConvNextLayer2(32, 128), ConvNextLayer3()]
+        self.downsampling_layer = [ConvNextLayerNorm(24), nn.Conv2d(24, 32, (2, 2), stride=(2, 2))]
+        self.layers = [ConvNextLayer(32, 128), ConvNextLayer2()]
 
-    def __call__(self, x):
+    def __call__(self, features):
+        x = features
         for item in self.downsampling_layer:
             x = item(x)
-        x = self.layers[0](x)
-        x, features = self.layers[1](x)
-        return x, features
+        features = x
+        features = self.layers[0](features)
+        features, features_2 = self.layers[1](features)
+        return features, features_2
 
 
 class ConvNextEncoder(nn.Module):
@@ -157,12 +120,13 @@ class ConvNextEncoder(nn.Module):
             ConvNextStage(), ConvNextStage2(8, 16, 64), ConvNextStage2(16, 24, 96), ConvNextStage3()
         ]
 
-    def __call__(self, x):
-        x = self.stages[0](x)
-        x = self.stages[1](x)
-        x = self.stages[2](x)
-        x, features = self.stages[3](x)
-        return x, features
+    def __call__(self, hidden_states):
+        features = hidden_states
+        features = self.stages[0](features)
+        features = self.stages[1](features)
+        features = self.stages[2](features)
+        features, features_2 = self.stages[3](features)
+        return features, features_2
 
 
 class ConvNextModel(nn.Module):

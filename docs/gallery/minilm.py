@@ -33,13 +33,13 @@ class BertSelfAttention(nn.Module):
         self.key = nn.Linear(384, 384)
         self.value = nn.Linear(384, 384)
 
-    def __call__(self, hidden_states, mask):
+    def __call__(self, hidden_states, attention_mask):
         B, L = hidden_states.shape[:2]
         query_layer = self.query(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
         key_layer = self.key(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
         value_layer = self.value(hidden_states).reshape(B, L, -1, 32).transpose(0, 2, 1, 3)
         return kit.attention.scaled_dot_product_attention(
-            query_layer, key_layer, value_layer, scale=0.1767766952966369, mask=mask
+            query_layer, key_layer, value_layer, scale=0.1767766952966369, mask=attention_mask
         ).transpose(0, 2, 1, 3).reshape(B, L, -1)
 
 
@@ -89,8 +89,8 @@ class BertAttention(nn.Module):
         self.self = BertSelfAttention()
         self.output = BertSelfOutput()
 
-    def __call__(self, hidden_states, mask):
-        return self.output(self.self(hidden_states, mask), hidden_states)
+    def __call__(self, hidden_states, attention_mask):
+        return self.output(self.self(hidden_states, attention_mask), hidden_states)
 
 
 class BertIntermediate(nn.Module):
@@ -110,8 +110,8 @@ class BertLayer(nn.Module):
         self.intermediate = BertIntermediate()
         self.output = BertOutput()
 
-    def __call__(self, hidden_states, mask):
-        attention = self.attention(hidden_states, mask)
+    def __call__(self, hidden_states, attention_mask):
+        attention = self.attention(hidden_states, attention_mask)
         return self.output(self.intermediate(attention), attention)
 
 
@@ -120,9 +120,9 @@ class BertEncoder(nn.Module):
         super().__init__()
         self.layer = [BertLayer() for _ in range(6)]
 
-    def __call__(self, hidden_states, mask):
+    def __call__(self, hidden_states, attention_mask):
         for item in self.layer:
-            hidden_states = item(hidden_states, mask)
+            hidden_states = item(hidden_states, attention_mask)
         return hidden_states
 
 

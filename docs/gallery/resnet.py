@@ -18,79 +18,36 @@ class ResNetConvLayer(nn.Module):
 
 
 class ResNetShortCut(nn.Module):
-    def __init__(self):
+    def __init__(self, in_channels, out_channels, stride):
         super().__init__()
-        self.convolution = nn.Conv2d(32, 256, (1, 1), bias=False)
-        self.normalization = nn.BatchNorm(256)
+        self.convolution = nn.Conv2d(in_channels, out_channels, (1, 1), stride=stride, bias=False)
+        self.normalization = nn.BatchNorm(out_channels)
 
-    def __call__(self, pooler):
-        return self.normalization(self.convolution(pooler))
+    def __call__(self, input):
+        return self.normalization(self.convolution(input))
 
 
 class ResNetConvLayer2(nn.Module):
-    def __init__(self):
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding):
         super().__init__()
-        self.convolution = nn.Conv2d(32, 64, (1, 1), bias=False)
-        self.normalization = nn.BatchNorm(64)
+        self.convolution = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=False
+        )
+        self.normalization = nn.BatchNorm(out_channels)
         self.activation = nn.ReLU()
 
-    def __call__(self, pooler):
-        return self.activation(self.normalization(self.convolution(pooler)))
+    def __call__(self, hidden_states):
+        return self.activation(self.normalization(self.convolution(hidden_states)))
 
 
 class ResNetConvLayer3(nn.Module):
-    def __init__(self, in_channels):
-        super().__init__()
-        self.convolution = nn.Conv2d(in_channels, in_channels, (3, 3), padding=(1, 1), bias=False)
-        self.normalization = nn.BatchNorm(in_channels)
-        self.activation = nn.ReLU()
-
-    def __call__(self, activation):
-        return self.activation(self.normalization(self.convolution(activation)))
-
-
-class ResNetConvLayer4(nn.Module):
     def __init__(self, in_channels, out_channels):
         super().__init__()
         self.convolution = nn.Conv2d(in_channels, out_channels, (1, 1), bias=False)
         self.normalization = nn.BatchNorm(out_channels)
 
-    def __call__(self, activation):
-        return self.normalization(self.convolution(activation))
-
-
-class ResNetConvLayer5(nn.Module):
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.convolution = nn.Conv2d(in_channels, out_channels, (1, 1), bias=False)
-        self.normalization = nn.BatchNorm(out_channels)
-        self.activation = nn.ReLU()
-
-    def __call__(self, activation):
-        return self.activation(self.normalization(self.convolution(activation)))
-
-
-class ResNetShortCut2(nn.Module):
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.convolution = nn.Conv2d(in_channels, out_channels, (1, 1), stride=(2, 2), bias=False)
-        self.normalization = nn.BatchNorm(out_channels)
-
-    def __call__(self, activation):
-        return self.normalization(self.convolution(activation))
-
-
-class ResNetConvLayer6(nn.Module):
-    def __init__(self, in_channels):
-        super().__init__()
-        self.convolution = nn.Conv2d(
-            in_channels, in_channels, (3, 3), stride=(2, 2), padding=(1, 1), bias=False
-        )
-        self.normalization = nn.BatchNorm(in_channels)
-        self.activation = nn.ReLU()
-
-    def __call__(self, activation):
-        return self.activation(self.normalization(self.convolution(activation)))
+    def __call__(self, hidden_states):
+        return self.normalization(self.convolution(hidden_states))
 
 
 class ResNetEmbeddings(nn.Module):
@@ -104,57 +61,46 @@ class ResNetEmbeddings(nn.Module):
 
 
 class ResNetBottleNeckLayer(nn.Module):
-    def __init__(self):
+    def __init__(self, in_channels, out_channels, stride, out_channels_2):
         super().__init__()
-        self.shortcut = ResNetShortCut()
+        self.shortcut = ResNetShortCut(in_channels, out_channels, stride)
         self.layer = nn.Sequential(
-            ResNetConvLayer2(), ResNetConvLayer3(64), ResNetConvLayer4(64, 256)
+            ResNetConvLayer2(in_channels, out_channels_2, (1, 1), (1, 1), (0, 0)),
+            ResNetConvLayer2(out_channels_2, out_channels_2, (3, 3), stride, (1, 1)),
+            ResNetConvLayer3(out_channels_2, out_channels),
         )
         self.activation = nn.ReLU()
 
-    def __call__(self, pooler):
-        return self.activation(self.layer(pooler) + self.shortcut(pooler))
+    def __call__(self, hidden_state):
+        return self.activation(self.layer(hidden_state) + self.shortcut(hidden_state))
 
 
 class ResNetBottleNeckLayer2(nn.Module):
     def __init__(self, in_channels, out_channels):
         super().__init__()
         self.layer = nn.Sequential(
-            ResNetConvLayer5(in_channels, out_channels),
-            ResNetConvLayer3(out_channels),
-            ResNetConvLayer4(out_channels, in_channels),
+            ResNetConvLayer2(in_channels, out_channels, (1, 1), (1, 1), (0, 0)),
+            ResNetConvLayer2(out_channels, out_channels, (3, 3), (1, 1), (1, 1)),
+            ResNetConvLayer3(out_channels, in_channels),
         )
         self.activation = nn.ReLU()
 
-    def __call__(self, activation):
-        return self.activation(self.layer(activation) + activation)
+    def __call__(self, hidden_state):
+        return self.activation(self.layer(hidden_state) + hidden_state)
 
 
 class ResNetBottleNeckLayer3(nn.Module):
-    def __init__(self, in_channels, out_channels, out_channels_2):
-        super().__init__()
-        self.shortcut = ResNetShortCut2(in_channels, out_channels)
-        self.layer = nn.Sequential(
-            ResNetConvLayer5(in_channels, out_channels_2),
-            ResNetConvLayer6(out_channels_2),
-            ResNetConvLayer4(out_channels_2, out_channels),
-        )
-        self.activation = nn.ReLU()
-
-    def __call__(self, activation):
-        return self.activation(self.layer(activation) + self.shortcut(activation))
-
-
-class ResNetBottleNeckLayer4(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Sequential(
-            ResNetConvLayer5(2048, 512), ResNetConvLayer3(512), ResNetConvLayer4(512, 2048)
+            ResNetConvLayer2(2048, 512, (1, 1), (1, 1), (0, 0)),
+            ResNetConvLayer2(512, 512, (3, 3), (1, 1), (1, 1)),
+            ResNetConvLayer3(512, 2048),
         )
         self.activation = nn.ReLU()
 
-    def __call__(self, activation):
-        activation = self.activation(self.layer(activation) + activation)
+    def __call__(self, hidden_state):
+        activation = self.activation(self.layer(hidden_state) + hidden_state)
         x = activation.transpose(0, 3, 1, 2)
         return activation, x
 
@@ -163,39 +109,40 @@ class ResNetStage(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            ResNetBottleNeckLayer(),
+            ResNetBottleNeckLayer(32, 256, (1, 1), 64),
             ResNetBottleNeckLayer2(256, 64),
             ResNetBottleNeckLayer2(256, 64),
         )
 
-    def __call__(self, pooler):
-        activation = pooler
+    def __call__(self, input):
+        hidden_state = input
         for layer in self.layers.layers:
-            activation = layer(activation)
-        return activation
+            hidden_state = layer(hidden_state)
+        return hidden_state
 
 
 class ResNetStage2(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            ResNetBottleNeckLayer3(256, 512, 128),
+            ResNetBottleNeckLayer(256, 512, (2, 2), 128),
             ResNetBottleNeckLayer2(512, 128),
             ResNetBottleNeckLayer2(512, 128),
             ResNetBottleNeckLayer2(512, 128),
         )
 
-    def __call__(self, activation):
+    def __call__(self, input):
+        hidden_state = input
         for layer in self.layers.layers:
-            activation = layer(activation)
-        return activation
+            hidden_state = layer(hidden_state)
+        return hidden_state
 
 
 class ResNetStage3(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            ResNetBottleNeckLayer3(512, 1024, 256),
+            ResNetBottleNeckLayer(512, 1024, (2, 2), 256),
             ResNetBottleNeckLayer2(1024, 256),
             ResNetBottleNeckLayer2(1024, 256),
             ResNetBottleNeckLayer2(1024, 256),
@@ -203,26 +150,28 @@ class ResNetStage3(nn.Module):
             ResNetBottleNeckLayer2(1024, 256),
         )
 
-    def __call__(self, activation):
+    def __call__(self, input):
+        hidden_state = input
         for layer in self.layers.layers:
-            activation = layer(activation)
-        return activation
+            hidden_state = layer(hidden_state)
+        return hidden_state
 
 
 class ResNetStage4(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            ResNetBottleNeckLayer3(1024, 2048, 512),
+            ResNetBottleNeckLayer(1024, 2048, (2, 2), 512),
             ResNetBottleNeckLayer2(2048, 512),
-            ResNetBottleNeckLayer4(),
+            ResNetBottleNeckLayer3(),
         )
 
-    def __call__(self, activation):
-        activation = self.layers.layers[0](activation)
-        activation = self.layers.layers[1](activation)
-        activation, x = self.layers.layers[2](activation)
-        return activation, x
+    def __call__(self, input):
+        hidden_state = input
+        hidden_state = self.layers.layers[0](hidden_state)
+        hidden_state = self.layers.layers[1](hidden_state)
+        hidden_state, x = self.layers.layers[2](hidden_state)
+        return hidden_state, x
 
 
 class ResNetEncoder(nn.Module):
@@ -230,13 +179,13 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         self.stages = [ResNetStage(), ResNetStage2(), ResNetStage3(), ResNetStage4()]
 
-    def __call__(self, pooler):
-        activation = pooler
-        activation = self.stages[0](activation)
-        activation = self.stages[1](activation)
-        activation = self.stages[2](activation)
-        activation, x = self.stages[3](activation)
-        return activation, x
+    def __call__(self, hidden_state):
+        input = hidden_state
+        input = self.stages[0](input)
+        input = self.stages[1](input)
+        input = self.stages[2](input)
+        input, x = self.stages[3](input)
+        return input, x
 
 
 class ResNetModel(nn.Module):

@@ -49,7 +49,7 @@ class WhisperAttention2(nn.Module):
         self.q_proj = nn.Linear(32, 32)
         self.out_proj = nn.Linear(32, 32)
 
-    def __call__(self, hidden_states, causal_mask):
+    def __call__(self, hidden_states, attention_mask):
         B = hidden_states.shape[0]
         query_states = (
             self.q_proj(hidden_states) * 0.3535533905932738
@@ -57,7 +57,7 @@ class WhisperAttention2(nn.Module):
         key_states = self.k_proj(hidden_states).reshape(B, -1, 4, 8).transpose(0, 2, 1, 3)
         value_states = self.v_proj(hidden_states).reshape(B, -1, 4, 8).transpose(0, 2, 1, 3)
         attn_output = kit.attention.scaled_dot_product_attention(
-            query_states, key_states, value_states, scale=1.0, mask=causal_mask
+            query_states, key_states, value_states, scale=1.0, mask=attention_mask
         ).transpose(0, 2, 1, 3).reshape(B, hidden_states.shape[1], -1)
         return self.out_proj(attn_output)
 
@@ -112,9 +112,9 @@ class WhisperDecoderLayer(nn.Module):
         self.fc2 = nn.Linear(64, 32)
         self.final_layer_norm = nn.LayerNorm(32)
 
-    def __call__(self, hidden_states, causal_mask, encoder_hidden_states):
+    def __call__(self, hidden_states, attention_mask, encoder_hidden_states):
         hidden_states = hidden_states + self.self_attn(
-            self.self_attn_layer_norm(hidden_states), causal_mask
+            self.self_attn_layer_norm(hidden_states), attention_mask
         )
         hidden_states = hidden_states + self.encoder_attn(
             self.encoder_attn_layer_norm(hidden_states), encoder_hidden_states

@@ -16,16 +16,17 @@ from torch2mlx.export.lower.build_layer import resolve
 from torch2mlx.export.lower.modes import other_modes
 from torch2mlx.export.lower.module_tree import Tree
 from torch2mlx.export.lower.parameters import Stored
+from torch2mlx.export.structure.argument_names import argument_names
 from torch2mlx.export.structure.attribute_paths import Paths, prefixes
 from torch2mlx.export.structure.carried import Turns, turns_of
 from torch2mlx.export.structure.checks import Checks
-from torch2mlx.export.structure.classes import ClassTable, ClassText, Construct, Instance
+from torch2mlx.export.structure.classes import ClassTable, ClassText, Construct, Instance, Option
 from torch2mlx.export.structure.constructors import (
     called,
     dictionary,
     identity,
     listed,
-    needed,
+    ordered,
     required,
 )
 from torch2mlx.export.structure.loops import rolled
@@ -57,6 +58,7 @@ class Assembly:
         self.table = ClassTable(self._named)
         self._classes: dict[str, tuple[ClassText, Instance]] = {}
         self._aliases = placeholder_names(traced)
+        self._graph = {node.name: node for node in traced.program.graph.nodes}
         for region in self.region.regions():
             self._method(region)
         for level in self._levels():
@@ -185,12 +187,7 @@ class Assembly:
         number = int(region.path.partition("@")[2] or 0)
         if number >= len(calls):
             return {}
-        by_origin: dict[str, str] = {}
-        for name, origin in calls[number].arguments.items():
-            if isinstance(origin, tuple):
-                continue
-            by_origin.setdefault(self._aliases.get(origin, origin), name)
-        return {n: by_origin[n.origin] for n in region.inputs if n.origin in by_origin}
+        return argument_names(region, calls[number], self._aliases, self._graph)
 
     def _callee(self, region: Region) -> str:
         assert region.parent is not None
@@ -337,15 +334,14 @@ class Assembly:
         else:
             made.add(f"{path}(")
             first = True
-        for name, value in needed(target, arguments).items():
-            made.add("" if first else ", ")
-            first = False
-            by_position = required(target, name)
-            made.add("" if by_position else f"{name}=")
+        for name, value, shown in ordered(target, arguments):
             if isinstance(value, Construct):
-                made.extend(value)
+                made.add("" if first else ", ", f"{name}=").extend(value)
+            elif required(target, name):
+                made.add("" if first else ", ", (name, self._paths.value(value)))
             else:
-                made.add((name, self._paths.value(value)))
+                made.add(Option(name, self._paths.value(value), shown))
+            first = first and not shown
         return made.add(")")
 
     def _child(self, value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch2mlx.export.ir.name_allocator import usable
 from torch2mlx.export.ir.render import literal
@@ -18,13 +18,22 @@ from torch2mlx.export.structure.methods import Method
 Hole = tuple[str, Any]
 
 
+class Option(NamedTuple):
+    """A keyword argument of a constructor: printed where it is not the default (`shown`), or where
+    it is another in another instance of the class."""
+
+    name: str
+    value: Any
+    shown: bool
+
+
 @dataclass
 class Construct:
     """A constructor's text in parts: strings and holes."""
 
-    parts: list[str | Hole] = field(default_factory=list)
+    parts: list[str | Hole | Option] = field(default_factory=list)
 
-    def add(self, *parts: str | Hole) -> Construct:
+    def add(self, *parts: str | Hole | Option) -> Construct:
         """Appends; answers itself."""
         self.parts += parts
         return self
@@ -38,7 +47,7 @@ class Construct:
         """The text without the values of holes."""
         return tuple(p if isinstance(p, str) else f"\0{p[0]}" for p in self.parts)
 
-    def holes(self) -> list[Hole]:
+    def holes(self) -> list[Hole | Option]:
         """The holes in order."""
         return [p for p in self.parts if not isinstance(p, str)]
 
@@ -49,8 +58,13 @@ class Construct:
             if isinstance(part, str):
                 out.append(part)
                 continue
-            out.append((names or {}).get(i) or literal(part[1]))
+            name = (names or {}).get(i)
             i += 1
+            if not isinstance(part, Option):
+                out.append(name or literal(part[1]))
+            elif part.shown or name:
+                before = "" if "".join(out).endswith("(") else ", "
+                out.append(f"{before}{part.name}={name or literal(part.value)}")
         return "".join(out)
 
 
@@ -68,7 +82,7 @@ class Instance:
         built = tuple((name, made.template()) for name, made in self.attributes)
         return self.kind, built, tuple(self.methods), self.buffers
 
-    def holes(self) -> list[Hole]:
+    def holes(self) -> list[Hole | Option]:
         """All holes, in order."""
         return [hole for _, made in self.attributes for hole in made.holes()]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch2mlx.export.ir.render import literal
@@ -74,20 +74,21 @@ def required(target: Any, name: str) -> bool:
     )
 
 
-def needed(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments in the constructor's order, without those that are its defaults."""
+def ordered(target: Any, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """Arguments in the constructor's order, each with whether it is other than its default."""
     known = _parameters(target)
     order = [name for name in known if name in arguments]
     order += [name for name in arguments if name not in known]
-    kept = {}
     for name in order:
         value, parameter = arguments[name], known.get(name)
         default = parameter.default if parameter is not None else inspect.Parameter.empty
         if value is None and (default is None or not isinstance(target, type)):
-            continue
-        if isinstance(value, Construct) or not _equal(value, default):
-            kept[name] = value
-    return kept
+            if default is None:
+                yield name, None, False
+        elif isinstance(value, Construct) or not _equal(value, default):
+            yield name, value, True
+        else:
+            yield name, value, False
 
 
 def _equal(value: Any, default: Any) -> bool:
