@@ -16,7 +16,7 @@ from torch2mlx.porting.scopes.scope_table import ScopeTable, bound_otherwise
 from torch2mlx.porting.scopes.traversal import everything
 
 #: Names under which a port imports -> their other names, where a file has its own of that name.
-OTHER = {"mx": "mlx_core", "nn": "mlx_nn", "optim": "mlx_optim", "kit": "mlx_kit", "np": "numpy"}
+OTHER = {"mx": "mlx_core", "nn": "mlx_nn", "optim": "mlx_optim", "kit": "mlx_kit"}
 _ASIDE = "_MLX_own_"
 
 
