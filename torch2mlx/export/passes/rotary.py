@@ -125,6 +125,8 @@ def _from_zero(value: Any) -> bool:
             found = shapes_only.computed(value, {symbol: length for symbol in symbols})
         except (ValueError, IndexError, RuntimeError):  # the formula takes no such length
             return False
+        if not found.size:  # no position at that length tells nothing of the others
+            return False
         rows = found.reshape(-1, found.shape[-2]) if found.ndim > 1 else found[None]
         if found.ndim > 1 and found.shape[-1] != 1:
             return False
