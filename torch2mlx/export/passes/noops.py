@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from torch2mlx.export.ir.nodes import Node, Program
-from torch2mlx.export.passes.rewrite import Rewriter
+from torch2mlx.export.passes.rewrite import Rewriter, Rule
 
 
 def without_noops(program: Program) -> Program:
@@ -31,6 +31,30 @@ def _kept(node: Node, x: Any) -> Any:
 
 def _dims(node: Node) -> Any:
     return node.dims if node.dims is not None else node.shape
+
+
+def _broadcasts(r: Rewriter, node: Node) -> Any:
+    """Arithmetic with a vector that was given axes of one item before its own, which MLX gives it
+    by itself: x * w.reshape(1, 1, 1, n) is x * w."""
+    x, y = node.args
+    for one, other in ((x, y), (y, x)):
+        inner = _plain_vector(one)
+        if inner is None or not isinstance(other, Node) or not other.is_array:
+            continue
+        if other.ndim >= one.ndim and other.shape[-1] == one.shape[-1]:
+            args = (x, inner) if one is y else (inner, y)
+            return r.builder.call(node.op, *args)
+    return None
+
+
+def _plain_vector(value: Any) -> Node | None:
+    """The vector within v.reshape(1, ..., n), where n is its length."""
+    if not isinstance(value, Node) or value.op != "method.reshape":
+        return None
+    inner = value.args[0]
+    ahead = all(n == 1 and isinstance(n, int) for n in value.args[1:-1])
+    whole = inner.ndim == 1 and value.args[-1] in (inner.shape[0], -1)
+    return inner if ahead and whole else None
 
 
 def _add(r: Rewriter, node: Node) -> Any:
@@ -138,11 +162,21 @@ def _as_strict(first: tuple[Any, ...], last: tuple[Any, ...]) -> bool:
     return math.prod(last) % math.prod(first) == 0
 
 
+def _either(rule: Rule) -> Rule:
+    """A rule of arithmetic, and what holds for all of it."""
+
+    def both(r: Rewriter, node: Node) -> Any:
+        found = rule(r, node)
+        return _broadcasts(r, node) if found is None and node.is_array else found
+
+    return both
+
+
 _RULES = {
-    "operator.add": _add,
-    "operator.sub": _sub,
-    "operator.mul": _mul,
-    "operator.truediv": _div,
+    "operator.add": _either(_add),
+    "operator.sub": _either(_sub),
+    "operator.mul": _either(_mul),
+    "operator.truediv": _either(_div),
     "operator.and_": _and,
     "mx.broadcast_to": _broadcast,
     "method.astype": _cast,

@@ -62,3 +62,21 @@ def _ordered(nodes: tuple[Node, ...], late: set[Node]) -> list[Node]:
         if node not in late:
             place(node)
     return list(found)
+
+
+def with_last_moves_outside(program: Program) -> Program:
+    """Transposes of the model's results, made by the model itself and not by its last module: that
+    one then is like the others of its class."""
+    reads: dict[Node, int] = {}
+    for node in program.nodes:
+        for read in operands(node):
+            reads[read] = reads.get(read, 0) + 1
+    results = set(leaves(_plain(program.outputs)))
+    late = [n for n in program.nodes if n in results and n.op == "method.transpose"]
+    late = [n for n in late if n not in reads and len(n.scope) > 1 and n.args[0].op != "input"]
+    if not late:
+        return program
+    for node in late:
+        learn(node, scope=node.scope[:1])
+    rest = [node for node in program.nodes if node not in set(late)]
+    return replace(program, nodes=(*rest, *late))

@@ -76,8 +76,9 @@ def batch_norm(
             b.call(f"kit.moments.{n}", x, axis=axes, keepdims=True) for n in ("mean", "var")
         )
     else:
-        mean, var = (_by_channel(b, s, x.ndim) for s in (running_mean, running_var))
+        mean, var = _by_channel(b, running_mean, x.ndim), running_var
     scale = b.call("mx.rsqrt", b.call("operator.add", var, eps))
+    scale = scale if scale.ndim == x.ndim else _by_channel(b, scale, x.ndim)
     y = b.call("operator.mul", b.call("operator.sub", x, mean), scale)
     if weight is not None:
         y = b.call("operator.mul", y, _by_channel(b, weight, x.ndim))
