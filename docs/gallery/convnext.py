@@ -49,25 +49,6 @@ class ConvNextLayer(nn.Module):
         return features + features_2
 
 
-class ConvNextLayer2(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.dwconv = nn.Conv2d(32, 32, (7, 7), padding=(3, 3), groups=32)
-        self.layernorm = ConvNextLayerNorm(32)
-        self.pwconv1 = nn.Linear(32, 128)
-        self.act = GELUActivation()
-        self.pwconv2 = nn.Linear(128, 32)
-        self.layer_scale_parameter = mx.zeros((32,))
-
-    def __call__(self, features):
-        features_2 = self.layer_scale_parameter * self.pwconv2(
-            self.act(self.pwconv1(self.layernorm(self.dwconv(features))))
-        )
-        x = features + features_2
-        features = x.transpose(0, 3, 1, 2)
-        return x, features
-
-
 class ConvNextStage(nn.Module):
     def __init__(self):
         super().__init__()
@@ -97,36 +78,21 @@ class ConvNextStage2(nn.Module):
         return features
 
 
-class ConvNextStage3(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.downsampling_layer = [ConvNextLayerNorm(24), nn.Conv2d(24, 32, (2, 2), stride=(2, 2))]
-        self.layers = [ConvNextLayer(32, 128), ConvNextLayer2()]
-
-    def __call__(self, features):
-        x = features
-        for item in self.downsampling_layer:
-            x = item(x)
-        features = x
-        features = self.layers[0](features)
-        features, features_2 = self.layers[1](features)
-        return features, features_2
-
-
 class ConvNextEncoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.stages = [
-            ConvNextStage(), ConvNextStage2(8, 16, 64), ConvNextStage2(16, 24, 96), ConvNextStage3()
+            ConvNextStage(),
+            ConvNextStage2(8, 16, 64),
+            ConvNextStage2(16, 24, 96),
+            ConvNextStage2(24, 32, 128),
         ]
 
     def __call__(self, hidden_states):
         features = hidden_states
-        features = self.stages[0](features)
-        features = self.stages[1](features)
-        features = self.stages[2](features)
-        features, features_2 = self.stages[3](features)
-        return features, features_2
+        for stage in self.stages:
+            features = stage(features)
+        return features
 
 
 class ConvNextModel(nn.Module):
@@ -137,8 +103,9 @@ class ConvNextModel(nn.Module):
         self.layernorm = nn.LayerNorm(32, eps=1e-12)
 
     def __call__(self, pixel_values):
-        encoder, features = self.encoder(self.embeddings(pixel_values))
+        encoder = self.encoder(self.embeddings(pixel_values))
         layernorm = self.layernorm(mx.mean(encoder, axis=(1, 2)))
+        features = encoder.transpose(0, 3, 1, 2)
         return {"last_hidden_state": features, "pooler_output": layernorm}
 
 

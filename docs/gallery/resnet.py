@@ -89,29 +89,13 @@ class ResNetBottleNeckLayer2(nn.Module):
         return self.activation(self.layer(hidden_state) + hidden_state)
 
 
-class ResNetBottleNeckLayer3(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Sequential(
-            ResNetConvLayer2(2048, 512, (1, 1), (1, 1), (0, 0)),
-            ResNetConvLayer2(512, 512, (3, 3), (1, 1), (1, 1)),
-            ResNetConvLayer3(512, 2048),
-        )
-        self.activation = nn.ReLU()
-
-    def __call__(self, hidden_state):
-        activation = self.activation(self.layer(hidden_state) + hidden_state)
-        x = activation.transpose(0, 3, 1, 2)
-        return activation, x
-
-
 class ResNetStage(nn.Module):
-    def __init__(self):
+    def __init__(self, in_channels, out_channels, stride, out_channels_2):
         super().__init__()
         self.layers = nn.Sequential(
-            ResNetBottleNeckLayer(32, 256, (1, 1), 64),
-            ResNetBottleNeckLayer2(256, 64),
-            ResNetBottleNeckLayer2(256, 64),
+            ResNetBottleNeckLayer(in_channels, out_channels, stride, out_channels_2),
+            ResNetBottleNeckLayer2(out_channels, out_channels_2),
+            ResNetBottleNeckLayer2(out_channels, out_channels_2),
         )
 
     def __call__(self, input):
@@ -157,35 +141,21 @@ class ResNetStage3(nn.Module):
         return hidden_state
 
 
-class ResNetStage4(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            ResNetBottleNeckLayer(1024, 2048, (2, 2), 512),
-            ResNetBottleNeckLayer2(2048, 512),
-            ResNetBottleNeckLayer3(),
-        )
-
-    def __call__(self, input):
-        hidden_state = input
-        hidden_state = self.layers.layers[0](hidden_state)
-        hidden_state = self.layers.layers[1](hidden_state)
-        hidden_state, x = self.layers.layers[2](hidden_state)
-        return hidden_state, x
-
-
 class ResNetEncoder(nn.Module):
     def __init__(self):
         super().__init__()
-        self.stages = [ResNetStage(), ResNetStage2(), ResNetStage3(), ResNetStage4()]
+        self.stages = [
+            ResNetStage(32, 256, (1, 1), 64),
+            ResNetStage2(),
+            ResNetStage3(),
+            ResNetStage(1024, 2048, (2, 2), 512),
+        ]
 
     def __call__(self, hidden_state):
         input = hidden_state
-        input = self.stages[0](input)
-        input = self.stages[1](input)
-        input = self.stages[2](input)
-        input, x = self.stages[3](input)
-        return input, x
+        for stage in self.stages:
+            input = stage(input)
+        return input
 
 
 class ResNetModel(nn.Module):
@@ -196,9 +166,10 @@ class ResNetModel(nn.Module):
         self.pooler = kit.Function(kit.pooling.adaptive_avg_pool, rank=2, output_size=(1, 1))
 
     def __call__(self, pixel_values):
-        encoder, encoder_2 = self.encoder(self.embedder(pixel_values))
+        encoder = self.encoder(self.embedder(pixel_values))
         x = self.pooler(encoder).transpose(0, 3, 1, 2)
-        return {"last_hidden_state": encoder_2, "pooler_output": x}
+        x_2 = encoder.transpose(0, 3, 1, 2)
+        return {"last_hidden_state": x_2, "pooler_output": x}
 
 
 def load(folder):
