@@ -330,3 +330,19 @@ def test_an_axis_beside_one_that_the_data_decides_is_squeezed():
     for keep in ([True] * 3, [False, True, False]):
         keep = torch.tensor(keep)
         np.testing.assert_array_equal(module(to_mlx(x), to_mlx(keep)), model(x, keep))
+
+
+class AskedOfOneOfTwo(torch.nn.Module):
+    """A branch on the length of one of two inputs that have it in common; it changes nothing."""
+
+    def forward(self, x, mask):
+        several = mask.shape[1] > 1 and x.ndim == 3
+        scores = x * mask[:, :, None]
+        return scores.softmax(1) if several else scores.softmax(1)
+
+
+def test_a_branch_that_changes_nothing_at_one_is_no_check_where_two_inputs_share_the_length():
+    made = torch2mlx.translate(AskedOfOneOfTwo(), (torch.randn(2, 5, 4), torch.ones(2, 5)))
+    for length in (1, 7):
+        args = torch.randn(2, length, 4), torch.ones(2, length)
+        assert torch2mlx.verify(AskedOfOneOfTwo(), made, args).ok

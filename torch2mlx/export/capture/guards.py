@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -159,6 +159,20 @@ def _small_sizes(usual: Mapping[Any, Any]) -> Iterator[tuple[tuple[Any, int], ..
             yield ((symbol, number),)
             if len(symbols) > 1:
                 yield tuple((s, number if s is symbol else 2) for s in symbols)
+
+
+def _reached(environment: Any, size: Sequence[tuple[Any, int]]) -> tuple[tuple[Any, int], ...]:
+    """That size in the lengths that are left when equal ones have become one; empty where no inputs
+    have it: two numbers for one length, or another number for a fixed one."""
+    found: dict[Any, int] = {}
+    for symbol, number in size:
+        length = environment.replace(symbol)
+        if length.is_number:
+            if length != number:
+                return ()
+        elif found.setdefault(length, number) != number:
+            return ()
+    return tuple(found.items())
 
 
 def _asking(frame: Any) -> Asked:
@@ -338,5 +352,7 @@ def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Con
     for turn, asked in watch.small.items():
         left = turn.condition(environment)
         if left.free_symbols and left not in (sympy.true, sympy.false):
-            conditions.setdefault(left, Condition(left, asked, turn.sizes))
+            sizes = tuple(filter(None, (_reached(environment, size) for size in turn.sizes)))
+            if sizes:
+                conditions.setdefault(left, Condition(left, asked, sizes))
     return fixing, list(conditions.values())
