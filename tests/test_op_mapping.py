@@ -10,6 +10,7 @@ need("torch", "mlx.core", "mlx.nn")
 
 import torch
 
+from torch2mlx.catalog import op_mapping
 from torch2mlx.op_mapping import known_ops, lookup_op, register_op
 
 
@@ -38,7 +39,8 @@ def test_both_names_exist(op):
         resolve(op.mlx)
 
 
-def test_lookup_and_register():
+def test_lookup_and_register(monkeypatch):
+    monkeypatch.setattr(op_mapping, "_USER", {})
     assert lookup_op("torch.cat").mlx == "mlx.core.concatenate"
     assert lookup_op("torch.add_").mlx == "mlx.core.add"
     assert lookup_op("torch.nothing") is None

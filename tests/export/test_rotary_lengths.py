@@ -6,7 +6,7 @@ from tests.support import need
 
 torch, mlx = need("torch", "mlx.core")
 
-import torch2mlx  # noqa: E402
+import torch2mlx
 
 
 class Subsampled(torch.nn.Module):

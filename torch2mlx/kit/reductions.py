@@ -50,15 +50,12 @@ def nanmean(x: mx.array, dim: Any = None, keepdim: bool = False) -> mx.array:
 
 def nanmedian(x: mx.array, dim: int | None = None, keepdim: bool = False) -> Any:
     """torch.nanmedian: the lower of two middle values of what is no NaN; with `dim`, and where."""
-    rows = x.reshape(-1) if dim is None else x
-    axis = -1 if dim is None else dim
-    floats = mx.issubdtype(x.dtype, mx.floating)
-    order = mx.argsort(mx.where(mx.isnan(rows), mx.inf, rows) if floats else rows, axis=axis)
-    count = mx.sum((~mx.isnan(rows)).astype(mx.int32), axis=axis, keepdims=True)
-    middle = mx.take_along_axis(order, mx.maximum(count - 1, 0) // 2, axis=axis)
-    values = mx.take_along_axis(rows, middle, axis=axis)
     if dim is None:
-        return values.reshape(())
+        return sorting.middle(x, without_nan=True)
+    order = sorting.sort(x, dim).indices  # what is NaN comes last
+    count = mx.sum((~mx.isnan(x)).astype(mx.int32), axis=dim, keepdims=True)
+    middle = mx.take_along_axis(order, mx.maximum(count - 1, 0) // 2, axis=dim)
+    values = mx.take_along_axis(x, middle, axis=dim)
     found = (values, middle) if keepdim else (values.squeeze(dim), middle.squeeze(dim))
     return sorting.Picked(*found)
 

@@ -60,22 +60,37 @@ def kthvalue(x: mx.array, k: int, dim: int = -1, keepdim: bool = False):
 
 
 def median(x: mx.array, dim: int | None = None, keepdim: bool = False):
-    """torch.median: the lower of two middle values; with `dim`, and where it is."""
+    """torch.median: the lower of two middle values; with `dim`, and where it is. A row with a NaN
+    has the first of its NaNs."""
     if dim is None:
-        return _middle(x)
-    return kthvalue(x, (x.shape[dim] - 1) // 2 + 1, dim, keepdim)
+        return middle(x)
+    value, place = kthvalue(x, (x.shape[dim] - 1) // 2 + 1, dim, keepdim)
+    if not mx.issubdtype(x.dtype, mx.floating):
+        return value, place
+    missing = mx.isnan(x)
+    first = mx.argmax(missing, axis=dim, keepdims=True)
+    broken = mx.any(missing, axis=dim, keepdims=True)
+    there = mx.take_along_axis(x, first, axis=dim)
+    if not keepdim:
+        first, broken, there = (part.squeeze(dim) for part in (first, broken, there))
+    return mx.where(broken, there, value), mx.where(broken, first, place)
 
 
-def _middle(x: mx.array) -> mx.array:
-    """The lower of two middle values of all items; equal items share its gradient."""
+def middle(x: mx.array, without_nan: bool = False) -> mx.array:
+    """The lower of two middle values of all items, NaN where one is and they are not left out;
+    equal items share its gradient."""
 
     @mx.custom_function
     def found(x):
-        return mx.sort(x.reshape(-1))[(x.size - 1) // 2]
+        row = mx.sort(x.reshape(-1))
+        count = x.size - mx.sum(mx.isnan(row))
+        if without_nan:
+            return row[mx.maximum(count - 1, 0) // 2]
+        return row[mx.where(count < x.size, x.size - 1, (x.size - 1) // 2)]
 
     @found.vjp
     def found_vjp(x, cotangent, output):
-        same = (x == output).astype(x.dtype)
+        same = ((x == output) | (mx.isnan(x) & mx.isnan(output))).astype(x.dtype)
         return cotangent * same / mx.sum(same)
 
     return found(x)

@@ -59,12 +59,20 @@ def kthvalue(b: Builder, self: Node, k: int, dim: int = -1, keepdim: bool = Fals
     return _pair(b, b.call("kit.sorting.kthvalue", self, k, dim, keepdim))
 
 
-@lowers("aten::median", "aten::nanmedian")
+@lowers("aten::median")
 def median(b: Builder, self: Node, dim: Any = None, keepdim: bool = False) -> Any:
     """The lower of the middle two."""
     if dim is None:
         return b.call("kit.sorting.median", self)
     return _pair(b, b.call("kit.sorting.median", self, dim, keepdim))
+
+
+@lowers("aten::nanmedian")
+def nanmedian(b: Builder, self: Node, dim: Any = None, keepdim: bool = False) -> Any:
+    """The lower of the middle two of what is no NaN."""
+    if dim is None:
+        return b.call("kit.reductions.nanmedian", self)
+    return _pair(b, b.call("kit.reductions.nanmedian", self, dim, keepdim))
 
 
 @lowers("aten::searchsorted")
