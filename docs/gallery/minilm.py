@@ -144,18 +144,6 @@ class BertModel(nn.Module):
                 "translated where input_ids.shape[1] <= 512: "
                 "change modeling_bert.py:85 or translate again for it"
             )
-        if input_ids.shape[1] == 0:
-            raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, "
-                "translated where input_ids.shape[1] != 0: "
-                "change sdpa_attention.py:148 or translate again for it"
-            )
-        if input_ids.shape[1] == 1:
-            raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, "
-                "translated where input_ids.shape[1] != 1: "
-                "change sdpa_attention.py:148 or translate again for it"
-            )
         x = attention_mask.astype(mx.bool_)[
             mx.arange(input_ids.shape[0], dtype=mx.int64)[:, None, None, None],
             mx.arange(attention_mask.shape[1], dtype=mx.int64)[None, None, None],

@@ -43,6 +43,16 @@ def test_several_are_listed_and_picked_by_key(tmp_path):
         convert(wrapped, tmp_path / "x.safetensors", key="nothing")
 
 
+@pytest.mark.parametrize("number", [0, 7])
+def test_state_dicts_under_numbers_are_listed_beside_named_ones(number, tmp_path):
+    wrapped = {number: STATE, "later": {"model": OTHER}}
+    with pytest.raises(AmbiguousCheckpointError) as error:
+        convert(wrapped, tmp_path / "x.safetensors")
+    assert error.value.choices == (str(number), "later.model")
+    found = converted(wrapped, tmp_path / "x.safetensors", key=str(number))
+    assert list(found) == list(STATE)
+
+
 @pytest.mark.parametrize("empty", [{}, {"epoch": 3}, {"optimizer": OPTIMIZER}, {"a": {"b": {}}}])
 def test_no_state_dict_is_an_error(empty, tmp_path):
     with pytest.raises(AmbiguousCheckpointError, match="no state dict"):

@@ -67,13 +67,15 @@ def is_key(name: Any) -> bool:
 
 
 def _inner(place: _Place, deep: bool) -> Iterator[_Place]:
-    """The places directly within one. `deep`: also in lists and under numbers."""
+    """The places directly within one. `deep`: also in lists and, within what was saved, under
+    numbers."""
     value = place.value
+    numbers = deep or place.parent is None
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     for name, child in pairs:
         if not (is_container(child) or isinstance(child, _core.Foreign)) or not _opens(child, deep):
             continue
-        named = not name.endswith("_extra_state") if isinstance(name, str) else deep
+        named = not name.endswith("_extra_state") if isinstance(name, str) else numbers
         if named and is_key(name):
             yield _Place(child, str(name), place)
 
