@@ -14,8 +14,8 @@ from torch2mlx.catalog.functions.forms import table_forms
 from torch2mlx.catalog.functions.table import FUNCTIONS, find_function, gathered
 from torch2mlx.catalog.op_mapping import lookup_op, table_rows
 
-#: torch.zero_ alone is no method's other name.
-IN_PLACE = {"torch.zero_"}
+#: Functions that are there in place alone, and the other name of no method.
+IN_PLACE = {"torch.zero_", "torch.embedding_renorm_"}
 
 
 def test_what_translate_lowers_port_writes_or_says_why_not():

@@ -61,3 +61,16 @@ def test_integers_are_reduced_to_integers(reduce, include_self, dtype):
     found = scatter_reduce(mx.array(x), 0, *arrays, reduce, include_self)
     assert found.dtype == getattr(mx, dtype)
     assert np.array(found).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("reduce", ("amax", "amin"))
+@pytest.mark.parametrize("include_self", (True, False))
+def test_an_extreme_of_what_holds_a_nan_is_nan(reduce, include_self):
+    source = np.array([[np.nan, 1, 2], [3, np.nan, 1], [2, 5, np.nan], [1, 1, 1]], np.float32)
+    x = np.array([[0, 0, 0], [np.nan, 1, 4]], np.float32)
+    index = np.repeat(np.array([0, 0, 0, 1])[:, None], 3, 1)
+    tensors = [torch.from_numpy(a) for a in (x, index, source)]
+    expected = tensors[0].scatter_reduce(0, *tensors[1:], reduce, include_self=include_self)
+    arrays = [mx.array(a) for a in (x, index, source)]
+    found = scatter_reduce(arrays[0], 0, *arrays[1:], reduce, include_self)
+    np.testing.assert_array_equal(np.array(found), expected.numpy())

@@ -3,6 +3,20 @@
 from tests.porting.new_names import EXPRESSIONS as NEW
 
 EXPRESSIONS = """\
+torch.lgamma(x)
+x.digamma()
+torch.polygamma(2, x.abs() + 1)
+torch.mvlgamma(x.abs() + 2, 2)
+torch.i0(x)
+torch.mode(i)[0]
+i.mode(dim=0).values
+torch.unique(s > 0, dim=0)
+torch.unique_consecutive(i, return_counts=True)[1]
+x.index_reduce(0, torch.tensor([0, 1, 1]), y, "amax")
+torch.cumulative_trapezoid(x, dx=0.5, dim=0)
+torch.tril_indices(3, 4, -1)
+torch.triu_indices(3, 4, offset=1)
+torch.nonzero_static(x > 0, size=5)
 torch.sum(x)
 x.sum()
 x.sum(1)

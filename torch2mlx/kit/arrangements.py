@@ -30,14 +30,31 @@ def _upto(x: mx.array, dim: int, end: int) -> mx.array:
     return x[(*[slice(None)] * (dim % x.ndim), slice(None, end))]
 
 
-def trapezoid(y: mx.array, x: Any = None, dx: float = 1.0, dim: int = -1) -> mx.array:
-    """torch.trapezoid: the area under y, at points x (of y's shape, or one row) or `dx` apart."""
+def _strips(y: mx.array, x: Any, dx: float, dim: int) -> mx.array:
+    """Areas between neighbours, at points x (of y's shape, or one row) or `dx` apart."""
     pairs = (_from(y, dim, 1) + _upto(y, dim, -1)) / 2
     if x is None:
-        return pairs.sum(axis=dim) * dx
+        return pairs * dx
     if x.ndim == 1:
         x = x.reshape([-1 if axis == dim % y.ndim else 1 for axis in range(y.ndim)])
-    return (pairs * diff(x, dim=dim)).sum(axis=dim)
+        return pairs * diff(x, dim=dim % y.ndim)
+    return pairs * diff(x, dim=dim)
+
+
+def trapezoid(y: mx.array, x: Any = None, dx: float = 1.0, dim: int = -1) -> mx.array:
+    """torch.trapezoid: the area under y, at points x (of y's shape, or one row) or `dx` apart."""
+    return _strips(y, x, dx, dim).sum(axis=dim)
+
+
+def cumulative_trapezoid(y: mx.array, x: Any = None, dx: float = 1.0, dim: int = -1) -> mx.array:
+    """torch.cumulative_trapezoid: the area under y up to each item but the first of an axis."""
+    return mx.cumsum(_strips(y, x, dx, dim), axis=dim)
+
+
+def triangle(rows: int, columns: int, offset: int = 0, upper: bool = False) -> mx.array:
+    """torch.tril_indices, or triu_indices with `upper`: (2, count) rows and columns, int64."""
+    make = np.tri(rows, columns, offset - 1 if upper else offset, bool)
+    return mx.array(np.stack(np.nonzero(~make if upper else make)).astype(np.int64))
 
 
 def cross(x: mx.array, y: mx.array, dim: int | None = None) -> mx.array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
+from torch2mlx.kit.distance import power_norm
 from torch2mlx.kit.functional import embedding
 
 
@@ -18,6 +19,19 @@ class Embedding(nn.Module):
 
     def __call__(self, indices: mx.array) -> mx.array:
         return embedding(indices, self.weight, self._padding)
+
+
+def renorm_rows(
+    weight: mx.array, indices: mx.array, max_norm: float, norm_type: float = 2.0
+) -> mx.array:
+    """torch's embedding with max_norm: the table (V, D) with the rows that `indices` name scaled
+    to a p-norm of at most max_norm; without a gradient."""
+    weight = mx.stop_gradient(weight)
+    norm = power_norm(weight.astype(mx.float32), norm_type, -1, True)
+    used = mx.zeros((weight.shape[0], 1), mx.bool_)
+    used[indices.reshape(-1)] = True
+    scale = mx.where(used & (norm > max_norm), max_norm / (norm + 1e-7), 1.0)
+    return (weight * scale).astype(weight.dtype)
 
 
 class EmbeddingBag(nn.Module):

@@ -99,11 +99,19 @@ def _reduced(x, dim, index, source, reduce, include_self):
     update |= {"amax": at.maximum, "amin": at.minimum}
     with _scattering(x):
         result = update[reduce](source)
+    if reduce in ("amax", "amin") and mx.issubdtype(x.dtype, mx.floating):
+        # MLX's updates forget a NaN that another item follows
+        spoilt = accumulate(_nans(start, x.dtype), places, _nans(source, x.dtype))
+        result = mx.where(spoilt > 0, mx.nan, result)
     if reduce == "mean":
         counted = mx.maximum(hits + (1 if include_self else 0), 1)
         whole = mx.issubdtype(x.dtype, mx.integer)
         result = mx.where(hits > 0, result // counted if whole else result / counted, result)
     return result
+
+
+def _nans(x: mx.array, dtype: mx.Dtype) -> mx.array:
+    return mx.isnan(x).astype(dtype)
 
 
 def _neutral(reduce: str, dtype: mx.Dtype) -> mx.array:
@@ -188,6 +196,19 @@ def nonzero(x: mx.array) -> mx.array:
         columns.append(found % n)
         found = found // n
     return mx.stack(columns[::-1], axis=-1) if columns else mx.zeros((count, 0), mx.int32)
+
+
+def nonzero_static(x: mx.array, size: int, fill_value: int = -1) -> mx.array:
+    """torch.nonzero_static: the first `size` positions (size, ndim) that are not zero, rows of
+    `fill_value` where there are fewer; reads nothing."""
+    flat = mx.stop_gradient(x != 0).reshape(-1)
+    found = mx.sort(mx.where(flat, mx.arange(flat.size), flat.size))[:size]
+    found = mx.pad(found, (0, size - found.size), constant_values=flat.size)
+    there, columns = found < flat.size, []
+    for n in reversed(x.shape):
+        columns.append(mx.where(there, found % n, fill_value))
+        found = found // n
+    return mx.stack(columns[::-1], axis=-1) if columns else mx.zeros((size, 0), mx.int32)
 
 
 def masked_select(x: mx.array, mask: mx.array) -> mx.array:

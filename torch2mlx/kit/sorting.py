@@ -1,4 +1,4 @@
-"""Order: sort and topk with torch's order of ties, unique, bucketize, kthvalue, median, mode."""
+"""Order: sort and topk with torch's order of ties, unique, bucketize, kthvalue, median and mode."""
 
 from __future__ import annotations
 
@@ -96,13 +96,19 @@ def middle(x: mx.array, without_nan: bool = False) -> mx.array:
     return found(x)
 
 
-def mode(x: mx.array, dim: int = -1, keepdim: bool = False) -> mx.array:
-    """The values of torch.mode: the most frequent, the smallest of equals."""
-    moved = mx.sort(mx.moveaxis(x, dim, -1), axis=-1)
-    counts = mx.sum(moved[..., :, None] == moved[..., None, :], axis=-1)
-    best = mx.argmax(counts, axis=-1, keepdims=True)
-    found = mx.take_along_axis(moved, best, axis=-1)
-    return mx.moveaxis(found, -1, dim) if keepdim else found[..., 0]
+def mode(x: mx.array, dim: int = -1, keepdim: bool = False) -> Picked:
+    """torch.mode: the most frequent values, of several the smallest, and their last places."""
+    order = mx.argsort(mx.stop_gradient(x), axis=dim)
+    ordered = mx.moveaxis(mx.take_along_axis(x, order, axis=dim), dim, -1)
+    place = mx.broadcast_to(mx.arange(ordered.shape[-1]), ordered.shape)
+    starts = mx.concatenate([place[..., :1] == 0, ordered[..., 1:] != ordered[..., :-1]], axis=-1)
+    run = place - mx.cummax(mx.where(starts, place, 0), axis=-1)
+    best = mx.argmax(mx.stop_gradient(run), axis=-1, keepdims=True)
+    places = mx.take_along_axis(order, mx.moveaxis(best, -1, dim), axis=dim)
+    values = mx.take_along_axis(x, places, axis=dim)
+    if not keepdim:
+        values, places = values.squeeze(dim), places.squeeze(dim)
+    return Picked(values, places.astype(mx.int64))
 
 
 def unique(x: mx.array) -> tuple[mx.array, mx.array, mx.array]:

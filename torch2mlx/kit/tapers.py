@@ -7,6 +7,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from torch2mlx.kit import bessel
+
 
 def _cosines(length: int, periodic: bool, weights: tuple[float, ...], dtype: Any) -> mx.array:
     if length == 1:
@@ -38,3 +40,15 @@ def hamming_window(
 def blackman_window(window_length: int, periodic: bool = True, dtype: Any = None) -> mx.array:
     """torch.blackman_window: (window_length,), float32 unless told otherwise."""
     return _cosines(window_length, periodic, (0.42, -0.5, 0.08), dtype)
+
+
+def kaiser_window(
+    window_length: int, periodic: bool = True, beta: float = 12.0, dtype: Any = None
+) -> mx.array:
+    """torch.kaiser_window: (window_length,), float32 unless told otherwise."""
+    if window_length == 1:
+        return mx.ones((1,), dtype or mx.float32)
+    half = (window_length if periodic else window_length - 1) / 2
+    inside = mx.maximum(1 - mx.square(mx.arange(window_length) / half - 1), 0)
+    wave = bessel.i0(beta * mx.sqrt(inside)) / bessel.i0(mx.array(beta))
+    return wave.astype(dtype or mx.float32)

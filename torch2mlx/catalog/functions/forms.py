@@ -7,6 +7,7 @@ Functions and tensor methods share a row: `input` is the tensor a method is call
 
 from __future__ import annotations
 
+from torch2mlx.catalog.functions.definition_forms import DEFINED
 from torch2mlx.catalog.functions.entry import Form
 from torch2mlx.catalog.functions.form_groups import GROUPS
 from torch2mlx.catalog.functions.functional_forms import FUNCTIONAL
@@ -23,6 +24,7 @@ PLACEMENT = frozenset(
 
 TABLE = (
     GROUPS
+    + DEFINED
     + """\
 cat | tensors dim | mx.concatenate({tensors}«, axis={dim}»)
 concat | tensors dim | mx.concatenate({tensors}«, axis={dim}»)
@@ -202,8 +204,6 @@ nan_to_num | input nan posinf neginf | mx.nan_to_num({input}«, nan={nan}»«, p
 «, neginf={neginf}»)
 bucketize | input boundaries right | kit.sorting.bucketize({input}, {boundaries}«, right={right}»)
 unique | input | kit.sorting.unique({input})[0]
-unique | input sorted return_inverse return_counts | kit.tensors.unique({input}\
-«, return_inverse={return_inverse}»«, return_counts={return_counts}»)
 bincount | input minlength | kit.tensors.bincount({input}«, minlength={minlength}»)
 one_hot | input num_classes | kit.tensors.one_hot({input}, {num_classes})
 polar | abs angle | {abs!} * mx.exp(1j * {angle!})

@@ -51,7 +51,7 @@ FUNCTIONAL: tuple[tuple[str, str, str], ...] = (
     ("prelu", "torch2mlx.kit.PReLU", ""),
     ("linear", "mlx.core.addmm", "x @ weight.T + bias"),
     ("embedding", "mlx.core.take", "weight[indices]"),
-    ("embedding_bag", "torch2mlx.kit.EmbeddingBag", ""),
+    ("embedding_bag", "torch2mlx.kit.embedding.embedding_bag", ""),
     ("one_hot", "mlx.core.equal", "num_classes must be given"),
     ("layer_norm", "mlx.core.fast.layer_norm", "last axis only, eps required"),
     ("batch_norm", "mlx.nn.BatchNorm", "a module; channels-last"),

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from torch2mlx.catalog.functions import (
     arithmetic,
     creation,
+    defined,
     joining,
     linalg,
     neural,
@@ -38,7 +39,7 @@ FUNCTIONS = MappingProxyType(
     gathered(
         family.ENTRIES
         for family in (
-            *(arithmetic, creation, joining, linalg, neural, reductions, shapes, special),
+            *(arithmetic, creation, defined, joining, linalg, neural, reductions, shapes, special),
             *(unserved, writing),
         )
     )

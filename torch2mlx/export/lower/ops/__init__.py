@@ -9,6 +9,7 @@ from torch2mlx.export.lower.ops import (  # noqa: F401
     control,
     convolution,
     creation,
+    decompositions,
     elementwise,
     embeddings,
     functions,
@@ -26,8 +27,11 @@ from torch2mlx.export.lower.ops import (  # noqa: F401
     recurrent,
     reductions,
     resizing,
+    segments,
     shapes,
     sorting,
+    special,
+    spectra,
 )
 from torch2mlx.export.lower.ops.registry import find_lowering, lowered_names, lowers
 

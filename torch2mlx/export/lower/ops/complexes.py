@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch2mlx.export.ir.builder import Builder, Refuse
+from torch2mlx.export.ir.builder import Builder
 from torch2mlx.export.ir.nodes import Node
 from torch2mlx.export.lower.ops.registry import lowers
 
@@ -163,26 +163,3 @@ def _shifted(name: str) -> Any:
 
 lowers("aten::fft_fftshift")(_shifted("fftshift"))
 lowers("aten::fft_ifftshift")(_shifted("ifftshift"))
-
-
-@lowers("aten::stft")
-def stft(
-    b: Builder,
-    self: Node,
-    n_fft: int,
-    hop_length: Any = None,
-    win_length: Any = None,
-    window: Any = None,
-    normalized: bool = False,
-    onesided: Any = None,
-    return_complex: Any = None,
-    center: bool | None = None,
-    pad_mode: str = "reflect",
-    **_: Any,
-) -> Node:
-    """The short-time Fourier transform."""
-    if normalized or onesided is False or win_length not in (None, n_fft) or not return_complex:
-        raise Refuse("with these options")
-    hop = hop_length or n_fft // 4
-    y = b.call("kit.signal.stft", self, n_fft, hop, window=window, center=bool(center))
-    return y

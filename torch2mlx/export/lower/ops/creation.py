@@ -145,10 +145,20 @@ def one_hot(b: Builder, self: Node, num_classes: int = -1) -> Node:
     return b.cast(same, "int64")
 
 
-@lowers("aten::tril_indices", "aten::triu_indices")
-def tri_indices(b: Builder, row: int, col: int, offset: int = 0, **_: Any) -> Node:
-    """Rows and columns of a triangle."""
-    raise Refuse("with sizes that are not constant")
+def _triangle(name: str, upper: dict[str, bool]) -> None:
+    def function(b: Builder, row: int, col: int, offset: int = 0, **_: Any) -> Node:
+        if any(isinstance(length, Node) for length in (row, col)):
+            raise Refuse("with sizes that are not constant")
+        more = () if offset == 0 else (offset,)
+        found = b.call("kit.arrangements.triangle", row, col, *more, **upper)
+        return b.cast(found, b.dtype or "int64")
+
+    function.__name__ = name
+    lowers(f"aten::{name}")(function)
+
+
+_triangle("tril_indices", {})
+_triangle("triu_indices", {"upper": True})
 
 
 @lowers("aten::vander", "aten::linalg_vander")
@@ -177,3 +187,13 @@ def _cosines(name: str, *weights: float) -> None:
 _cosines("hann_window", 0.5, -0.5)
 _cosines("hamming_window", 0.54, -0.46)
 _cosines("blackman_window", 0.42, -0.5, 0.08)
+
+
+@lowers("aten::kaiser_window")
+def kaiser_window(
+    b: Builder, window_length: int, periodic: bool = True, beta: float = 12.0, **_: Any
+) -> Node:
+    """Kaiser's window, by the Bessel function i0."""
+    if isinstance(window_length, Node):
+        raise Refuse("with a length that is not constant")
+    return b.call("kit.tapers.kaiser_window", window_length, periodic, float(beta))

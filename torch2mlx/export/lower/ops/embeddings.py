@@ -7,6 +7,7 @@ from typing import Any
 from torch2mlx.export.ir.builder import Builder, Refuse
 from torch2mlx.export.ir.nodes import Node
 from torch2mlx.export.lower.ops.registry import lowers
+from torch2mlx.export.lower.ops.segments import unread
 
 
 @lowers("aten::embedding")
@@ -42,6 +43,7 @@ def embedding_bag(
     """Sums, means or maxima of a table's rows; the other results serve torch's own gradients."""
     if scale_grad_by_freq:
         raise Refuse("scale_grad_by_freq: gradients by how often a row is used")
+    unread(b, (1, 2, 3))
     given = () if per_sample_weights is None else (per_sample_weights,)
     options = {
         "mode": ("sum", "mean", "max")[mode],

@@ -88,23 +88,20 @@ def diff(
     return x
 
 
-@lowers("aten::trapezoid", "aten::trapz")
-def trapezoid(b: Builder, y: Node, x: Any = None, dx: Any = 1, dim: int = -1) -> Node:
-    """The area under a curve."""
-    pairs = b.call("operator.add", b.at(y, dim, slice(1, None)), b.at(y, dim, slice(None, -1)))
-    if x is not None:
-        if x.ndim != y.ndim and x.ndim != 1:
+def _area(name: str, *names: str) -> None:
+    def function(b: Builder, y: Node, x: Any = None, dx: Any = 1, dim: int = -1) -> Node:
+        if x is not None and x.ndim not in (1, y.ndim):
             raise Refuse("with x of another rank")
-        if x.ndim == 1 and dim % y.ndim != y.ndim - 1:
-            raise Refuse("with x along another axis than the last")
-        steps = b.call(
-            "operator.sub",
-            b.at(x, -1 if x.ndim == 1 else dim, slice(1, None)),
-            b.at(x, -1 if x.ndim == 1 else dim, slice(None, -1)),
-        )
-        pairs, dx = b.call("operator.mul", pairs, steps), 1
-    area = b.call("operator.truediv", b.call("mx.sum", pairs, axis=dim), 2)
-    return area if dx == 1 else b.call("operator.mul", area, dx)
+        given = {**({} if dx == 1 else {"dx": dx}), **({} if dim == -1 else {"dim": dim})}
+        points = () if x is None else (x,)
+        return b.call(f"kit.arrangements.{name}", y, *points, **given)
+
+    function.__name__ = name
+    lowers(*(f"aten::{n}" for n in names))(function)
+
+
+_area("trapezoid", "trapezoid", "trapz")
+_area("cumulative_trapezoid", "cumulative_trapezoid")
 
 
 @lowers("aten::histc")
