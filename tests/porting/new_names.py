@@ -40,6 +40,10 @@ torch.fft.hfft2(z)
 torch.fft.ihfft2(z).real
 torch.kaiser_window(8)
 torch.kaiser_window(8, False, 5.0)
+torch.linalg.lu(s)[0]
+torch.linalg.lu(s)[2]
+torch.linalg.lu_factor(s)[0]
+torch.linalg.lu_factor(s)[1]
 torch.lu_solve(x.T, s, torch.tensor([2, 2, 4, 4], dtype=torch.int32))
 torch.linalg.lu_solve(s, torch.tensor([2, 2, 4, 4], dtype=torch.int32), x.T, adjoint=True)
 torch.lu_unpack(s, torch.tensor([2, 2, 4, 4], dtype=torch.int32))[0]

@@ -102,6 +102,8 @@ ENTRIES = (
         "LU_data LU_pivots | kit.decompositions.lu_unpack({LU_data}, {LU_pivots})",
         returns="triple",
     ),
+    op("linalg.lu", "A | kit.decompositions.lu({A})", returns="triple"),
+    op("linalg.lu_factor", "A | kit.decompositions.lu_factor({A})", returns="pair"),
     op("linalg.lu_factor_ex", note="nothing tells of an error: use torch.linalg.lu_factor"),
     op(
         "linalg.matrix_rank",

@@ -95,7 +95,6 @@ LINALG = [
     "eigvals",
     "eigvalsh",
     "inv",
-    "lu_factor",
     "norm",
     "pinv",
     "qr",

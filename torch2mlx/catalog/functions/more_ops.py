@@ -84,7 +84,6 @@ LINALG: tuple[tuple[str, str, str], ...] = (
     ("vecdot", "vecdot", ""),
     ("matmul", "matmul", ""),
     ("diagonal", "diagonal", "axes -2 and -1 there"),
-    ("lu", "linalg.lu", "row indices instead of a permutation matrix"),
     ("lstsq", "linalg.pinv", "times the right-hand side"),
 )
 LINALG_MISSING = {
