@@ -66,7 +66,7 @@ def test_a_branch_for_empty_arrays_is_checked(question):
     made = torch2mlx.translate(model, arrays(4, 3))
     for shape in ((4, 3), (1, 3), (7, 5), (3, 1)):
         alike(made, model, [arrays(*shape)])
-    with pytest.raises(ValueError, match=r"^x.shape\[0\] is 0, translated where x.shape\[0\] != 0"):
+    with pytest.raises(ValueError, match=r"^x.shape\[0\] is 0, .*translated where .*x.shape\[0\]"):
         answers(made, [arrays(0, 3)])
 
 

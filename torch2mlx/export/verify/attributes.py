@@ -33,11 +33,14 @@ class Attributes:
 
     def _versions(self) -> dict[Any, Any]:
         """How often tensors that stay were written to, and how far iterators are."""
-        found = self._outside.moved()
-        for path, module in self._modules.items():
-            for name, value in (*module._buffers.items(), *module._parameters.items()):
-                if value is not None and not value.is_inference():
-                    found[f"{path}.{name}".lstrip("."), id(module)] = value._version
+        import torch
+
+        with torch._C.DisableTorchFunction():  # a question that reads no weight from its file
+            found = self._outside.moved()
+            for path, module in self._modules.items():
+                for name, value in (*module._buffers.items(), *module._parameters.items()):
+                    if value is not None and not value.is_inference():
+                        found[f"{path}.{name}".lstrip("."), id(module)] = value._version
         return found
 
     def changed(self) -> dict[str, Any]:
