@@ -55,9 +55,7 @@ class Outside:
     def moved(self) -> dict[Any, Any]:
         """What is changed without becoming another object: tensors' versions, and how far
         iterators are."""
-        tensors = {
-            (name, id(t)): 0 if t.is_inference() else t._version for name, t in self.tensors
-        }
+        tensors = {(name, id(t)): 0 if t.is_inference() else t._version for name, t in self.tensors}
         return tensors | {(name, id(it)): _progress(it) for name, it in self._iterators}
 
     def undo(self) -> Iterator[Callable[[], None]]:
