@@ -15,7 +15,7 @@ import mlx.core as mx
 def in_full(function: Callable[..., mx.array], *arrays: mx.array) -> mx.array:
     """A function computed in float32 at least, its result in the dtype that torch gives."""
     floats = [x.dtype for x in arrays if mx.issubdtype(x.dtype, mx.floating)]
-    wide = mx.float64 if mx.float64 in floats else mx.float32
+    wide = next((dtype for dtype in floats if dtype == mx.float64), mx.float32)
     made = function(*(x.astype(wide) for x in arrays))
     result = floats[0] if floats else mx.float32
     for dtype in floats[1:]:
