@@ -327,12 +327,12 @@ class Chosen(Part):
 
 class NotLowered(Part):
     def forward(self, x):
-        return torch.linalg.cond(x.T @ x) + torch.linalg.eigvals(x.T @ x)  # T2M114
+        return torch.narrow_copy(x, 0, 0, 1) * torch.combinations(x[0])[0, 0]  # T2M114
 
 
 class NotLoweredMethod(Part):
     def forward(self, x):
-        return x.mode().values  # T2M114
+        return x.igamma(x.abs())  # T2M101
 
 
 READS = (

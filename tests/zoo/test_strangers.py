@@ -32,7 +32,7 @@ class Right(nn.Module):
 
 class Refused(nn.Module):
     def forward(self, x):
-        return torch.digamma(x)
+        return torch.igamma(x.abs(), x.abs())
 
 
 class Branch(nn.Module):

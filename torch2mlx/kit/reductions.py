@@ -55,6 +55,7 @@ def nanmedian(x: mx.array, dim: int | None = None, keepdim: bool = False) -> Any
     order = sorting.sort(x, dim).indices  # what is NaN comes last
     count = mx.sum((~mx.isnan(x)).astype(mx.int32), axis=dim, keepdims=True)
     middle = mx.take_along_axis(order, mx.maximum(count - 1, 0) // 2, axis=dim)
+    middle = mx.stop_gradient(middle)
     values = mx.take_along_axis(x, middle, axis=dim)
     found = (values, middle) if keepdim else (values.squeeze(dim), middle.squeeze(dim))
     return sorting.Picked(*found)

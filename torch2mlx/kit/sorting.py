@@ -67,7 +67,7 @@ def median(x: mx.array, dim: int | None = None, keepdim: bool = False):
     value, place = kthvalue(x, (x.shape[dim] - 1) // 2 + 1, dim, keepdim)
     if not mx.issubdtype(x.dtype, mx.floating):
         return value, place
-    missing = mx.isnan(x)
+    missing = mx.stop_gradient(mx.isnan(x))
     first = mx.argmax(missing, axis=dim, keepdims=True)
     broken = mx.any(missing, axis=dim, keepdims=True)
     there = mx.take_along_axis(x, first, axis=dim)
