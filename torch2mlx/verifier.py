@@ -110,7 +110,7 @@ def verify(
 def _judged(pair: Pair, case: Case, tolerance: float | None) -> Judgement:
     """One case. Raises VerificationError where a side raises, or a second call differs."""
     try:
-        answer = pair.torch(case)
+        answer = pair.torch(case, watched=True)
     except Torch2MLXError:
         raise
     except Exception as error:

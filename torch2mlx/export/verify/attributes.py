@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from torch2mlx.export.verify.outside import Outside
-
-_TORCHS = frozenset({"_parameters", "_buffers", "_modules"})
+from torch2mlx.export.verify.outside import OF_MODULES, Outside
 
 
 class Attributes:
@@ -24,7 +22,7 @@ class Attributes:
             (f"{path}.{name}".lstrip("."), id(module)): _held(value)
             for path, module in self._modules.items()
             for name, value in vars(module).items()
-            if name not in _TORCHS
+            if name not in OF_MODULES
         }
         for path, module in self._modules.items():
             for name, value in module._buffers.items():

@@ -24,7 +24,7 @@ def answered(model: Any, case: Case, graded: bool = False) -> Answer | None:
     if is_empty(model) or any(leaf.is_meta for _, leaf in leaves_of((case.args, case.kwargs))):
         return None
     try:
-        return torch_answer(model, case, graded)
+        return torch_answer(model, case, graded, watched=True)
     except Exception as error:
         raise TranslationError(torch_fault(model, case, error)) from error
 

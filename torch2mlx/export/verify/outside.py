@@ -17,7 +17,8 @@ MAX_OBJECTS = 20_000
 _LIBRARIES = sys.stdlib_module_names | {"torch", "functorch", "numpy", "mlx", "torch2mlx", "sympy"}
 _CONTAINERS = (dict, list, set, deque)
 _STORE = dis.opmap["STORE_GLOBAL"]
-_OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})
+#: What a module keeps its tensors and children in: these are looked at by themselves.
+OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})
 
 
 class Outside:
@@ -75,7 +76,7 @@ class Outside:
         for path, module in model.named_modules():
             self._of_class(type(module))
             for key, value in vars(module).items():
-                if key not in _OF_MODULES:
+                if key not in OF_MODULES:
                     self._waiting.append((f"{path}.{key}".lstrip("."), value))
         while self._waiting and len(self._seen) < MAX_OBJECTS:
             name, value = self._waiting.pop()

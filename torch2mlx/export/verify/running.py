@@ -30,7 +30,7 @@ class Answer:
 
     parts: Parts
     drew: frozenset[str] = frozenset()
-    #: Attributes of modules that the forward changed, with their new values.
+    #: What the forward changed, with the new values; empty where it was not watched.
     changed: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -51,10 +51,15 @@ class Pair:
     reading: Callable[[], Any] = nullcontext
 
     def torch(
-        self, case: Case, around: Callable[[], Any] = nullcontext, before: Sequence[Case] = ()
+        self,
+        case: Case,
+        around: Callable[[], Any] = nullcontext,
+        before: Sequence[Case] = (),
+        watched: bool = False,
     ) -> Answer:
-        """torch's answer, after calls with other inputs; `around` makes a context for it."""
-        return torch_answer(self.model, case, self.graded, self.filled, around, before)
+        """torch's answer, after calls with other inputs; `around` makes a context for it, and
+        `watched` notes what the forward changes."""
+        return torch_answer(self.model, case, self.graded, self.filled, around, before, watched)
 
     def mlx(
         self, case: Case, around: Callable[[], Any] = nullcontext, before: Sequence[Case] = ()
@@ -95,9 +100,11 @@ def torch_answer(
     filled: Callable[[], Any] = nullcontext,
     around: Callable[[], Any] = nullcontext,
     before: Sequence[Case] = (),
+    watched: bool = False,
 ) -> Answer:
     """What a torch model answers after calls with other inputs; it is left as it was (see Pair for
-    the contexts)."""
+    the contexts). What the forward changes takes a walk over all that its code reaches: `watched`
+    asks for it."""
     import torch
 
     with preserved(model), plainly(), torch.set_grad_enabled(graded), filled():
@@ -106,9 +113,9 @@ def torch_answer(
             model(*args, **kwargs)
         args, kwargs = _own(case)
         with around():
-            streams, attributes = Streams(model), Attributes(model)
+            streams, attributes = Streams(model), Attributes(model) if watched else None
             answer = model(*args, **kwargs)
-            drew, changed = streams.moved(), attributes.changed()
+            drew, changed = streams.moved(), attributes.changed() if attributes else {}
         return Answer(kept(parts_of(answer)), drew, changed)
 
 
