@@ -200,6 +200,9 @@ torch.det(s)
 s.logdet().exp() if s.det() > 0 else s.det()
 torch.slogdet(s)[1]
 torch.slogdet(s).logabsdet
+torch.slogdet(s * 1e15).logabsdet
+torch.logdet((s @ s.T + torch.eye(4)) * 1e15)
+torch.special.chebyshev_polynomial_t(x, torch.arange(x.shape[-1]))
 torch.matrix_exp(s * 0.1)
 torch.linalg.matrix_exp(s * 0.1)
 torch.matrix_power(s, 3)

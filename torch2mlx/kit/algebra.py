@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import mlx.core as mx
 
 
@@ -11,12 +13,19 @@ def det(x: mx.array) -> mx.array:
     return mx.prod(diagonal, axis=-1) * sign
 
 
-def slogdet(x: mx.array) -> tuple[mx.array, mx.array]:
+class SignAndLog(NamedTuple):
+    """What slogdet returns."""
+
+    sign: mx.array
+    logabsdet: mx.array
+
+
+def slogdet(x: mx.array) -> SignAndLog:
     """The sign of the determinant of (..., N, N) matrices, and the logarithm of its size, which
     is a number where the determinant itself is none."""
     sign, diagonal = _factored(x)
     signs = mx.stop_gradient(mx.prod(mx.sign(diagonal), axis=-1))
-    return signs * sign, mx.sum(mx.log(mx.abs(diagonal)), axis=-1)
+    return SignAndLog(signs * sign, mx.sum(mx.log(mx.abs(diagonal)), axis=-1))
 
 
 def logdet(x: mx.array) -> mx.array:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from torch2mlx.kit import algebra
+from torch2mlx.kit import algebra, matrices
 
 
 def _triangles(x: mx.array) -> tuple[mx.array, mx.array]:
@@ -123,7 +123,7 @@ def singular_values(x: mx.array, hermitian: bool = False) -> mx.array:
     """Singular values (..., min(M, N)); of a Hermitian matrix, sizes of its eigenvalues."""
     if hermitian:
         return mx.abs(mx.linalg.eigvalsh(x, stream=mx.cpu))
-    return mx.linalg.svd(x, compute_uv=False, stream=mx.cpu)
+    return matrices.svdvals(x)
 
 
 def matrix_rank(

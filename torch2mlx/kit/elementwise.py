@@ -128,36 +128,3 @@ def ndtr(x: mx.array) -> mx.array:
 def ndtri(x: mx.array) -> mx.array:
     """torch.special.ndtri: the inverse of the normal distribution's cumulative function."""
     return math.sqrt(2) * mx.erfinv(2 * _real(x) - 1)
-
-
-def _polynomial(x: mx.array, n: Any, first: int, step: Callable[..., mx.array]) -> mx.array:
-    """A family of polynomials by its recurrence."""
-    if isinstance(n, mx.array):
-        raise TypeError("a polynomial's degree is a number, not an array")
-    x = _real(x)
-    before, now = mx.ones_like(x), first * x
-    if n <= 0:
-        return before if n == 0 else mx.zeros_like(x)
-    for k in range(1, int(n)):
-        before, now = now, step(x, before, now, k)
-    return now
-
-
-def chebyshev_polynomial_t(x: mx.array, n: int) -> mx.array:
-    """torch.special.chebyshev_polynomial_t, of the first kind; TypeError for n in an array."""
-    return _polynomial(x, n, 1, lambda x, before, now, k: 2 * x * now - before)
-
-
-def chebyshev_polynomial_u(x: mx.array, n: int) -> mx.array:
-    """torch.special.chebyshev_polynomial_u, of the second kind; TypeError for n in an array."""
-    return _polynomial(x, n, 2, lambda x, before, now, k: 2 * x * now - before)
-
-
-def hermite_polynomial_h(x: mx.array, n: int) -> mx.array:
-    """torch.special.hermite_polynomial_h, physicists'; TypeError for n in an array."""
-    return _polynomial(x, n, 2, lambda x, before, now, k: 2 * x * now - 2 * k * before)
-
-
-def hermite_polynomial_he(x: mx.array, n: int) -> mx.array:
-    """torch.special.hermite_polynomial_he, probabilists'; TypeError for n in an array."""
-    return _polynomial(x, n, 1, lambda x, before, now, k: x * now - k * before)

@@ -14,15 +14,10 @@ import mlx.core as mx
 
 def in_full(function: Callable[..., mx.array], *arrays: mx.array) -> mx.array:
     """A function computed in float32 at least, its result in the dtype that torch gives."""
-    floats = [x.dtype for x in arrays if mx.issubdtype(x.dtype, mx.floating)]
-    wide = next((dtype for dtype in floats if dtype == mx.float64), mx.float32)
-    made = function(*(x.astype(wide) for x in arrays))
-    result = floats[0] if floats else mx.float32
-    for dtype in floats[1:]:
-        result = (
-            result if dtype == result else mx.result_type(mx.zeros(1, result), mx.zeros(1, dtype))
-        )
-    return made.astype(result)
+    floats = [x for x in arrays if mx.issubdtype(x.dtype, mx.floating)]
+    result = mx.result_type(*floats) if floats else mx.float32
+    wide = result if result.size == 8 else mx.float32
+    return function(*(x.astype(wide) for x in arrays)).astype(result)
 
 
 def derived(

@@ -11,30 +11,12 @@ import mlx.core as mx
 from torch2mlx.kit import algebra, distance
 
 
-class SignAndLog(NamedTuple):
-    """What slogdet returns."""
-
-    sign: mx.array
-    logabsdet: mx.array
-
-
 class Factors(NamedTuple):
     """What svd returns."""
 
     U: mx.array
     S: mx.array
     V: mx.array
-
-
-def slogdet(x: mx.array) -> SignAndLog:
-    """torch.slogdet of (..., N, N): the sign of the determinant, the logarithm of its size."""
-    value = algebra.det(x)
-    return SignAndLog(mx.sign(value), mx.log(mx.abs(value)))
-
-
-def logdet(x: mx.array) -> mx.array:
-    """torch.logdet of (..., N, N): NaN for a negative determinant."""
-    return mx.log(algebra.det(x))
 
 
 def cholesky_solve(b: mx.array, factor: mx.array, upper: bool = False) -> mx.array:

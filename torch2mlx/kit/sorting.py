@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from torch2mlx.kit import distinct
 from torch2mlx.kit.ties import order_of_equals
 
 
@@ -113,15 +114,7 @@ def mode(x: mx.array, dim: int = -1, keepdim: bool = False) -> Picked:
 
 def unique(x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     """torch.unique, sorted, with inverse and counts; reads the number of values."""
-    flat = x.reshape(-1)
-    ordered = mx.sort(flat)
-    starts = mx.concatenate([mx.array([True]), ordered[1:] != ordered[:-1]])[: flat.size]
-    group = mx.cumsum(starts.astype(mx.int32)) - 1
-    count = int(starts.sum().item())
-    values = mx.zeros((count,), x.dtype)
-    values[group] = ordered
-    inverse = mx.searchsorted(values, flat).reshape(x.shape)
-    return values, inverse, mx.zeros((count,), mx.int32).at[group].add(1)
+    return distinct.unique(x, return_inverse=True, return_counts=True)
 
 
 def bucketize(x: mx.array, boundaries: mx.array, right: bool = False) -> mx.array:

@@ -70,16 +70,6 @@ def rot90(x: mx.array, k: int = 1, dims: Sequence[int] = (0, 1)) -> mx.array:
     return mx.flip(mx.swapaxes(x, first, second), first if k == 1 else second)
 
 
-def tril_indices(row: int, col: int, offset: int = 0) -> mx.array:
-    """torch.tril_indices: rows and columns of a lower triangle, (2, count) of int64."""
-    return mx.array(np.stack(np.tril_indices(row, offset, col)), dtype=mx.int64)
-
-
-def triu_indices(row: int, col: int, offset: int = 0) -> mx.array:
-    """torch.triu_indices: rows and columns of an upper triangle, (2, count) of int64."""
-    return mx.array(np.stack(np.triu_indices(row, offset, col)), dtype=mx.int64)
-
-
 def adjoint(x: mx.array) -> mx.array:
     """torch.adjoint: the last two axes exchanged, complex numbers conjugated."""
     turned = x.swapaxes(-1, -2)

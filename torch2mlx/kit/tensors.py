@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from torch2mlx.kit import division, moments, sorting
+from torch2mlx.kit import distinct, division, moments, sorting
 from torch2mlx.kit.distance import power_norm
 from torch2mlx.kit.sorting import Picked
 
@@ -217,10 +217,7 @@ def dtype(name: str) -> mx.Dtype:
 
 def unique(x: mx.array, return_inverse: bool = False, return_counts: bool = False) -> Any:
     """torch.unique, sorted: the values, or a tuple of them, the inverse and the counts."""
-    values, inverse, counts = sorting.unique(x)
-    asked = ((True, values), (return_inverse, inverse), (return_counts, counts))
-    found = tuple(part for wanted, part in asked if wanted)
-    return found if len(found) > 1 else values
+    return distinct.unique(x, return_inverse, return_counts)
 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None) -> mx.array:

@@ -25,13 +25,13 @@ ENTRIES = (
     ),
     op(
         "tril_indices",
-        "row col offset dtype | kit.stacking.tril_indices({row}, {col}«, {offset}»)"
+        "row col offset dtype | kit.arrangements.triangle({row}, {col}«, {offset}»)"
         "«.astype({dtype})»",
         made=True,
     ),
     op(
         "triu_indices",
-        "row col offset dtype | kit.stacking.triu_indices({row}, {col}«, {offset}»)"
+        "row col offset dtype | kit.arrangements.triangle({row}, {col}«, {offset}», upper=True)"
         "«.astype({dtype})»",
         made=True,
     ),

@@ -26,8 +26,9 @@ _OF_ONE = {
 }
 #: Names under torch.special -> the kit's family.
 _FAMILIES = {
-    "chebyshev_polynomial_v": "chebyshev_v",
-    "chebyshev_polynomial_w": "chebyshev_w",
+    **{f"chebyshev_polynomial_{kind}": f"chebyshev_{kind}" for kind in "tuvw"},
+    "hermite_polynomial_h": "hermite_h",
+    "hermite_polynomial_he": "hermite_he",
     "laguerre_polynomial_l": "laguerre_l",
     "legendre_polynomial_p": "legendre_p",
 }

@@ -203,7 +203,6 @@ round | input decimals | mx.round({input}«, decimals={decimals}»)
 nan_to_num | input nan posinf neginf | mx.nan_to_num({input}«, nan={nan}»«, posinf={posinf}»\
 «, neginf={neginf}»)
 bucketize | input boundaries right | kit.sorting.bucketize({input}, {boundaries}«, right={right}»)
-unique | input | kit.sorting.unique({input})[0]
 bincount | input minlength | kit.tensors.bincount({input}«, minlength={minlength}»)
 one_hot | input num_classes | kit.tensors.one_hot({input}, {num_classes})
 polar | abs angle | {abs!} * mx.exp(1j * {angle!})

@@ -30,24 +30,4 @@ ENTRIES = (
         "input other | kit.elementwise.xlog1py({input}, {other})",
         layout="pairwise",
     ),
-    op(
-        "special.chebyshev_polynomial_t",
-        "input n | kit.elementwise.chebyshev_polynomial_t({input}, {n})",
-        note="the degree is a number",
-    ),
-    op(
-        "special.chebyshev_polynomial_u",
-        "input n | kit.elementwise.chebyshev_polynomial_u({input}, {n})",
-        note="the degree is a number",
-    ),
-    op(
-        "special.hermite_polynomial_h",
-        "input n | kit.elementwise.hermite_polynomial_h({input}, {n})",
-        note="the degree is a number",
-    ),
-    op(
-        "special.hermite_polynomial_he",
-        "input n | kit.elementwise.hermite_polynomial_he({input}, {n})",
-        note="the degree is a number",
-    ),
 )
