@@ -15,7 +15,8 @@ from tests.catalog.measure import measure, measure_half
 from tests.catalog.test_grid import FAMILIES
 from tools.make_docs import evidence
 from tools.make_operators import entries as ledger
-from torch2mlx.catalog.layers import Refused, Twin, find_twin, twin_names
+from torch2mlx.catalog.layers import Twin, find_twin, twin_names
+from torch2mlx.errors import Unsupported
 from torch2mlx.op_mapping import known_ops
 
 MATRIX = Path(__file__).parent.parent / "docs" / "support-matrix.md"
@@ -90,8 +91,8 @@ def refusals() -> list[str]:
     lines = []
     for name, layer in tried.items():
         found = find_twin(layer)
-        assert isinstance(found, Refused), name
-        lines.append(f"* `{name}`: {found.reason}")
+        assert isinstance(found, Unsupported), name
+        lines.append(f"* `{name}`: {found.detail}")
     return lines
 
 

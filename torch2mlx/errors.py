@@ -1,8 +1,61 @@
-"""Every exception torch2mlx raises on purpose. All derive from `Torch2MLXError`."""
+"""Every exception torch2mlx raises on purpose, all of which derive from `Torch2MLXError`; and
+`Unsupported`, which every verb returns or raises for what it has no MLX form for."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Code(str, Enum):
+    """The kind of a refusal, for programs: values stay, while the words of a message may change.
+
+    docs/command-line.md lists them.
+    """
+
+    #: translate has no lowering for the operator
+    NO_LOWERING = "no-lowering"
+    #: the layer, function or name has no counterpart in MLX
+    NO_COUNTERPART = "no-counterpart"
+    #: it has one, but for these arguments, dtypes or shapes
+    ARGUMENTS = "arguments"
+    #: a subclass of a known layer has a forward of its own
+    OWN_FORWARD = "own-forward"
+    #: MLX gives a result of another shape than torch
+    SHAPE = "shape"
+    #: it would be computed from the result of something that was refused
+    DEPENDENT = "dependent"
+    #: writing it raised an error, which `detail` repeats
+    ERROR = "error"
+    #: a name is torch's or something else, and the source does not tell which
+    UNCLEAR = "unclear"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """One thing that has no form in MLX.
+
+    `where` names it (an operator with its module and line, a layer's class, a name of torch; empty
+    where there is no name), `detail` says why and what to do instead, and `line` is the line of
+    a ported source, 0 where there is none. As text it is "where: detail".
+    """
+
+    code: Code
+    where: str
+    detail: str
+    line: int = 0
+
+    @property
+    def reason(self) -> str:
+        """What a person reads: "where: detail"."""
+        return f"{self.where}: {self.detail}" if self.where else self.detail
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class Torch2MLXError(Exception):
@@ -25,7 +78,11 @@ class LayoutWarning(UserWarning):
 
 
 class MissingLibraryError(Torch2MLXError, ImportError):
-    """A library that is not installed is needed: says how to install it."""
+    """A library that is not installed is needed: `command` installs it."""
+
+    def __init__(self, message: str, command: str = "") -> None:
+        super().__init__(message)
+        self.command = command
 
 
 class CheckpointError(Torch2MLXError, ValueError):
@@ -100,13 +157,20 @@ class ExportError(TranslationError):
 
 
 class UnsupportedOperatorError(TranslationError):
-    """Operators that have no translation, all of them: `findings`, a line for each."""
+    """Operators that have no translation, all of them: `unsupported` has each with its code, and
+    `findings` a line for each."""
 
-    def __init__(self, findings: tuple[str, ...]) -> None:
-        self.findings = findings
-        shown = "\n  ".join(findings[:50])
-        more = f"\n  and {len(findings) - 50} more" if len(findings) > 50 else ""
-        super().__init__(f"{len(findings)} calls cannot be translated:\n  {shown}{more}")
+    def __init__(self, unsupported: tuple[Unsupported, ...]) -> None:
+        self.unsupported = unsupported
+        lines = self.findings
+        shown = "\n  ".join(lines[:50])
+        more = f"\n  and {len(lines) - 50} more" if len(lines) > 50 else ""
+        super().__init__(f"{len(lines)} calls cannot be translated:\n  {shown}{more}")
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """A line for each operator: what it is and where, and why it has no translation."""
+        return tuple(map(str, self.unsupported))
 
 
 class WriteError(ConversionError, RevertError, TranslationError, PortError, RuntimeError):

@@ -20,8 +20,8 @@ from torch2mlx.checkpoint.write.tree import (
 )
 from torch2mlx.common.apple import RULE, places
 from torch2mlx.common.optional import need
-from torch2mlx.errors import PortError
-from torch2mlx.porting.report import Change, Report, Unsupported
+from torch2mlx.errors import PortError, Unsupported
+from torch2mlx.porting.report import Change, Report
 from torch2mlx.porting.scopes.encoding import decoded, encoded
 
 

@@ -185,7 +185,7 @@ def test_the_codes_of_errors_are_the_documented_ones():
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     codes = {kind.code for kind in classes if issubclass(kind, errors.Torch2MLXError)}
     page = (ROOT / "docs" / "command-line.md").read_text()
-    told = re.findall(r"^\| `([\w-]+)` \|", page.partition("## JSON")[2], re.M)
+    told = re.findall(r"^\| `([\w-]+)` \|", page.split("\n## JSON\n")[1].split("\n## ")[0], re.M)
     own = {"usage", "interrupted", "system", "memory", "internal"}
     assert sorted(told) == sorted((codes - {"error"}) | own)
 

@@ -12,10 +12,11 @@ import numpy as np
 from torch2mlx import _core
 from torch2mlx.analysis.facts import Fact, model_facts
 from torch2mlx.analysis.flattening import flattened
-from torch2mlx.catalog.layers import Refused, find_twin
+from torch2mlx.catalog.layers import find_twin
 from torch2mlx.catalog.weights.catalog import class_name, lookup
 from torch2mlx.checkpoint.plan.questions import sensitive
 from torch2mlx.checkpoint.plan.user_rules import untyped_records
+from torch2mlx.errors import Code, Unsupported
 from torch2mlx.types import ITEM_BYTES, TensorSource, source_bytes
 
 MODULE = np.dtype(
@@ -73,11 +74,11 @@ def _status(module: Any, is_root: bool) -> tuple[str, str]:
     spec = lookup(type(module))
     asked = spec is None or not (spec.container or spec.transparent or _is_lazy(module))
     found = find_twin(module) if asked else None
-    if isinstance(found, Refused) and "forward of its own" not in found.reason:
-        return "refused", found.reason
+    if isinstance(found, Unsupported) and found.code is not Code.OWN_FORWARD:
+        return "refused", found.detail
     if spec is not None:
         return ("container" if spec.container or spec.transparent else "mapped"), ""
-    if found is not None and not isinstance(found, Refused):
+    if found is not None and not isinstance(found, Unsupported):
         return "kit", ""
     name = class_name(type(module))
     if name.startswith("torch.nn.") and name != "torch.nn.Module":

@@ -10,19 +10,26 @@ from torch2mlx.catalog.functions import functional_ops, more_ops, tensor_ops
 from torch2mlx.catalog.functions.table import FUNCTIONS
 
 Status = Literal["direct", "kit", "data_dependent", "none"]
+#: Where the kit has functions of images, whose channels are last.
+_OF_IMAGES = ("pooling.", "resample.", "shuffle.", "dropout.channel_dropout", "norm.local_response")
 
 
 @dataclass(frozen=True)
 class Op:
     """One torch function or method. `mlx` is a dotted name, empty when `status` is "none".
 
-    `note`: what differs, or what to do instead.
+    `note`: what differs, or what to do instead. `channels_last`: whether `mlx` takes images as
+    (N, *spatial, C) where torch takes (N, C, *spatial).
     """
 
     torch: str
     mlx: str
     status: Status
     note: str = ""
+
+    @property
+    def channels_last(self) -> bool:
+        return self.mlx.removeprefix("torch2mlx.kit.").startswith(_OF_IMAGES)
 
 
 def _core(name: str) -> str:

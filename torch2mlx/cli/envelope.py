@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from torch2mlx.errors import Torch2MLXError
+from torch2mlx.errors import MissingLibraryError, Torch2MLXError, UnsupportedOperatorError
 
 #: Codes of errors that are no Torch2MLXError; the others are named after their classes.
 USAGE, INTERRUPTED, SYSTEM, MEMORY = "usage", "interrupted", "system", "memory"
@@ -22,8 +22,8 @@ def enveloped(result: Any, error: dict[str, Any] | None = None) -> str:
     return json.dumps(shape, indent=2, default=str)
 
 
-def error_data(message: str, code: str) -> dict[str, Any]:
-    """`{code, message, where, what_to_do}`.
+def error_data(message: str, code: str, error: BaseException | None = None) -> dict[str, Any]:
+    """`{code, message, where, what_to_do}`, and `unsupported` where `error` has a list of that.
 
     Messages of this project read "where: what is wrong; what to do". `message` is the whole,
     `where` and `what_to_do` are its parts, None where it has none.
@@ -31,15 +31,18 @@ def error_data(message: str, code: str) -> dict[str, Any]:
     head, colon, rest = message.partition(": ")
     where = head if colon and _is_place(head) else None
     told, semicolon, advice = (rest if where else message).rpartition("; ")
-    command = re.search(r"pip install .*", message) if code == MISSING_LIBRARY else None
-    if command:
-        advice = command[0]
-    return {
+    command = error.command if isinstance(error, MissingLibraryError) else ""
+    data: dict[str, Any] = {
         "code": code,
         "message": message,
         "where": where,
-        "what_to_do": advice if command or (semicolon and told) else None,
+        "what_to_do": command or (advice if semicolon and told else None),
     }
+    if isinstance(error, UnsupportedOperatorError):
+        data["unsupported"] = [
+            {"code": str(u.code), "where": u.where, "detail": u.detail} for u in error.unsupported
+        ]
+    return data
 
 
 def _is_place(text: str) -> bool:

@@ -95,7 +95,7 @@ def _refuse(
     if _with_traceback(args) and not isinstance(error, KeyboardInterrupt):
         traceback.print_exception(error)
     if args.format == "json":
-        print(enveloped(data, error_data(message, code)))
+        print(enveloped(data, error_data(message, code, error)))
         sys.stdout.flush()
     else:
         complain(message)

@@ -43,4 +43,4 @@ def need(what: str, *names: str) -> None:
     lacking = [name for name in names if not installed(name)]
     if lacking:
         commands = " and ".join(dict.fromkeys(map(command, lacking)))
-        raise MissingLibraryError(f"{what} needs {' and '.join(lacking)}: {commands}")
+        raise MissingLibraryError(f"{what} needs {' and '.join(lacking)}: {commands}", commands)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.errors import Code, Unsupported
+
 
 @dataclass(frozen=True)
 class Change:
@@ -15,14 +17,6 @@ class Change:
     what: str
     why: str
     check: str = ""
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """A place that could not be ported: its line and the reason, with an alternative."""
-
-    line: int
-    reason: str
 
 
 @dataclass
@@ -46,10 +40,13 @@ class Report:
             self._known.add(made)
             self.changes.append(made)
 
-    def refuse(self, node: Any, reason: str) -> None:
-        """Notes a place that stays as it is."""
-        made = Unsupported(self.line(node), reason)
+    def refuse(
+        self, node: Any, detail: str, name: str = "", code: Code = Code.NO_COUNTERPART
+    ) -> Unsupported:
+        """Notes a place that stays as it is; `name`: what of torch it is, by its full name."""
+        made = Unsupported(code, name, detail, self.line(node))
         if made not in self._known:
             self._known.add(made)
             self.unsupported.append(made)
-            self.reasons.setdefault(node, []).append(reason)
+            self.reasons.setdefault(node, []).append(made.reason)
+        return made

@@ -76,7 +76,10 @@ def as_data(results: Sequence[PortResult]) -> dict[str, Any]:
         {
             "path": result.path,
             "changes": [vars(c) for c in result.changes],
-            "unsupported": [vars(u) for u in result.unsupported],
+            "unsupported": [
+                {"line": u.line, "reason": u.reason, "code": str(u.code), "where": u.where}
+                for u in result.unsupported
+            ],
         }
         for result in results
     ]

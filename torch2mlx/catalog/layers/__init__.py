@@ -12,6 +12,6 @@ from torch2mlx.catalog.layers import (  # noqa: F401  each registers its functio
     shape,
     simple,
 )
-from torch2mlx.catalog.layers.twin import Refused, Twin, find_twin, twin_names
+from torch2mlx.catalog.layers.twin import Twin, find_twin, twin_names
 
-__all__ = ["Refused", "Twin", "find_twin", "twin_names"]
+__all__ = ["Twin", "find_twin", "twin_names"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Refused, Twin, taken, twin
+from torch2mlx.catalog.layers.twin import Twin, refused, taken, twin
+from torch2mlx.errors import Unsupported
 
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu"}
 
@@ -17,12 +18,12 @@ def attention(module: Any) -> Twin:
     return Twin("torch2mlx.kit.MultiheadAttention", {**taken(module, names), **more})
 
 
-def layer_options(module: Any) -> dict[str, Any] | Refused:
+def layer_options(module: Any) -> dict[str, Any] | Unsupported:
     """Constructor arguments of a Transformer layer, read back from its parts."""
     activation = getattr(module.activation, "__name__", "")
     if activation not in _ACTIVATIONS:
         name = activation or type(module.activation).__name__
-        return Refused(f"activation {name}: only relu and gelu are known")
+        return refused(module, f"activation {name}: only relu and gelu are known")
     attention = module.self_attn
     return {
         "d_model": attention.embed_dim,
@@ -38,10 +39,10 @@ def layer_options(module: Any) -> dict[str, Any] | Refused:
 
 
 @twin("TransformerEncoderLayer", "TransformerDecoderLayer")
-def layer(module: Any) -> Twin | Refused:
+def layer(module: Any) -> Twin | Unsupported:
     """A layer of the kit."""
     options = layer_options(module)
-    if isinstance(options, Refused):
+    if isinstance(options, Unsupported):
         return options
     kind = "Encoder" if not hasattr(module, "multihead_attn") else "Decoder"
     return Twin(f"torch2mlx.kit.Transformer{kind}Layer", options)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Refused, Twin, rank_of, taken, twin
+from torch2mlx.catalog.layers.twin import Twin, rank_of, taken, twin
+from torch2mlx.errors import Unsupported
 
 _COMMON = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
 
@@ -34,7 +35,7 @@ def conv(module: Any) -> Twin:
 
 
 @twin("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
-def conv_transpose(module: Any) -> Twin | Refused:
+def conv_transpose(module: Any) -> Twin | Unsupported:
     """mlx.nn's layer; the kit's with groups or output_padding."""
     rank = rank_of(module)
     names = (*_COMMON, "output_padding")

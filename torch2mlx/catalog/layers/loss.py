@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Refused, Twin, taken, twin
+from torch2mlx.catalog.layers.twin import Twin, refused, taken, twin
+from torch2mlx.errors import Unsupported
 
 _KIT = "torch2mlx.kit.losses."
 
@@ -42,10 +43,10 @@ def loss(module: Any) -> Twin:
 
 
 @twin("LinearCrossEntropyLoss")
-def linear_cross_entropy(module: Any) -> Twin | Refused:
+def linear_cross_entropy(module: Any) -> Twin | Unsupported:
     """The kit's, for one score a class."""
     if module.out_features:
-        return Refused("out_features gives several scores a class")
+        return refused(module, "out_features gives several scores a class")
     names = ("num_classes", "reduction", "weight", "ignore_index", "label_smoothing")
     linear = {"in_features": module.linear.in_features, "bias": module.linear.bias is not None}
     return Twin("torch2mlx.kit.LinearCrossEntropyLoss", {**linear, **taken(module, names)})
@@ -59,12 +60,12 @@ def ctc(module: Any) -> Twin:
 
 
 @twin("TripletMarginWithDistanceLoss")
-def triplet_with_distance(module: Any) -> Twin | Refused:
+def triplet_with_distance(module: Any) -> Twin | Unsupported:
     """The kit's, with torch's default distance; another one is torch code."""
     distance = module.distance_function
     usual = (2.0, 1e-6, False)
     if tuple(getattr(distance, name, None) for name in ("norm", "eps", "keepdim")) != usual:
-        return Refused("its distance_function is torch code")
+        return refused(module, "its distance_function is torch code")
     options = taken(module, ("margin", "swap", "reduction"))
     return Twin(_KIT + "triplet_margin_with_distance_loss", options)
 

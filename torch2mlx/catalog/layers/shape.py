@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Refused, Twin, taken, twin
+from torch2mlx.catalog.layers.twin import Twin, refused, taken, twin
+from torch2mlx.errors import Unsupported
 
 _PADS = {
     "ConstantPad": "constant",
@@ -75,9 +76,9 @@ def flatten(module: Any) -> Twin:
 
 
 @twin("Unflatten")
-def unflatten(module: Any) -> Twin | Refused:
+def unflatten(module: Any) -> Twin | Unsupported:
     """unflatten of the kit."""
     if not isinstance(module.dim, int):
-        return Refused("named dimensions")
+        return refused(module, "named dimensions")
     options = {"axis": module.dim, "shape": tuple(module.unflattened_size)}
     return Twin("torch2mlx.kit.shuffle.unflatten", options)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Refused, Twin, taken, twin
+from torch2mlx.catalog.layers.twin import Twin, refused, taken, twin
 from torch2mlx.catalog.weights.visible import shown
+from torch2mlx.errors import Unsupported
 
 
 @twin("Linear")
-def linear(module: Any) -> Twin | Refused:
+def linear(module: Any) -> Twin | Unsupported:
     """mlx.nn.Linear, whose constructor divides by the number of inputs."""
     if module.in_features == 0:
-        return Refused("mlx.nn.Linear has no layer of no inputs")
+        return refused(module, "mlx.nn.Linear has no layer of no inputs")
     sizes = taken(module, {"input_dims": "in_features", "output_dims": "out_features"})
     return Twin("mlx.nn.Linear", {**sizes, "bias": module.bias is not None})
 
 
 @twin("Bilinear")
-def bilinear(module: Any) -> Twin | Refused:
+def bilinear(module: Any) -> Twin | Unsupported:
     """mlx.nn.Bilinear, whose constructor divides by the number of inputs."""
     if module.in1_features == 0:
-        return Refused("mlx.nn.Bilinear has no layer of no inputs")
+        return refused(module, "mlx.nn.Bilinear has no layer of no inputs")
     names = {
         "input1_dims": "in1_features",
         "input2_dims": "in2_features",
@@ -36,16 +37,18 @@ def identity(module: Any) -> Twin:
     return Twin("mlx.nn.Identity")
 
 
-def _unusual(module: Any) -> Refused | None:
+def _unusual(module: Any) -> Unsupported | None:
     if module.max_norm is not None:
-        return Refused("max_norm rewrites the weights in every forward pass")
+        return refused(module, "max_norm rewrites the weights in every forward pass")
     if module.scale_grad_by_freq:
-        return Refused("scale_grad_by_freq changes gradients by counts that MLX does not keep")
+        return refused(
+            module, "scale_grad_by_freq changes gradients by counts that MLX does not keep"
+        )
     return None
 
 
 @twin("Embedding")
-def embedding(module: Any) -> Twin | Refused:
+def embedding(module: Any) -> Twin | Unsupported:
     """mlx.nn.Embedding; the kit's where the padding row gets no gradient."""
     sizes = taken(module, ("num_embeddings", "embedding_dim"))
     refused = _unusual(module)
@@ -59,7 +62,7 @@ def embedding(module: Any) -> Twin | Refused:
 
 
 @twin("EmbeddingBag")
-def embedding_bag(module: Any) -> Twin | Refused:
+def embedding_bag(module: Any) -> Twin | Unsupported:
     """The kit's."""
     names = ("num_embeddings", "embedding_dim", "mode", "include_last_offset", "padding_idx")
     return _unusual(module) or Twin("torch2mlx.kit.EmbeddingBag", taken(module, names))

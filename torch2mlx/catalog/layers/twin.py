@@ -1,4 +1,4 @@
-"""What a family file says of a layer: a Twin, or Refused with the reason.
+"""What a family file says of a layer: a Twin, or Unsupported with the reason.
 
 A function takes the live torch module (any object with its attributes) and reads its options;
 `@twin("Conv1d", ...)` says which classes of torch.nn it speaks for. Nothing is built here.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch2mlx.catalog.weights.catalog import class_name
+from torch2mlx.errors import Code, Unsupported
 
 Layout = Literal["same", "channels_last"]
 
@@ -30,14 +31,12 @@ class Twin:
     children: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A layer that MLX cannot stand in for, and why."""
-
-    reason: str
+def refused(module: Any, detail: str, code: Code = Code.ARGUMENTS) -> Unsupported:
+    """That MLX has nothing for a layer, by default with the options that it has, and why."""
+    return Unsupported(code, type(module).__name__, detail)
 
 
-TwinFunction = Callable[[Any], Twin | Refused]
+TwinFunction = Callable[[Any], Twin | Unsupported]
 _TWINS: dict[str, TwinFunction] = {}
 
 
@@ -54,7 +53,7 @@ def twin(*names: str) -> Callable[[TwinFunction], TwinFunction]:
     return register
 
 
-def find_twin(module: Any) -> Twin | Refused | None:
+def find_twin(module: Any) -> Twin | Unsupported | None:
     """The twin of a live torch module; None when nothing is known of its classes.
 
     A subclass with a forward of its own computes something else, so it has none of its base's.
@@ -63,7 +62,7 @@ def find_twin(module: Any) -> Twin | Refused | None:
         name = class_name(cls)
         if name.startswith("torch.nn.") and name.removeprefix("torch.nn.") in _TWINS:
             if type(module).forward is not getattr(cls, "forward", None):
-                return Refused(f"{type(module).__name__} has a forward of its own")
+                return refused(module, "has a forward of its own", Code.OWN_FORWARD)
             return _TWINS[name.removeprefix("torch.nn.")](module)
     return None
 

@@ -80,13 +80,17 @@ class _Module:
             for name in names
         ]
 
-    def problems(self, tensors: Tensors) -> list[str]:
-        """Why tensors under these names are not the module's; unknown ones if `strict`."""
-        wrong = [
+    def misshapen(self, tensors: Tensors) -> list[str]:
+        """Tensors that have other shapes than the module's of these names, and both shapes."""
+        return [
             f"{key} is {list(tensors[key].shape)}, the module has {list(shape)}"
             for key, shape in self.tree.shapes.items()
             if key in tensors and tensors[key].shape != shape
         ]
+
+    def problems(self, tensors: Tensors) -> list[str]:
+        """Why tensors under these names are not the module's; unknown ones if `strict`."""
+        wrong = self.misshapen(tensors)
         found = [f"shapes differ: {listed(wrong)}"] if wrong else []
         missing = self.missing(tensors) if self.strict else []
         unexpected = [key for key in tensors if key not in self.tree.shapes] if self.strict else []
@@ -211,7 +215,7 @@ def fit(checkpoint: Checkpoint, tree: ModuleTree, strict: bool, search: bool) ->
             return _taken(tensors, {names[source.key]: source for source in kept}, prefix)
         problems += _nearest(tensors, module)
     if problems:
-        raise _misfit(checkpoint.origin, problems)
+        raise _misfit(checkpoint.origin, problems, bool(module.misshapen(made)))
     return Fitted(made, notes=_told(tensors, made))
 
 
@@ -249,8 +253,8 @@ def _several(origin: str, prefixes: tuple[str, ...]) -> AmbiguousCheckpointError
     )
 
 
-def _misfit(origin: str, problems: list[str]) -> StateDictMismatchError:
-    shapes = any(text.startswith("shapes differ") for text in problems)
+def _misfit(origin: str, problems: list[str], shapes: bool) -> StateDictMismatchError:
+    """`shapes`: whether shapes differ, which leaving names out does not change."""
     advice = f"; pass the right module, or {options.given('strict', False)}"
     return StateDictMismatchError(
         f"{origin} and the module do not fit: {'; '.join(problems)}{'' if shapes else advice}"

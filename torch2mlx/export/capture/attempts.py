@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from torch2mlx.errors import ExportError, TranslationError, UnsupportedOperatorError
+from torch2mlx.errors import Code, ExportError, TranslationError, UnsupportedOperatorError
 from torch2mlx.export.capture.failures import untraceable
 from torch2mlx.export.capture.freedom import Way
 
@@ -54,11 +54,11 @@ def _notes(said: Sequence[str], way: Way) -> tuple[str, ...]:
 def _short(problem: TranslationError) -> str:
     """The first thing that an error says."""
     if isinstance(problem, UnsupportedOperatorError):
-        return str(problem.findings[0])
+        return problem.findings[0]
     return str(problem).split("\n")[0][:300]
 
 
 def _lacking(problem: TranslationError) -> bool:
     """Whether operators are unknown, which other shapes do not change."""
-    findings = getattr(problem, "findings", ())
-    return any("no lowering" in finding for finding in findings)
+    refused = problem.unsupported if isinstance(problem, UnsupportedOperatorError) else ()
+    return any(one.code is Code.NO_LOWERING for one in refused)

@@ -50,11 +50,11 @@ _MOST = 400
 
 def untraceable(model: Any, problems: Sequence[Exception]) -> ExportError:
     """The error for a model that no way of tracing took; `problems` are what the ways raised."""
-    first = next((p for p in problems if isinstance(p, ExportError)), problems[0])
-    if isinstance(first, ExportError):
-        return first
-    said = f"{type(first).__name__}: {_words(str(first))}".rstrip(": ")
-    meaning = next((text for found, text in _MEANINGS if re.search(found, str(first))), "")
+    problem = next((p for p in problems if isinstance(p, ExportError)), problems[0])
+    if isinstance(problem, ExportError):
+        return problem
+    said = f"{type(problem).__name__}: {_words(str(problem))}".rstrip(": ")
+    meaning = next((text for found, text in _MEANINGS if re.search(found, str(problem))), "")
     meaning = meaning.format(use_cache=options.among_inputs("use_cache", False))
     place = next((line for line in map(raising_line, problems) if line), "")
     told = f"torch.export cannot trace {type(model).__name__}{place}: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch2mlx.errors import Code, Unsupported
 from torch2mlx.export.ir.measured import holds, plainly
 from torch2mlx.export.ir.nodes import Frame, Node, Symbol, abstract, dtype_name, learn, operands
 
@@ -13,11 +14,22 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 
 
 class Refuse(Exception):
-    """A lowering's word that it cannot write an operator with these arguments."""
+    """A lowering's word that it cannot write an operator, by default with these arguments."""
+
+    def __init__(self, detail: str, code: Code = Code.ARGUMENTS) -> None:
+        super().__init__(detail)
+        self.detail, self.code = detail, code
+
+    def at(self, where: str = "") -> Unsupported:
+        """What is told of it."""
+        return Unsupported(self.code, where, self.detail)
 
 
 class Unmade(Refuse):
     """That an argument is the result of an operator which was refused before."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, Code.DEPENDENT)
 
 
 class Builder:

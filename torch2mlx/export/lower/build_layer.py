@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
-from torch2mlx.catalog.layers import Refused, Twin, find_twin
+from torch2mlx.catalog.layers import Twin, find_twin
 from torch2mlx.catalog.layers.recurrent import with_both_biases
 from torch2mlx.catalog.weights.catalog import lookup
 from torch2mlx.checkpoint.plan.forms import plan_of
@@ -16,7 +16,7 @@ from torch2mlx.checkpoint.source import converted as loading
 from torch2mlx.checkpoint.source.opening import open_checkpoint
 from torch2mlx.checkpoint.source.tensors import borrow
 from torch2mlx.common.optional import need
-from torch2mlx.errors import UnmappedLayersError
+from torch2mlx.errors import UnmappedLayersError, Unsupported
 from torch2mlx.types import Checkpoint
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def _structure(module: Any, path: str, both: Collection[int] = ()) -> Any:
     where = f"{type(module).__name__}{' at ' + path.lstrip('.') if path else ''}"
     if found is None:
         raise UnmappedLayersError(f"{where}: is no layer of torch.nn that MLX has a twin for")
-    if isinstance(found, Refused):
-        raise UnmappedLayersError(f"{where}: {found.reason}")
+    if isinstance(found, Unsupported):
+        raise UnmappedLayersError(f"{where}: {found.detail}")
     twin = with_both_biases(found) if id(module) in both else None
     return _from_twin(twin or found, path, both)
 

@@ -7,6 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from torch2mlx.errors import Code
 from torch2mlx.export.capture.schemas import flat, name_of, turns_in_place
 from torch2mlx.export.ir.builder import Refuse, Unmade
 from torch2mlx.export.ir.nodes import Node, Program, operands
@@ -18,7 +19,7 @@ def lower(lowering: Any, node: Any, name: str) -> None:
     """Lowers a higher-order operator by its name."""
     rule = _RULES.get(name)
     if rule is None:
-        raise Refuse("a higher-order operator that has no lowering")
+        raise Refuse("a higher-order operator that has no lowering", Code.NO_LOWERING)
     rule(lowering, node)
 
 

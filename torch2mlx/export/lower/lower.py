@@ -21,7 +21,7 @@ def _outputs(state: Lowering, graph: Any) -> tuple[Any, ...]:
     try:
         return state.run(graph, state.traced.program.graph_module)
     except Refuse as problem:
-        state.refused = state.refused or [str(problem)]
+        state.refused = state.refused or [problem.at()]
         return ()
 
 
@@ -99,7 +99,7 @@ def _lowered(traced: Traced, stored: Stored) -> Program:
     try:
         write_back(state, updates, results)
     except Refuse as problem:
-        raise UnsupportedOperatorError((str(problem),)) from problem
+        raise UnsupportedOperatorError((problem.at(),)) from problem
     functions = tuple(state.builder.functions)
     answer = structure(state.builder, traced, results)
     built = tuple(state.builder.nodes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
+from dataclasses import replace
 from typing import Any
 
+from torch2mlx.errors import Code, Unsupported
 from torch2mlx.export.capture.schemas import (
     aliases,
     assigns,
@@ -61,7 +63,7 @@ class Lowering:
         self.names = Names()
         #: graph nodes by name; of nested graphs with one name, the one lowered last
         self.named: dict[str, Any] = {n.name: n for n in traced.program.graph.nodes}
-        self.refused: list[str] = []
+        self.refused: list[Unsupported] = []
         self.autocast = False
         self._taken: set[str] = set()
         self.placeholders = placeholder_names(traced)
@@ -132,16 +134,17 @@ class Lowering:
             self._call(node)
         except Refuse as problem:
             if not (isinstance(problem, Unmade) and self.refused):  # told where it was refused
-                self._refuse(node, str(problem))
+                self._refuse(node, problem)
         except _FAILURES as problem:
-            self._refuse(node, f"{type(problem).__name__}: {problem}")
+            self._refuse(node, Refuse(f"{type(problem).__name__}: {problem}", Code.ERROR))
 
-    def _refuse(self, node: Any, reason: str) -> None:
+    def _refuse(self, node: Any, problem: Refuse) -> None:
         path = (
             ".".join(f for f in (frame.path for frame in self.builder.scope[-1:]) if f) or "model"
         )
         line = f" ({self.builder.line})" if self.builder.line else ""
-        self.refused.append(f"{node.target} in {path}{line}: {reason.splitlines()[0][:300]}")
+        told = problem.at(f"{node.target} in {path}{line}")
+        self.refused.append(replace(told, detail=told.detail.splitlines()[0][:300]))
 
     def _attribute(self, node: Any, module: Any) -> Any:
         found: Any = module
@@ -233,7 +236,8 @@ class Lowering:
             function = find_lowering(name[:-1], overload)
         if function is None:
             raise Refuse(
-                f"no lowering; give one with @torch2mlx.lowers({name!r}), or change the model"
+                f"no lowering; give one with @torch2mlx.lowers({name!r}), or change the model",
+                Code.NO_LOWERING,
             )
         arguments = self._bound(node, target)
         if self.autocast:
@@ -314,7 +318,8 @@ class Lowering:
         wanted = self.stored.dtype(expected).replace("complex128", "complex64")
         shape, dims = hints(expected)
         if shape is not None and result.shape != shape:
-            raise Refuse(f"MLX gives shape {result.shape} where torch gives {shape}")
+            told = f"MLX gives shape {result.shape} where torch gives {shape}"
+            raise Refuse(told, Code.SHAPE)
         if result.dtype != wanted.replace("bool", "bool_") and result.dtype != wanted:
             result = self.builder.cast(result, wanted)
         self.learn(result, dims)

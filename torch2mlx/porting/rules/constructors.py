@@ -35,7 +35,7 @@ class Constructors(Placing):
     def _unknown(self, full: str, original: Any, updated: Any) -> Any:
         op = lookup_op(full)
         advice = op.note if op is not None and op.note else "no counterpart is known"
-        self.refuse(original, f"{full}: {advice}")
+        self.refuse(original, advice, full)
         return updated
 
     def _layer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
@@ -56,7 +56,7 @@ class Constructors(Placing):
         if placed is not None:
             return placed
         if name not in layers.LAYERS:
-            self.refuse(original, f"{full}: {layers.REFUSED.get(name, 'no counterpart is known')}")
+            self.refuse(original, layers.REFUSED.get(name, "no counterpart is known"), full)
             return updated
         target, note = layers.LAYERS[name]
         if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
@@ -72,7 +72,7 @@ class Constructors(Placing):
     def _scheduler(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
         if name not in layers.SCHEDULERS:
-            self.refuse(original, f"{full}: give the optimizer a schedule of mlx.optimizers")
+            self.refuse(original, "give the optimizer a schedule of mlx.optimizers", full)
             return updated
         self.change(original, full, "torch's schedule; it sets optimizer.learning_rate")
         return again(f"kit.schedulers.{name}", updated, ("verbose",))
@@ -83,7 +83,7 @@ class Constructors(Placing):
             why = "unknown"
             if name == "LBFGS":
                 why = "needs a closure; MLX's optimizers take gradients"
-            self.refuse(original, f"{full}: {why}; Adam or SGD with a schedule come closest")
+            self.refuse(original, f"{why}; Adam or SGD with a schedule come closest", full)
             return updated
         order = iter(layers.OPTIMIZER_ARGUMENTS[name])
         named = [a for a in given[1:] if not a.star and a.keyword != "params"]
@@ -97,7 +97,7 @@ class Constructors(Placing):
             return expression(_optimizer_text(name, options))
         modules = held_in(original.args[0].value, self.held)
         if not modules:
-            self.refuse(original, f"{full}: parameters of a module that is not seen here")
+            self.refuse(original, "parameters of a module that is not seen here", full)
             return updated
         self.grouped = True
         self.change(original, full, "parameters are told apart by their names", check)

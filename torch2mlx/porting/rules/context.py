@@ -8,6 +8,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.errors import Code
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.render import Argument
 from torch2mlx.porting.scopes.import_table import Names
@@ -53,11 +54,13 @@ class State(cst.CSTTransformer):
         """Notes a rewrite."""
         self.report.change(self.current or node, what, why, check)
 
-    def refuse(self, node: Any, reason: str) -> None:
-        """Notes what stays, beside its statement."""
-        self.report.refuse(self.current or node, reason)
+    def refuse(
+        self, node: Any, detail: str, name: str = "", code: Code = Code.NO_COUNTERPART
+    ) -> None:
+        """Notes what stays, beside its statement; `name`: what of torch it is, by its full name."""
+        made = self.report.refuse(self.current or node, detail, name, code)
         if self.current is not None:
-            self.trouble.setdefault(self.current, []).append(reason)
+            self.trouble.setdefault(self.current, []).append(made.reason)
 
     def arguments(self, original: cst.Call, updated: cst.Call) -> list[Argument]:
         """Arguments of a call: keyword, text in MLX, star and kind."""

@@ -168,7 +168,7 @@ class Functions(Constructors):
             text = written(forms("torch", name), given, False)
         op = lookup_op(full)
         made = op is not None and op.mlx.rpartition(".")[2][:1].isupper()  # a layer: no function
-        known = op is not None and op.status == "kit" and "channels" not in op.note
+        known = op is not None and op.status == "kit" and not op.channels_last
         if text is None and op is not None and known and not made:
             if "activations" in op.mlx:
                 kept = [

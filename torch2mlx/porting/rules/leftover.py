@@ -7,7 +7,8 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.report import Report, Unsupported
+from torch2mlx.errors import Code, Unsupported
+from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.imports import WITH_TORCH
 from torch2mlx.porting.scopes.import_table import Names, collect, dotted
 from torch2mlx.porting.scopes.scope_table import EITHER, ScopeTable, bound_otherwise
@@ -22,7 +23,7 @@ def remaining(names: Names, module: cst.Module, text: str, report: Report) -> li
     here = set(collect(module).imports) | {"nn"}
     gone = {n: full for n, full in names.imports.items() if full.startswith(WITH_TORCH)}
     gone = {n: full for n, full in gone.items() if n not in here}
-    told = " ".join(u.reason for u in report.unsupported)
+    told = {u.where for u in report.unsupported}
     scopes = ScopeTable(module, bound_otherwise(module, gone))
     fields: set[cst.CSTNode] = set()
     whole: dict[cst.CSTNode, str] = {}  # the dotted name that a name is the start of
@@ -38,7 +39,9 @@ def remaining(names: Names, module: cst.Module, text: str, report: Report) -> li
             full = gone[node.value] + said[len(node.value) :]
             if full not in told and scopes.found.get(node) is None and node.value not in found:
                 line = _first_line(text, said)
-                found[full] = Unsupported(line, f"{full} has no counterpart here")
+                found[full] = Unsupported(
+                    Code.NO_COUNTERPART, full, "no counterpart is known", line
+                )
     return list(found.values())
 
 
@@ -48,13 +51,15 @@ def _unclear(names: Names, text: str) -> dict[str, Unsupported]:
     for module in names.stars:
         if f"{module}.".startswith(("torch.", "torchvision.")):
             line = _line_of(text, rf"from\s+{re.escape(module)}\s+import\s*\*")
-            found[f"{module}.*"] = Unsupported(line, f"from {module} import *: {_BY_NAME}")
+            what = f"from {module} import *"
+            found[f"{module}.*"] = Unsupported(Code.UNCLEAR, what, _BY_NAME, line)
     for node, full in names.scopes.found.items():
         name: Any = getattr(node, "value", "")
         usual = names.imports.get(name, "")
         if full == EITHER and usual.startswith(WITH_TORCH) and name not in found:
-            reason = f"{name} is {usual} or something else here: give one of them another name"
-            found[name] = Unsupported(_first_line(text, name), reason)
+            what = f"{name} is {usual} or something else here"
+            line = _first_line(text, name)
+            found[name] = Unsupported(Code.UNCLEAR, what, "give one of them another name", line)
     return found
 
 

@@ -8,6 +8,7 @@ import libcst as cst
 
 from torch2mlx.catalog.functions.forms import forms
 from torch2mlx.catalog.functions.table import caution
+from torch2mlx.errors import Code
 from torch2mlx.porting.rules.context import code, expression, joined
 from torch2mlx.porting.rules.parameter_loops import Loops
 from torch2mlx.porting.rules.render import Argument, term, written
@@ -75,7 +76,9 @@ class Methods(Loops):
         if owner.kind == "unknown" and name in _AMBIGUOUS and not _alike(name, given):
             self.report.refuse(
                 self.current or original,
-                f".{name}() of something that may be no tensor: left alone",
+                "of something that may be no tensor: left alone",
+                f".{name}()",
+                Code.UNCLEAR,
             )
         return updated
 
@@ -97,7 +100,8 @@ class Methods(Loops):
             return expression(f"{term(receiver)}.astype({term(given[0].text)}.dtype)")
         plain = not given or given[0].kind in ("device", "str", "unknown", "int", "none")
         if name == "to" and plain and owner.kind == "unknown" and not _is_device(given):
-            self.report.refuse(self.current or original, ".to() of something unknown: left alone")
+            why = "of something unknown: left alone"
+            self.report.refuse(self.current or original, why, ".to()", Code.UNCLEAR)
             return updated
         self.change(original, f".{name}", "one memory: nothing to move")
         return expression(receiver)
@@ -163,7 +167,8 @@ class Methods(Loops):
         if text is None:
             known = name in TENSOR_ONLY or self.type_of(original.func.value).tensor
             if known and name not in ("__len__",):
-                self.refuse(original, f"Tensor.{name} with these arguments has no counterpart")
+                why = "no counterpart is known for these arguments"
+                self.refuse(original, why, f"Tensor.{name}", Code.ARGUMENTS)
             return updated
         if text != receiver:
             self.change(original, f".{name}", "the same in MLX", caution(f"torch.{base}"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.errors import Code
 from torch2mlx.porting.rules.context import State, code, expression
 from torch2mlx.porting.scopes.def_use import loads, stores
 
@@ -96,7 +97,8 @@ class Stopping(State):
     def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> Any:
         name = self.manager(original_node.decorator)
         if name in STOPPING and self.traced & set(self.functions[-1:]):
-            self.refuse(original_node, f"@{name} on what a gradient is taken of: detach its result")
+            why = "around what a gradient is taken of: detach its result"
+            self.refuse(original_node, why, name, Code.ARGUMENTS)
         gone = name in UNWRAPPED or name.startswith(("torch.jit.", "torch.compile"))
         return cst.RemoveFromParent() if gone else updated_node
 

@@ -195,7 +195,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
         if name in INITIALISERS and self.loop_of(code(target)) is not None:
             return small(self.set_in_loop(code(target), value))
         if name not in INITIALISERS or not isinstance(target, cst.Attribute):
-            self.refuse(before, f"{full}: set the array on its module: module.weight = ...")
+            self.refuse(before, "set the array on its module: module.weight = ...", full)
             return None
         self.change(before, full, "arrays are values: the module gets a new one")
         return small(f"{code(target)} = {value}")
