@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from torch2mlx.common.collecting import paused
+from torch2mlx.common.collecting import paused, paused_for
 
 MANY = 60_000
 
@@ -72,3 +72,10 @@ def test_garbage_of_many_rounds_is_collected_in_the_end():
             made = [[i] for i in range(MANY)]
         del made
     assert len(alive) < 60
+
+
+@pytest.mark.parametrize(("tensors", "collects"), [(MANY, False), (7, True)])
+def test_the_collector_waits_for_work_on_very_many_tensors_alone(tensors, collects):
+    with paused_for(tensors):
+        assert gc.isenabled() is collects
+    assert gc.isenabled()

@@ -1,6 +1,6 @@
 """Drivers of the weight pipeline: convert and load_converted (`reverter` has the way back).
 
-read (checkpoint) -> types (weights.typing) -> plan (weight_converter) -> write (write.output)
+open (checkpoint.source) -> types and plan (checkpoint.plan) -> write (checkpoint.write)
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from torch2mlx.checkpoint.source.paths import checked
 from torch2mlx.checkpoint.write import output
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.common import options
+from torch2mlx.common.collecting import paused_for
 from torch2mlx.errors import (
     CheckpointError,
     ConversionError,
@@ -127,23 +128,17 @@ def convert(
     output.check_target(target, limit is None, guard)
     checkpoint = open_checkpoint(source, key, verify=verify, expand=expand)
     types = _Types(module, rules, strict, limit is not None, chosen_by(training))
-    typed = types.under(checkpoint, prefix)
-    coverage = Resolver(typed.tree.records).coverage() if typed.known else None
-    plan = make_plan(typed, dtype)
-    if dtype is None:
-        plan = portable(plan, typed.tensors)
-    _report_unmapped(coverage, on_unmapped)
-    traps = _report_flattened(source if checkpoint.tree is not None else module)
-    values, lost = plain_values(checkpoint.values)
-    where = output.Output(target, WRITER, values, progress, threads, guard)
-    folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
-    companions = folder if folder is not None and folder.is_dir() else None
-    if dry_run:
-        written = output.planned(plan, where, limit, companions)
-    elif limit is None:
-        written = output.write_file(plan, where)
-    else:
-        written = output.write_folder(plan, where, limit, companions)
+    with paused_for(len(checkpoint.tensors)):
+        typed = types.under(checkpoint, prefix)
+        coverage = Resolver(typed.tree.records).coverage() if typed.known else None
+        plan = make_plan(typed, dtype)
+        if dtype is None:
+            plan = portable(plan, typed.tensors)
+        _report_unmapped(coverage, on_unmapped)
+        traps = _report_flattened(source if checkpoint.tree is not None else module)
+        values, lost = plain_values(checkpoint.values)
+        where = output.Output(target, WRITER, values, progress, threads, guard)
+        written = _write(plan, where, limit, source, dry_run)
     return ConversionReport(
         written.files,
         written.sidecar,
@@ -156,6 +151,20 @@ def convert(
         (*checkpoint.notes, *plan.notes, *_notes(typed, plan, lost), *traps, *written.notes),
         written.beside,
     )
+
+
+def _write(
+    plan: Plan, where: output.Output, limit: int | None, source: Any, dry_run: bool
+) -> output.Written:
+    """Writes a file, or a folder of shards of at most `limit` bytes; says only what would be
+    written where `dry_run`."""
+    folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    companions = folder if folder is not None and folder.is_dir() else None
+    if dry_run:
+        return output.planned(plan, where, limit, companions)
+    if limit is None:
+        return output.write_file(plan, where)
+    return output.write_folder(plan, where, limit, companions)
 
 
 def dtype_name(dtype: Any) -> str | None:

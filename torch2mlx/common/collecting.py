@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 #: Young objects that are worth the trick below.
 _MANY = 50_000
@@ -27,6 +27,14 @@ def paused() -> Iterator[None]:
         if collecting:
             _ages()
             gc.enable()
+
+
+def paused_for(tensors: int) -> AbstractContextManager[None]:
+    """No collections during the work on so many tensors, where that is enough of them to matter.
+
+    For a whole conversion: one of few tensors may take minutes and leaves the collector alone.
+    """
+    return paused() if tensors >= _MANY else nullcontext()
 
 
 class _Ages:

@@ -52,7 +52,7 @@ def _narrowed(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
     for piece in plan.pieces:
         if piece.dtype == "float64" and piece.deferred:  # computed from what the sidecar has
             _refuse_beyond_float32(piece.target, piece.load())
-    pieces = tuple(p.cast("float32") if p.dtype == "float64" else p for p in plan.pieces)
+    pieces = tuple([p.cast("float32") if p.dtype == "float64" else p for p in plan.pieces])
     sidecar = tuple(kept[trace.key] for trace in plan.traces if trace.key in kept)
     count = sum(piece.dtype == "float64" for piece in plan.pieces)
     note = (

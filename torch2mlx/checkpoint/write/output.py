@@ -36,6 +36,7 @@ from torch2mlx.checkpoint.write.replacing import (
 )
 from torch2mlx.checkpoint.write.safetensors_file import write_safetensors
 from torch2mlx.checkpoint.write.transaction import Staged, inherit, staged_file, status, writing
+from torch2mlx.common.collecting import paused
 from torch2mlx.common.lock import FolderLock
 from torch2mlx.common.options import given
 from torch2mlx.errors import WriteError
@@ -259,6 +260,7 @@ def _write_new(
         os.close(fd)
 
 
+@paused()
 def _indented(content: Mapping[str, Mapping[str, Any]]) -> str:
     """JSON a line for each entry; json.dumps takes its slow way where it is asked to indent."""
     rows = []
