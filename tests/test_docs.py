@@ -23,6 +23,14 @@ def test_the_readme_example_runs_and_computes_what_torch_computes(tmp_path, monk
     close(found, expected)
 
 
+def test_the_example_of_adapters_runs(tmp_path, monkeypatch, capsys):
+    need("safetensors.numpy")
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "adapters.md").read_text(), re.S)[1]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "adapters.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == code.strip().rpartition("# ")[2]
+
+
 def test_the_rules_table_is_that_of_the_registry():
     need("torch", "mlx.core")
     from tools.make_docs import WEIGHTS, updated

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
+from torch2mlx import adapters
 from torch2mlx.analysis.flattening import flattened
 from torch2mlx.checkpoint.formats.marker import plain_values
 from torch2mlx.checkpoint.plan.configured import from_config
@@ -88,8 +89,9 @@ def convert(
     expand: bool = False,
     dry_run: bool = False,
     training: bool | Collection[str] = False,
+    base: str | os.PathLike[str] | None = None,
 ) -> ConversionReport:
-    """Writes a PyTorch model's weights as MLX stores them.
+    """Writes a PyTorch model's weights as MLX stores them, or an adapter of PEFT for mlx-lm.
 
     `source`: an nn.Module; a state dict of torch tensors or numpy arrays; a .safetensors, .pt,
     .pth, .bin or .ckpt file; a directory with a (sharded) checkpoint. `out`: a .safetensors file,
@@ -109,6 +111,8 @@ def convert(
     `verify`: whether the checksums of a torch.save archive are compared (False reads a damaged
     file as it is). `expand`: whether views that claim far more bytes than their file holds
     (`expand`, `as_strided`) are written out.
+    A folder of PEFT with LoRA or DoRA becomes one that mlx-lm loads as an adapter; `base` is the
+    folder of the model that it is for, of PyTorch or of MLX (docs/adapters.md).
     What `convert` wrote may be replaced by a new conversion; `force`: anything else too, save the
     source. `dry_run`: nothing is written; the report says what would be.
 
@@ -123,6 +127,12 @@ def convert(
     check_threads(threads)
     check_choice("on_unmapped", on_unmapped, get_args(OnUnmapped))
     dtype = dtype_name(dtype)
+    adapter = adapters.adapter_of(source, None, verify)
+    if adapter is not None:
+        others = {"module": module, "rules": rules, "key": key, "prefix": prefix}
+        adapters.refuse_others({**others, "shard_size": shard_size, "training": training})
+        how = adapters.Writing(progress, threads, force, dry_run)
+        return adapters.convert_adapter(adapter, out, base, dtype, how)
     target, limit = _target(out, shard_size)
     guard = Guard(paths_of(source), force)
     output.check_target(target, limit is None, guard)

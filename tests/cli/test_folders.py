@@ -169,10 +169,18 @@ def test_a_folder_without_weights_is_refused(bert, tmp_path):
         from_folder(described(bert, tmp_path / "in"))
 
 
-def test_an_adapter_is_no_model(bert, tmp_path):
+def test_settings_of_an_adapter_beside_a_model_are_an_open_question(bert, tmp_path):
     bert.save_pretrained(tmp_path / "in")
     (tmp_path / "in" / "adapter_config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="is an adapter of PEFT"):
+    with pytest.raises(CheckpointError) as caught:
+        from_folder(tmp_path / "in")
+    assert str(caught.value) == (
+        f"{tmp_path / 'in'}: holds the settings of an adapter (adapter_config.json) beside a model "
+        "(model.safetensors), and which is meant is not told; pass "
+        f"{tmp_path / 'in' / 'model.safetensors'} for the model as it is"
+    )
+    (tmp_path / "in" / "model.safetensors").rename(tmp_path / "in" / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="is an adapter of PEFT, not a model"):
         from_folder(tmp_path / "in")
 
 

@@ -65,6 +65,7 @@ def _describe_convert(sub: argparse.ArgumentParser) -> None:
     )
     told = "keep what torch trains: both biases of recurrent layers, g and v of weight norms"
     sub.add_argument("--training", action="store_true", help=told)
+    sub.add_argument("--base", help="of an adapter of PEFT: the folder of the model it is for")
 
 
 def _convert(args: argparse.Namespace) -> Answer:
@@ -87,6 +88,7 @@ def _convert(args: argparse.Namespace) -> Answer:
             expand=args.expand,
             training=args.training,
             dry_run=args.dry_run,
+            base=args.base,
         )
     if args.dry_run:
         files = [*report.files, *report.beside, *([report.sidecar] if report.sidecar else [])]

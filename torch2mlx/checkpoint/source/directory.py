@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,10 @@ def checkpoint_files(directory: Path) -> tuple[list[Path], dict[str, str] | None
             parts = _shards(found) if len(found) > 1 else None
             return parts or [_one(found, directory, f"{suffix} files")], None
     raise CheckpointError(f"{directory}: holds no checkpoint ({', '.join(_SUFFIXES)})")
+
+
+def other_weights(directory: Path, known: Container[str]) -> str | None:
+    """The name of a file of weights that is none of the `known`, in a folder."""
+    names = sorted(p.name for p in directory.iterdir() if p.is_file())
+    shown = (n for n in names if not n.startswith(".") and n not in known)
+    return next((n for n in shown if n.endswith((".safetensors", ".bin", ".index.json"))), None)

@@ -56,8 +56,8 @@ FORMATS: dict[str, tuple[str, str]] = {
     ),
     "peft": (
         "an adapter of PEFT, not a model",
-        "merge it into its model first: peft.AutoPeftModel.from_pretrained(folder)"
-        ".merge_and_unload().save_pretrained('merged')",
+        "torch2mlx.convert(folder, out) writes it for mlx-lm, and with merge=BASE the model that "
+        "it is for, with it merged",
     ),
     "onnx": ("an ONNX model", "convert the PyTorch model it was exported from"),
     "npz": ("an archive of numpy arrays (.npz), as MLX saves them too", _NUMPY),
@@ -223,11 +223,18 @@ def _in_archive(path: Path, head: bytes) -> str:
     return "zip"
 
 
-def _form(path: Path, head: bytes | None = None) -> str | None:
-    """The format of a file, if it is one of these; `head`: its first bytes, where read already."""
+def _form(path: Path, head: bytes | None = None, adapter: bool = False) -> str | None:
+    """The format of a file, if it is one of these; `head`: its first bytes, where read already.
+
+    `adapter`: whether it may be one of PEFT.
+    """
     try:
         head = _head(path) if head is None else head
-        if path.name.startswith("adapter_model.") and _beside(path, "adapter_config.json"):
+        if (
+            not adapter
+            and path.name.startswith("adapter_model.")
+            and _beside(path, "adapter_config.json")
+        ):
             return "peft"
         if path.suffix.lower() == ".distcp":
             return "dcp"
@@ -245,11 +252,12 @@ def _beside(path: Path, name: str) -> bool:
     return (path.parent / name).is_file()
 
 
-def refuse_file(path: Path, converted: bool = False) -> None:
+def refuse_file(path: Path, converted: bool = False, adapter: bool = False) -> None:
     """Raises CheckpointError for a file of another format; its first bytes and name decide.
 
     NotConvertedError for what torch.save wrote, where `converted` files are wanted. Archives are
-    opened only there, and where the name does not say torch.save.
+    opened only there, and where the name does not say torch.save. `adapter`: whether the file may
+    be one of PEFT.
     """
     try:
         head = _head(path)
@@ -259,7 +267,7 @@ def refuse_file(path: Path, converted: bool = False) -> None:
         raise CheckpointError(f"{path}: is empty (0 bytes): fetch it again, or save it again")
     if not converted and path.suffix.lower() in _WEIGHTS and head.startswith(_ZIP):
         return
-    form = _form(path, head)
+    form = _form(path, head, adapter)
     if form == "torch" and converted:
         raise NotConvertedError(_said(path, form))
     if form is not None and form != "torch":
@@ -267,12 +275,12 @@ def refuse_file(path: Path, converted: bool = False) -> None:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def named(path: Path, adapter: bool = False) -> Iterator[None]:
     """Within it, a file that cannot be read is called what it is, where that is known."""
     try:
         yield
     except (CheckpointError, AmbiguousCheckpointError) as error:
-        form = _form(path)
+        form = _form(path, adapter=adapter)
         if form is None or form == "torch":
             raise
         raise CheckpointError(_said(path, form)) from error
@@ -287,8 +295,23 @@ def refuse_folder(folder: Path) -> None:
     forms = [form for says, form in _FOLDERS if any(says(name) for name in names)]
     first = next((form for form in forms if form in _FIRST), None)
     readable = any(name.endswith(_WEIGHTS) and not name.startswith(".") for name in names)
+    if first == "peft":
+        raise CheckpointError(_with_adapter(folder, names))
     if first is not None or (forms and not readable):
         raise CheckpointError(_said(folder, first or forms[0]))
+
+
+def _with_adapter(folder: Path, names: list[str]) -> str:
+    """What to say of a folder with the configuration of an adapter: a model may lie there too."""
+    weights = [name for name in names if name.endswith(_WEIGHTS) and not name.startswith(".")]
+    models = [name for name in weights if not name.startswith("adapter")]
+    if not models:
+        return _said(folder, "peft")
+    what = "an adapter of PEFT" if len(models) < len(weights) else "the settings of an adapter"
+    return (
+        f"{folder}: holds {what} (adapter_config.json) beside a model ({models[0]}), and which is "
+        f"meant is not told; pass {folder / models[0]} for the model as it is"
+    )
 
 
 def refuse_adapter(keys: Iterable[str], origin: str) -> None:

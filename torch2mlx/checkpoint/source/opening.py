@@ -149,6 +149,14 @@ def _from_file(path: Path, options: _Options) -> Checkpoint:
         return _opened(path, options)
 
 
+@paused()
+def open_adapter(path: Path, verify: bool = True) -> Checkpoint:
+    """The tensors in a file with the weights of an adapter; `verify` as in `open_checkpoint`."""
+    foreign.refuse_file(path, adapter=True)
+    with foreign.named(path, adapter=True):
+        return _opened(path, _Options(verify=verify))
+
+
 def _opened(path: Path, options: _Options) -> Checkpoint:
     files = (os.fspath(path),)
     if is_safetensors(path):

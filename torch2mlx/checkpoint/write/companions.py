@@ -33,7 +33,7 @@ def companions(source: Path) -> tuple[list[Path], list[str]]:
             notes.append(f"{path.name} is a symbolic link that leads out of its folder: not copied")
         else:
             found.append(path)
-            told = with_older_names(path)[1] if path.name == "config.json" else ""
+            told = witholder_names(path)[1] if path.name == "config.json" else ""
             notes += [told] if told else []
     return found, notes
 
@@ -50,7 +50,7 @@ def _of_rope(rope: Mapping[str, Any]) -> dict[str, Any]:
     return old
 
 
-def _older_names(config: Mapping[str, Any]) -> dict[str, Any]:
+def older_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """Entries of a model's configuration under the names that mlx-lm reads, where they lack."""
     rope, kind = config.get("rope_parameters"), config.get("model_type")
     found: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def _older_names(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if config.get(name) is None}
 
 
-def with_older_names(path: Path) -> tuple[dict[str, Any] | None, str]:
+def witholder_names(path: Path) -> tuple[dict[str, Any] | None, str]:
     """A config.json with all that mlx-lm reads, and a note on it; None where nothing lacks.
 
     transformers 5 writes some entries under new names alone. mlx-lm takes a default for one that
@@ -76,10 +76,10 @@ def with_older_names(path: Path) -> tuple[dict[str, Any] | None, str]:
         return None, ""  # copied as it is
     if not isinstance(content, dict):
         return None, ""
-    added = _older_names(content)
+    added = older_names(content)
     text = content.get("text_config")
     text = text if isinstance(text, dict) else {}
-    inner = _older_names(text)
+    inner = older_names(text)
     if not added and not inner:
         return None, ""
     names = ", ".join((*added, *(f"text_config.{name}" for name in inner)))
@@ -95,7 +95,7 @@ def copy_companion(path: Path, folder: Path) -> Path:
     Raises CheckpointError when it cannot be read.
     """
     target = folder / path.name
-    whole = with_older_names(path)[0] if path.name == "config.json" else None
+    whole = witholder_names(path)[0] if path.name == "config.json" else None
     if whole is not None:
         target.write_text(json.dumps(whole, indent=2) + "\n")
         return target

@@ -1,0 +1,129 @@
+"""Driver of adapters: LoRA and DoRA of PEFT for mlx-lm, and back.
+
+read (checkpoint/adapters/peft) -> places and pieces (to_mlx) -> write (folder)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch2mlx.checkpoint.adapters.base import Base, found_base, read_base
+from torch2mlx.checkpoint.adapters.folder import MLX_FILE, Contents, write_adapter
+from torch2mlx.checkpoint.adapters.peft import (
+    WEIGHTS,
+    Adapter,
+    is_adapter,
+    named_base,
+    read_adapter,
+)
+from torch2mlx.checkpoint.adapters.settings import CONFIG
+from torch2mlx.checkpoint.adapters.to_mlx import to_mlx
+from torch2mlx.checkpoint.source.directory import other_weights
+from torch2mlx.checkpoint.source.paths import checked
+from torch2mlx.checkpoint.write.replacing import Guard, paths_of
+from torch2mlx.common.options import given, option
+from torch2mlx.errors import AlreadyConvertedError, AmbiguousCheckpointError, ConversionError
+from torch2mlx.types import ConversionReport, Piece, Progress, Trace
+
+
+def adapter_of(source: Any, merge: Any, verify: bool = True) -> Adapter | None:
+    """The adapter that a source is: a folder of PEFT, or its file of weights. None for others.
+
+    Raises AmbiguousCheckpointError for a folder that holds a model too, unless `merge` says that
+    the adapter is meant.
+    """
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    if path is not None and is_mlx_adapter(path):
+        raise AlreadyConvertedError(
+            f"{path}: is an adapter of mlx-lm already; torch2mlx.revert writes it for PEFT"
+        )
+    if path is None or not is_adapter(path):
+        if merge is not None:
+            raise ConversionError(
+                f"{option('merge')} takes the model that an adapter is for, and the source is no "
+                "adapter of PEFT"
+            )
+        return None
+    beside = other_weights(path, WEIGHTS) if merge is None and path.is_dir() else None
+    if beside is not None:
+        names = (beside, next(n for n in WEIGHTS if (path / n).is_file()))
+        raise AmbiguousCheckpointError(
+            f"{path}: holds a model ({names[0]}) and an adapter of PEFT ({names[1]}): pass one of "
+            f"these files, or {given('merge', str(path))} for the model with the adapter merged",
+            names,
+        )
+    return read_adapter(checked(source, "source"), verify)
+
+
+def is_mlx_adapter(path: Path) -> bool:
+    """Whether a path is a folder as mlx-lm writes and reads adapters."""
+    return all(os.path.isfile(path / name) for name in (MLX_FILE, CONFIG))
+
+
+def refuse_others(options: Mapping[str, Any]) -> None:
+    """Raises ConversionError for options of `convert` that say nothing of an adapter."""
+    for name, value in options.items():
+        if value:
+            raise ConversionError(
+                f"{option(name)} is about the weights of a model, and the source is an adapter"
+            )
+
+
+class Writing(NamedTuple):
+    """How a folder is written; see `convert`."""
+
+    progress: Progress | None = None
+    threads: int = 0
+    force: bool = False
+    dry_run: bool = False
+
+
+def convert_adapter(
+    adapter: Adapter, out: Any, base: Any, dtype: str | None, how: Writing
+) -> ConversionReport:
+    """Writes an adapter of PEFT as a folder that mlx-lm loads (`--adapter-path`)."""
+    began = time.perf_counter()
+    target = checked(out, "out", ConversionError)
+    if target.suffix == ".safetensors":
+        raise ConversionError(f"{target}: mlx-lm's adapters are folders: write {target.stem}")
+    known: Base | None = read_base(base) if base is not None else found_base(named_base(adapter))
+    made = to_mlx(adapter, known)
+    pieces = tuple(_cast(piece, dtype) for piece in made.pieces)
+    folders = [f for f in (adapter.folder, known.folder if known else None) if f is not None]
+    contents = Contents(MLX_FILE, pieces, made.config)
+    guard = Guard(paths_of(*folders), how.force)
+    written = write_adapter(target, contents, guard, how.progress, how.threads, how.dry_run)
+    narrowed = [p.target for p, q in zip(made.pieces, pieces, strict=True) if p.dtype != q.dtype]
+    notes = [f"{len(narrowed)} tensors are cast to {pieces[0].dtype}"] if narrowed else []
+    return ConversionReport(
+        written.files,
+        None,
+        written.nbytes,
+        time.perf_counter() - began,
+        pieces,
+        tuple(_traces(pieces, adapter)),
+        {},
+        None,
+        (*made.notes, *notes, *written.notes),
+        written.beside,
+    )
+
+
+def _cast(piece: Piece, dtype: str | None) -> Piece:
+    """With the dtype asked for; float64, which mx.load does not read, as float32."""
+    wanted = dtype or ("float32" if piece.dtype == "float64" else piece.dtype)
+    return piece if piece.dtype == wanted else piece.cast(wanted)
+
+
+def _traces(pieces: tuple[Piece, ...], adapter: Adapter) -> list[Trace]:
+    found = []
+    sources = {t.key: t for update in adapter.modules.values() for t in update.tensors}
+    for piece in pieces:
+        for key in piece.sources:
+            source = sources[key]
+            found.append(Trace(key, source.dtype, source.shape, ("t", piece.target)))
+    return found

@@ -1,0 +1,1 @@
+"""Adapters: low-rank updates of a model's weights, as PEFT and as mlx-lm keep them."""
