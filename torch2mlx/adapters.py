@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch2mlx.checkpoint.adapters.base import Base, found_base, read_base
-from torch2mlx.checkpoint.adapters.folder import MLX_FILE, Contents, write_adapter
+from torch2mlx.checkpoint.adapters.folder import MLX_FILE, PEFT_FILE, Contents, write_adapter
+from torch2mlx.checkpoint.adapters.mlx import MlxAdapter, mlx_file, read_mlx
 from torch2mlx.checkpoint.adapters.peft import (
     WEIGHTS,
     Adapter,
@@ -22,11 +24,18 @@ from torch2mlx.checkpoint.adapters.peft import (
 )
 from torch2mlx.checkpoint.adapters.settings import CONFIG
 from torch2mlx.checkpoint.adapters.to_mlx import to_mlx
+from torch2mlx.checkpoint.adapters.to_peft import ForPeft, to_peft
+from torch2mlx.checkpoint.plan.undo import Reverted
 from torch2mlx.checkpoint.source.directory import other_weights
 from torch2mlx.checkpoint.source.paths import checked
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.common.options import given, option
-from torch2mlx.errors import AlreadyConvertedError, AmbiguousCheckpointError, ConversionError
+from torch2mlx.errors import (
+    AlreadyConvertedError,
+    AmbiguousCheckpointError,
+    ConversionError,
+    RevertError,
+)
 from torch2mlx.types import ConversionReport, Piece, Progress, Trace
 
 
@@ -127,3 +136,53 @@ def _traces(pieces: tuple[Piece, ...], adapter: Adapter) -> list[Trace]:
             source = sources[key]
             found.append(Trace(key, source.dtype, source.shape, ("t", piece.target)))
     return found
+
+
+def trained_adapter(source: Any, like: Any, base: Any) -> MlxAdapter | None:
+    """The adapter of mlx-lm that a source of `revert` is; None for other sources."""
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    file = mlx_file(path) if path is not None else None
+    if file is None:
+        if base is not None:
+            raise RevertError(
+                f"{option('base')} is the model that an adapter is for, and the source is no "
+                "adapter of mlx-lm"
+            )
+        return None
+    if like is not None:
+        raise RevertError(
+            f"{option('like')} says what weights were converted from; of an adapter pass "
+            f"{option('base')} the folder of the base model"
+        )
+    return read_mlx(file)
+
+
+def _for_peft(adapter: MlxAdapter, base: Any) -> tuple[ForPeft, Base | None]:
+    if base is not None:
+        known: Base | None = read_base(base)
+    else:
+        name = adapter.content.get("model")
+        known = found_base(name) if isinstance(name, str) else None
+    return to_peft(adapter, known), known
+
+
+def in_peft(adapter: MlxAdapter, base: Any) -> Reverted:
+    """The tensors of an adapter of mlx-lm as PEFT has them."""
+    made, _ = _for_peft(adapter, base)
+    pieces = tuple(piece._replace(identity=(piece.target,)) for piece in made.pieces)
+    return Reverted(pieces, {}, (), sum(piece.nbytes for piece in pieces))
+
+
+def revert_adapter(adapter: MlxAdapter, out: Any, base: Any, how: Writing) -> str:
+    """Writes an adapter of mlx-lm as a folder of PEFT; returns its path."""
+    target = checked(out, "out", RevertError)
+    if target.suffix in (".safetensors", ".pt", ".pth", ".bin"):
+        raise RevertError(f"{target}: adapters of PEFT are folders: write {target.stem}")
+    made, known = _for_peft(adapter, base)
+    folders = [adapter.folder, *([known.folder] if known is not None else [])]
+    contents = Contents(PEFT_FILE, made.pieces, made.config)
+    guard = Guard(paths_of(*folders), how.force)
+    written = write_adapter(target, contents, guard, how.progress, how.threads, how.dry_run)
+    for note in written.notes:
+        warnings.warn(note, UserWarning, stacklevel=4)
+    return os.fspath(target)

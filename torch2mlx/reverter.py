@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from torch2mlx import _core
+from torch2mlx import _core, adapters
 from torch2mlx.catalog.weights.inverses import Underivable
 from torch2mlx.checkpoint.formats.marker import check_sidecar, marker_of
 from torch2mlx.checkpoint.plan.forms import keeping, plan_of
@@ -57,6 +57,7 @@ def revert(
     progress: Progress | None = None,
     force: bool = False,
     dry_run: bool = False,
+    base: str | os.PathLike[str] | None = None,
 ) -> dict[str, torch.Tensor]: ...
 @overload
 def revert(
@@ -68,6 +69,7 @@ def revert(
     progress: Progress | None = None,
     force: bool = False,
     dry_run: bool = False,
+    base: str | os.PathLike[str] | None = None,
 ) -> dict[str, np.ndarray]: ...
 @overload
 def revert(
@@ -79,6 +81,7 @@ def revert(
     progress: Progress | None = None,
     force: bool = False,
     dry_run: bool = False,
+    base: str | os.PathLike[str] | None = None,
 ) -> Path: ...
 def revert(
     source: Any,
@@ -89,6 +92,7 @@ def revert(
     progress: Progress | None = None,
     force: bool = False,
     dry_run: bool = False,
+    base: str | os.PathLike[str] | None = None,
 ) -> Any:
     """The PyTorch state dict of converted weights: {key: tensor}, in torch's names and order.
 
@@ -105,12 +109,20 @@ def revert(
     torch.save, it is written, and the path returned. A file that is there already is replaced with
     `force` alone, what it comes from never. `dry_run`: the path is returned, nothing written.
 
+    An adapter of mlx-lm (a folder with adapters.safetensors and adapter_config.json, or a file of
+    tensors in it) comes back as one of PEFT: `out` is a folder then, and `base` the folder of the
+    model that it is for (docs/adapters.md).
+
     Warns (UserWarning) about tensors whose values are rounded, because the conversion or the
     training holds them in a narrower dtype. Raises NotConvertedError, CheckpointError, and
     RevertError, which names every tensor that is missing, does not fit or cannot be derived.
     """
     check_function("progress", progress)
-    state = _reverted(source, like)
+    adapter = adapters.trained_adapter(source, like, base)
+    if adapter is not None and out is not None:
+        how = adapters.Writing(progress, 0, force, dry_run)
+        return adapters.revert_adapter(adapter, out, base, how)
+    state = _reverted(source, like) if adapter is None else adapters.in_peft(adapter, base)
     _warn(state)
     if out is not None:
         given = paths_of(source, like)

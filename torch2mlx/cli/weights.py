@@ -110,12 +110,13 @@ def _inspect(args: argparse.Namespace) -> Answer:
 
 def _describe_revert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("source", help="a converted file or directory, or weights trained in MLX")
-    sub.add_argument("out", help="a .safetensors or .pt file")
+    sub.add_argument("out", help="a .safetensors or .pt file; a folder for an adapter")
     sub.add_argument(
         "--like",
         metavar="CONVERTED",
         help="the converted file or directory that training started from",
     )
+    sub.add_argument("--base", help="of an adapter of mlx-lm: the folder of the model it is for")
 
 
 def _revert(args: argparse.Namespace) -> Answer:
@@ -129,6 +130,7 @@ def _revert(args: argparse.Namespace) -> Answer:
             progress=progress,
             force=args.force,
             dry_run=args.dry_run,
+            base=args.base,
         )
     if args.dry_run:
         return planned([written])

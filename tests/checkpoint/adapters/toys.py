@@ -125,3 +125,42 @@ def base_folder(folder, layers=2, **changed):
     content = {"model_type": "llama", "num_hidden_layers": layers, "tie_word_embeddings": False}
     (folder / "config.json").write_text(json.dumps({**content, **changed}))
     return folder
+
+
+class Texts:
+    """A data set as mlx-lm's trainer takes them: sequences of token numbers."""
+
+    def __init__(self, rows):
+        self.rows = [list(map(int, row)) for row in rows]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i]
+
+    def process(self, row):
+        return row, 0
+
+
+def trained_in_mlx(folder, out, steps=10, **changed):
+    """An adapter that `mlx_lm.lora` trains on the model in a folder; what that answers then."""
+    from types import SimpleNamespace
+
+    mx, lora, utils = need("mlx.core", "mlx_lm.lora", "mlx_lm.utils")
+    model, _ = utils.load_model(Path(folder))
+    parameters = {"rank": 4, "dropout": 0.0, "scale": 5.0, **changed.pop("lora_parameters", {})}
+    given = {
+        **lora.CONFIG_DEFAULTS,
+        **{"model": str(folder), "adapter_path": str(out), "iters": steps, "batch_size": 2},
+        **{"learning_rate": 1e-2, "num_layers": -1, "lora_parameters": parameters},
+        **{"val_batches": 1, "steps_per_eval": 1000, **changed},
+    }
+    rows = Texts(tokens(8, 12, 3))
+    mx.disable_compile()  # on CPUs it runs a C++ compiler for every graph
+    try:
+        lora.train_model(SimpleNamespace(**given), model, rows, rows)
+    finally:
+        mx.enable_compile()
+    model.eval()
+    return lambda ids: np.array(model(mx.array(ids)))

@@ -17,7 +17,7 @@ module in one of the two, or not the same one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -102,32 +102,49 @@ def of_type(model_type: str) -> Names | None:
     return next((row for row in _rows() if model_type in row.types), None)
 
 
-def _fitting(modules: Iterable[str], turned: bool) -> list[tuple[Names, tuple[str, ...]]]:
-    """Rows that have all of some modules, with where each is in mlx-lm."""
-    named = list(modules)
+#: A model type's row, and where each of some modules is in the other library.
+_Fitting = list[tuple[Names, tuple[Place, ...]]]
+
+
+def _fitting(places: Callable[[Names], list[Place | None]]) -> _Fitting:
+    """Rows that have all of some modules."""
     found = []
     for row in _rows():
-        places = [row.in_mlx(name) for name in named]
-        known = tuple(p.name for p in places if p is not None and _as_told(p.kind, turned))
-        if len(known) == len(named):
-            found.append((row, known))
+        known = places(row)
+        there = tuple(place for place in known if place is not None)
+        if len(there) == len(known):
+            found.append((row, there))
     return found
 
 
-def _as_told(kind: str, turned: bool) -> bool:
-    """Whether a module may be of a model whose linear layers are Conv1D, or of one with none."""
-    return kind == "embedding" or (kind == "turned") == turned
+def _one(fitting: _Fitting) -> tuple[Names | None, tuple[str, ...]]:
+    """(what all of these rows say, their types); None where they differ."""
+    types = tuple(kind for row, _ in fitting for kind in row.types)
+    said = {(row.layers, tuple(place.name for place in places)) for row, places in fitting}
+    return (fitting[0][0] if len(said) == 1 else None), types
 
 
 def agreed(modules: Iterable[str], turned: bool) -> tuple[Names | None, tuple[str, ...]]:
     """(what all model types that have these modules say, the types); None where they differ.
 
-    `turned`: whether their linear layers are Conv1D, as PEFT's fan_in_fan_out tells.
+    `modules` are of transformers. `turned`: whether their linear layers are Conv1D, as PEFT's
+    fan_in_fan_out tells.
     """
-    fitting = _fitting(modules, turned)
-    types = tuple(kind for row, _ in fitting for kind in row.types)
-    if not fitting or any(
-        places != fitting[0][1] or row.layers != fitting[0][0].layers for row, places in fitting
-    ):
-        return None, types
-    return fitting[0][0], types
+    named = list(modules)
+
+    def places(row: Names) -> list[Place | None]:
+        return [_as_told(row.in_mlx(name), turned) for name in named]
+
+    return _one(_fitting(places))
+
+
+def _as_told(place: Place | None, turned: bool) -> Place | None:
+    """None for a module that is no Conv1D where all are, or one where none is."""
+    fits = place is not None and place.kind in ("embedding", "turned" if turned else place.kind)
+    return place if fits and place and (turned or place.kind != "turned") else None
+
+
+def agreed_back(modules: Iterable[str]) -> tuple[Names | None, tuple[str, ...]]:
+    """The same for modules of mlx-lm."""
+    named = list(modules)
+    return _one(_fitting(lambda row: [row.in_torch(name) for name in named]))

@@ -119,12 +119,12 @@ def settings(path: str, content: Mapping[str, Any]) -> Settings:
     for name in ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out"):
         _entry(path, content, name, lambda v: v is None or isinstance(v, bool), "true or false", 0)
     ranks = _pattern(path, content, "rank_pattern", _is_rank, _RANK)
-    alphas = _pattern(path, content, "alpha_pattern", _is_number, "a number")
+    alphas = _pattern(path, content, "alpha_pattern", is_number, "a number")
     return Settings(
         path,
         content,
         _entry(path, content, "r", _is_rank, _RANK),
-        _entry(path, content, "lora_alpha", _is_number, "a number"),
+        _entry(path, content, "lora_alpha", is_number, "a number"),
         _entry(path, content, "lora_dropout", _is_share, "a number from 0 to below 1", 0.0),
         ranks,
         alphas,
@@ -147,13 +147,14 @@ def _is_rank(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RANK
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that can be computed with."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and abs(value) < 1e30
 
 
 def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= value < 1
+    return is_number(value) and 0 <= value < 1
 
 
 def _entry(
