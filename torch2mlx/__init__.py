@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch2mlx.export.capture.empty_weights import empty_weights
     from torch2mlx.export.lower.ops.registry import lowers
     from torch2mlx.inspector import inspect
+    from torch2mlx.language import LanguageModel, language_model
     from torch2mlx.optimizer_state import convert_optimizer_state, revert_optimizer_state
     from torch2mlx.porter import PortResult, port, port_folder
     from torch2mlx.reverter import revert, to_torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 #: The module of each public name; modules that are public themselves need no entry.
 _HOMES = {
     "ConversionReport": "types",
+    "LanguageModel": "language",
     "PortResult": "porter",
     "PortabilityReport": "analyzer",
     "Translation": "translator",
@@ -36,6 +38,7 @@ _HOMES = {
     "empty_weights": "export.capture.empty_weights",
     "flatten": "state_dict",
     "inspect": "inspector",
+    "language_model": "language",
     "load": "translator",
     "load_converted": "converter",
     "lowers": "export.lower.ops.registry",
@@ -51,6 +54,7 @@ _HOMES = {
 
 __all__ = [
     "ConversionReport",
+    "LanguageModel",
     "PortResult",
     "PortabilityReport",
     "Translation",
@@ -63,6 +67,7 @@ __all__ = [
     "errors",
     "flatten",
     "inspect",
+    "language_model",
     "load",
     "load_converted",
     "lowers",

@@ -41,6 +41,7 @@ from torch2mlx.export.lower.parameters import Stored
 from torch2mlx.export.passes import tidy
 from torch2mlx.export.printing.emit import emit
 from torch2mlx.export.printing.standalone import standalone as inlined
+from torch2mlx.export.state.reading import is_language, language_in
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.structure.io_layout import Ends, ends
 from torch2mlx.export.verify.again import called_again
@@ -50,6 +51,7 @@ from torch2mlx.export.verify.other_sizes import right_at, right_at_another
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import Case, Pair, plainly
 from torch2mlx.export.verify.small import conditions_of_small, needless
+from torch2mlx.stateful import refuse_with_state, streamed
 from torch2mlx.types import Progress
 
 if TYPE_CHECKING:
@@ -250,6 +252,7 @@ def translate(
     sizes: Sequence[Mapping[str, Sequence[int | None]]] = (),
     io_layout: Literal["torch", "mlx"] = "torch",
     standalone: bool = False,
+    state: Sequence[str] = (),
 ) -> Translation:
     """Writes a PyTorch model as MLX source, with its weights.
 
@@ -267,7 +270,9 @@ def translate(
     lengths are free; `sizes` names more, as for `verify`. `io_layout="mlx"`: images, sounds and
     volumes come and go with channels last, (N, H, W, C), where the model has them so within;
     `ends` of the result says which. `standalone`: the file defines what it uses of torch2mlx.kit,
-    and so needs nothing but MLX.
+    and so needs nothing but MLX. `state` names arguments that are what the call before answered,
+    a hidden state or the past of a stream: the module then takes a `cache` in their place, which
+    its `make_cache` gives, answers the rest, and begins with zeros, or nothing where they grow.
 
     Raises TranslationError where the model and the inputs do not fit, the forward raises, or MLX
     answers otherwise than torch; ExportError where torch.export cannot trace the model,
@@ -282,6 +287,11 @@ def translate(
     check_users()
     model, args, kwargs = given("translate", model, args, kwargs)
     case = Case(args, kwargs)
+    if state:
+        refuse_with_state(io_layout=io_layout == "mlx", standalone=standalone, sizes=bool(sizes))
+        refuse_with_state(dynamic=not dynamic, dynamic_shapes=dynamic_shapes is not None)
+        with preserved(model), plainly():
+            return streamed(model, args, kwargs, state, check)
     with preserved(model), plainly():
         expected = answered(model, case) if check else None
 
@@ -408,7 +418,7 @@ def load(folder: str | Path, *, trust_remote_code: bool = False) -> nn.Module:
     if not path.is_file():
         raise TranslationError(f"{place}: no model.py; is this a folder that translate wrote?")
     source = trust.program(place, trust_remote_code)
-    need("loading a translation", "mlx")
+    need("loading a translation", "mlx", *["mlx_lm"] * (b"\nfrom mlx_lm" in source))
     module = types.ModuleType(f"translated_{next(_SERIAL)}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
@@ -417,6 +427,8 @@ def load(folder: str | Path, *, trust_remote_code: bool = False) -> nn.Module:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except SyntaxError as error:
         raise TranslationError(f"{path}: line {error.lineno}: {error.msg}") from error
+    if is_language(module):
+        return language_in(place, module)
     if not hasattr(module, "load"):
         raise TranslationError(f"{path}: has no function load, so translate did not write it")
     lacking = [n for n in _WEIGHTS if n.encode() in source and not (place / n).is_file()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch2mlx.cli import sizing
 from torch2mlx.cli.progress import progress_bar, step
 from torch2mlx.cli.verb import Answer, Verb, listed, planned
 from torch2mlx.common.optional import need
+from torch2mlx.common.options import option
 from torch2mlx.errors import TranslationError
 
 _MODEL = (
@@ -56,6 +58,12 @@ def _describe_translate(sub: argparse.ArgumentParser) -> None:
         "--no-check", action="store_true", help="do not run the result and compare it with torch"
     )
     sub.add_argument(
+        "--cache",
+        action="store_true",
+        help="of a folder's causal language model: it keeps keys, values and states in a cache, "
+        "and the folder is one that mlx_lm.generate and its like take with --trust-remote-code",
+    )
+    sub.add_argument(
         "--stream",
         action="store_true",
         help="for models larger than memory: source from shapes, weights tensor by tensor; "
@@ -97,6 +105,8 @@ def _translate(args: argparse.Namespace) -> Answer:
     from torch2mlx.translator import translate
 
     check_folder(settled(Path(args.out)), _guard(args))
+    if args.cache:
+        return _language(args)
     model, given, named = _found(args)
     step(args.verbose, f"translating {type(model).__name__}")
     made = translate(
@@ -117,6 +127,45 @@ def _translate(args: argparse.Namespace) -> Answer:
         "compared": _compared(args, made),
     }
     return _saved(args, made, result)
+
+
+#: Options of translate that a language model with a cache does not take.
+_NOT_CACHED = ("inputs", "sizes", "fixed", "standalone", "stream")
+
+
+def _language(args: argparse.Namespace) -> Answer:
+    """A folder's causal language model, with its cache, for mlx-lm."""
+    from torch2mlx.checkpoint.write.language import check_language
+    from torch2mlx.converter import dtype_name
+    from torch2mlx.export.capture.folders import Wishes, model_in
+    from torch2mlx.language import language_model
+
+    need(args.command, "torch", "mlx", "mlx_lm", "transformers")
+    odd = [name for name in _NOT_CACHED if getattr(args, name)]
+    odd += ["io_layout"] if args.io_layout != "torch" else []
+    if odd:
+        raise TranslationError(f"{option(odd[0])} is not taken together with {option('cache')}")
+    folder = Path(args.source)
+    if not folder.is_dir():
+        raise TranslationError(f"{option('cache')}: {args.source} is no folder of a model")
+    step(args.verbose, f"making the model of {args.source}")
+    dtype = dtype_name(args.dtype)
+    model = model_in(folder, Wishes(False, dtype, args.key, args.prefix, args.ignore_unexpected))
+    step(args.verbose, f"translating {type(model).__name__}")
+    made = language_model(model, check=not args.no_check)
+    result = {
+        "class": type(model).__name__,
+        "lines": made.source.count("\n"),
+        "caches": ", ".join(f"{n} {kind}" for kind, n in Counter(made.caches).items()),
+        "compared": "no" if args.no_check else "agrees with torch, prefilled in pieces",
+    }
+    if args.dry_run:
+        files = check_language(Path(args.out), folder, _guard(args))
+        return planned([str(file) for file in files], result)
+    step(args.verbose, f"writing {args.out}")
+    data = {"written": str(made.save(args.out, tokenizer=folder, force=args.force)), **result}
+    text = "\n".join([listed(data), *(f"note: {note}" for note in made.notes)])
+    return Answer({**data, "notes": list(made.notes)}, text)
 
 
 def _free(made: Any) -> str:

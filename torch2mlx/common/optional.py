@@ -11,6 +11,7 @@ from torch2mlx.errors import MissingLibraryError
 _EXTRAS = {
     "torch": "torch",
     "mlx": "mlx",
+    "mlx_lm": "lm",
     "libcst": "port",
     "nbformat": "port",
     "rich": "cli",

@@ -122,6 +122,11 @@ class Renderer:
     def _item(self, node: Node) -> str:
         return f"{self.argument(node.args[0], ATOM)}[{node.args[1]}]"
 
+    _slot = _entry = _item
+
+    def _attend(self, node: Node) -> str:
+        return f"scaled_dot_product_attention({self._arguments(node.args, node.kwargs)})"
+
     def _index(self, node: Node) -> str:
         where = list(node.args[1])
         head = self.argument(node.args[0], ATOM)

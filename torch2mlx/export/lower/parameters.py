@@ -31,6 +31,7 @@ class Stored:
     model: Any
     tree: Any = None
     narrow: bool = False  # float64 of the program is float32
+    visible: bool = False  # constants are parameters too, which any loader finds
     real: bool = False  # nodes hold the tensors' values, for programs whose shapes depend on data
     constants: dict[str, Any] = field(default_factory=dict)
     #: Buffers that torch does not save and that have a gradient: weights here, by key in the tree.
@@ -175,7 +176,7 @@ class Stored:
         parameter's."""
         above, _, last = name.rpartition(".")
         if above not in self.tree.modules:
-            return f"_constant_{len(self.constants)}"
+            return f"{'' if self.visible else '_'}constant_{len(self.constants)}"
         parts = above.split(".")
         stock = (i for i in range(len(parts)) if self.tree.stock(".".join(parts[: i + 1])))
         inside = next(stock, None)
@@ -184,7 +185,8 @@ class Stored:
                 inside -= 1  # a list has items only
             above, last = ".".join(parts[:inside]), "_".join((*parts[inside:], last))
         owner = self.tree.owner(above)
-        return ".".join(part for part in (owner, f"_{last.lstrip('_')}") if part)
+        name = last.lstrip("_") if self.visible else f"_{last.lstrip('_')}"
+        return ".".join(part for part in (owner, name) if part)
 
     def _stored(self, b: Builder, key: str) -> Any:
         if key in self._nodes:

@@ -34,23 +34,38 @@ UNFREEZE = """
 """
 
 
-def emit(assembly: Assembly, program: Program, heading: str, training: bool, stored: bool) -> str:
-    """The source of the file."""
-    classes = [_function(name, body) for name, body in assembly.functions]
-    classes += [_class(text, assembly) for text in assembly.table.order]
+def emit(
+    assembly: Assembly,
+    program: Program,
+    heading: str,
+    training: bool,
+    stored: bool,
+    end: tuple[str, str] = ("", ""),
+) -> str:
+    """The source of the file; `end` has more of it, and the class there that is loaded."""
     load = LOAD.format(
-        name=assembly.root.name,
+        name=end[1] or assembly.root.name,
         training=training,
         constants=CONSTANTS if stored else "",
         modes="".join(f"{line}\n" for line in _modes(assembly)),
     )
-    body = "\n\n".join(classes) + "\n\n" + load.rstrip("\n").lstrip("\n") + "\n"
+    return written(assembly, heading, f"{end[0]}\n{load}" if end[0] else load)
+
+
+def written(assembly: Assembly, heading: str, end: str, more: Sequence[str] = ()) -> str:
+    """The source of a file with other lines at its end, and what it imports for them."""
+    classes = [_function(name, body) for name, body in assembly.functions]
+    classes += [_class(text, assembly) for text in assembly.table.order]
+    body = "\n\n".join(classes) + "\n\n" + end.rstrip("\n").lstrip("\n") + "\n"
     body = body.replace("\n\n\n\n", "\n\n\n")
-    imports = ["import math\n"] if "math." in body else []
+    standard = ["import math"] if "math." in body else []
+    standard += [line for line in more if line.startswith("from dataclasses")]
+    imports = ["\n".join(standard) + "\n"] if standard else []
     imports += ["import mlx.core as mx"] if "mx." in body else []
     imports.append("import mlx.nn as nn")
     if "kit." in body:
         imports.append("from torch2mlx import kit")
+    imports += [line for line in more if line not in standard]
     heading += "\n" if "\n" in heading else ""
     return f'"""{heading}"""\n\n' + "\n".join(imports) + "\n\n\n" + body
 

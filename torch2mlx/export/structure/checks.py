@@ -52,7 +52,10 @@ class Checks:
     def __init__(self, program: Program, lengths: Lengths, dynamic: bool) -> None:
         self._program, self._lengths, self._dynamic = program, lengths, dynamic
         self._last = {i.path for i in program.inputs if i.channels_last}
-        self._ranks = {i.path: i.node.ndim for i in program.inputs if i.node is not None}
+        arrays = [i for i in program.inputs if i.node is not None and i.node.is_array]
+        self._ranks = {i.path: i.node.ndim for i in arrays if i.node is not None}
+        #: Arguments that hold caches, whose lengths are their offsets.
+        self._caches = {i.path[0] for i in program.inputs if i.node and not i.node.is_array}
         self._reading = _readers(program)
         self._defined: dict[Any, Axis] = {}
 
@@ -107,6 +110,8 @@ class Checks:
         return last_order(self._ranks[axis.way]).index(axis.number)
 
     def _length(self, axis: Axis) -> str:
+        if axis.way[0] in self._caches:
+            return f"{shown(axis.way)}.offset"
         return f"{shown(axis.way)}.shape[{self._place(axis)}]"
 
     def _fixed(self, run: Sequence[Axis]) -> Check:

@@ -16,6 +16,8 @@ from torch2mlx.export.structure.carried import Turns
 
 #: An expression put in place of its use holds at most so many operators; a named one fewer.
 _DEEP, _NAMED = 5, 2
+#: What stays where it is: it changes something, or reads what is changed later.
+_PLACED = ("update", "store", "slot", "attribute.offset")
 _SHAPE = re.compile(r"(\w+) = (\w+)\.shape\[(\d)\]$")
 
 
@@ -183,9 +185,9 @@ class Body:
 
     def _fits(self, item: Node | Region, node: Node, size: int, named: bool) -> bool:
         """Whether a value is read once, and short enough to stand where it is read."""
-        if node.op == "shape":
-            return self._reads.get(node, 0) <= 2
-        if node.op == "update" or node in self._region.outputs or self._reads.get(node) != 1:
+        if node.op in ("shape", "entry"):
+            return node.op == "entry" or self._reads.get(node, 0) <= 2
+        if node.op in _PLACED or node in self._region.outputs or self._reads.get(node) != 1:
             return False
         if isinstance(item, Region) and len(item.outputs) != 1:
             return False
@@ -230,6 +232,10 @@ class Body:
         if node.op == "update":
             target = self._around.reference(Node("param", (node.args[0],)))
             self._lines.append(f"{target} = {self._renderer.argument(node.args[1])}")
+            return
+        if node.op == "store":
+            holder, place, value = map(self._renderer.argument, node.args)
+            self._lines.append(f"{holder}[{place}] = {value}")
             return
         text, _ = self._renderer.expression(node)
         self._free(ends)

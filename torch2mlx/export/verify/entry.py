@@ -69,13 +69,23 @@ def named_well(verb: str, error: type[Exception]) -> Callable[[_Verb], _Verb]:
 
 
 def taking_any(kind: Any) -> Any:
-    """The class of an emitted model, whose calls take torch tensors and numpy arrays too."""
+    """The class of an emitted model, whose calls take torch tensors and numpy arrays too.
+
+    A cache stays the object that it is, since the model writes to it.
+    """
     original = kind.__call__
+    names = list(inspect.signature(original).parameters)[1:]
+    held = {"cache"} if hasattr(kind, "make_cache") else set()
+
+    def taken(name: str, value: Any) -> Any:
+        return value if name in held else to_mlx(value)
 
     @functools.wraps(original)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if holds_foreign(args) or holds_foreign(kwargs):
-            args, kwargs = tuple(to_mlx(a) for a in args), to_mlx(kwargs)
+            named = [*names, *[""] * len(args)]
+            args = tuple(map(taken, named, args))
+            kwargs = {name: taken(name, value) for name, value in kwargs.items()}
         return original(self, *args, **kwargs)
 
     kind.__call__ = call

@@ -1,0 +1,151 @@
+"""Causal language models with a cache, to mlx-lm's contract: their logits are torch's, prefilled in
+pieces and then token by token, and mlx-lm loads and runs the folder."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.support import need
+
+torch, mx, transformers, mlx_lm = need("torch", "mlx.core", "transformers", "mlx_lm")
+
+import torch2mlx
+from torch2mlx.cli import main
+from torch2mlx.errors import TranslationError, WriteError
+from torch2mlx.export.state.causal import some_tokens
+from torch2mlx.export.state.generating import differences
+
+pytestmark = pytest.mark.slow
+
+SIZES = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES |= {"max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+GROUPED = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48}
+STATES = {key: SIZES[key] for key in ("vocab_size", "hidden_size", "num_hidden_layers")}
+STATES |= {"state_size": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+KINDS = {
+    "bloom": ("BloomConfig", {**SIZES, "n_head": 4, "n_layer": 2}, "KVCache"),
+    "gemma2": ("Gemma2Config", {**GROUPED, "sliding_window": 6}, "KVCache"),
+    "mamba": ("MambaConfig", STATES, "ArraysCache"),
+}
+
+
+def model_of(kind):
+    torch.manual_seed(0)
+    name, sizes, _ = KINDS[kind]
+    config = getattr(transformers, name)(**sizes)
+    return transformers.AutoModelForCausalLM.from_config(config).float().eval()
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Each model with its translation, made once."""
+    known = {}
+
+    def of(kind):
+        if kind not in known:
+            model = model_of(kind)
+            known[kind] = model, torch2mlx.language_model(model)
+        return known[kind]
+
+    return of
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("pieces", [(4, 5), (1, 1, 7), (9,)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_cached_logits_are_those_of_torch_at_every_place(made, kind, pieces, batch):
+    model, language = made(kind)
+    ids = some_tokens(model, batch, 30, seed=5)
+    assert max(differences(model, language.module, ids, pieces)) <= 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_block_keeps_its_state_in_one_of_the_caches_of_mlx_lm(made, kind):
+    language = made(kind)[1]
+    names = [type(held).__name__ for held in language.module.make_cache()]
+    assert names == list(language.caches) == [KINDS[kind][2]] * 2
+    assert len(language.module.layers) == 2
+
+
+def test_a_call_without_a_cache_begins_anew(made):
+    model, language = made("bloom")
+    ids = some_tokens(model, 2, 8)
+    with torch.no_grad():
+        expected = model(ids).logits.numpy()
+    for _ in range(2):
+        found = np.array(language.module(mx.array(ids.numpy())))
+        assert np.abs(found - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
+
+
+def test_a_trimmed_cache_goes_on_from_where_it_was_cut(made):
+    model, language = made("bloom")
+    ids = mx.array(some_tokens(model, 1, 12).numpy())
+    cache = language.module.make_cache()
+    whole = language.module(ids, cache=cache)
+    for held in cache:
+        held.trim(5)
+    again = language.module(ids[:, 7:], cache=cache)
+    assert mx.abs(again - whole[:, 7:]).max().item() <= 1e-5
+
+
+def test_batches_with_padding_are_refused(made):
+    language = made("bloom")[1]
+    from mlx_lm.models.cache import BatchKVCache
+
+    cache = [BatchKVCache([2, 0]) for _ in range(2)]
+    with pytest.raises(ValueError, match="padding") as error:
+        language.module(mx.array([[0, 0, 5], [5, 6, 7]]), cache=cache)
+    assert str(error.value) == "batches of sequences with padding are not supported by this file"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model of the kind that transformers saves, with a tokenizer of words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    place = tmp_path_factory.mktemp("saved") / "model"
+    model_of("bloom").save_pretrained(place)
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(96)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    kind = transformers.PreTrainedTokenizerFast
+    kind(tokenizer_object=words, unk_token="w0", eos_token="w2").save_pretrained(place)
+    return place
+
+
+def test_mlx_lm_generates_from_the_folder_what_torch_does(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["translate", str(folder), str(out), "--cache"]) == 0
+    assert "2 KVCache" in capsys.readouterr().out
+    model, tokenizer = mlx_lm.load(str(out), trust_remote_code=True)
+    torches = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    prompt = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        expected = torches.generate(prompt, max_new_tokens=12, do_sample=False)[0, 4:]
+    text = mlx_lm.generate(model, tokenizer, prompt="w5 w6 w7 w8", max_tokens=12)
+    assert text.split() == [f"w{i}" for i in expected.tolist() if i != 2]
+
+
+def test_a_saved_folder_is_loaded_and_written_again(made, tmp_path):
+    language = made("mamba")[1]
+    out = language.save(tmp_path / "out")
+    assert json.loads((out / "config.json").read_text())["model_file"] == "model.py"
+    ids = mx.array([[5, 6, 7]])
+    assert mx.array_equal(torch2mlx.load(out)(ids), language.module(ids))
+    language.save(out)
+    (out / "model.py").write_text("# mine\n")
+    with pytest.raises(WriteError, match=r"model\.py: not written by torch2mlx"):
+        language.save(out)
+
+
+def test_what_is_no_language_model_is_refused():
+    config = transformers.BertConfig(**GROUPED)
+    with pytest.raises(TranslationError) as error:
+        torch2mlx.language_model(transformers.BertModel(config).eval())
+    assert str(error.value) == "BertModel answers no logits: it is no language model"
+
+
+def test_options_of_other_translations_are_refused(folder, tmp_path, capsys):
+    assert main(["translate", str(folder), str(tmp_path / "o"), "--cache", "--fixed"]) == 1
+    assert "--fixed is not taken together with --cache" in capsys.readouterr().err

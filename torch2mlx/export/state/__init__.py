@@ -1,0 +1,1 @@
+"""State that passes from call to call: found, lifted out of the signature, held in caches."""

@@ -1,0 +1,89 @@
+"""A language model with a cache against torch: prefilled in pieces, then token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from torch2mlx.errors import TranslationError
+from torch2mlx.export.ir.structures import numpy_of, to_mlx
+from torch2mlx.export.state.causal import some_tokens
+
+#: The pieces of a prompt, and how many tokens follow one by one.
+PIECES = (4, 5)
+STEPS = 15
+#: max|a - b| / max(1, max|a|) of logits in float32, and in narrower floats.
+_TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+
+def proved(model: Any, module: Any) -> None:
+    """Compares the logits of both frameworks at every place of sequences drawn at random.
+
+    Raises TranslationError with the first place at which they differ.
+    """
+    kind = str(next(model.parameters()).dtype).rsplit(".", 1)[-1]
+    allowed = _TOLERANCE.get(kind, 1e-4)
+    for batch in (1, 2):
+        ids = some_tokens(model, batch, sum(PIECES) + STEPS, batch)
+        try:
+            found = differences(model, module, ids, PIECES)
+        except Exception as error:  # whatever MLX raises where shapes are not torch's
+            raise TranslationError(f"MLX's side raises in a batch of {batch}: {error}") from error
+        worst = int(np.argmax(found))
+        if not found[worst] <= allowed:
+            raise TranslationError(
+                f"MLX answers otherwise than torch in a batch of {batch} at token {worst}: the "
+                f"logits differ by {found[worst]:.2g}, allowed {allowed:g}"
+            )
+
+
+def differences(model: Any, module: Any, ids: Any, pieces: Sequence[int]) -> list[float]:
+    """How far the logits are apart at each place, by the largest of torch's: MLX's prefilled in
+    these pieces and then token by token, torch's by its own cache."""
+    expected = torch_logits(model, ids, sum(pieces))
+    found = mlx_logits(module, to_mlx(ids), pieces)
+    return [_apart(expected[:, i], found[:, i]) for i in range(expected.shape[1])]
+
+
+def _apart(a: Any, b: Any) -> float:
+    bad = ~np.isfinite(a)
+    if (bad != ~np.isfinite(b)).any():
+        return float("inf")
+    gap = np.abs(np.where(bad, 0, a) - np.where(bad, 0, b)).max()
+    return float(gap / max(1.0, np.abs(np.where(bad, 0, a)).max()))
+
+
+def torch_logits(model: Any, ids: Any, prompt: int) -> Any:
+    """torch's logits (B, L, V) of the prompt at once and then of each token, with its cache."""
+    import torch
+
+    name, found = model.main_input_name, []
+    held: dict[str, Any] = {}
+    with torch.no_grad():
+        for piece in torch.split(ids, list(_sizes(ids.shape[1], (prompt,))), 1):
+            output = model(**{name: piece, "use_cache": True}, **held)
+            found.append(numpy_of(output["logits"]))
+            held = {key: output[key] for key in output if key != "logits" and _taken(model, key)}
+    return np.concatenate(found, 1)
+
+
+def _taken(model: Any, name: str) -> bool:
+    import inspect
+
+    return name in inspect.signature(model.forward).parameters
+
+
+def mlx_logits(module: Any, ids: Any, pieces: Sequence[int]) -> Any:
+    """MLX's logits (B, L, V) of the prompt in pieces and then of each token, with a new cache."""
+    cache, found, at = module.make_cache(), [], 0
+    for size in _sizes(ids.shape[1], pieces):
+        found.append(numpy_of(module(ids[:, at : at + size], cache=cache)))
+        at += size
+    return np.concatenate(found, 1)
+
+
+def _sizes(length: int, pieces: Sequence[int]) -> Iterator[int]:
+    yield from pieces
+    yield from [1] * (length - sum(pieces))

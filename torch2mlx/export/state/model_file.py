@@ -1,0 +1,193 @@
+"""The end of a file whose model keeps its state in caches: what mlx-lm calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch2mlx.export.ir.nodes import Program, dtype_name
+from torch2mlx.export.ir.render import literal
+from torch2mlx.export.state.kinds import Entry, Leaf
+from torch2mlx.export.state.stepping import STATE
+
+_ARGS = """
+@dataclass
+class ModelArgs(BaseModelArgs):
+    model_type: str
+"""
+_MODEL = '''
+class Model({root}):
+    """What mlx-lm runs: it keeps what the calls before left in a cache."""
+
+    def __init__(self, args):
+        super().__init__()
+        self.args = args
+        self.model_type = args.model_type
+
+    def __call__(self, inputs, cache=None):
+        if cache is None:
+            cache = self.make_cache()
+        if any(isinstance(getattr(held, "offset", 0), mx.array) for held in cache):
+            raise ValueError("batches of sequences with padding are not supported by this file")
+{begin}{answer}
+    @property
+    def layers(self):
+        return {layers}
+
+    def make_cache(self):
+        return {caches}
+
+    def sanitize(self, weights):
+        return weights
+'''
+_PREDICATE = """
+    @property
+    def quant_predicate(self):
+        kept = {paths}
+        return lambda path, module: hasattr(module, "to_quantized") and not path.endswith(kept)
+"""
+_WHOLE = "        return super().__call__(inputs, cache)\n"
+_BY_ONE = """        call = super().__call__
+        steps = [call(inputs[:, i : i + 1], cache) for i in range(inputs.shape[1])]
+        return mx.concatenate(steps, axis=1)
+"""
+_BEGIN = '''
+def begin(cache, {names}):
+    """Zeros in the places of a cache that no call has written to."""
+    shapes = {shapes}
+    for i, sizes in shapes.items():
+        for place, size in enumerate(sizes):
+            if cache[i][place] is None:
+                cache[i][place] = mx.zeros({size})
+'''
+_STREAMING = '''
+class {name}({root}):
+    """It keeps what the calls before left in a cache, which `make_cache` gives."""
+
+    def __call__(self, {arguments}, cache=None):
+        if cache is None:
+            cache = self.make_cache()
+        begin(cache, {names})
+        return super().__call__({arguments}, cache)
+
+    def make_cache(self):
+        return {caches}
+'''
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The last classes of a file, and what it imports for them."""
+
+    text: str
+    imports: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the end of a file has to know: the root class, the expression of the list of blocks,
+    whether calls take one token at a time, whether attention goes through caches, and the paths of
+    layers that cannot be quantized."""
+
+    root: str
+    layers: str
+    by_one: bool
+    attends: bool
+    bare: tuple[str, ...] = ()
+
+
+def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
+    """The end of a file; `program` is the one whose state is not lifted."""
+    slots = any(entry.slots for entry in entries)
+    growing = any(entry.keys is not None for entry in entries)
+    text = _ARGS
+    if slots:
+        main = str(program.inputs[0].path[0])
+        text += "\n" + _beginning(program, entries, {main: "inputs"})[0]
+    made = _MODEL.format(
+        root=told.root,
+        begin="        begin(cache, inputs)\n" if slots else "",
+        answer=_BY_ONE if told.by_one else _WHOLE,
+        layers=told.layers,
+        caches=_caches(entries),
+    )
+    names = ["ArraysCache"] * slots + ["KVCache"] * growing
+    if told.bare:
+        made += _PREDICATE.format(paths=literal(_bare(told.bare)))
+    base = "BaseModelArgs, scaled_dot_product_attention" if told.attends else "BaseModelArgs"
+    imports = (
+        "from dataclasses import dataclass",
+        f"from mlx_lm.models.base import {base}",
+        f"from mlx_lm.models.cache import {', '.join(names)}",
+    )
+    return Ending(text + "\n" + made, imports)
+
+
+def _bare(paths: Sequence[str]) -> tuple[str, ...]:
+    """The ends of paths, without the numbers of blocks, each once."""
+    ends = (re.split(r"\.\d+\.", path)[-1] for path in paths)
+    return tuple(dict.fromkeys(ends))
+
+
+def _caches(entries: Sequence[Entry]) -> str:
+    """The list of new caches; one that repeats is written once."""
+    each = [f"ArraysCache({len(e.slots)})" if e.keys is None else "KVCache()" for e in entries]
+    if len(set(each)) == 1 and len(each) > 1:
+        return f"[{each[0]} for _ in range({len(each)})]"
+    return f"[{', '.join(each)}]"
+
+
+def _beginning(
+    program: Program, entries: Sequence[Entry], called: Mapping[str, str]
+) -> tuple[str, str]:
+    """The function that fills new caches, and the arguments it takes beside one; `called` has
+    other names for the arguments of the program."""
+    told = _told(program, called)
+    kinds = {dtype_name(leaf.before.value) for entry in entries for leaf in entry.slots}
+    plain = kinds == {"float32"}
+    shapes = []
+    for number, entry in enumerate(entries):
+        if entry.slots:
+            sizes = ", ".join(_size(leaf, told, plain) for leaf in entry.slots)
+            shapes.append(f"{number}: [{sizes}]")
+    text = f"{{{', '.join(shapes)}}}"
+    names = [name for name in dict.fromkeys(t.partition(".")[0] for t in told.values())]
+    names = [name for name in names if f"{name}." in text] or names[:1]
+    given = ", ".join(names)
+    return _BEGIN.format(names=given, shapes=text, size="size" if plain else "*size"), given
+
+
+def _told(program: Program, called: Mapping[str, str]) -> Mapping[str, str]:
+    """Free lengths that the model's own arguments tell."""
+    found: dict[str, str] = {}
+    for given in program.inputs:
+        if given.path[0] == STATE or given.node is None or len(given.path) > 1:
+            continue
+        name = called.get(given.path[0], given.path[0])
+        for axis, dim in enumerate(given.node.dims or ()):
+            if isinstance(dim, str):
+                found.setdefault(dim, f"{name}.shape[{axis}]")
+    return found
+
+
+def _size(leaf: Leaf, told: Mapping[str, str], plain: bool) -> str:
+    texts = [str(length) for length in leaf.lengths(told)]
+    shape = f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
+    return shape if plain else f"({shape}, mx.{dtype_name(leaf.before.value)})"
+
+
+def streaming_end(program: Program, entries: Sequence[Entry], root: str) -> tuple[str, str]:
+    """The end of the file of a model that is no language model: (text, name of the class)."""
+    begin, names = _beginning(program, entries, {})
+    name = f"Streaming{root}"
+    given = [str(i.path[0]) for i in program.inputs if i.path[0] != STATE]
+    caches = [f"[None] * {len(entry.slots)}" for entry in entries]
+    made = _STREAMING.format(
+        name=name,
+        root=root,
+        arguments=", ".join(dict.fromkeys(given)),
+        names=names,
+        caches=f"[{', '.join(caches)}]",
+    )
+    return f"{begin}\n{made}", name

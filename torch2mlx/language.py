@@ -1,0 +1,179 @@
+"""Driver: `language_model` makes of a causal language model of transformers one that mlx-lm runs,
+with a cache."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import types
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch2mlx.checkpoint.write.language import save_language
+from torch2mlx.checkpoint.write.replacing import Guard, paths_of
+from torch2mlx.checkpoint.write.transaction import truthful
+from torch2mlx.common import trust
+from torch2mlx.common.optional import need
+from torch2mlx.errors import TranslationError
+from torch2mlx.export.ir.dead import without_dead
+from torch2mlx.export.printing.emit import written
+from torch2mlx.export.state.causal import step_of
+from torch2mlx.export.state.conditions import of_tokens
+from torch2mlx.export.state.generating import proved
+from torch2mlx.export.state.idioms import attends, read_bare, with_idioms
+from torch2mlx.export.state.lifting import lifted
+from torch2mlx.export.state.model_file import Told, ending
+from torch2mlx.export.structure.assemble import Assembly
+from torch2mlx.export.verify.preserved import preserved, preserved_stream
+from torch2mlx.export.verify.running import plainly
+from torch2mlx.stateful import Lowered, lowered
+from torch2mlx.translator import Translation
+
+if TYPE_CHECKING:
+    from mlx import nn
+
+#: Tokens of the call that is traced: several, where a call takes any number; one else.
+_SEVERAL, _ONE = 3, 1
+_SERIAL = itertools.count()
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A translated language model: the `source` of a file to mlx-lm's contract, and its weights.
+
+    `caches` are the kinds of caches that the model keeps its state in; `notes` what there is to
+    say of it.
+    """
+
+    source: str
+    config: Mapping[str, Any]
+    caches: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    _made: Any = field(default=None, repr=False)
+
+    @cached_property
+    def weights(self) -> dict[str, Any]:
+        """All arrays of the model by their names in the tree."""
+        return {**self._made.weights, **self._made.constants}
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The live model: takes token ids (B, L) and a list of caches, gives logits (B, L, V)."""
+        made = types.ModuleType(f"language_model_{next(_SERIAL)}")
+        sys.modules[made.__name__] = made  # dataclasses look their module up
+        exec(compile(self.source, f"<{made.__name__}>", "exec"), made.__dict__)
+        with preserved_stream():
+            model = made.Model(made.ModelArgs.from_dict(dict(self.config)))
+        model.load_weights(list(self.weights.items()), strict=True)
+        model.eval()
+        return model
+
+    def save(
+        self, folder: str | Path, *, tokenizer: str | Path | None = None, force: bool = False
+    ) -> Path:
+        """Writes a folder that mlx-lm loads with `trust_remote_code=True`: model.py,
+        model.safetensors, config.json.
+
+        `tokenizer`: a folder whose tokenizer, chat template and generation_config.json go along.
+        What `save` wrote before may be replaced; `force`: anything else too. Raises WriteError
+        where something of the user's would be replaced.
+        """
+        place = Path(folder)
+        source = None if tokenizer is None else Path(tokenizer)
+        guard = Guard(paths_of(source), force)
+        with truthful():
+            save_language(place, self.source, self.config, self.weights, source, guard)
+            unknown = trust.remember(place)
+            if unknown:
+                warnings.warn(unknown, UserWarning, stacklevel=2)
+        return place
+
+
+def language_model(model: Any, *, check: bool = True) -> LanguageModel:
+    """Makes of a causal language model of transformers a file that mlx-lm runs, with a cache.
+
+    `check`: prefilled in pieces and then token by token, it is compared with torch before this
+    returns. Raises TranslationError where it differs, and for a model whose state no cache can
+    follow; ExportError and UnsupportedOperatorError as `translate` does.
+    """
+    need("language_model", "torch", "mlx", "mlx_lm", "transformers")
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with preserved(model), plainly():
+            return _made(model, check)
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _made(model: Any, check: bool) -> LanguageModel:
+    """The file for calls of any length; where there is none, or it is not right, one that takes
+    the tokens of a call one by one."""
+    try:
+        return _proved(model, _SEVERAL, check)
+    except TranslationError as error:
+        problem = error
+    try:
+        return _proved(model, _ONE, check)
+    except TranslationError as error:
+        raise problem from error
+
+
+def _proved(model: Any, tokens: int, check: bool) -> LanguageModel:
+    made = _written(model, tokens)
+    if check:
+        proved(model, made.module)
+    if tokens > 1:
+        return made
+    return replace(made, notes=(*made.notes, "the tokens of a call are taken one by one"))
+
+
+def _written(model: Any, tokens: int) -> LanguageModel:
+    found = lowered(model, step_of(model, tokens))
+    lengths = of_tokens(found.traced.lengths, model.main_input_name, tokens)
+    return _emitted(model, replace(found, traced=replace(found.traced, lengths=lengths)), tokens)
+
+
+def _emitted(model: Any, found: Lowered, tokens: int) -> LanguageModel:
+    entries, stored, traced = found.entries, found.stored, found.traced
+    program = without_dead(with_idioms(lifted(found.program, entries), stored.tree))
+    stored.keep_used(program)
+    assembly = Assembly(program, traced, stored, stored.tree)
+    kind = type(model)
+    heading = f"{kind.__name__} in MLX, translated from {kind.__module__}."
+    told = Told(
+        assembly.root.name,
+        layers_of(assembly, program),
+        tokens == _ONE,
+        attends(program),
+        tuple(read_bare(program, stored.tree)),
+    )
+    end = ending(found.program, entries, told)
+    source = written(assembly, heading, end.text, end.imports)
+    made = Translation(source, "Model", False, traced.dynamic, _stored=stored)
+    kinds = tuple("KVCache" if entry.keys is not None else "ArraysCache" for entry in entries)
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    return LanguageModel(source, config, kinds, traced.notes, made)
+
+
+def layers_of(assembly: Assembly, program: Any) -> str:
+    """The expression of the list of blocks that use the caches."""
+    paths = [
+        frame.path
+        for node in program.nodes
+        if node.op in ("method.update_and_fetch", "slot")
+        for frame in node.scope
+        if frame.path.rpartition(".")[2].isdigit()
+    ]
+    if not paths:
+        return "[]"
+    return assembly.member(paths[0]).rpartition("[")[0]
+
+
+__all__ = ["LanguageModel", "language_model"]
