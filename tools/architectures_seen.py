@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.zoo.build import shrink
-from torch2mlx.catalog.weights.catalog import lookup
+from torch2mlx.catalog.layers.lookup import lookup
 from torch2mlx.checkpoint.plan.architectures import OPEN, PLAIN, RAW, TOKENS
 from torch2mlx.checkpoint.plan.owners import Resolver
 from torch2mlx.checkpoint.source.module_tree import describe

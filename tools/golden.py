@@ -78,7 +78,7 @@ def layers() -> Said:
 
 
 def _twin(case: Any) -> str:
-    from torch2mlx.catalog.layers.twin import find_twin
+    from torch2mlx.catalog.layers import find_twin
 
     return repr(find_twin(case.make()))
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from tests.simple_ops import difference
 from tools.make_operators import entries as ledger
 from torch2mlx import _core, registry
-from torch2mlx.catalog.weights import recurrent, table
+from torch2mlx.catalog.layers.attention import projections
+from torch2mlx.catalog.layers.entry import BUILTIN
+from torch2mlx.catalog.layers.norm import flat
+from torch2mlx.catalog.weights import recurrent
 from torch2mlx.catalog.weights.actions import Drop, Move, entry_action
 from torch2mlx.op_mapping import Op, known_ops
 from torch2mlx.types import ModuleRecord
@@ -18,7 +21,7 @@ ANALYZER = WEIGHTS.with_name("analyzer.md")
 OPERATORS = WEIGHTS.with_name("op-mapping.md")
 GUIDE = WEIGHTS.with_name("mapping-guide.md")
 _ROOT = WEIGHTS.parent.parent
-TWINS, KIT_TESTS = _ROOT / "torch2mlx" / "catalog" / "layers", _ROOT / "tests" / "kit"
+KIT_TESTS = _ROOT / "tests" / "kit"
 OPERATORS_HEAD = """# torch functions and methods in MLX
 
 Every row of `torch2mlx.op_mapping`; a method is the function of its name. `run by`: where values
@@ -65,8 +68,8 @@ to fail with, or None.
 """
 _PART = re.compile(r"(<!-- rules: .*? -->\n).*?(<!-- end of rules -->)", re.S)
 _PROSE = {
-    table.flat_norm: "over several dimensions: flattened to one, `a b -> (a b)`",
-    table.attention: (
+    flat: "over several dimensions: flattened to one, `a b -> (a b)`",
+    projections: (
         "`in_proj_weight` (3E, E) and `in_proj_bias` in three: `query_proj`, `key_proj`, "
         "`value_proj`; `q_proj_weight` (E, kdim) and the like are renamed"
     ),
@@ -98,16 +101,24 @@ def _rule(spec: registry.LayerSpec) -> str:
     return "; ".join(parts) or "as it is"
 
 
+def _stands(spec: registry.LayerSpec) -> str:
+    """What stands for a layer, and what else of MLX its tensors fit."""
+    names = dict.fromkeys(name for name in (spec.mlx, spec.native) if name)
+    plain = (n.replace("torch2mlx.kit", "kit").removeprefix("builtins.") for n in names)
+    return ", ".join(f"`{name}`" for name in plain)
+
+
 def rules_table() -> str:
     """The rules of all layers with weights, as a Markdown table."""
     lines = ["| torch | MLX | rule |", "| --- | --- | --- |"]
-    for name, _ in table.ROWS:
-        spec = registry.lookup(name)
-        assert spec is not None
-        if spec.transparent or name.startswith("torch.nn.modules."):
+    for name, spec in BUILTIN.items():
+        kind = (spec.mlx or "").rpartition(".")
+        of_the_kit = kind[0].startswith("torch2mlx.kit") and kind[2][:1].isupper()
+        told = spec.weights or spec.tensors or of_the_kit or kind[0] == "builtins" or spec.container
+        if name.startswith("torch.nn.modules.") or not told or "losses." in kind[0]:
             continue
         short = name.removeprefix("torch.nn.")
-        lines.append(f"| `{short}` | `{spec.mlx}` | {_rule(spec)} |")
+        lines.append(f"| `{short}` | {_stands(spec)} | {_rule(spec)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -134,12 +145,13 @@ def evidence(op: Op) -> str:
     if difference(op) is not None:
         return "calls"
     name = op.mlx.rsplit(".", 1)[-1]
-    sources = {"layers": TWINS, "kit": KIT_TESTS}
-    for evidence, folder in sources.items():
-        text = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
-        if op.status == "kit" and re.search(rf"\b{name}\b", text):
-            return evidence
-    return ""
+    if op.status != "kit":
+        return ""
+    paths = (path for spec in BUILTIN.values() for path in (spec.mlx, spec.general) if path)
+    if name in {path.rpartition(".")[2].removesuffix("_layer").lower() for path in paths}:
+        return "layers"
+    text = "".join(path.read_text() for path in sorted(KIT_TESTS.glob("*.py")))
+    return "kit" if re.search(rf"\b{name}\b", text) else ""
 
 
 def _measured(op: Op) -> str:

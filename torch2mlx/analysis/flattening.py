@@ -17,7 +17,8 @@ from functools import cached_property
 from typing import Any
 
 from torch2mlx.analysis.functions import read
-from torch2mlx.catalog.weights.catalog import class_name, lookup
+from torch2mlx.catalog.layers.entry import class_name
+from torch2mlx.catalog.layers.lookup import lookup
 from torch2mlx.checkpoint.source.module_tree import parts
 
 #: Expressions looked at before giving up; no source of a model comes near.

@@ -13,7 +13,8 @@ from torch2mlx import _core
 from torch2mlx.analysis.facts import Fact, model_facts
 from torch2mlx.analysis.flattening import flattened
 from torch2mlx.catalog.layers import find_twin
-from torch2mlx.catalog.weights.catalog import class_name, lookup
+from torch2mlx.catalog.layers.entry import class_name
+from torch2mlx.catalog.layers.lookup import lookup
 from torch2mlx.checkpoint.plan.questions import sensitive
 from torch2mlx.checkpoint.plan.user_rules import untyped_records
 from torch2mlx.errors import Code, Unsupported
@@ -76,8 +77,10 @@ def _status(module: Any, is_root: bool) -> tuple[str, str]:
     found = find_twin(module) if asked else None
     if isinstance(found, Unsupported) and found.code is not Code.OWN_FORWARD:
         return "refused", found.detail
-    if spec is not None:
-        return ("container" if spec.container or spec.transparent else "mapped"), ""
+    if spec is not None and (spec.container or spec.transparent):
+        return "container", ""
+    if spec is not None and spec.native:
+        return "mapped", ""
     if found is not None and not isinstance(found, Unsupported):
         return "kit", ""
     name = class_name(type(module))

@@ -176,7 +176,10 @@ def _of_images(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
 
 
 #: Layers with weights, and functions: name -> (what it is, its spatial axes where they are known).
-WEIGHTED: dict[str, tuple[type, int | None]] = {"PReLU": (activations.PReLU, None)}
+WEIGHTED: dict[str, tuple[type, int | None]] = {
+    "PReLU": (activations.PReLU, None),
+    "SyncBatchNorm": (_named("SyncBatchNorm", norm.BatchNorm), None),
+}
 FUNCTIONS: dict[str, tuple[Callable[..., Any], int | None]] = {
     "interpolate": (resample.interpolate, None),
     "pixel_shuffle": (_of_images(shuffle.pixel_shuffle), 2),
@@ -201,6 +204,8 @@ PLAIN: dict[str, tuple[Callable[..., Any], int | None]] = {
     "PixelUnshuffle": FUNCTIONS["pixel_unshuffle"],
     "ChannelShuffle": FUNCTIONS["channel_shuffle"],
     "LocalResponseNorm": FUNCTIONS["local_response_norm"],
+    "CrossMapLRN2d": (_of_images(norm.cross_map_lrn), 2),
+    **{f"FractionalMaxPool{n}d": (_pool(pooling.fractional_max_pool_layer, n), n) for n in (2, 3)},
 }
 for _n in (1, 2, 3):
     WEIGHTED[f"Conv{_n}d"] = (getattr(conv, f"Conv{_n}d"), _n)

@@ -1,6 +1,6 @@
-"""Which MLX module stands for a torch layer, with which arguments: one file for each family."""
+"""What stands for a torch layer, and what becomes of its tensors: one file for each family."""
 
-from torch2mlx.catalog.layers import (  # noqa: F401  each registers its functions
+from torch2mlx.catalog.layers import (  # noqa: F401  each registers its entries
     activation,
     attention,
     conv,
@@ -11,7 +11,9 @@ from torch2mlx.catalog.layers import (  # noqa: F401  each registers its functio
     recurrent,
     shape,
     simple,
+    wrappers,
 )
-from torch2mlx.catalog.layers.twin import Twin, find_twin, twin_names
+from torch2mlx.catalog.layers.entry import LayerSpec, Twin
+from torch2mlx.catalog.layers.lookup import find_twin, lookup, twin_names
 
-__all__ = ["Twin", "find_twin", "twin_names"]
+__all__ = ["LayerSpec", "Twin", "find_twin", "lookup", "twin_names"]

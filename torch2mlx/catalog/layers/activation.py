@@ -1,62 +1,70 @@
-"""Activations: mlx.nn's where it computes the same, else the kit's."""
+"""Activations: mlx.nn's where it computes the same, gradients at kinks included, else the kit's."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Twin, taken, twin
+from torch2mlx.catalog.layers.entry import Twin, layer, made_of
 
 _KIT = "torch2mlx.kit.activations."
-_PLAIN = {"ReLU": "ReLU", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "SiLU": "SiLU"}
 
-#: torch layer -> (function of the kit, its options: argument -> attribute)
-_OPTIONS: dict[str, tuple[str, dict[str, str]]] = {
-    "ELU": ("elu", {"alpha": "alpha"}),
-    "CELU": ("celu", {"alpha": "alpha"}),
-    "SELU": ("selu", {}),
-    "GELU": ("gelu", {"approximate": "approximate"}),
-    "ReLU6": ("relu6", {}),
-    "LeakyReLU": ("leaky_relu", {"negative_slope": "negative_slope"}),
-    "RReLU": ("rrelu", {"lower": "lower", "upper": "upper"}),
-    "Hardtanh": ("hardtanh", {"min_val": "min_val", "max_val": "max_val"}),
-    "Hardsigmoid": ("hardsigmoid", {}),
-    "Hardswish": ("hardswish", {}),
-    "Hardshrink": ("hardshrink", {"lambd": "lambd"}),
-    "Softshrink": ("softshrink", {"lambd": "lambd"}),
-    "Softplus": ("softplus", {"beta": "beta", "threshold": "threshold"}),
-    "Softsign": ("softsign", {}),
-    "Tanhshrink": ("tanhshrink", {}),
-    "Threshold": ("threshold", {"threshold": "threshold", "value": "value"}),
-    "Mish": ("mish", {}),
-    "LogSigmoid": ("logsigmoid", {}),
-    "GLU": ("glu", {"axis": "dim"}),
-}
+for _name in ("ReLU", "Sigmoid", "Tanh", "SiLU"):
+    layer(
+        _name,
+        made_of(f"mlx.nn.{_name}"),
+        mlx="mlx.nn.{name}",
+        source="nn",
+        bare=True,
+        itemwise=True,
+    )
 
 
-@twin(*_PLAIN)
-def plain(module: Any) -> Twin:
-    """mlx.nn's class of the same name."""
-    names = [cls.__name__ for cls in type(module).__mro__ if cls.__name__ in _PLAIN]
-    return Twin(f"mlx.nn.{_PLAIN[names[0]]}")
+def _activation(
+    name: str, function: str, names: str = "", native: str = "", bare: bool = False
+) -> None:
+    """An entry of a function of the kit that treats every item alike."""
+    make = made_of(_KIT + function, names)
+    native = native or f"mlx.nn.{name}"
+    layer(name, make, mlx=_KIT + function, native=native, bare=bare, itemwise=True)
 
 
-@twin(*_OPTIONS)
-def with_options(module: Any) -> Twin:
-    """A function of the kit with the layer's options."""
-    names = [cls.__name__ for cls in type(module).__mro__ if cls.__name__ in _OPTIONS]
-    function, options = _OPTIONS[names[0]]
-    return Twin(_KIT + function, taken(module, options))
+_activation("ReLU6", "relu6", bare=True)
+_activation("SELU", "selu", bare=True)
+_activation("Mish", "mish", bare=True)
+_activation("LogSigmoid", "logsigmoid", bare=True)
+_activation("Softsign", "softsign", bare=True)
+_activation("ELU", "elu", "alpha")
+_activation("CELU", "celu", "alpha")
+_activation("GELU", "gelu", "approximate")
+_activation("LeakyReLU", "leaky_relu", "negative_slope")
+_activation("RReLU", "rrelu", "lower upper", "mlx.nn.leaky_relu")
+_activation("Hardtanh", "hardtanh", "min_val max_val", "mlx.nn.HardTanh")
+_activation("Hardsigmoid", "hardsigmoid", native="mlx.core.clip")
+_activation("Hardswish", "hardswish")
+_activation("Hardshrink", "hardshrink", "lambd", "mlx.nn.HardShrink")
+_activation("Softshrink", "softshrink", "lambd")
+_activation("Softplus", "softplus", "beta threshold")
+_activation("Tanhshrink", "tanhshrink", native="mlx.core.tanh")
+_activation("Threshold", "threshold", "threshold value", "mlx.core.where")
+
+layer("GLU", made_of(_KIT + "glu", axis="dim"), mlx=_KIT + "glu", native="mlx.nn.GLU")
+for _name, _function in (
+    ("Softmax", "softmax"),
+    ("LogSoftmax", "log_softmax"),
+    ("Softmin", "softmin"),
+):
+    # along the layer's axis, which is chosen by rank where there is none
+    layer(
+        _name,
+        made_of(_KIT + _function, axis="dim"),
+        mlx=_KIT + _function,
+        native="mlx.nn.{name}",
+    )
 
 
-@twin("Softmax", "LogSoftmax", "Softmin")
-def softmax(module: Any) -> Twin:
-    """A function of the kit, along the layer's axis (chosen by rank where there is none)."""
-    names = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Softmin": "softmin"}
-    found = next(names[cls.__name__] for cls in type(module).__mro__ if cls.__name__ in names)
-    return Twin(_KIT + found, {"axis": module.dim})
-
-
-@twin("Softmax2d")
 def softmax2d(module: Any) -> Twin:
     """softmax over channels."""
     return Twin(_KIT + "softmax", {"axis": -1}, "channels_last")
+
+
+layer("Softmax2d", softmax2d, mlx=_KIT + "softmax", native="mlx.core.softmax", images="rigid")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Twin, rank_of, taken, twin
-from torch2mlx.errors import Unsupported
+from torch2mlx.catalog.layers.entry import Twin, layer, rank_of, taken
+from torch2mlx.catalog.weights.actions import Move
 
 _COMMON = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
 
@@ -20,7 +20,6 @@ def _numbers(arguments: dict[str, Any], rank: int) -> dict[str, Any]:
     }
 
 
-@twin("Conv1d", "Conv2d", "Conv3d")
 def conv(module: Any) -> Twin:
     """mlx.nn's layer; the kit's for padding modes, "same", and groups in three dimensions."""
     rank = rank_of(module)
@@ -34,8 +33,7 @@ def conv(module: Any) -> Twin:
     return Twin(f"torch2mlx.kit.Conv{rank}d", arguments, "channels_last")
 
 
-@twin("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
-def conv_transpose(module: Any) -> Twin | Unsupported:
+def conv_transpose(module: Any) -> Twin:
     """mlx.nn's layer; the kit's with groups or output_padding."""
     rank = rank_of(module)
     names = (*_COMMON, "output_padding")
@@ -44,3 +42,28 @@ def conv_transpose(module: Any) -> Twin | Unsupported:
         arguments["groups"] = module.groups
         return Twin(f"torch2mlx.kit.ConvTranspose{rank}d", arguments, "channels_last")
     return Twin(f"mlx.nn.ConvTranspose{rank}d", _numbers(arguments, rank), "channels_last")
+
+
+for _n, _k, _words in (
+    (1, "k", "kernel"),
+    (2, "h w", "height width"),
+    (3, "d h w", "depth height width"),
+):
+    layer(
+        f"Conv{_n}d",
+        conv,
+        mlx="mlx.nn.{name}",
+        general="torch2mlx.kit.{name}",
+        weights={"weight": Move(f"o i {_k} -> o {_k} i")},
+        tensors={"weight": f"out in {_words}", "bias": "out"},
+        images="rigid",
+    )
+    layer(
+        f"ConvTranspose{_n}d",
+        conv_transpose,
+        mlx="mlx.nn.{name}",
+        general="torch2mlx.kit.{name}",
+        weights={"weight": Move(f"(g i) o {_k} -> (g o) {_k} i", letters={"g": "groups"})},
+        tensors={"weight": f"in out {_words}", "bias": "groups*out"},
+        images="rigid",
+    )

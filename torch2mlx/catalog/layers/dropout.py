@@ -4,32 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Twin, taken, twin
+from torch2mlx.catalog.layers.entry import Twin, layer, made_of, taken
 
 _KIT = "torch2mlx.kit.dropout."
 
 
-@twin("Dropout")
 def dropout(module: Any) -> Twin:
     """mlx.nn.Dropout, which refuses p = 1."""
-    if module.p == 1:
-        return Twin(_KIT + "dropout", taken(module, ("p",)))
-    return Twin("mlx.nn.Dropout", taken(module, ("p",)))
+    path = f"{_KIT}dropout" if module.p == 1 else "mlx.nn.Dropout"
+    return Twin(path, taken(module, ("p",)))
 
 
-@twin("Dropout1d", "Dropout2d", "Dropout3d")
-def channel_dropout(module: Any) -> Twin:
-    """channel_dropout of the kit, for any rank."""
-    return Twin(_KIT + "channel_dropout", taken(module, ("p",)), "channels_last")
-
-
-@twin("AlphaDropout")
-def alpha_dropout(module: Any) -> Twin:
-    """alpha_dropout of the kit."""
-    return Twin(_KIT + "alpha_dropout", taken(module, ("p",)))
-
-
-@twin("FeatureAlphaDropout")
-def feature_alpha_dropout(module: Any) -> Twin:
-    """feature_alpha_dropout of the kit."""
-    return Twin(_KIT + "feature_alpha_dropout", taken(module, ("p",)), "channels_last")
+layer(
+    "Dropout",
+    dropout,
+    mlx="mlx.nn.Dropout",
+    general=f"{_KIT}dropout",
+    source="nn",
+    itemwise=True,
+)
+for _name, _native in (
+    ("Dropout1d", "mlx.core.random.bernoulli"),
+    ("Dropout2d", "mlx.nn.Dropout2d"),
+    ("Dropout3d", "mlx.nn.Dropout3d"),
+):
+    layer(
+        _name,
+        made_of(f"{_KIT}channel_dropout", "p", "channels_last"),
+        mlx=f"{_KIT}channel_dropout",
+        native=_native,
+        images="flexible",
+    )
+layer(
+    "AlphaDropout",
+    made_of(f"{_KIT}alpha_dropout", "p"),
+    mlx=f"{_KIT}alpha_dropout",
+    itemwise=True,
+)
+layer(
+    "FeatureAlphaDropout",
+    made_of(f"{_KIT}feature_alpha_dropout", "p", "channels_last"),
+    mlx=f"{_KIT}feature_alpha_dropout",
+    images="flexible",
+)

@@ -4,45 +4,65 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Twin, refused, taken, twin
+from torch2mlx.catalog.layers.entry import Row, Twin, layer, made_of, refused, taken
 from torch2mlx.errors import Unsupported
 
 _KIT = "torch2mlx.kit.losses."
-
-#: torch layer -> (function, options of equal names beside `reduction`)
-LOSSES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "L1Loss": ("l1_loss", ()),
-    "MSELoss": ("mse_loss", ()),
-    "HuberLoss": ("huber_loss", ("delta",)),
-    "SmoothL1Loss": ("smooth_l1_loss", ("beta",)),
-    "BCELoss": ("binary_cross_entropy", ("weight",)),
-    "BCEWithLogitsLoss": ("binary_cross_entropy_with_logits", ("weight", "pos_weight")),
-    "NLLLoss": ("nll_loss", ("weight", "ignore_index")),
-    "NLLLoss2d": ("nll_loss", ("weight", "ignore_index")),
-    "CrossEntropyLoss": ("cross_entropy", ("weight", "ignore_index", "label_smoothing")),
-    "KLDivLoss": ("kl_div", ("log_target",)),
-    "PoissonNLLLoss": ("poisson_nll_loss", ("log_input", "full", "eps")),
-    "GaussianNLLLoss": ("gaussian_nll_loss", ("full", "eps")),
-    "HingeEmbeddingLoss": ("hinge_embedding_loss", ("margin",)),
-    "SoftMarginLoss": ("soft_margin_loss", ()),
-    "MarginRankingLoss": ("margin_ranking_loss", ("margin",)),
-    "CosineEmbeddingLoss": ("cosine_embedding_loss", ("margin",)),
-    "TripletMarginLoss": ("triplet_margin_loss", ("margin", "p", "eps", "swap")),
-    "MultiMarginLoss": ("multi_margin_loss", ("p", "margin", "weight")),
-    "MultiLabelMarginLoss": ("multilabel_margin_loss", ()),
-    "MultiLabelSoftMarginLoss": ("multilabel_soft_margin_loss", ("weight",)),
-}
+_CLASSES: Row = {"weight": "classes"}
 
 
-@twin(*LOSSES)
-def loss(module: Any) -> Twin:
-    """A function of the kit."""
-    names = [cls.__name__ for cls in type(module).__mro__ if cls.__name__ in LOSSES]
-    function, options = LOSSES[names[0]]
-    return Twin(_KIT + function, taken(module, (*options, "reduction")))
+def _loss(name: str, function: str, names: str = "", native: str = "", tensors: Row = {}) -> None:  # noqa: B006
+    """An entry of a function of the kit; `native`: a function of mlx.nn.losses."""
+    layer(
+        name,
+        made_of(_KIT + function, f"{names} reduction"),
+        mlx=_KIT + function,
+        native=f"mlx.nn.losses.{native}" if native else "",
+        tensors=tensors,
+        note="torch's reduction and options",
+    )
 
 
-@twin("LinearCrossEntropyLoss")
+_loss("L1Loss", "l1_loss", native="l1_loss")
+_loss("MSELoss", "mse_loss", native="mse_loss")
+_loss("HuberLoss", "huber_loss", "delta", "huber_loss")
+_loss("SmoothL1Loss", "smooth_l1_loss", "beta", "smooth_l1_loss")
+_loss(
+    "BCELoss",
+    "binary_cross_entropy",
+    "weight",
+    "binary_cross_entropy",
+    {"weight": "..."},
+)
+_loss(
+    "BCEWithLogitsLoss",
+    "binary_cross_entropy_with_logits",
+    "weight pos_weight",
+    "binary_cross_entropy",
+    {"weight": "...", "pos_weight": "... of positives"},
+)
+_loss("NLLLoss", "nll_loss", "weight ignore_index", "nll_loss", _CLASSES)
+_loss("NLLLoss2d", "nll_loss", "weight ignore_index", tensors=_CLASSES)
+_loss(
+    "CrossEntropyLoss",
+    "cross_entropy",
+    "weight ignore_index label_smoothing",
+    "cross_entropy",
+    _CLASSES,
+)
+_loss("KLDivLoss", "kl_div", "log_target", "kl_div_loss")
+_loss("PoissonNLLLoss", "poisson_nll_loss", "log_input full eps")
+_loss("GaussianNLLLoss", "gaussian_nll_loss", "full eps", "gaussian_nll_loss")
+_loss("HingeEmbeddingLoss", "hinge_embedding_loss", "margin")
+_loss("SoftMarginLoss", "soft_margin_loss")
+_loss("MarginRankingLoss", "margin_ranking_loss", "margin", "margin_ranking_loss")
+_loss("CosineEmbeddingLoss", "cosine_embedding_loss", "margin", "cosine_similarity_loss")
+_loss("TripletMarginLoss", "triplet_margin_loss", "margin p eps swap", "triplet_loss")
+_loss("MultiMarginLoss", "multi_margin_loss", "p margin weight")
+_loss("MultiLabelMarginLoss", "multilabel_margin_loss")
+_loss("MultiLabelSoftMarginLoss", "multilabel_soft_margin_loss", "weight")
+
+
 def linear_cross_entropy(module: Any) -> Twin | Unsupported:
     """The kit's, for one score a class."""
     if module.out_features:
@@ -52,14 +72,21 @@ def linear_cross_entropy(module: Any) -> Twin | Unsupported:
     return Twin("torch2mlx.kit.LinearCrossEntropyLoss", {**linear, **taken(module, names)})
 
 
-@twin("CTCLoss")
-def ctc(module: Any) -> Twin:
-    """ctc_loss of the kit."""
-    options = taken(module, ("blank", "reduction", "zero_infinity"))
-    return Twin("torch2mlx.kit.ctc.ctc_loss", options)
+layer(
+    "LinearCrossEntropyLoss",
+    linear_cross_entropy,
+    mlx="torch2mlx.kit.{name}",
+    native="torch2mlx.kit.{name}",
+    source="kit",
+)
+layer(
+    "CTCLoss",
+    made_of("torch2mlx.kit.ctc.ctc_loss", "blank reduction zero_infinity"),
+    mlx="torch2mlx.kit.ctc.ctc_loss",
+    note="torch's reduction and options",
+)
 
 
-@twin("TripletMarginWithDistanceLoss")
 def triplet_with_distance(module: Any) -> Twin | Unsupported:
     """The kit's, with torch's default distance; another one is torch code."""
     distance = module.distance_function
@@ -70,14 +97,21 @@ def triplet_with_distance(module: Any) -> Twin | Unsupported:
     return Twin(_KIT + "triplet_margin_with_distance_loss", options)
 
 
-@twin("CosineSimilarity")
-def cosine_similarity(module: Any) -> Twin:
-    """A function of the kit."""
-    return Twin("torch2mlx.kit.distance.cosine_similarity", taken(module, ("dim", "eps")))
-
-
-@twin("PairwiseDistance")
-def pairwise_distance(module: Any) -> Twin:
-    """A function of the kit."""
-    options = taken(module, {"p": "norm", "eps": "eps", "keepdim": "keepdim"})
-    return Twin("torch2mlx.kit.distance.pairwise_distance", options)
+layer(
+    "TripletMarginWithDistanceLoss",
+    triplet_with_distance,
+    mlx=_KIT + "triplet_margin_with_distance_loss",
+    note="torch's reduction and options",
+)
+layer(
+    "CosineSimilarity",
+    made_of("torch2mlx.kit.distance.cosine_similarity", "dim eps"),
+    mlx="torch2mlx.kit.distance.cosine_similarity",
+    native="mlx.nn.losses.cosine_similarity_loss",
+)
+layer(
+    "PairwiseDistance",
+    made_of("torch2mlx.kit.distance.pairwise_distance", p="norm", eps="eps", keepdim="keepdim"),
+    mlx="torch2mlx.kit.distance.pairwise_distance",
+    native="mlx.core.linalg.norm",
+)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Twin, rank_of, taken, twin
+from torch2mlx.catalog.layers.entry import Row, Twin, layer, made_of, rank_of, taken
+from torch2mlx.catalog.weights.actions import Drop, Move, On, Shapes, by_shapes
+from torch2mlx.types import ModuleRecord
 
 _STATISTICS = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 
@@ -16,7 +19,6 @@ def _may_be_half(module: Any) -> bool:
     return not tensors or any(str(tensor.dtype) in halves for tensor in tensors)
 
 
-@twin("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
 def batch_norm(module: Any) -> Twin:
     """mlx.nn.BatchNorm; the kit's for five dimensions, a cumulative average, and half formats.
 
@@ -36,7 +38,6 @@ def _seen(module: Any) -> dict[str, int]:
     return {"batches": int(count)}
 
 
-@twin("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")
 def instance_norm(module: Any) -> Twin:
     """The kit's, which may have running statistics, and is exact for images of any size."""
     arguments = taken(module, _STATISTICS)
@@ -45,14 +46,6 @@ def instance_norm(module: Any) -> Twin:
     return Twin("torch2mlx.kit.InstanceNorm", arguments, "channels_last")
 
 
-@twin("GroupNorm")
-def group_norm(module: Any) -> Twin:
-    """The kit's: mlx.nn.GroupNorm loses digits in groups of many values on the CPU."""
-    options = taken(module, ("num_groups", "num_channels", "eps", "affine"))
-    return Twin("torch2mlx.kit.GroupNorm", options, "channels_last")
-
-
-@twin("LayerNorm")
 def layer_norm(module: Any) -> Twin:
     """mlx.nn.LayerNorm over one dimension, the kit's over several."""
     affine, bias = module.elementwise_affine, getattr(module, "bias", None) is not None
@@ -68,7 +61,6 @@ def layer_norm(module: Any) -> Twin:
     )
 
 
-@twin("RMSNorm")
 def rms_norm(module: Any) -> Twin:
     """mlx.nn.RMSNorm; the kit's over several dimensions, without weight, or with eps None."""
     if len(module.normalized_shape) > 1 or not module.elementwise_affine or module.eps is None:
@@ -77,15 +69,95 @@ def rms_norm(module: Any) -> Twin:
     return Twin("mlx.nn.RMSNorm", {"dims": module.normalized_shape[0], "eps": module.eps})
 
 
-@twin("LocalResponseNorm")
-def local_response_norm(module: Any) -> Twin:
-    """A function of the kit."""
-    options = taken(module, ("size", "alpha", "beta", "k"))
-    return Twin("torch2mlx.kit.norm.local_response_norm", options, "channels_last")
+@by_shapes
+def flat(record: ModuleRecord, shapes: Shapes) -> Iterator[On]:
+    """LayerNorm and RMSNorm over several dimensions become one over their product."""
+    for name, shape in shapes.items():
+        if len(shape) > 1 and len(shape) <= 8:
+            letters = "a b c d e f g h"[: 2 * len(shape) - 1]
+            yield On(name, Move(f"{letters} -> ({letters})"))
 
 
-@twin("CrossMapLRN2d")
-def cross_map_lrn(module: Any) -> Twin:
-    """A function of the kit, with torch's handling of the first channel."""
-    options = taken(module, ("size", "alpha", "beta", "k"))
-    return Twin("torch2mlx.kit.norm.cross_map_lrn", options, "channels_last")
+#: Normalisation over a batch: what counts the batches is not needed in MLX.
+_BATCHES = {"num_batches_tracked": Drop("MLX's momentum is a constant, so nothing counts batches")}
+_TENSORS: Row = {
+    **dict.fromkeys(("weight", "bias", "running_mean", "running_var"), "channels"),
+    "num_batches_tracked": "",
+}
+
+for _n in (1, 2, 3):
+    layer(
+        f"BatchNorm{_n}d",
+        batch_norm,
+        mlx="mlx.nn.BatchNorm" if _n < 3 else "torch2mlx.kit.BatchNorm",
+        general="torch2mlx.kit.BatchNorm",
+        native="mlx.nn.BatchNorm",
+        weights=_BATCHES,
+        tensors=_TENSORS,
+        images="flexible" if _n == 1 else "rigid",
+    )
+    layer(
+        f"InstanceNorm{_n}d",
+        instance_norm,
+        mlx="torch2mlx.kit.InstanceNorm",
+        native="mlx.nn.InstanceNorm",
+        weights=_BATCHES,
+        tensors=_TENSORS,
+        images="flexible" if _n == 1 else "rigid",
+    )
+layer(
+    "SyncBatchNorm",
+    batch_norm,
+    mlx="torch2mlx.kit.BatchNorm",
+    native="mlx.nn.BatchNorm",
+    weights=_BATCHES,
+    tensors=_TENSORS,
+    images="flexible",
+    note="takes (N, C, ...) as torch; there is one device, whose statistics these are",
+)
+layer(
+    "torch.nn.modules.batchnorm._NormBase",
+    mlx="mlx.nn.BatchNorm",
+    weights=_BATCHES,
+    tensors=_TENSORS,
+)
+# mlx.nn.GroupNorm loses digits in groups of many values on the CPU
+layer(
+    "GroupNorm",
+    made_of("torch2mlx.kit.GroupNorm", "num_groups num_channels eps affine", "channels_last"),
+    mlx="torch2mlx.kit.GroupNorm",
+    native="mlx.nn.GroupNorm",
+    tensors={"weight": "channels", "bias": "channels"},
+    images="flexible",
+)
+layer(
+    "LayerNorm",
+    layer_norm,
+    mlx="mlx.nn.LayerNorm",
+    general="torch2mlx.kit.LayerNorm",
+    weights=flat,
+    tensors={"weight": "...", "bias": "..."},
+    source="kit",
+)
+layer(
+    "RMSNorm",
+    rms_norm,
+    mlx="mlx.nn.RMSNorm",
+    general="torch2mlx.kit.RMSNorm",
+    weights=flat,
+    tensors={"weight": "..."},
+    source="kit",
+)
+layer(
+    "LocalResponseNorm",
+    made_of("torch2mlx.kit.norm.local_response_norm", "size alpha beta k", "channels_last"),
+    mlx="torch2mlx.kit.norm.local_response_norm",
+    images="flexible",
+)
+# torch's keeps the first channel in the sums of all later ones
+layer(
+    "CrossMapLRN2d",
+    made_of("torch2mlx.kit.norm.cross_map_lrn", "size alpha beta k", "channels_last"),
+    mlx="torch2mlx.kit.norm.cross_map_lrn",
+    images="rigid",
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Twin, rank_of, taken, twin
+from torch2mlx.catalog.layers.entry import Twin, layer, rank_of, taken
 
 _KIT = "torch2mlx.kit.pooling."
 
@@ -13,14 +13,12 @@ def _function(module: Any, name: str, options: dict[str, Any]) -> Twin:
     return Twin(_KIT + name, {"rank": rank_of(module), **options}, "channels_last")
 
 
-@twin("MaxPool1d", "MaxPool2d", "MaxPool3d")
 def max_pool(module: Any) -> Twin:
     """max_pool of the kit: mlx.nn's has fewer options and shares the gradient of ties."""
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     return _function(module, "max_pool", taken(module, names))
 
 
-@twin("AvgPool1d", "AvgPool2d", "AvgPool3d")
 def avg_pool(module: Any) -> Twin:
     """mlx.nn's layer without options that it lacks, else avg_pool of the kit."""
     names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
@@ -36,7 +34,6 @@ def avg_pool(module: Any) -> Twin:
     return Twin(f"mlx.nn.AvgPool{rank}d", sizes, "channels_last")
 
 
-@twin("LPPool1d", "LPPool2d", "LPPool3d")
 def lp_pool(module: Any) -> Twin:
     """lp_pool of the kit."""
     return _function(
@@ -44,19 +41,16 @@ def lp_pool(module: Any) -> Twin:
     )
 
 
-@twin("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 def adaptive_avg_pool(module: Any) -> Twin:
     """adaptive_avg_pool of the kit."""
     return _function(module, "adaptive_avg_pool", taken(module, ("output_size",)))
 
 
-@twin("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d")
 def adaptive_max_pool(module: Any) -> Twin:
     """adaptive_max_pool of the kit."""
     return _function(module, "adaptive_max_pool", taken(module, ("output_size", "return_indices")))
 
 
-@twin("FractionalMaxPool2d", "FractionalMaxPool3d")
 def fractional_max_pool(module: Any) -> Twin:
     """fractional_max_pool of the kit; fixed samples of the layer are kept."""
     names = ("kernel_size", "output_size", "output_ratio", "return_indices")
@@ -66,9 +60,37 @@ def fractional_max_pool(module: Any) -> Twin:
     return _function(module, "fractional_max_pool_layer", options)
 
 
-@twin("MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d")
 def max_unpool(module: Any) -> Twin:
     """max_unpool of the kit, called with values, indices and, where torch takes it, output_size."""
     return _function(
         module, "max_unpool_layer", taken(module, ("kernel_size", "stride", "padding"))
+    )
+
+
+for _n in (1, 2, 3):
+    for _kind, _make, _name in (
+        ("LPPool", lp_pool, "lp_pool"),
+        ("AdaptiveAvgPool", adaptive_avg_pool, "adaptive_avg_pool"),
+        ("AdaptiveMaxPool", adaptive_max_pool, "adaptive_max_pool"),
+    ):
+        layer(f"{_kind}{_n}d", _make, mlx=_KIT + _name, images="rigid")
+    layer(f"MaxPool{_n}d", max_pool, mlx=f"{_KIT}max_pool", native="mlx.nn.{name}", images="rigid")
+    layer(
+        f"AvgPool{_n}d",
+        avg_pool,
+        mlx="mlx.nn.{name}",
+        general=f"{_KIT}avg_pool",
+        images="rigid",
+    )
+    layer(f"MaxUnpool{_n}d", max_unpool, mlx=f"{_KIT}max_unpool_layer", images="kept")
+for _n in (2, 3):
+    layer(
+        f"FractionalMaxPool{_n}d",
+        fractional_max_pool,
+        mlx=f"{_KIT}fractional_max_pool_layer",
+        native=f"{_KIT}fractional_max_pool_layer",
+        weights={"_random_samples": "samples"},
+        tensors={"_random_samples": f"batch channels {_n}"},
+        images="rigid",
+        note="torch's options; other windows are drawn from a seed",
     )

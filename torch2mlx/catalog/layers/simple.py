@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.catalog.layers.twin import Twin, refused, taken, twin
+from torch2mlx.catalog.layers.entry import Twin, layer, made_of, refused, taken
 from torch2mlx.catalog.weights.visible import shown
 from torch2mlx.errors import Unsupported
+from torch2mlx.types import ModuleRecord
 
 
-@twin("Linear")
 def linear(module: Any) -> Twin | Unsupported:
     """mlx.nn.Linear, whose constructor divides by the number of inputs."""
     if module.in_features == 0:
@@ -18,7 +18,6 @@ def linear(module: Any) -> Twin | Unsupported:
     return Twin("mlx.nn.Linear", {**sizes, "bias": module.bias is not None})
 
 
-@twin("Bilinear")
 def bilinear(module: Any) -> Twin | Unsupported:
     """mlx.nn.Bilinear, whose constructor divides by the number of inputs."""
     if module.in1_features == 0:
@@ -31,12 +30,6 @@ def bilinear(module: Any) -> Twin | Unsupported:
     return Twin("mlx.nn.Bilinear", {**taken(module, names), "bias": module.bias is not None})
 
 
-@twin("Identity")
-def identity(module: Any) -> Twin:
-    """mlx.nn.Identity."""
-    return Twin("mlx.nn.Identity")
-
-
 def _unusual(module: Any) -> Unsupported | None:
     if module.max_norm is not None:
         return refused(module, "max_norm rewrites the weights in every forward pass")
@@ -47,7 +40,6 @@ def _unusual(module: Any) -> Unsupported | None:
     return None
 
 
-@twin("Embedding")
 def embedding(module: Any) -> Twin | Unsupported:
     """mlx.nn.Embedding; the kit's where the padding row gets no gradient."""
     sizes = taken(module, ("num_embeddings", "embedding_dim"))
@@ -61,14 +53,12 @@ def embedding(module: Any) -> Twin | Unsupported:
     return Twin("mlx.nn.Embedding", named)
 
 
-@twin("EmbeddingBag")
 def embedding_bag(module: Any) -> Twin | Unsupported:
     """The kit's."""
     names = ("num_embeddings", "embedding_dim", "mode", "include_last_offset", "padding_idx")
     return _unusual(module) or Twin("torch2mlx.kit.EmbeddingBag", taken(module, names))
 
 
-@twin("PReLU")
 def prelu(module: Any) -> Twin:
     """The kit's, with torch's gradient at zero; several slopes are one for each channel."""
     arguments = {"num_parameters": module.num_parameters}
@@ -76,19 +66,16 @@ def prelu(module: Any) -> Twin:
     return Twin("torch2mlx.kit.PReLU", arguments, "channels_last" if several else "same")
 
 
-@twin("Sequential")
 def sequential(module: Any) -> Twin:
     """mlx.nn.Sequential of the twins."""
     return Twin("mlx.nn.Sequential", children={"*": list(module)})
 
 
-@twin("ModuleList", "ParameterList")
 def module_list(module: Any) -> Twin:
     """A list of the twins, or of arrays."""
     return Twin("builtins.list", children={"*list": list(module)})
 
 
-@twin("ModuleDict", "ParameterDict")
 def module_dict(module: Any) -> Twin:
     """A dict of the twins, or of arrays; those with numbers for keys are a list in it."""
     items = dict(module.items())
@@ -102,7 +89,6 @@ def module_dict(module: Any) -> Twin:
     )
 
 
-@twin("AdaptiveLogSoftmaxWithLoss")
 def adaptive_log_softmax(module: Any) -> Twin:
     """The kit's."""
     arguments = {
@@ -110,3 +96,84 @@ def adaptive_log_softmax(module: Any) -> Twin:
         "cutoffs": tuple(module.cutoffs[:-1]),
     }
     return Twin("torch2mlx.kit.AdaptiveLogSoftmaxWithLoss", arguments)
+
+
+def sequential_children(record: ModuleRecord) -> dict[str, str]:
+    """mlx.nn.Sequential keeps its modules in a list called layers."""
+    if record.options.get("from_keys"):  # modules without tensors are not seen
+        return {name: f"layers.{name}" for name in record.children}
+    return {name: f"layers.{i}" for i, name in enumerate(record.children)}
+
+
+layer(
+    "Linear",
+    linear,
+    mlx="mlx.nn.{name}",
+    tensors={"weight": "out in", "bias": "out"},
+    source="nn",
+    renamed={"in_features": "input_dims", "out_features": "output_dims"},
+)
+layer(
+    "Bilinear",
+    bilinear,
+    mlx="mlx.nn.{name}",
+    weights={"weight": "o a b -> o b a"},
+    tensors={"weight": "out in1 in2", "bias": "out"},
+    source="nn",
+    renamed={
+        "in1_features": "input1_dims",
+        "in2_features": "input2_dims",
+        "out_features": "output_dims",
+    },
+)
+layer("Identity", made_of("mlx.nn.Identity"), mlx="mlx.nn.{name}", source="nn", itemwise=True)
+layer(
+    "Embedding",
+    embedding,
+    mlx="mlx.nn.{name}",
+    general="torch2mlx.kit.{name}",
+    tensors={"weight": "count size"},
+)
+layer(
+    "EmbeddingBag",
+    embedding_bag,
+    mlx="torch2mlx.kit.{name}",
+    native="torch2mlx.kit.{name}",
+    tensors={"weight": "count size"},
+    source="kit",
+)
+layer(
+    "PReLU",
+    prelu,
+    mlx="torch2mlx.kit.{name}",
+    native="mlx.nn.{name}",
+    tensors={"weight": "count"},
+    images="flexible",
+)
+layer(
+    "AdaptiveLogSoftmaxWithLoss",
+    adaptive_log_softmax,
+    mlx="torch2mlx.kit.{name}",
+    native="torch2mlx.kit.{name}",
+    source="kit",
+)
+layer(
+    "Sequential",
+    sequential,
+    mlx="mlx.nn.{name}",
+    children=sequential_children,
+    container=True,
+    source="nn",
+)
+layer("ModuleList", module_list, mlx="builtins.list", container=True, source="list")
+layer("ModuleDict", module_dict, mlx="builtins.dict", container=True, source="kit.layers")
+layer("ParameterList", module_list, mlx="builtins.list", tensors=None, source="list")
+layer(
+    "ParameterDict", module_dict, mlx="builtins.dict", tensors=None, source="kit.layers.ModuleDict"
+)
+layer(
+    "transformers.pytorch_utils.Conv1D",
+    mlx="mlx.nn.Linear",
+    weights={"weight": "i o -> o i"},
+    tensors={"weight": "in out", "bias": "out"},
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch2mlx.catalog.weights.catalog import lookup
+from torch2mlx.catalog.layers.lookup import lookup
 from torch2mlx.checkpoint.plan.by_table import CARRIED, NAMESPACE, Found, Tensors, leave
 from torch2mlx.checkpoint.plan.owners import Resolver
 from torch2mlx.checkpoint.plan.questions import telling

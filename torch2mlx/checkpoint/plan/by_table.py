@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.catalog.layers.lookup import lookup
 from torch2mlx.catalog.weights.actions import Drop, Move
-from torch2mlx.catalog.weights.catalog import lookup
 from torch2mlx.catalog.weights.folds import spelled
 from torch2mlx.checkpoint.plan.architectures import OPEN, PLAIN, RAW, TOKENS, Architecture, starred
 from torch2mlx.checkpoint.plan.expected import folded, misfits

@@ -1,18 +1,19 @@
 """What the tensors of a torch layer look like, to tell a wrong `rules=` entry from a right one.
 
-A row: tensor name -> its dimensions, as words. The same word is the same size within one layer;
-`3*embed` is three times it, `groups*out` a product with an option (1 where it is not given), `2`
-two. `...` is any number of dimensions, the same for all tensors of the layer that have it.
+A row of the catalogue (`LayerSpec.tensors`): tensor name -> its dimensions, as words. The same word
+is the same size within one layer; `3*embed` is three times it, `groups*out` a product with an
+option (1 where it is not given), `2` two. `...` is any number of dimensions, the same for all
+tensors of the layer that have it.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from torch2mlx.catalog.weights.catalog import LayerSpec, is_builtin, lookup
+from torch2mlx.catalog.layers.entry import LayerSpec, Row
+from torch2mlx.catalog.layers.lookup import is_builtin, lookup
 from torch2mlx.catalog.weights.folds import LIKE, spelled
 from torch2mlx.common import options
 from torch2mlx.errors import ConversionError
@@ -20,84 +21,15 @@ from torch2mlx.types import Fold, ModuleRecord, TensorSource
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
-Row = Mapping[str, str]
-
-_KERNELS = {1: "kernel", 2: "height width", 3: "depth height width"}
-_NORM: Row = {
-    "weight": "channels",
-    "bias": "channels",
-    "running_mean": "channels",
-    "running_var": "channels",
-    "num_batches_tracked": "",
-}
-
-#: Layers with tensors of their own; what has no row has none.
-ROWS: dict[str, Row] = {
-    **{f"Conv{n}d": {"weight": f"out in {k}", "bias": "out"} for n, k in _KERNELS.items()},
-    **{
-        f"ConvTranspose{n}d": {"weight": f"in out {k}", "bias": "groups*out"}
-        for n, k in _KERNELS.items()
-    },
-    **{f"{kind}Norm{n}d": _NORM for kind in ("Batch", "Instance") for n in (1, 2, 3)},
-    "SyncBatchNorm": _NORM,
-    "torch.nn.modules.batchnorm._NormBase": _NORM,
-    "Linear": {"weight": "out in", "bias": "out"},
-    "Bilinear": {"weight": "out in1 in2", "bias": "out"},
-    "transformers.pytorch_utils.Conv1D": {"weight": "in out", "bias": "out"},
-    "Embedding": {"weight": "count size"},
-    "EmbeddingBag": {"weight": "count size"},
-    "LayerNorm": {"weight": "...", "bias": "..."},
-    "RMSNorm": {"weight": "..."},
-    "GroupNorm": {"weight": "channels", "bias": "channels"},
-    "PReLU": {"weight": "count"},
-    "MultiheadAttention": {
-        "in_proj_weight": "3*embed embed",
-        "in_proj_bias": "3*embed",
-        "q_proj_weight": "embed embed",
-        "k_proj_weight": "embed keys",
-        "v_proj_weight": "embed values",
-        "bias_k": "1 1 embed",
-        "bias_v": "1 1 embed",
-        "out_proj.weight": "embed embed",
-        "out_proj.bias": "embed",
-    },
-    **{f"{kind}Loss": {"weight": "classes"} for kind in ("CrossEntropy", "NLL")},
-    "BCELoss": {"weight": "..."},
-    "BCEWithLogitsLoss": {"weight": "...", "pos_weight": "... of positives"},
-    **{f"FractionalMaxPool{n}d": {"_random_samples": f"batch channels {n}"} for n in (2, 3)},
-}
-_GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-#: Layers that hold whatever they are given.
-_ANYTHING = {"ParameterList", "ParameterDict"}
-_RECURRENT = re.compile(r"(?:weight|bias)_(?:ih|hh|hr)(?P<suffix>(?:_l\d+(?:_reverse)?)?)")
 
 
 def _short(spec: LayerSpec) -> str:
     return spec.torch.removeprefix("torch.nn.")
 
 
-def _recurrent(gates: int, shapes: Shapes) -> dict[str, str]:
-    """The row of a recurrent layer: one set of names for each suffix that is there."""
-    row: dict[str, str] = {}
-    for match in filter(None, map(_RECURRENT.fullmatch, shapes)):
-        end = match["suffix"]
-        state = f"projected{end}" if f"weight_hr{end}" in shapes else f"hidden{end}"
-        row[f"weight_ih{end}"] = f"{gates}*hidden{end} in{end}"
-        row[f"weight_hh{end}"] = f"{gates}*hidden{end} {state}"
-        row[f"weight_hr{end}"] = f"projected{end} hidden{end}"
-        row[f"bias_ih{end}"] = row[f"bias_hh{end}"] = f"{gates}*hidden{end}"
-    return row
-
-
 def row_of(spec: LayerSpec, shapes: Shapes) -> Row | None:
     """The tensors of a built-in layer; None where any will do: lists, wrappers."""
-    name = _short(spec)
-    if name in ROWS:
-        return ROWS[name]
-    if name.removesuffix("Cell") in _GATES:
-        gates = _GATES[name.removesuffix("Cell")]
-        return _recurrent(gates, shapes) or {"weight_ih": f"{gates}*hidden in"}
-    return None if name in _ANYTHING or spec.transparent else {}
+    return spec.tensors(shapes) if callable(spec.tensors) else spec.tensors
 
 
 def folded(shapes: Shapes, folds: Iterable[Fold]) -> dict[str, Shape]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch2mlx import _core
+from torch2mlx.catalog.layers.entry import LayerSpec
 from torch2mlx.catalog.weights.actions import Merge, Move, On, Rule, Shapes, rule_actions
-from torch2mlx.catalog.weights.catalog import LayerSpec
 from torch2mlx.catalog.weights.layout import Steps, parse
 from torch2mlx.checkpoint.plan.owners import Owner
 from torch2mlx.types import Borrowed, ModuleRecord, TensorSource

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from torch2mlx import _core
-from torch2mlx.catalog.weights.catalog import LayerSpec, child_names, lookup
+from torch2mlx.catalog.layers.entry import LayerSpec
+from torch2mlx.catalog.layers.lookup import child_names, lookup
 from torch2mlx.common.key_errors import naming_keys
 from torch2mlx.types import Coverage, ModuleRecord
 
@@ -31,7 +32,7 @@ class Owner(NamedTuple):
 
 
 def _lacking(record: ModuleRecord) -> bool:
-    """Whether a module without a spec is a layer of torch's own, which MLX then lacks."""
+    """Whether a module that is not mapped is a layer of torch's own, which MLX then lacks."""
     return record.kinds[0].startswith("torch.nn.") and record.kinds[0] != _PLAIN
 
 
@@ -106,14 +107,16 @@ class Resolver:
         total, unmapped, inside = 0, [], set()
         for path, record in self._records.items():
             spec = self._specs[path]
+            apart = spec is not None and bool(spec.container or spec.transparent)
+            mapped = spec is not None and bool(spec.native)
             if path and path.rpartition(".")[0] in inside:
                 inside.add(path)
-            elif spec is not None and not spec.container and not spec.transparent:
+            elif mapped and not apart:
                 inside.add(path)
                 total += 1
-            elif spec is None and path and _lacking(record):
+            elif not apart and path and _lacking(record):
                 total += 1
                 unmapped.append(record.kinds[0].rpartition(".")[2])
-            elif spec is None and path and record.tensors and not record.children:
+            elif not apart and path and record.tensors and not record.children:
                 total += 1
         return Coverage(total, total - len(unmapped), tuple(sorted(set(unmapped))))

@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.catalog.layers.entry import class_name
+from torch2mlx.catalog.layers.lookup import by_short_name, lookup, registered_names
 from torch2mlx.catalog.weights.actions import Drop, Move
-from torch2mlx.catalog.weights.catalog import by_short_name, class_name, lookup, registered_names
 from torch2mlx.catalog.weights.layout import parse
 from torch2mlx.checkpoint.plan.expected import check
 from torch2mlx.common import options

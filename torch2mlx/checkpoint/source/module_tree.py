@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from torch2mlx import _core
-from torch2mlx.catalog.weights.catalog import class_name
+from torch2mlx.catalog.layers.entry import class_name
 from torch2mlx.checkpoint.source.tensors import borrow
 from torch2mlx.common import options
 from torch2mlx.errors import ConversionError

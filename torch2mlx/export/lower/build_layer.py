@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 from torch2mlx.catalog.layers import Twin, find_twin
+from torch2mlx.catalog.layers.lookup import lookup
 from torch2mlx.catalog.layers.recurrent import with_both_biases
-from torch2mlx.catalog.weights.catalog import lookup
 from torch2mlx.checkpoint.plan.forms import plan_of
 from torch2mlx.checkpoint.plan.training import trained
 from torch2mlx.checkpoint.source import converted as loading

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from itertools import accumulate
 from typing import Any
 
 from torch2mlx.catalog.layers import Twin, find_twin
+from torch2mlx.catalog.layers.lookup import child_names, lookup
 from torch2mlx.catalog.layers.recurrent import with_both_biases
-from torch2mlx.catalog.weights.catalog import child_names, lookup
 from torch2mlx.checkpoint.source.module_tree import describe
 from torch2mlx.export.capture.calls import canonical_paths
-
-#: Names of the parameters and buffers that the layers of torch.nn have.
-_OF_LAYERS = re.compile(
-    r"weight|bias|running_mean|running_var|num_batches_tracked|bias_[kv]|([qkv]|in)_proj_(weight|bias)"
-    r"|(weight|bias)_([ih]h|hr)(_l\d+(_reverse)?)?"
-)
 
 
 class Tree:
@@ -120,9 +113,10 @@ class Tree:
         module, record = self.modules[path], self._records[path]
         computed = {name for fold in record.folds for name in (fold.name, *fold.sources)}
         held = {name for name, value in vars(module).items() if _is_tensor(value)}
-        return any(_OF_LAYERS.fullmatch(name) for name in held - computed) or any(
-            not _OF_LAYERS.fullmatch(name) for name in set(record.tensors) - computed
-        )
+        spec = lookup(type(module))
+        row = spec.tensors if spec is not None else None
+        own = set((row({*record.tensors, *held}) if callable(row) else row) or ())
+        return bool((held - computed) & own or set(record.tensors) - computed - own)
 
     def _keeping(self, found: Twin, path: str) -> Twin | None:
         """The twin with torch's own tensors, where modules keep these; None where it has none."""

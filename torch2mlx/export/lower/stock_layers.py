@@ -9,7 +9,7 @@ from dataclasses import replace as replaced
 from typing import Any
 
 from torch2mlx.catalog.layers import Twin
-from torch2mlx.catalog.layers.twin import rank_of
+from torch2mlx.catalog.layers.entry import rank_of
 from torch2mlx.errors import Torch2MLXError
 from torch2mlx.export.capture.packing import reads_packed
 from torch2mlx.export.capture.schemas import assigns, written_by
@@ -19,15 +19,6 @@ from torch2mlx.export.ir.nodes import Frame, Node, first_order, last_order, lear
 from torch2mlx.export.ir.packed import is_packed, whole
 from torch2mlx.export.ir.provenance import hints, scope_of, where_of
 from torch2mlx.export.lower.build_layer import layer_of
-
-#: Names of stock layers, and functions for them, that treat every item alike.
-ALIKE = frozenset(("relu", "relu6", "gelu", "silu", "mish", "sigmoid", "tanh", "elu"))
-ALIKE |= frozenset(
-    ("celu", "selu", "softplus", "softsign", "hardswish", "hardtanh", "hardsigmoid", "hardshrink")
-)
-ALIKE |= frozenset(
-    ("softshrink", "leakyrelu", "leaky_relu", "dropout", "logsigmoid", "tanhshrink", "step")
-)
 
 #: Stock layers of MLX that multiply the last axis with weights of one width.
 PRODUCTS = ("Linear", "Conv1d", "Conv2d", "Conv3d")
@@ -294,7 +285,7 @@ def _word(twin: Twin) -> str | None:
     """What passes want to know of a stock layer: whether it treats every item alike, or raises an
     error for a last axis of another width than its weights have."""
     kind = twin.path.rsplit(".", 1)[-1]
-    if twin.layout == "same" and kind.lower() in ALIKE:
+    if twin.itemwise:
         return "elementwise"
     return "product" if kind in PRODUCTS else None
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.layout.tables import ALIKE, FLEXIBLE, ITSELF, RIGID
+from torch2mlx.porting.layout.tables import FLEXIBLE, ITSELF, RIGID
 from torch2mlx.porting.layout.values import NONE, OTHER, Member, either
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import children
+from torch2mlx.porting.types.layers import ITEMWISE
 
 MODULES = frozenset(["stock", "chain", "own", "either", "list"])
 
@@ -173,7 +174,7 @@ class Building:
         if name in RIGID or name in FLEXIBLE or name in ("Flatten", "Unflatten"):
             self.visited[site] = name
             return Member("stock", name, site)
-        return Member("stock", name) if name in ALIKE else OTHER
+        return Member("stock", name) if name in ITEMWISE else OTHER
 
     def gathered(self, name: str, values: list[Member]) -> Member:
         """list(...), zip(...) and their kin."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch2mlx.porting.layout.tables import ALIKE, FLEXIBLE, RIGID, axes_of
+from torch2mlx.porting.layout.tables import FLEXIBLE, RIGID, axes_of
 from torch2mlx.porting.layout.values import PLAIN, Member, Pending, Protocol, Value
+from torch2mlx.porting.types.layers import ITEMWISE
 
 _OPEN = ("Flatten", "Unflatten")
 
@@ -44,7 +45,7 @@ class Calling:
         return "plain"
 
     def _stock_need(self, member: Member) -> str:
-        if member.name in ALIKE:
+        if member.name in ITEMWISE:
             return "any"
         if member.site in self.demoted or member.name in _OPEN:
             return "plain"
@@ -99,7 +100,7 @@ class Calling:
         return PLAIN
 
     def _stock_gives(self, member: Member, given: Value) -> Value:
-        if member.name in ALIKE:
+        if member.name in ITEMWISE:
             return given
         if member.site in self.demoted or member.name in _OPEN:
             return PLAIN

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from torch2mlx.porting.types.layers import SPATIAL
+from torch2mlx.porting.types.layers import IMAGES
 
-#: Layers that stay as torch has them: what they answer is no image, or has places in it.
-_KEPT = frozenset(["Fold", "Unfold", *(f"MaxUnpool{n}d" for n in (1, 2, 3))])
 #: Layers that take arrays of any rank, so that what they get decides.
-FLEXIBLE = frozenset(
-    [
-        *("BatchNorm1d", "InstanceNorm1d", "GroupNorm", "Upsample", "ChannelShuffle", "PReLU"),
-        *("LocalResponseNorm", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"),
-    ]
-)
+FLEXIBLE = frozenset(name for name, takes in IMAGES.items() if takes == "flexible")
 #: Layers that take images alone.
-RIGID = frozenset(SPATIAL) - FLEXIBLE - _KEPT
-#: Layers that treat every item alike.
-ALIKE = frozenset(
-    [
-        *("ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "GELU", "LeakyReLU", "ELU", "CELU", "SELU"),
-        *("Hardtanh", "Hardswish", "Hardsigmoid", "Softplus", "Softshrink", "Hardshrink", "Mish"),
-        *("Tanhshrink", "Threshold", "Softsign", "LogSigmoid", "RReLU", "Dropout", "Identity"),
-        "AlphaDropout",
-    ]
-)
+RIGID = frozenset(name for name, takes in IMAGES.items() if takes == "rigid")
 #: Functions under torch. and torch.nn.functional. that treat every item alike, the first argument
 #: being the array; of these also the methods.
 ALIKE_FUNCTIONS = frozenset(

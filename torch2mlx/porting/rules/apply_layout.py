@@ -65,7 +65,7 @@ class Placing(State):
     def class_value(self, full: str, original: Any) -> str | None:
         """A layer's class as a value, where it works channels last."""
         short = full.rpartition(".")[2]
-        if full != f"torch.nn.{short}" or short not in layers.SPATIAL:
+        if full != f"torch.nn.{short}" or short not in layers.IMAGES:
             return None
         return f"kit.{short}" if original in self.plan.sites else None
 

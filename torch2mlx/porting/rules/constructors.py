@@ -13,10 +13,6 @@ from torch2mlx.porting.rules.render import Argument
 from torch2mlx.porting.training.optimizers import held_in, takes_all
 from torch2mlx.porting.types import layers
 
-#: What mlx.nn's activations take no argument for: torch's `inplace` is dropped.
-_BARE = ("ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "SELU")
-
-
 #: Options of a DataLoader whose workers are processes.
 _OF_PROCESSES = ("pin_memory", "persistent_workers", "generator")
 #: How torch's own files are read.
@@ -55,19 +51,20 @@ class Constructors(Placing):
         placed = self.placed_layer(name, original, updated)
         if placed is not None:
             return placed
-        if name not in layers.LAYERS:
-            self.refuse(original, layers.REFUSED.get(name, "no counterpart is known"), full)
+        spec = layers.known(name)
+        if spec is None:
+            self.refuse(original, layers.why_not(name), full)
             return updated
-        target, note = layers.LAYERS[name]
+        target, note = spec.source, spec.note
         if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
             kept = [Argument("", f"{kept[0].text}.values()", "*")]
             why = "layers lose their names: keys are layers.0, layers.1, ..."
             self.change(original, full, f"{target}: {why}")
             return expression(f"{target}({joined(kept)})")
         self.change(original, full, f"{target}" + (f": {note}" if note else ""))
-        if name in _BARE:
+        if spec.bare:
             return expression(f"{target}()")
-        return again(target, updated, layers.DROPPED, layers.RENAMED.get(name, {}))
+        return again(target, updated, layers.DROPPED, spec.renamed)
 
     def _scheduler(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]

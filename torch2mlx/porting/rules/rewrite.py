@@ -176,8 +176,9 @@ class Rewriter(Statements):
             return self._function_value(
                 forms("torch.nn.functional", short) or forms("torch", short)
             )
-        if full.startswith("torch.nn.") and full.count(".") == 2 and short in layers.LAYERS:
-            return expression(layers.LAYERS[short][0])
+        layer = layers.known(short) if full == f"torch.nn.{short}" else None
+        if layer is not None:
+            return expression(layer.source)
         if full.count(".") == 1 and full.startswith("torch."):
             if short in _VALUES:
                 return expression(_VALUES[short])

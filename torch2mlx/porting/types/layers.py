@@ -2,92 +2,32 @@
 
 from __future__ import annotations
 
-#: Layers that know which axis the channels are.
-SPATIAL = [
-    f"{kind}{n}d"
-    for kind in ("Conv", "ConvTranspose", "BatchNorm", "InstanceNorm", "MaxPool", "AvgPool")
-    for n in (1, 2, 3)
-]
-SPATIAL += [
-    f"{kind}{n}d"
-    for kind in ("LPPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "MaxUnpool", "Dropout", "ZeroPad")
-    for n in (1, 2, 3)
-]
-SPATIAL += [
-    f"{kind}{n}d"
-    for kind in ("ConstantPad", "ReflectionPad", "ReplicationPad", "CircularPad")
-    for n in (1, 2, 3)
-]
-SPATIAL += ["GroupNorm", "Upsample", "PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Fold"]
-SPATIAL += ["Unfold", "LocalResponseNorm", "UpsamplingNearest2d", "UpsamplingBilinear2d", "PReLU"]
-SPATIAL += ["Softmax2d", "FeatureAlphaDropout"]
-#: The same name and arguments in mlx.nn.
-_STOCK = [
-    "Linear",
-    "Module",
-    "Dropout",
-    "Identity",
-    "Sequential",
-    "ReLU",
-    "SiLU",
-    "Sigmoid",
-    "Tanh",
-]
-_STOCK += ["Softsign", "ReLU6", "LogSigmoid", "Mish", "SELU", "Bilinear"]
-_LOSSES = [
-    *("CrossEntropyLoss", "NLLLoss", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCELoss"),
-    *("BCEWithLogitsLoss", "KLDivLoss", "PoissonNLLLoss", "GaussianNLLLoss", "HingeEmbeddingLoss"),
-    *("SoftMarginLoss", "MarginRankingLoss", "CosineEmbeddingLoss", "TripletMarginLoss"),
-    *("MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "CTCLoss"),
-]
-_RECURRENT = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
-_KIT = ["MultiheadAttention"]
-_KIT += ["Transformer", "EmbeddingBag", "TransformerEncoderLayer", "TransformerDecoderLayer"]
-_KIT += ["LayerNorm", "RMSNorm", "AdaptiveLogSoftmaxWithLoss", "LinearCrossEntropyLoss"]
+from torch2mlx.catalog.layers.entry import BUILTIN, REASONS, LayerSpec
 
-#: torch.nn class -> (class in MLX, what to know).
-LAYERS: dict[str, tuple[str, str]] = {
-    **{name: (f"nn.{name}", "") for name in _STOCK},
-    **{name: (f"kit.{name}", "torch's arguments and answers") for name in _KIT},
-    **{
-        name: (f"kit.layers.{name}", "torch's arguments and answers, and both of its biases")
-        for name in _RECURRENT
-    },
-    **{
-        name: (
-            f"kit.channels_first.{name}",
-            "takes (N, C, ...) as torch; mlx.nn's is channels-last",
-        )
-        for name in SPATIAL
-    },
-    **{name: (f"kit.layers.{name}", "torch's reduction and options") for name in _LOSSES},
-    **{
-        name: (f"kit.layers.{name}", "torch's options")
-        for name in (
-            *("Embedding", "Flatten", "Unflatten", "Softmax", "LogSoftmax"),
-            *("GELU", "LeakyReLU", "ELU", "CELU", "Hardtanh", "Hardswish", "Hardsigmoid", "GLU"),
-            *("Softplus", "Softshrink", "Hardshrink", "Tanhshrink", "Threshold", "Softmin"),
-            *("TransformerEncoder", "TransformerDecoder", "CosineSimilarity", "PairwiseDistance"),
-            *("AlphaDropout", "RReLU"),
-        )
-    },
+#: Layers that know which axis the channels are, by what they take (see `LayerSpec.images`).
+IMAGES = {
+    name.removeprefix("torch.nn."): spec.images for name, spec in BUILTIN.items() if spec.images
 }
-#: Names of arguments that mlx.nn's layers have others for.
-RENAMED = {
-    "Linear": {"in_features": "input_dims", "out_features": "output_dims"},
-    "Bilinear": {
-        "in1_features": "input1_dims",
-        "in2_features": "input2_dims",
-        "out_features": "output_dims",
-    },
-}
+#: Layers that treat every item alike.
+ITEMWISE = frozenset(
+    name.removeprefix("torch.nn.") for name, spec in BUILTIN.items() if spec.itemwise
+)
+_BASE = LayerSpec("torch.nn.Module", "mlx.nn.Module", source="nn.Module")
+
+
+def known(name: str) -> LayerSpec | None:
+    """The entry of a class of torch.nn that has a constructor in MLX."""
+    spec = _BASE if name == "Module" else BUILTIN.get(f"torch.nn.{name}")
+    return spec if spec is not None and spec.source else None
+
+
+def why_not(name: str) -> str:
+    """Why a class of torch.nn has none."""
+    return REASONS.get(f"torch.nn.{name}", "no counterpart is known")
+
+
 #: Layers whose arguments that MLX decides are dropped.
-DROPPED = ("inplace", "device", "dtype", "enable_nested_tensor", "mask_check")
-REFUSED = {
-    "DataParallel": "one device only",
-    "SyncBatchNorm": "one device only: BatchNorm",
-    "LazyLinear": "lazy layers: give the number of inputs",
-}
+DROPPED = ("inplace", "device", "dtype", "enable_nested_tensor", "mask_check", "process_group")
 #: torch.optim class -> (mlx.optimizers class, its keyword for torch's, extra text), used when no
 #: other option than these is given.
 OPTIMIZERS = {
