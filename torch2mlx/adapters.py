@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from torch2mlx.checkpoint.adapters.base import Base, found_base, read_base
 from torch2mlx.checkpoint.adapters.folder import MLX_FILE, PEFT_FILE, Contents, write_adapter
+from torch2mlx.checkpoint.adapters.merged import merged
 from torch2mlx.checkpoint.adapters.mlx import MlxAdapter, mlx_file, read_mlx
 from torch2mlx.checkpoint.adapters.peft import (
     WEIGHTS,
@@ -26,7 +27,9 @@ from torch2mlx.checkpoint.adapters.settings import CONFIG
 from torch2mlx.checkpoint.adapters.to_mlx import to_mlx
 from torch2mlx.checkpoint.adapters.to_peft import ForPeft, to_peft
 from torch2mlx.checkpoint.plan.undo import Reverted
+from torch2mlx.checkpoint.source import config_model
 from torch2mlx.checkpoint.source.directory import other_weights
+from torch2mlx.checkpoint.source.opening import open_checkpoint
 from torch2mlx.checkpoint.source.paths import checked
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.common.options import given, option
@@ -36,10 +39,10 @@ from torch2mlx.errors import (
     ConversionError,
     RevertError,
 )
-from torch2mlx.types import ConversionReport, Piece, Progress, Trace
+from torch2mlx.types import Checkpoint, ConversionReport, Piece, Progress, Trace
 
 
-def adapter_of(source: Any, merge: Any, verify: bool = True) -> Adapter | None:
+def adapter_of(source: Any, base: Any, merge: Any, verify: bool) -> Adapter | None:
     """The adapter that a source is: a folder of PEFT, or its file of weights. None for others.
 
     Raises AmbiguousCheckpointError for a folder that holds a model too, unless `merge` says that
@@ -51,12 +54,18 @@ def adapter_of(source: Any, merge: Any, verify: bool = True) -> Adapter | None:
             f"{path}: is an adapter of mlx-lm already; torch2mlx.revert writes it for PEFT"
         )
     if path is None or not is_adapter(path):
-        if merge is not None:
-            raise ConversionError(
-                f"{option('merge')} takes the model that an adapter is for, and the source is no "
-                "adapter of PEFT"
-            )
+        for name, value in (("merge", merge), ("base", base)):
+            if value is not None:
+                raise ConversionError(
+                    f"{option(name)} takes the model that an adapter is for, and the source is no "
+                    "adapter of PEFT"
+                )
         return None
+    if base is not None and merge is not None:
+        raise ConversionError(
+            f"{option('merge')} writes the model that is given, {option('base')} an adapter for "
+            "the one that is given: choose one"
+        )
     beside = other_weights(path, WEIGHTS) if merge is None and path.is_dir() else None
     if beside is not None:
         names = (beside, next(n for n in WEIGHTS if (path / n).is_file()))
@@ -120,6 +129,17 @@ def convert_adapter(
         (*made.notes, *notes, *written.notes),
         written.beside,
     )
+
+
+def merge_into(
+    model: Any, adapter: Adapter, key: str | None, verify: bool, expand: bool
+) -> Checkpoint:
+    """The checkpoint of a model with an adapter merged into its weights; `key` as in `convert`."""
+    if not isinstance(model, (str, os.PathLike)):
+        raise ConversionError(f"{option('merge')} takes the folder of a model, not {model!r:.60}")
+    checkpoint = open_checkpoint(model, key, verify=verify, expand=expand, adapter=True)
+    config = config_model.find_config(checkpoint.files)
+    return merged(adapter, checkpoint, config_model.read(config) if config is not None else {})
 
 
 def _cast(piece: Piece, dtype: str | None) -> Piece:

@@ -90,6 +90,7 @@ def convert(
     dry_run: bool = False,
     training: bool | Collection[str] = False,
     base: str | os.PathLike[str] | None = None,
+    merge: str | os.PathLike[str] | None = None,
 ) -> ConversionReport:
     """Writes a PyTorch model's weights as MLX stores them, or an adapter of PEFT for mlx-lm.
 
@@ -112,7 +113,8 @@ def convert(
     file as it is). `expand`: whether views that claim far more bytes than their file holds
     (`expand`, `as_strided`) are written out.
     A folder of PEFT with LoRA or DoRA becomes one that mlx-lm loads as an adapter; `base` is the
-    folder of the model that it is for, of PyTorch or of MLX (docs/adapters.md).
+    folder of the model that it is for, of PyTorch or of MLX. `merge` is that of PyTorch, which is
+    written in its place, with the adapter merged into its weights (docs/adapters.md).
     What `convert` wrote may be replaced by a new conversion; `force`: anything else too, save the
     source. `dry_run`: nothing is written; the report says what would be.
 
@@ -127,28 +129,27 @@ def convert(
     check_threads(threads)
     check_choice("on_unmapped", on_unmapped, get_args(OnUnmapped))
     dtype = dtype_name(dtype)
-    adapter = adapters.adapter_of(source, None, verify)
-    if adapter is not None:
-        others = {"module": module, "rules": rules, "key": key, "prefix": prefix}
-        adapters.refuse_others({**others, "shard_size": shard_size, "training": training})
+    adapter = adapters.adapter_of(source, base, merge, verify)
+    if adapter is not None and merge is None:
+        named = {"module": module, "rules": rules, "key": key, "prefix": prefix}
+        adapters.refuse_others(named | {"shard_size": shard_size, "training": training})
         how = adapters.Writing(progress, threads, force, dry_run)
         return adapters.convert_adapter(adapter, out, base, dtype, how)
     target, limit = _target(out, shard_size)
-    guard = Guard(paths_of(source), force)
+    guard = Guard(paths_of(source, merge), force)
     output.check_target(target, limit is None, guard)
-    checkpoint = open_checkpoint(source, key, verify=verify, expand=expand)
+    checkpoint = _open(source if adapter is None else merge, adapter, key, verify, expand)
     types = _Types(module, rules, strict, limit is not None, chosen_by(training))
     with paused_for(len(checkpoint.tensors)):
         typed = types.under(checkpoint, prefix)
         coverage = Resolver(typed.tree.records).coverage() if typed.known else None
         plan = make_plan(typed, dtype)
-        if dtype is None:
-            plan = portable(plan, typed.tensors)
+        plan = portable(plan, typed.tensors) if dtype is None else plan
         _report_unmapped(coverage, on_unmapped)
         traps = _report_flattened(source if checkpoint.tree is not None else module)
         values, lost = plain_values(checkpoint.values)
         where = output.Output(target, WRITER, values, progress, threads, guard)
-        written = _write(plan, where, limit, source, dry_run)
+        written = _write(plan, where, limit, merge or source, dry_run)
     return ConversionReport(
         written.files,
         written.sidecar,
@@ -175,6 +176,15 @@ def _write(
     if limit is None:
         return output.write_file(plan, where)
     return output.write_folder(plan, where, limit, companions)
+
+
+def _open(
+    source: Any, adapter: adapters.Adapter | None, key: str | None, verify: bool, expand: bool
+) -> Checkpoint:
+    """The source, with an adapter merged into it where there is one."""
+    if adapter is not None:
+        return adapters.merge_into(source, adapter, key, verify, expand)
+    return open_checkpoint(source, key, verify=verify, expand=expand)
 
 
 def dtype_name(dtype: Any) -> str | None:

@@ -65,7 +65,13 @@ def _describe_convert(sub: argparse.ArgumentParser) -> None:
     )
     told = "keep what torch trains: both biases of recurrent layers, g and v of weight norms"
     sub.add_argument("--training", action="store_true", help=told)
+    _describe_adapters(sub)
+
+
+def _describe_adapters(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--base", help="of an adapter of PEFT: the folder of the model it is for")
+    told = "write this model, with the adapter that is the source merged into it"
+    sub.add_argument("--merge", metavar="MODEL", help=told)
 
 
 def _convert(args: argparse.Namespace) -> Answer:
@@ -89,6 +95,7 @@ def _convert(args: argparse.Namespace) -> Answer:
             training=args.training,
             dry_run=args.dry_run,
             base=args.base,
+            merge=args.merge,
         )
     if args.dry_run:
         files = [*report.files, *report.beside, *([report.sidecar] if report.sidecar else [])]
@@ -146,6 +153,8 @@ CONVERT = Verb(
         "torch2mlx convert model.pth weights.safetensors --rule 'conv*=Conv2d'",
         "torch2mlx convert folder/ out/ --dtype bfloat16 --shard-size 5GB",
         "torch2mlx convert run.ckpt out.safetensors --key state_dict --dry-run",
+        "torch2mlx convert my-lora/ my-lora-mlx/ --base llama/",
+        "torch2mlx convert my-lora/ merged/ --merge llama/",
     ),
     writes=True,
     bar=True,
@@ -165,6 +174,7 @@ REVERT = Verb(
     (
         "torch2mlx revert weights.safetensors model.pt",
         "torch2mlx revert trained.safetensors model.pt --like weights.safetensors",
+        "torch2mlx revert adapters/ for-peft/ --base llama/",
     ),
     writes=True,
     bar=True,

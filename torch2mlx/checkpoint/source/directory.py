@@ -70,15 +70,19 @@ def _shards(paths: list[Path]) -> list[Path] | None:
     return paths if {int(m["part"]) for m in found if m} == expected else None
 
 
-def checkpoint_files(directory: Path) -> tuple[list[Path], dict[str, str] | None]:
+def checkpoint_files(
+    directory: Path, adapter: bool = False
+) -> tuple[list[Path], dict[str, str] | None]:
     """The files of a checkpoint directory and, with an index, which key is in which.
 
-    safetensors win over pickles. Raises CheckpointError when there is no checkpoint or a shard
-    is missing, AmbiguousCheckpointError when there are several.
+    `adapter`: whether the weights of one of PEFT may lie beside them. safetensors win over
+    pickles. Raises CheckpointError when there is no checkpoint or a shard is missing,
+    AmbiguousCheckpointError when there are several.
     """
     files = sorted(p for p in directory.iterdir() if p.is_file())
     present = {path.name for path in files}
-    names = [path for path in files if not path.name.startswith(".")]
+    aside = (".", "adapter_model.") if adapter else "."
+    names = [path for path in files if not path.name.startswith(aside)]
     for suffix in _SUFFIXES:
         indices = [p for p in names if p.name.endswith(f"{suffix}.index.json")]
         if indices:

@@ -286,13 +286,17 @@ def named(path: Path, adapter: bool = False) -> Iterator[None]:
         raise CheckpointError(_said(path, form)) from error
 
 
-def refuse_folder(folder: Path) -> None:
-    """Raises CheckpointError for a folder that another library wrote in a format of its own."""
+def refuse_folder(folder: Path, adapter: bool = False) -> None:
+    """Raises CheckpointError for a folder that another library wrote in a format of its own.
+
+    `adapter`: whether one of PEFT may lie beside what is read.
+    """
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be read: {error.strerror}") from error
     forms = [form for says, form in _FOLDERS if any(says(name) for name in names)]
+    forms = [form for form in forms if form != "peft" or not adapter]
     first = next((form for form in forms if form in _FIRST), None)
     readable = any(name.endswith(_WEIGHTS) and not name.startswith(".") for name in names)
     if first == "peft":

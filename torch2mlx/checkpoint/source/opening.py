@@ -45,6 +45,7 @@ class _Options:
     listing: bool = False
     verify: bool = True
     expand: bool = False
+    adapter: bool = False
 
 
 @paused()
@@ -55,6 +56,7 @@ def open_checkpoint(
     listing: bool = False,
     verify: bool = True,
     expand: bool = False,
+    adapter: bool = False,
 ) -> Checkpoint:
     """Opens any source of `convert`; no tensor is copied.
 
@@ -62,14 +64,14 @@ def open_checkpoint(
     wanted may be `Unreadable`, where their shape is known. `verify`: whether the checksum of a
     storage is compared when a tensor of it is first loaded, with CheckpointError where it is
     wrong. `expand`: whether views may claim far more bytes than a file holds (when listed, they
-    may).
+    may). `adapter`: whether one of PEFT may lie in the folder of a model, and be left alone.
 
     Raises CheckpointError for files that cannot be read, AmbiguousCheckpointError when `key` is
     needed, AlreadyConvertedError for what is in MLX layout already, UnsupportedTensorError for
     tensors without an exact MLX form, and ConversionError for anything that is no source at all.
     """
     check_text("key", key)
-    opened = _open(source, key, _Options(key, listing, verify, expand))
+    opened = _open(source, key, _Options(key, listing, verify, expand, adapter))
     if not listing:
         foreign.refuse_packed(opened.tensors, opened.origin)
     return opened
@@ -110,7 +112,7 @@ def _refuse_mlx(state: Mapping[Any, Any]) -> None:
 def _from_path(text: str, options: _Options) -> Checkpoint:
     path = checked(text, "source")
     if path.is_dir():
-        foreign.refuse_folder(path)
+        foreign.refuse_folder(path, options.adapter)
         return _from_directory(path, options)
     if not path.is_file():
         raise CheckpointError(foreign.missing(text))
@@ -211,7 +213,7 @@ def refuse_converted(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def _from_directory(path: Path, options: _Options) -> Checkpoint:
-    files, weight_map = checkpoint_files(path)
+    files, weight_map = checkpoint_files(path, options.adapter)
     tensors: dict[str, TensorSource] = {}
     values: dict[str, Any] = {}
     owner: dict[str, str] = {}

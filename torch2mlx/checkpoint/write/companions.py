@@ -12,6 +12,8 @@ from torch2mlx.checkpoint.source.directory import read_json
 from torch2mlx.errors import CheckpointError
 
 _PATTERNS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.md")
+#: Of an adapter that lies beside the model, which is not what is written.
+_NOT_THE_MODELS = ("adapter_config.json",)
 
 
 def companions(source: Path) -> tuple[list[Path], list[str]]:
@@ -27,7 +29,7 @@ def companions(source: Path) -> tuple[list[Path], list[str]]:
         homes.add(real.parent.parent / "blobs")
     found, notes = [], []
     for path in sorted(p for pattern in _PATTERNS for p in source.glob(pattern)):
-        if not path.is_file() or path.name.endswith(".index.json"):
+        if not path.is_file() or path.name.endswith((".index.json", *_NOT_THE_MODELS)):
             continue
         if path.is_symlink() and path.resolve().parent not in homes:
             notes.append(f"{path.name} is a symbolic link that leads out of its folder: not copied")
