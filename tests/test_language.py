@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.support import need
+from tests.support import close, need
 
 torch, mx, transformers, mlx_lm = need("torch", "mlx.core", "transformers", "mlx_lm")
 
@@ -14,7 +14,7 @@ import torch2mlx
 from torch2mlx.cli import main
 from torch2mlx.errors import TranslationError, WriteError
 from torch2mlx.export.state.causal import some_tokens
-from torch2mlx.export.state.generating import differences
+from torch2mlx.export.state.generating import differences, mlx_logits
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +26,7 @@ STATES |= {"state_size": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id"
 
 KINDS = {
     "bloom": ("BloomConfig", {**SIZES, "n_head": 4, "n_layer": 2}, "KVCache"),
+    "persimmon": ("PersimmonConfig", {**SIZES, "intermediate_size": 48}, "KVCache"),
     "gemma2": ("Gemma2Config", {**GROUPED, "sliding_window": 6}, "KVCache"),
     "mamba": ("MambaConfig", STATES, "ArraysCache"),
 }
@@ -90,14 +91,30 @@ def test_a_trimmed_cache_goes_on_from_where_it_was_cut(made):
     assert mx.abs(again - whole[:, 7:]).max().item() <= 1e-5
 
 
-def test_batches_with_padding_are_refused(made):
-    language = made("bloom")[1]
+@pytest.mark.parametrize("pieces", [(4, 5), (9,), (2, 1, 6)])
+def test_padding_before_a_sequence_changes_nothing(made, pieces):
     from mlx_lm.models.cache import BatchKVCache
 
-    cache = [BatchKVCache([2, 0]) for _ in range(2)]
+    model, language = made("persimmon")
+    padding, ids = (0, 4, 1), some_tokens(model, 3, 20, seed=6)
+    cache = [BatchKVCache(list(padding)) for _ in range(2)]
+    found = mlx_logits(language.module, mx.array(ids.numpy()), pieces, cache)
+    for row, start in enumerate(padding):
+        with torch.no_grad():
+            expected = model(ids[row : row + 1, start:]).logits.numpy()
+        close(found[row : row + 1, start:], expected, 1e-4)
+
+
+def test_a_model_that_padding_would_move_refuses_it(made):
+    from mlx_lm.models.cache import BatchKVCache
+
+    language = made("bloom")[1]
+    tokens = mx.array([[5, 5, 5], [5, 6, 7]])
+    found = language.module(tokens, cache=[BatchKVCache([0, 0]) for _ in range(2)])
+    assert mx.array_equal(found, language.module(tokens))
     with pytest.raises(ValueError, match="padding") as error:
-        language.module(mx.array([[0, 0, 5], [5, 6, 7]]), cache=cache)
-    assert str(error.value) == "batches of sequences with padding are not supported by this file"
+        language.module(tokens, cache=[BatchKVCache([2, 0]) for _ in range(2)])
+    assert str(error.value) == "this file takes no batches of sequences with padding"
 
 
 @pytest.fixture(scope="module")

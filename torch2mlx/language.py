@@ -24,8 +24,8 @@ from torch2mlx.export.ir.dead import without_dead
 from torch2mlx.export.printing.emit import written
 from torch2mlx.export.state.causal import step_of
 from torch2mlx.export.state.conditions import of_tokens
-from torch2mlx.export.state.generating import proved
-from torch2mlx.export.state.idioms import attends, read_bare, with_idioms
+from torch2mlx.export.state.generating import padding_left_out, proved
+from torch2mlx.export.state.idioms import attends, may_be_padded, read_bare, with_idioms
 from torch2mlx.export.state.lifting import lifted
 from torch2mlx.export.state.model_file import Told, ending
 from torch2mlx.export.structure.assemble import Assembly
@@ -126,21 +126,24 @@ def _made(model: Any, check: bool) -> LanguageModel:
 
 
 def _proved(model: Any, tokens: int, check: bool) -> LanguageModel:
-    made = _written(model, tokens)
+    made, padded = _written(model, tokens)
     if check:
         proved(model, made.module)
+        if padded is not None and padding_left_out(model, padded.module):
+            made = padded
     if tokens > 1:
         return made
     return replace(made, notes=(*made.notes, "the tokens of a call are taken one by one"))
 
 
-def _written(model: Any, tokens: int) -> LanguageModel:
+def _written(model: Any, tokens: int) -> tuple[LanguageModel, LanguageModel | None]:
+    """The file, and where it could be the one that takes batches with padding."""
     found = lowered(model, step_of(model, tokens))
     lengths = of_tokens(found.traced.lengths, model.main_input_name, tokens)
     return _emitted(model, replace(found, traced=replace(found.traced, lengths=lengths)), tokens)
 
 
-def _emitted(model: Any, found: Lowered, tokens: int) -> LanguageModel:
+def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, LanguageModel | None]:
     entries, stored, traced = found.entries, found.stored, found.traced
     program = without_dead(with_idioms(lifted(found.program, entries), stored.tree))
     stored.keep_used(program)
@@ -154,12 +157,17 @@ def _emitted(model: Any, found: Lowered, tokens: int) -> LanguageModel:
         attends(program),
         tuple(read_bare(program, stored.tree)),
     )
-    end = ending(found.program, entries, told)
-    source = written(assembly, heading, end.text, end.imports)
-    made = Translation(source, "Model", False, traced.dynamic, _stored=stored)
     kinds = tuple("KVCache" if entry.keys is not None else "ArraysCache" for entry in entries)
     config = json.loads(model.config.to_json_string(use_diff=False))
-    return LanguageModel(source, config, kinds, traced.notes, made)
+
+    def file(told: Told) -> LanguageModel:
+        end = ending(found.program, entries, told)
+        source = written(assembly, heading, end.text, end.imports)
+        made = Translation(source, "Model", False, traced.dynamic, _stored=stored)
+        return LanguageModel(source, config, kinds, traced.notes, made)
+
+    padded = may_be_padded(program) and tokens > 1
+    return file(told), file(replace(told, padded=True)) if padded else None
 
 
 def layers_of(assembly: Assembly, program: Any) -> str:

@@ -19,9 +19,9 @@ from torch2mlx.export.ir.measured import shape_of
 #: Words for `op` that are no function: an argument of the model; a stored tensor by its key; an
 #: array that is no weight; a module of the tree; one part of a result; an index; an axis of a
 #: shape; a call of a module; one of several caches, and a place in
-#: it, read and written; attention to what a cache holds.
+#: it, read and written; how much a cache holds, and attention to that.
 SPECIAL = ("input", "param", "constant", "module", "item", "index", "shape", "layer")
-SPECIAL += ("entry", "slot", "store", "attend")
+SPECIAL += ("entry", "slot", "store", "held", "attend")
 
 
 @dataclass(frozen=True)

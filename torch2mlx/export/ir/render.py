@@ -124,6 +124,9 @@ class Renderer:
 
     _slot = _entry = _item
 
+    def _held(self, node: Node) -> str:
+        return f"length_of({self.argument(node.args[0])})"
+
     def _attend(self, node: Node) -> str:
         return f"scaled_dot_product_attention({self._arguments(node.args, node.kwargs)})"
 

@@ -13,6 +13,8 @@ from torch2mlx.export.state.causal import some_tokens
 
 #: The pieces of a prompt, and how many tokens follow one by one.
 PIECES = (4, 5)
+#: Tokens of padding before the shorter one of two sequences.
+PADDING = 3
 STEPS = 15
 #: max|a - b| / max(1, max|a|) of logits in float32, and in narrower floats.
 _TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -23,8 +25,7 @@ def proved(model: Any, module: Any) -> None:
 
     Raises TranslationError with the first place at which they differ.
     """
-    kind = str(next(model.parameters()).dtype).rsplit(".", 1)[-1]
-    allowed = _TOLERANCE.get(kind, 1e-4)
+    allowed = _allowed(model)
     for batch in (1, 2):
         ids = some_tokens(model, batch, sum(PIECES) + STEPS, batch)
         try:
@@ -37,6 +38,32 @@ def proved(model: Any, module: Any) -> None:
                 f"MLX answers otherwise than torch in a batch of {batch} at token {worst}: the "
                 f"logits differ by {found[worst]:.2g}, allowed {allowed:g}"
             )
+
+
+def padding_left_out(model: Any, module: Any) -> bool:
+    """Whether a sequence with padding before it, in a batch with a longer one, has the logits that
+    it has alone in torch."""
+    from mlx_lm.models.cache import BatchKVCache
+
+    whole = sum(PIECES)
+    ids = some_tokens(model, 2, whole + STEPS, seed=3)
+    cache = [BatchKVCache([0, PADDING]) for _ in module.make_cache()]
+    try:
+        found = mlx_logits(module, to_mlx(ids), PIECES, cache)
+    except Exception:  # whatever MLX raises where lengths are arrays
+        return False
+    rows = (ids[:1], ids[1:, PADDING:])
+    starts = (0, PADDING)
+    for row, (tokens, start) in enumerate(zip(rows, starts, strict=True)):
+        expected = torch_logits(model, tokens, whole - start)
+        if not _apart(expected, found[row : row + 1, start:]) <= _allowed(model):
+            return False
+    return True
+
+
+def _allowed(model: Any) -> float:
+    kind = str(next(model.parameters()).dtype).rsplit(".", 1)[-1]
+    return _TOLERANCE.get(kind, 1e-4)
 
 
 def differences(model: Any, module: Any, ids: Any, pieces: Sequence[int]) -> list[float]:
@@ -75,9 +102,9 @@ def _taken(model: Any, name: str) -> bool:
     return name in inspect.signature(model.forward).parameters
 
 
-def mlx_logits(module: Any, ids: Any, pieces: Sequence[int]) -> Any:
+def mlx_logits(module: Any, ids: Any, pieces: Sequence[int], cache: Any = None) -> Any:
     """MLX's logits (B, L, V) of the prompt in pieces and then of each token, with a new cache."""
-    cache, found, at = module.make_cache(), [], 0
+    cache, found, at = cache or module.make_cache(), [], 0
     for size in _sizes(ids.shape[1], pieces):
         found.append(numpy_of(module(ids[:, at : at + size], cache=cache)))
         at += size

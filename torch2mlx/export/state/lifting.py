@@ -127,7 +127,7 @@ class Lifting:
                 held = self._held[told[symbol]]
                 scope = self._shared
                 self._offsets[symbol] = Node(
-                    "attribute.offset", (held,), {}, reader.value, None, scope, "offset"
+                    "held", (held,), {}, reader.value, None, scope, "offset"
                 )
             return self._offsets[symbol]
         made = self._told(leaf, axis, reader)

@@ -28,9 +28,7 @@ class Model({root}):
     def __call__(self, inputs, cache=None):
         if cache is None:
             cache = self.make_cache()
-        if any(isinstance(getattr(held, "offset", 0), mx.array) for held in cache):
-            raise ValueError("batches of sequences with padding are not supported by this file")
-{begin}{answer}
+{padding}{begin}{answer}
     @property
     def layers(self):
         return {layers}
@@ -47,6 +45,33 @@ _PREDICATE = """
         kept = {paths}
         return lambda path, module: hasattr(module, "to_quantized") and not path.endswith(kept)
 """
+_LENGTH = '''
+def length_of(cache):
+    """How many tokens a cache holds, the same for all sequences of a batch."""
+    return cache.offset if isinstance(cache.offset, int) else cache._idx
+
+'''
+_ATTENTION = '''
+def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
+    """Attention to what a cache holds, but for the padding before the sequences of a batch."""
+    padding = getattr(cache, "left_padding", None)
+    if padding is not None:
+        seen = mx.arange(keys.shape[2]) >= padding[:, None, None, None]
+        mask = seen if mask is None else mask & seen
+    return base.scaled_dot_product_attention(queries, keys, values, cache, scale, mask)
+
+'''
+_UNPADDED = "        refuse_padding(cache)\n"
+_REFUSING = '''
+def refuse_padding(cache):
+    """Raises ValueError for caches of sequences of which some have padding before or after them."""
+    for held in cache:
+        before, lengths = getattr(held, "left_padding", None), getattr(held, "lengths", None)
+        padded = before is not None and mx.any(before).item()
+        if padded or (lengths is not None and mx.any(lengths != lengths[0]).item()):
+            raise ValueError("this file takes no batches of sequences with padding")
+
+'''
 _WHOLE = "        return super().__call__(inputs, cache)\n"
 _BY_ONE = """        call = super().__call__
         steps = [call(inputs[:, i : i + 1], cache) for i in range(inputs.shape[1])]
@@ -95,18 +120,23 @@ class Told:
     by_one: bool
     attends: bool
     bare: tuple[str, ...] = ()
+    #: Whether attention leaves out the padding of a batch, where it is all that sees other places.
+    padded: bool = False
 
 
 def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
     """The end of a file; `program` is the one whose state is not lifted."""
     slots = any(entry.slots for entry in entries)
     growing = any(entry.keys is not None for entry in entries)
-    text = _ARGS
+    text = _LENGTH if growing else ""
+    text += _ATTENTION if told.padded else _REFUSING
+    text += _ARGS
     if slots:
         main = str(program.inputs[0].path[0])
         text += "\n" + _beginning(program, entries, {main: "inputs"})[0]
     made = _MODEL.format(
         root=told.root,
+        padding="" if told.padded else _UNPADDED,
         begin="        begin(cache, inputs)\n" if slots else "",
         answer=_BY_ONE if told.by_one else _WHOLE,
         layers=told.layers,
@@ -115,13 +145,19 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
     names = ["ArraysCache"] * slots + ["KVCache"] * growing
     if told.bare:
         made += _PREDICATE.format(paths=literal(_bare(told.bare)))
-    base = "BaseModelArgs, scaled_dot_product_attention" if told.attends else "BaseModelArgs"
     imports = (
         "from dataclasses import dataclass",
-        f"from mlx_lm.models.base import {base}",
+        *_bases(told),
         f"from mlx_lm.models.cache import {', '.join(names)}",
     )
     return Ending(text + "\n" + made, imports)
+
+
+def _bases(told: Told) -> list[str]:
+    """The lines that import what mlx-lm has for all models."""
+    direct = ", scaled_dot_product_attention" if told.attends and not told.padded else ""
+    lines = ["from mlx_lm.models import base"] if told.padded else []
+    return [*lines, f"from mlx_lm.models.base import BaseModelArgs{direct}"]
 
 
 def _bare(paths: Sequence[str]) -> tuple[str, ...]:

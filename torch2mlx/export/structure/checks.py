@@ -111,7 +111,7 @@ class Checks:
 
     def _length(self, axis: Axis) -> str:
         if axis.way[0] in self._caches:
-            return f"{shown(axis.way)}.offset"
+            return f"length_of({shown(axis.way)})"
         return f"{shown(axis.way)}.shape[{self._place(axis)}]"
 
     def _fixed(self, run: Sequence[Axis]) -> Check:

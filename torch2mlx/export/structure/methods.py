@@ -17,7 +17,7 @@ from torch2mlx.export.structure.carried import Turns
 #: An expression put in place of its use holds at most so many operators; a named one fewer.
 _DEEP, _NAMED = 5, 2
 #: What stays where it is: it changes something, or reads what is changed later.
-_PLACED = ("update", "store", "slot", "attribute.offset")
+_PLACED = ("update", "store", "slot", "held")
 _SHAPE = re.compile(r"(\w+) = (\w+)\.shape\[(\d)\]$")
 
 
