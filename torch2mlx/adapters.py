@@ -14,6 +14,13 @@ from typing import Any, NamedTuple
 
 from torch2mlx.checkpoint.adapters.base import Base, found_base, read_base
 from torch2mlx.checkpoint.adapters.folder import MLX_FILE, PEFT_FILE, Contents, write_adapter
+from torch2mlx.checkpoint.adapters.live import (
+    check_vocabulary,
+    has_adapter,
+    live_adapter,
+    live_base,
+    live_model,
+)
 from torch2mlx.checkpoint.adapters.merged import merged
 from torch2mlx.checkpoint.adapters.mlx import MlxAdapter, mlx_file, read_mlx
 from torch2mlx.checkpoint.adapters.peft import (
@@ -43,11 +50,15 @@ from torch2mlx.types import Checkpoint, ConversionReport, Piece, Progress, Trace
 
 
 def adapter_of(source: Any, base: Any, merge: Any, verify: bool) -> Adapter | None:
-    """The adapter that a source is: a folder of PEFT, or its file of weights. None for others.
+    """The adapter that a source is: a folder of PEFT, its file of weights, or a live model.
+
+    None for sources that are no adapter.
 
     Raises AmbiguousCheckpointError for a folder that holds a model too, unless `merge` says that
     the adapter is meant.
     """
+    if has_adapter(source):
+        return live_adapter(source)
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     if path is not None and is_mlx_adapter(path):
         raise AlreadyConvertedError(
@@ -100,6 +111,16 @@ class Writing(NamedTuple):
     dry_run: bool = False
 
 
+def _base_of(adapter: Adapter, base: Any) -> Base | None:
+    """The base model that is given, that the adapter lives in, or that it names."""
+    known = read_base(base) if base is not None else found_base(named_base(adapter))
+    if adapter.live is None:
+        return known
+    if known is not None:
+        check_vocabulary(adapter, known)
+    return known if base is not None else live_base(adapter)
+
+
 def convert_adapter(
     adapter: Adapter, out: Any, base: Any, dtype: str | None, how: Writing
 ) -> ConversionReport:
@@ -108,7 +129,7 @@ def convert_adapter(
     target = checked(out, "out", ConversionError)
     if target.suffix == ".safetensors":
         raise ConversionError(f"{target}: mlx-lm's adapters are folders: write {target.stem}")
-    known: Base | None = read_base(base) if base is not None else found_base(named_base(adapter))
+    known = _base_of(adapter, base)
     made = to_mlx(adapter, known)
     pieces = tuple(_cast(piece, dtype) for piece in made.pieces)
     folders = [f for f in (adapter.folder, known.folder if known else None) if f is not None]
@@ -134,7 +155,15 @@ def convert_adapter(
 def merge_into(
     model: Any, adapter: Adapter, key: str | None, verify: bool, expand: bool
 ) -> Checkpoint:
-    """The checkpoint of a model with an adapter merged into its weights; `key` as in `convert`."""
+    """The checkpoint of a model with an adapter merged into its weights; `key` as in `convert`.
+
+    `model`: True for the one that the adapter lives in.
+    """
+    if (adapter.live is not None) != (model is True):
+        what = "True" if adapter.live is not None else "the folder of a model"
+        raise ConversionError(f"{option('merge')} takes {what} here, not {model!r:.60}")
+    if adapter.live is not None:
+        return merged(adapter, *live_model(adapter))
     if not isinstance(model, (str, os.PathLike)):
         raise ConversionError(f"{option('merge')} takes the folder of a model, not {model!r:.60}")
     checkpoint = open_checkpoint(model, key, verify=verify, expand=expand, adapter=True)

@@ -90,7 +90,7 @@ def convert(
     dry_run: bool = False,
     training: bool | Collection[str] = False,
     base: str | os.PathLike[str] | None = None,
-    merge: str | os.PathLike[str] | None = None,
+    merge: str | os.PathLike[str] | Literal[True] | None = None,
 ) -> ConversionReport:
     """Writes a PyTorch model's weights as MLX stores them, or an adapter of PEFT for mlx-lm.
 
@@ -114,7 +114,8 @@ def convert(
     (`expand`, `as_strided`) are written out.
     A folder of PEFT with LoRA or DoRA becomes one that mlx-lm loads as an adapter; `base` is the
     folder of the model that it is for, of PyTorch or of MLX. `merge` is that of PyTorch, which is
-    written in its place, with the adapter merged into its weights (docs/adapters.md).
+    written in its place, with the adapter merged into its weights; True for that of a live model
+    of PEFT (docs/adapters.md).
     What `convert` wrote may be replaced by a new conversion; `force`: anything else too, save the
     source. `dry_run`: nothing is written; the report says what would be.
 

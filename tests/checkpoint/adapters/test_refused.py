@@ -249,8 +249,7 @@ MISFITS = {
     "unknown modules": (
         toys.matrices("model.layers.0.mlp.experts"),
         {},
-        "FILE: mlx-lm's llama has no module of its own for model.layers.0.mlp.experts; "
-        "merge='BASE' writes the model with the adapter merged",
+        f"FILE: mlx-lm's llama has no module of its own for model.layers.0.mlp.experts{WAY_OUT}",
     ),
     "unknown type": (
         _with(),

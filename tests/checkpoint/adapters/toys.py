@@ -17,10 +17,9 @@ def llama(**options):
     torch, transformers = need("torch", "transformers")
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+    sizes["vocab_size"] = VOCABULARY
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
-    config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY, **{**sizes, **heads, "tie_word_embeddings": False, **options}
-    )
+    config = transformers.LlamaConfig(**{**sizes, **heads, "tie_word_embeddings": False, **options})
     return transformers.LlamaForCausalLM(config)
 
 

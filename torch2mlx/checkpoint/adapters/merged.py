@@ -60,7 +60,10 @@ class _Model:
         return bool(self.content.get("tie_word_embeddings", self.known and self.known.tied))
 
     def bound(self, key: str) -> bool:
-        """Whether another tensor is this one, by the model's configuration."""
+        """Whether another tensor is this one, by the model or its configuration."""
+        tree = self.checkpoint.tree
+        if tree is not None and key in {*tree.ties, *tree.ties.values()}:
+            return True
         if not self.tied or self.known is None:
             return False
         names = {name.removeprefix("~") for pair in self.known.ties for name in pair}

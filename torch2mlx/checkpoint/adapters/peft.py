@@ -68,7 +68,8 @@ class LowRank:
 class Adapter:
     """An adapter of PEFT: `origin` is where it is from, for messages; modules without prefix.
 
-    `whole` are tensors that were trained as they are, by their names in the base model.
+    `whole` are tensors that were trained as they are, by their names in the base model. `live` is
+    the model of PEFT that it lives in, where it was not read from a folder.
     """
 
     origin: str
@@ -77,6 +78,7 @@ class Adapter:
     whole: Mapping[str, TensorSource] = field(default_factory=dict)
     folder: Path | None = None
     files: tuple[str, ...] = ()
+    live: Any = None
 
 
 def is_adapter(path: Path) -> bool:
@@ -264,8 +266,17 @@ def refused(adapter: Adapter, reasons: list[str]) -> ConversionError:
     """That an adapter cannot be one of mlx-lm's, with all reasons and the way out."""
     return ConversionError(
         f"{adapter.origin}: mlx-lm's adapters cannot say what this one does: {'; '.join(reasons)}. "
+        f"{way_out(adapter)}"
+    )
+
+
+def way_out(adapter: Adapter) -> str:
+    """How the model with the adapter merged is written."""
+    if adapter.live is not None:
+        return f"{given('merge', True)} writes the model with it merged"
+    return (
         f"{given('merge', 'BASE')} writes the model with it merged, BASE being the folder of the "
-        f"PyTorch model"
+        "PyTorch model"
     )
 
 

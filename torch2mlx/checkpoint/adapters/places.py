@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from torch2mlx.checkpoint.adapters.base import Base
 from torch2mlx.checkpoint.adapters.names import Names, Place, agreed
-from torch2mlx.checkpoint.adapters.peft import Adapter, LowRank, ask_base
+from torch2mlx.checkpoint.adapters.peft import Adapter, LowRank, ask_base, way_out
 from torch2mlx.common.amounts import listed
-from torch2mlx.common.options import given
+from torch2mlx.common.options import given, option
 from torch2mlx.errors import ConversionError
 
 
@@ -61,8 +61,8 @@ def _all(adapter: Adapter, names: Names, kind: str) -> dict[str, Place]:
     lost = [module for module, place in places.items() if place is None]
     if lost:
         raise ConversionError(
-            f"{adapter.origin}: {kind} has no module of its own for {listed(lost, 3)}; "
-            f"{given('merge', 'BASE')} writes the model with the adapter merged"
+            f"{adapter.origin}: {kind} has no module of its own for {listed(lost, 3)}. "
+            f"{way_out(adapter)}"
         )
     return {module: place for module, place in places.items() if place is not None}
 
@@ -70,6 +70,11 @@ def _all(adapter: Adapter, names: Names, kind: str) -> dict[str, Place]:
 def _by_name(adapter: Adapter, base: Base) -> Placed:
     """Places in a folder that brings its own model.py: its tensors have its modules' names."""
     kind = str(base.content.get("model_type"))[:40]
+    if adapter.live is not None:
+        raise ConversionError(
+            f"{adapter.origin}: the model is of type {kind}, for which mlx-lm's names are not "
+            f"known: pass {option('base')} the folder of the model in MLX. {way_out(adapter)}"
+        )
     if not base.mlx:
         raise ConversionError(
             f"{adapter.origin}: {base.folder} is of type {kind}, for which mlx-lm's names are not "
