@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import os
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch2mlx.checkpoint.write.tree import (
 )
 from torch2mlx.common.apple import RULE, places
 from torch2mlx.common.optional import need
-from torch2mlx.errors import PortError, Unsupported
+from torch2mlx.errors import Code, PortError, Unsupported
 from torch2mlx.porting.report import Change, Report
 from torch2mlx.porting.scopes.encoding import decoded, encoded
 
@@ -280,9 +281,35 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     leftover = remaining(first, imported, text, later)
     lines = line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
-    changes += _on_no_gpu(text, final)
     left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported), *leftover]
+    broken = _broken(text, final)
+    if broken is None:
+        changes += _on_no_gpu(text, final)
+    else:
+        left.append(broken)
     return PortResult(final, _in_order(changes), _in_order(left), text, path)
+
+
+def _broken(text: str, final: str) -> Unsupported | None:
+    """What Python says of a port that it does not take, although it takes the original."""
+    from torch2mlx.porting.scopes.lines import line_map
+
+    error = _refusal(final)
+    if error is None or _refusal(text) is not None:
+        return None
+    line, words = error.lineno or 0, error.msg
+    why = f"line {line} of the port is no Python ({words}): write what stands here by hand"
+    return Unsupported(Code.ERROR, "", why, line_map(text, final).get(line, 0))
+
+
+def _refusal(text: str) -> SyntaxError | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of strings with odd escapes, as the original has them
+        try:
+            compile(text, "<port>", "exec", dont_inherit=True)
+        except SyntaxError as error:
+            return error
+    return None
 
 
 def _on_no_gpu(text: str, final: str) -> list[Change]:

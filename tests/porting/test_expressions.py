@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torch2mlx
+from torch2mlx import porter
 
 HEAD = """\
 import math
@@ -108,3 +109,21 @@ def test_meaning_survives(pairs):
     arrays = {name: mx.array(value.numpy()) for name, value in values().items()}
     for n, line in enumerate(lines):
         same(theirs[f"f{n}"](**values()), getattr(ours, f"f{n}")(**arrays), line)
+
+
+def test_strings_in_an_f_string_take_the_other_quotes():
+    text = (
+        "import torch\nx = torch.ones(2)\n" + """y = f"{torch.__version__} {x.to('cpu').sum()}"\n"""
+    )
+    made = torch2mlx.port(text)
+    assert made.ok, made.unsupported
+    assert "2.0" in executed(made.source, "quotes").y
+
+
+def test_a_port_that_is_no_python_is_told():
+    found = porter._broken("x = 1\ny = 2\n", "x = 1\ny = (\n")
+    assert found is not None and found.line == 2
+    assert found.detail == (
+        "line 2 of the port is no Python ('(' was never closed): write what stands here by hand"
+    )
+    assert porter._broken("x = (\n", "x = (\n") is None

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
 
 
 class Group(nn.Module):
@@ -27,20 +27,37 @@ def add(gradients: Any, more: Any) -> Any:
     return more if gradients is None else tree_map(mx.add, gradients, more)
 
 
-def clip_norm(gradients: Any, max_norm: float, norm_type: float = 2.0) -> tuple[Any, mx.array]:
-    """torch's clip_grad_norm_: gradients scaled to a norm of at most max_norm, and that norm."""
-    leaves = [mx.abs(g).astype(mx.float32) for _, g in tree_flatten(gradients)]
+def clip_norm(
+    gradients: Any, max_norm: float, norm_type: float = 2.0, *, only: Sequence[str] = ()
+) -> tuple[Any, mx.array]:
+    """torch's clip_grad_norm_: gradients scaled to a norm of at most max_norm, and that norm.
+
+    `only`: dotted paths in the tree; the norm is of the gradients there, and no others change.
+    """
+    leaves = [mx.abs(g).astype(mx.float32) for _, g in _chosen(gradients, only)]
     if norm_type == float("inf"):
         norm = mx.max(mx.stack([mx.max(g) for g in leaves]))
     else:
         norm = mx.power(sum(mx.sum(mx.power(g, norm_type)) for g in leaves), 1 / norm_type)
     scale = mx.minimum(max_norm / (norm + 1e-6), 1.0)
-    return tree_map(lambda g: g * scale.astype(g.dtype), gradients), norm
+    return _changed(gradients, only, lambda g: g * scale.astype(g.dtype)), norm
 
 
-def clip_value(gradients: Any, clip: float) -> Any:
-    """torch's clip_grad_value_."""
-    return tree_map(lambda g: mx.clip(g, -clip, clip), gradients)
+def clip_value(gradients: Any, clip_value: float, *, only: Sequence[str] = ()) -> Any:
+    """torch's clip_grad_value_; `only` as in clip_norm."""
+    return _changed(gradients, only, lambda g: mx.clip(g, -clip_value, clip_value))
+
+
+def _among(path: str, only: Sequence[str]) -> bool:
+    return not only or any(path == name or path.startswith(f"{name}.") for name in only)
+
+
+def _chosen(gradients: Any, only: Sequence[str]) -> list[tuple[str, mx.array]]:
+    return [(path, g) for path, g in tree_flatten(gradients) if _among(path, only)]
+
+
+def _changed(gradients: Any, only: Sequence[str], change: Callable[[mx.array], mx.array]) -> Any:
+    return tree_map_with_path(lambda path, g: change(g) if _among(path, only) else g, gradients)
 
 
 def gradient(gradients: Any, name: str) -> mx.array:

@@ -9,6 +9,7 @@ import libcst as cst
 
 from torch2mlx.catalog.functions.forms import forms
 from torch2mlx.porting.rules.context import bare, code, expression
+from torch2mlx.porting.rules.format_strings import requoted
 from torch2mlx.porting.rules.functions import PACKED
 from torch2mlx.porting.rules.no_grad import UNWRAPPED
 from torch2mlx.porting.rules.optional_attributes import asking, compared_with_none
@@ -251,6 +252,11 @@ class Rewriter(Statements):
                 self.change(original_node, "a mask as an index", "its length is read on the host")
                 return expression(f"kit.indexing.masked_rows({code(updated_node.value)}, {index})")
         return updated_node
+
+    def leave_FormattedString(
+        self, original_node: cst.FormattedString, updated_node: cst.FormattedString
+    ) -> cst.FormattedString:
+        return requoted(updated_node)
 
     def leave_Comparison(self, original_node: Any, updated_node: cst.Comparison) -> Any:
         left = original_node.left

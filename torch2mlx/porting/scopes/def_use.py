@@ -140,17 +140,36 @@ class Scanner:
         return found
 
     def _branching(self, statement: Any, written: set[str]) -> set[str]:
+        """Adds to `written` what every way through the statement writes."""
         head = statement.iter if isinstance(statement, cst.For) else statement.test
-        found, inner = self._plain(head) - written, set(written)
+        found, inner, other = self._plain(head) - written, set(written), set(written)
         if isinstance(statement, cst.For):
             inner |= self._plain(statement.target)
         found |= self._exposed(statement.body.body, inner)
-        if statement.orelse is not None:
-            found |= self._plain(statement.orelse) - written
+        if isinstance(statement.orelse, cst.If):
+            found |= self._branching(statement.orelse, other)
+        elif statement.orelse is not None:
+            found |= self._exposed(statement.orelse.body.body, other)
+        if isinstance(statement, cst.If):
+            ways = [(inner, statement.body.body), (other, _last(statement.orelse))]
+            on = [names for names, body in ways if not _leaves(body)]
+            written |= set.intersection(*on) if on else set()
         return found
 
     def _plain(self, node: Any) -> set[str]:
         return {n for n in self.loads(node) if "." not in n}
+
+
+def _last(orelse: Any) -> Sequence[Any]:
+    """The statements of an `else`; none of an `elif`, which says for itself where it goes."""
+    return orelse.body.body if isinstance(orelse, cst.Else) else ()
+
+
+def _leaves(body: Sequence[Any]) -> bool:
+    """Whether a block ends by leaving: what it wrote is not read behind it."""
+    last = body[-1] if body else None
+    last = last.body[-1] if isinstance(last, cst.SimpleStatementLine) else last
+    return isinstance(last, (cst.Return, cst.Raise, cst.Continue, cst.Break))
 
 
 def _prefixes(name: str) -> Iterator[str]:

@@ -30,9 +30,19 @@ def late(
 
 def needed(
     scan: Scanner, waiting: list[int], moved: Collection[int], loss: Any, block: list[Any]
+) -> list[int]:
+    """Of the waiting statements, those that cannot wait: what moves, or the loss, reads what they
+    give, or they read a name that is given another value before the function ends."""
+    return [i for i in waiting if _cannot_wait(scan, i, moved, loss, block)]
+
+
+def _cannot_wait(
+    scan: Scanner, place: int, moved: Collection[int], loss: Any, block: list[Any]
 ) -> bool:
-    """Whether what moves, or the loss, reads what the waiting statements give."""
-    given = {n for i in waiting for n in scan.stores(block[i])}
-    if scan.loads(loss) & given:
+    given = set(scan.stores(block[place]))
+    after = [block[j] for j in moved if j > place]
+    if scan.loads(loss) & given or any(scan.loads(s) & given for s in after):
         return True
-    return any(scan.loads(block[j]) & given for i in waiting for j in moved if j > i)
+    before = {n for j in moved if j < place for n in scan.stores(block[j])}
+    changed = {n for s in after for n in scan.stores(s)}
+    return bool(scan.loads(block[place]) & before & changed)

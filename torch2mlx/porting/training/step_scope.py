@@ -30,6 +30,8 @@ class Scope:
     accumulated: set[str] = field(default_factory=set)  # names that start as None
     modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
     steps: dict[cst.CSTNode, Step] = field(default_factory=dict)  # by statement
+    #: Statement that runs again in a function -> the name of what its first run started from.
+    repeated: dict[cst.CSTNode, str] = field(default_factory=dict)
 
     def fresh(self, name: str) -> str:
         """A name that the function does not use."""

@@ -17,8 +17,8 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import called_method
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls
+from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
-from torch2mlx.porting.training.optimizers import parameters_of
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.training_steps import Finder
 from torch2mlx.porting.types.infer import Inference
@@ -47,6 +47,7 @@ class Training(cst.CSTTransformer):
         self._scopes: list[Scope] = []
 
     def visit_Module(self, node: cst.Module) -> None:
+        self._clips = Clipped(node)
         self._scopes.append(Scope(node, set(self._find.scan.loads(node))))
         self._find.prepare(list(node.body), self._scopes[-1])
 
@@ -113,6 +114,8 @@ class Training(cst.CSTTransformer):
             elif i in waiting:
                 continue
             elif i not in moved or i in kept:
+                if i in kept:
+                    made += self._remembered(i, old, steps, scope)
                 found = self._other(old[i], statement, scope)
                 made += [_told(x, self._report.reasons.get(old[i], ())) for x in found]
         return made
@@ -120,11 +123,16 @@ class Training(cst.CSTTransformer):
     def _emitted(self, step: Step, old: list[Any], new: list[Any], scope: Scope) -> list[Any]:
         """The function, and the call that gives the loss and the gradients."""
         places = self._find.slice(step, old)
-        body = [new[i] for i in places]
+        body = [_again(new[i], scope.repeated.get(old[i], "")) for i in places]
         written = list(dict.fromkeys(n for i in places for n in self._find.scan.stores(old[i])))
         given = sorted(self._find.scan.exposed([old[i] for i in places]) & set(written))
         loss = dotted(step.loss)
-        results = [n for n in written if n != loss and self._find.read_later(n, places, old, scope)]
+        carried = self._find.carried(step, old, scope)
+        results = [
+            n
+            for n in written
+            if n != loss and (n in carried or self._find.read_later(n, places, old, scope))
+        ]
         name = scope.fresh("loss_fn")
         self.made.add(name)
         shown = cst.Module([]).code_for_node(step.loss)
@@ -150,6 +158,25 @@ class Training(cst.CSTTransformer):
             made.append(parse(f"{step.gradients} = {KIT}.training.add({step.gradients}, {more})\n"))
         return made
 
+    def _remembered(self, place: int, old: list[Any], steps: list[Step], scope: Scope) -> list[Any]:
+        """What stands before a forward pass that an earlier step and a later function both need."""
+        if not self._find.may_vary():
+            return []
+        owners = [s for s in steps if place in self._find.slice(s, old)]
+        used = self._find.scan.loads(old[place])
+        modules = [m for s in owners for m in s.modules if m in used]
+        if not modules:
+            return []
+        name = scope.repeated[old[place]] = scope.fresh("repeated")
+        self._report.change(
+            old[place],
+            "backward",
+            "two gradients need this forward pass: it runs again in the second one's function, "
+            "from the statistics and random numbers of the first",
+        )
+        given = ", ".join(dict.fromkeys(modules))
+        return [parse(f"{name} = {KIT}.repeated.Repeated({given})\n")]
+
     def _other(self, old: Any, new: Any, scope: Scope) -> list[Any]:
         """Statements beside the steps: zero_grad, step, clipping, scalers."""
         module = updated_module(old, self._find.scan)
@@ -163,10 +190,9 @@ class Training(cst.CSTTransformer):
         step = called_method(old, "step")
         if step is not None and self._find.stepped(step):
             return self._updated(old, new, step, scope)
-        for name in ("clip_grad_norm_", "clip_grad_value_"):
-            clip = called_method(old, name) or _bare(old, self._names, name)
-            if clip is not None:
-                return self._clipped(old, new, clip, name, scope)
+        clip = clip_of(old, self._names)
+        if clip is not None:
+            return self._clipped(old, new, *clip, scope)
         for name in ("unscale_", "update"):
             call = called_method(old, name)
             scaler = call is not None and "scaler" in dotted(call.func.value).lower()  # type: ignore
@@ -201,40 +227,47 @@ class Training(cst.CSTTransformer):
         return [update, parse(f"{MX}.eval({state})\n")]
 
     def _clipped(self, old: Any, new: Any, call: Any, kind: str, scope: Scope) -> list[Any]:
-        names = list(dict.fromkeys(scope.gradients.values()))
-        if not names:
+        if not scope.gradients:
             self._report.refuse(old, f"{kind} whose backward is in another function")
             return [new]
-        name = self._clipped_name(call, scope) or names[-1]
+        part = self._clips.part(call.args[0].value, scope) if call.args else None
+        alone = isinstance(old.body[0], cst.Expr) and old.body[0].value is call
+        if part is None or (kind == "clip_grad_value_" and not alone):
+            why = "which of the gradients these are is not seen: give it a module's parameters()"
+            self._report.refuse(old, f"{kind}: {why}" if part is None else f"{kind} gives None")
+            return [new]
+        name = part.gradients
         given = [
             cst.Module([]).code_for_node(a.with_changes(comma=cst.MaybeSentinel.DEFAULT))
             for a in call.args[1:]
         ]
+        if part.paths:
+            given.append(f"only=[{', '.join(map(repr, part.paths))}]")
         self._report.change(old, kind, "clips the gradients that the step will use")
+        said = ", ".join([name, *given])
         if kind == "clip_grad_value_":
-            return [parse(f"{name} = {KIT}.training.clip_value({', '.join([name, *given])})\n")]
-        assigned = isinstance(old.body[0], cst.Assign)
-        target = dotted(old.body[0].targets[0].target) if assigned else "_"
-        return [
-            parse(f"{name}, {target} = {KIT}.training.clip_norm({', '.join([name, *given])})\n")
-        ]
+            return [_below(f"{name} = {KIT}.training.clip_value({said})\n", new)]
+        target, rest = self._norm(old, new, call, scope)
+        return [_below(f"{name}, {target} = {KIT}.training.clip_norm({said})\n", new), *rest]
 
-    def _clipped_name(self, call: Any, scope: Scope) -> str:
-        """Gradients of the optimizer that trains the modules whose parameters are clipped."""
-        wanted = set(parameters_of(call.args[0].value)) if call.args else set()
-        for optimizer, modules in scope.modules.items():
-            if wanted and wanted <= set(modules):
-                return scope.gradients.get(optimizer, "")
-        return ""
+    def _norm(self, old: Any, new: Any, call: Any, scope: Scope) -> tuple[str, list[Any]]:
+        """The name that takes the norm, and the statement that does more with it, if any."""
+        only = old.body[0]
+        if len(old.body) == 1 and getattr(only, "value", None) is call:
+            if isinstance(only, cst.Expr):
+                return "_", []
+            if isinstance(only, cst.Assign) and len(only.targets) == 1:
+                target = dotted(only.targets[0].target)
+                if target:
+                    return target, []
+        name = scope.fresh("norm")
+        rest = new.deep_replace(call, cst.Name(name)).with_changes(leading_lines=[])
+        return name, [rest]
 
 
-def _bare(statement: Any, names: Names, name: str) -> cst.Call | None:
-    if not isinstance(statement, cst.SimpleStatementLine):
-        return None
-    for call in calls(statement):
-        if names.of(call.func) == f"torch.nn.utils.{name}":
-            return call
-    return None
+def _below(text: str, statement: Any) -> Any:
+    """A statement from source, under the comments of the one that it replaces."""
+    return parse(text).with_changes(leading_lines=statement.leading_lines)  # type: ignore
 
 
 def _told(statement: Any, reasons: Sequence[str]) -> Any:
@@ -243,6 +276,14 @@ def _told(statement: Any, reasons: Sequence[str]) -> Any:
         return statement
     lines = [cst.EmptyLine(comment=cst.Comment(f"# torch2mlx: not ported: {r}")) for r in reasons]
     return statement.with_changes(leading_lines=[*statement.leading_lines, *lines])
+
+
+def _again(statement: Any, repeated: str) -> Any:
+    """A statement of a function, under `with` where it has run before."""
+    if not repeated:
+        return statement
+    made = parse(f"with {repeated}:\n    pass\n")
+    return made.with_changes(body=made.body.with_changes(body=[statement]))  # type: ignore
 
 
 def _group(modules: list[str]) -> str:

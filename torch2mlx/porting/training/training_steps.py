@@ -10,14 +10,24 @@ import libcst as cst
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import Scanner, called_method
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything
+from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything, walk
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
+from torch2mlx.porting.training.reach import Reach
 from torch2mlx.porting.training.schedule import late, needed
 from torch2mlx.porting.training.step_scope import Scope, Step
+from torch2mlx.porting.training.varying import varies
 from torch2mlx.porting.types.infer import Inference
 
 #: Expressions that `backward` may be called on, where their type is not known.
 _LOSSES = (cst.Name, cst.Attribute, cst.BinaryOperation)
+#: What holds statements without being one.
+_SUITES = (cst.BaseSuite, cst.Else, cst.ExceptHandler, cst.Finally, cst.MatchCase)
+
+
+_NO_STEP = (
+    "no optimizer step was found for this backward: write a function that gives the loss and call "
+    "nn.value_and_grad(model, function)"
+)
 
 
 class Finder:
@@ -26,9 +36,15 @@ class Finder:
     def __init__(self, inference: Inference, trained: dict[str, list[str]], report: Report) -> None:
         self.types, self.trained, self.report = inference, trained, report
         self.scan = Scanner()
+        self.reach = Reach(inference, self.scan)
+        self._declared: dict[cst.CSTNode, set[str]] = {}
+        self._varies: bool | None = None
+        self._file = cst.Module([])
 
     def prepare(self, block: list[Any], scope: Scope) -> None:
         """Finds all steps of a function before any of it is rewritten."""
+        if isinstance(scope.node, cst.Module):
+            self._file = scope.node
         steps = [s for i in range(len(block)) if (s := self.step(i, block, scope)) is not None]
         if steps:
             self.plan(steps, block, scope)
@@ -66,12 +82,18 @@ class Finder:
         made = Step(place, loss, optimizers, modules)
         inside = [old[i] for i in self.slice(made, old)] if modules else []
         trained = _with_owners(modules)
-        if not optimizers or not any(self._reaches(s, trained) for s in (loss, *inside)):
+        word = next((w for s in inside if (w := _left_by(s))), "")
+        if word:
             self.report.refuse(
                 old[place],
-                "no optimizer step was found for this backward: write a function that gives the "
-                "loss and call nn.value_and_grad(model, function)",
+                f"a {word!r} leaves this step between its forward pass and its backward: a "
+                "function is made of what is between them; move the branch above the forward pass",
             )
+            return None
+        leading = (loss, *inside)
+        if not optimizers or not any(self.reach.reaches(s, trained) for s in leading):
+            kept = {name for s in old[:place] for name in self.reach.kept(s, trained)}
+            self.report.refuse(old[place], _made_elsewhere(kept) if kept else _NO_STEP)
             return None
         return made
 
@@ -170,7 +192,7 @@ class Finder:
         marked = []
         for i in range(step.place):
             statement = old[i]
-            if self._reaches(statement, tainted) and self._computes(statement):
+            if self.reach.reaches(statement, tainted) and self._computes(statement):
                 marked.append(i)
                 tainted |= set(self.scan.stores(statement))
         needed, found = self.scan.loads(step.loss), []
@@ -189,9 +211,10 @@ class Finder:
         steps = {i for i in range(step.place) if called_method(old[i], "backward") is not None}
         while True:
             waiting = late(self.scan, found, step.place, old, steps)
-            if not needed(self.scan, waiting, found, step.loss, old):
+            inside = needed(self.scan, waiting, found, step.loss, old)
+            if not inside:
                 return found
-            found = sorted({*found, *waiting})
+            found = sorted({*found, *inside})
 
     def _with_starts(self, found: list[int], old: list[Any]) -> list[int]:
         """Those statements, and the plain ones (`total = 0`) that start what they go on with."""
@@ -204,19 +227,6 @@ class Finder:
             if starts and _assigns(old[starts[-1]], name) and starts[-1] not in found:
                 found = [starts[-1], *found]
         return sorted(found)
-
-    def _reaches(self, node: Any, names: set[str], depth: int = 3) -> bool:
-        """Whether a node reads some names, itself or in functions of the file that it calls."""
-        if self.scan.loads(node) & names:
-            return True
-        if not depth:
-            return False
-        shared = {n for n in names if n.startswith("self.")} | (names & set(self.types.globals))
-        called = (self.types.of(call.func) for call in self.scan.calls(node))
-        bodies = (self.types.nodes.get(kind.name) for kind in called if kind.kind == "function")
-        return bool(shared) and any(
-            body is not None and self._reaches(body.body, shared, depth - 1) for body in bodies
-        )
 
     def _computes(self, statement: Any) -> bool:
         """Whether a statement computes something, and does not only set modes or gradients."""
@@ -237,6 +247,37 @@ class Finder:
         readers = [old[i] for s in between for i in self.slice(s, old)]
         return any(self.scan.loads(r) & written for r in readers)
 
+    def may_vary(self) -> bool:
+        """Whether a forward pass of the file may differ the second time: it may count statistics
+        or draw numbers, or be of a module whose class is elsewhere."""
+        if self._varies is None:
+            self._varies = bool(self.types.foreign.kinds) or varies(self._file, self.types.names)
+        return self._varies
+
+    def carried(self, step: Step, old: list[Any], scope: Scope) -> set[str]:
+        """Names that the next round of a loop around the step reads before it writes them, and
+        those that the function gives to others by `global` or `nonlocal`."""
+        found = self._declared.get(scope.node)
+        if found is None:
+            found = self._declared[scope.node] = _outer_names(scope.node)
+        place = old[step.place]
+        for loop in self._loops(scope.node):
+            if any(part is place for part in walk(loop)):
+                found = found | self.scan.exposed(loop.body.body)
+        return found
+
+    def _loops(self, node: Any) -> list[Any]:
+        """The loops of a function, those of functions in it left out."""
+        found, waiting = [], [*children(node.body if isinstance(node, cst.FunctionDef) else node)]
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.SimpleStatementLine)):
+                continue
+            if isinstance(part, (cst.For, cst.While)):
+                found.append(part)
+            waiting += children(part)
+        return found
+
     def read_later(self, name: str, places: list[int], old: list[Any], scope: Scope) -> bool:
         """Whether the rest of the function reads a name."""
         if "." in name:
@@ -247,17 +288,38 @@ class Finder:
     def _read(self, node: Any, name: str, but: set[cst.CSTNode]) -> bool:
         if node in but:
             return False
-        if isinstance(node, cst.SimpleStatementLine):
-            return name in self.scan.loads(node)
-        heads = {cst.If: "test", cst.While: "test", cst.For: "iter"}
-        head = heads.get(type(node))
-        if head is not None and name in self.scan.loads(getattr(node, head)):
-            return True
-        return any(
-            self._read(child, name, but)
-            for child in children(node)
-            if isinstance(child, (cst.BaseStatement, cst.BaseSuite, cst.Else, cst.ExceptHandler))
-        )
+        if isinstance(node, (*_SUITES, cst.BaseCompoundStatement, cst.Module)):
+            parts = children(node)
+            heads = [p for p in parts if not isinstance(p, (*_SUITES, cst.BaseStatement))]
+            heads = [p for p in heads if not (isinstance(node, cst.For) and p is node.target)]
+            defines = isinstance(node, (cst.FunctionDef, cst.ClassDef))
+            if not defines and any(name in self.scan.loads(head) for head in heads):
+                return True
+            return any(self._read(p, name, but) for p in parts if p not in heads)
+        return name in self.scan.loads(node)
+
+
+def _made_elsewhere(kept: set[str]) -> str:
+    names = ", ".join(sorted(kept))
+    return (
+        f"the loss is made of values that another call computed and kept ({names}): MLX takes the "
+        "gradient of a function, in which they are constants; keep what they were computed from, "
+        "and compute them in the function that gives the loss"
+    )
+
+
+def _left_by(statement: Any, loops: bool = False) -> str:
+    """The word by which a statement leaves the block it stands in, if it does."""
+    words = {cst.Return: "return", cst.Continue: "continue", cst.Break: "break"}
+    word = words.get(type(statement), "")
+    if word == "return" or (word and not loops):
+        return word
+    if any(isinstance(part, cst.Yield) for part in children(statement)):
+        return "yield"
+    if isinstance(statement, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
+        return ""
+    within = loops or isinstance(statement, (cst.For, cst.While))
+    return next((w for part in children(statement) if (w := _left_by(part, within))), "")
 
 
 def _with_owners(modules: list[str]) -> set[str]:
@@ -289,6 +351,12 @@ def _assigns(statement: Any, name: str) -> bool:
         and dotted(inner.targets[0].target) == name
         and not any(True for _ in calls(inner.value))
     )  # type: ignore[union-attr]
+
+
+def _outer_names(node: Any) -> set[str]:
+    """Names of a function that are its file's, or those of the function around it."""
+    told = (part for part in walk(node) if isinstance(part, (cst.Global, cst.Nonlocal)))
+    return {item.name.value for part in told for item in part.names}
 
 
 def _loop_names(node: Any) -> set[str]:

@@ -1,0 +1,320 @@
+"""Training steps: what leaves a step, what runs once, which gradients are clipped; as torch has it.
+
+Each source is run in torch, ported, and run in MLX from the same weights; `OUT` is compared.
+"""
+
+import numpy as np
+import pytest
+
+from tests.support import need
+
+need("torch", "mlx", "libcst")
+
+import mlx.core as mx
+import torch
+
+import torch2mlx
+from tests.porting.compare import executed, give_weights
+
+HEAD = """
+import torch
+import torch.nn as nn
+model = nn.Linear(3, 2)
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+#: A function `run(xs)` of a list of (4, 3) arrays, which gives a list of numbers.
+RUNS = {
+    "both branches assign": """
+def run(xs):
+    out = []
+    for i, x in enumerate(xs):
+        y = model(x)
+        if i % 2:
+            loss = y.mean()
+            loss += y.pow(2).mean()
+        else:
+            loss = y.sum()
+            loss += y.abs().mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out.append(loss.item())
+    return out
+""",
+    "an elif assigns, or raises": """
+def run(xs):
+    out = []
+    for i, x in enumerate(xs):
+        y = model(x)
+        if i == 0:
+            scale = 2.0
+            loss = scale * y.mean()
+        elif i > 7:
+            raise ValueError(i)
+        else:
+            scale = 3.0
+            loss = scale * y.pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out.append(loss.item() + scale)
+    return out
+""",
+    "a state that one branch carries": """
+def run(xs):
+    hidden, out = torch.zeros(4, 2), []
+    for i, x in enumerate(xs):
+        if i % 2:
+            y = model(x)
+        else:
+            hidden = hidden.detach()
+            y = model(x) + hidden
+            hidden = torch.tanh(y)
+        loss = ((y - 1) ** 2).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out.append(loss.item())
+    return out
+""",
+    "a state of an outer loop": """
+def run(xs):
+    hidden, out = torch.zeros(4, 2), []
+    for epoch in range(2):
+        for x in xs:
+            y = model(x) + hidden.detach()
+            hidden = torch.tanh(y)
+            loss = ((y - 1) ** 2).mean()
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            out.append(loss.item())
+    return out
+""",
+    "a name that means two things": """
+def run(xs):
+    out = []
+    for x in xs:
+        y = model(x)
+        first = (y - 1).pow(2).mean()
+        score = y.mean()
+        y = model(-x)
+        loss = first + y.pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out += [loss.item(), score.item(), y.mean().item()]
+    return out
+""",
+    "a sum that is looked at between": """
+def run(xs):
+    out = []
+    for x in xs:
+        loss = model(x).mean()
+        out.append(loss.item())
+        loss += model(x).pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out.append(loss.item())
+    return out
+""",
+    "a global that a step sets": """
+last = torch.zeros(4, 2)
+def step(x):
+    global last
+    y = model(x) + last.detach()
+    last = torch.tanh(y)
+    loss = y.pow(2).mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    return loss.item()
+def run(xs):
+    return [step(x) for x in xs]
+""",
+    "clipping inside an expression": """
+def run(xs):
+    out = []
+    for x in xs:
+        loss = model(x).pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        # not too far
+        out.append(float(nn.utils.clip_grad_norm_(model.parameters(), 0.1)))
+        opt.step()
+        out.append(loss.item())
+    return out
+""",
+    "clipping of one parameter": """
+def run(xs):
+    out = []
+    for x in xs:
+        loss = model(x).pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.weight, 0.1)
+        nn.utils.clip_grad_value_([model.bias], clip_value=0.01)
+        opt.step()
+        out += [loss.item(), float(norm)]
+    return out
+""",
+    "clipping of an optimizer's group": """
+def run(xs):
+    out = []
+    for x in xs:
+        loss = model(x).pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(opt.param_groups[0]["params"], 0.1)
+        opt.step()
+        out.append(loss.item())
+    return out
+""",
+}
+
+
+def both(source, folder, names=("model",)):
+    """The script in torch, and ported from the same weights; the port has to be whole."""
+    theirs = executed(source, "original")
+    made = torch2mlx.port(source)
+    assert made.ok, made.unsupported
+    ours = executed(made.source, "steps")
+    for name in names:
+        give_weights(getattr(ours, name), getattr(theirs, name), folder)
+    return theirs, ours, made.source
+
+
+def batches(count=5, size=(4, 3)):
+    drawn = np.random.default_rng(0).standard_normal((count, *size)).astype("f4")
+    return [torch.from_numpy(x) for x in drawn], [mx.array(x) for x in drawn]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_step_gives_and_learns_what_it_does_in_torch(name, tmp_path):
+    theirs, ours, _ = both(HEAD + RUNS[name], tmp_path)
+    xs, ys = batches()
+    assert np.allclose(theirs.run(xs), ours.run(ys), atol=1e-5)
+    weight = theirs.model.weight.detach().numpy()
+    assert np.allclose(weight, np.array(ours.model.weight), atol=1e-5)
+
+
+def test_comments_above_a_clipping_stay(tmp_path):
+    assert "# not too far" in torch2mlx.port(HEAD + RUNS["clipping inside an expression"]).source
+
+
+TWO = """
+import torch
+import torch.nn as nn
+G = nn.Sequential(nn.Linear(3, 4), NORM, nn.Linear(4, 3))
+D = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+optD = torch.optim.SGD(D.parameters(), lr=0.05)
+optG = torch.optim.SGD(G.parameters(), lr=0.05)
+def run(xs):
+    out = []
+    for x in xs:
+        fake = G(x)
+        lossD = D(fake.detach()).pow(2).mean()
+        optD.zero_grad()
+        lossD.backward()
+        optD.step()
+        lossG = (D(fake) - 1).pow(2).mean()
+        optG.zero_grad()
+        lossG.backward()
+        optG.step()
+        out += [lossD.item(), lossG.item()]
+    return out
+"""
+
+
+def test_statistics_of_a_pass_that_two_gradients_need_move_once(tmp_path):
+    theirs, ours, source = both(TWO.replace("NORM", "nn.BatchNorm1d(4)"), tmp_path, ("G", "D"))
+    xs, ys = batches()
+    assert np.allclose(theirs.run(xs), ours.run(ys), atol=1e-4)
+    for name in "GD":
+        mean = getattr(theirs, name)[1].running_mean.numpy()
+        assert np.allclose(mean, np.array(getattr(ours, name).layers[1].running_mean), atol=1e-4)
+    assert source.count("Repeated(") == 1
+
+
+def test_a_pass_without_statistics_or_draws_needs_no_care():
+    text = TWO.replace("NORM", "nn.ReLU()").replace("nn.BatchNorm1d(4)", "nn.ReLU()")
+    assert "Repeated" not in torch2mlx.port(text).source
+
+
+def test_random_numbers_of_a_repeated_pass_are_drawn_once():
+    from torch2mlx.kit.repeated import Repeated
+
+    mx.random.seed(3)
+    drop = torch2mlx.kit.dropout.Dropout(0.5) if hasattr(torch2mlx.kit.dropout, "Dropout") else None
+    draw = (lambda: drop(mx.ones((64,)))) if drop is not None else lambda: mx.random.normal((64,))
+    once = Repeated()
+    first, second = draw(), draw()
+    with once:
+        again = draw()
+    third = draw()
+    mx.random.seed(3)
+    plain = [draw() for _ in range(3)]
+    assert all(mx.array_equal(a, b) for a, b in zip(plain, (first, second, third), strict=True))
+    assert mx.array_equal(first, again)
+
+
+LOST = (
+    "class Net(nn.Module):\n"
+    "    def __init__(self):\n"
+    "        super().__init__()\n"
+    "        self.fc, self.kept = nn.Linear(3, 2), KEPT\n"
+    "    def forward(self, x):\n"
+    "        return self.fc(x)\n"
+    "net = Net()\n"
+    "opt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+    "def act(x):\n"
+    "    KEEP\n"
+    "def finish():\n"
+    "    loss = LOSS\n"
+    "    opt.zero_grad()\n"
+    "    loss.backward()\n"
+    "    opt.step()\n"
+)
+KEPT = {
+    "a list": ("[]", "net.kept.append(net(x).mean())", "torch.stack(net.kept).sum()"),
+    "a dict": ("{}", "net.kept['a'] = net(x).mean()", "2 * net.kept['a']"),
+    "a value": ("torch.zeros(1)", "net.kept = net(x).mean()", "net.kept * 2"),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_gradient_that_would_be_zero_is_refused_by_name(name):
+    text = LOST
+    for word, value in zip(("KEPT", "KEEP", "LOSS"), KEPT[name], strict=True):
+        text = text.replace(word, value)
+    made = torch2mlx.port("import torch\nimport torch.nn as nn\n" + text)
+    told = [u.reason for u in made.unsupported]
+    assert not made.ok and any("kept (net.kept)" in reason for reason in told), told
+
+
+@pytest.mark.parametrize("word", ["continue", "break", "return out"])
+def test_a_step_that_is_left_in_the_middle_is_refused_by_name(word):
+    text = HEAD + RUNS["an elif assigns, or raises"].replace("raise ValueError(i)", word)
+    told = [u.reason for u in torch2mlx.port(text).unsupported]
+    assert any(f"a {word.split()[0]!r} leaves this step" in reason for reason in told), told
+
+
+def test_a_loop_inside_of_a_step_may_end_early(tmp_path):
+    text = RUNS["an elif assigns, or raises"].replace(
+        "y = model(x)",
+        "y = model(x)\n        for k in range(3):\n            y = y + k\n"
+        "            if k:\n                break",
+    )
+    theirs, ours, _ = both(HEAD + text, tmp_path)
+    xs, ys = batches()
+    assert np.allclose(theirs.run(xs), ours.run(ys), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "given", ["few", "[p for n, p in model.named_parameters() if 'bias' not in n]"]
+)
+def test_gradients_that_are_not_told_apart_are_not_clipped_in_silence(given):
+    text = HEAD + RUNS["clipping of one parameter"].replace("model.weight, 0.1", f"{given}, 0.1")
+    made = torch2mlx.port(text.replace("def run(xs)", "def run(xs, few=None)"))
+    assert any("clip_grad_norm_: which of the gradients" in u.reason for u in made.unsupported)

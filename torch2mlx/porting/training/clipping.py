@@ -1,0 +1,111 @@
+"""Which gradients a call of `clip_grad_norm_` means: all of an optimizer's, or some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.traversal import calls
+from torch2mlx.porting.training.optimizers import (
+    held_in,
+    held_parameters,
+    takes_all,
+    whole_names,
+)
+from torch2mlx.porting.training.step_scope import Scope
+
+KINDS = ("clip_grad_norm_", "clip_grad_value_")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some gradients: the name of their tree, and the paths in it; no paths are all of them."""
+
+    gradients: str
+    paths: tuple[str, ...] = ()
+
+
+def clip_of(statement: Any, names: Names) -> tuple[cst.Call, str] | None:
+    """The call in a statement that clips, wherever it stands, and its kind."""
+    if not isinstance(statement, cst.SimpleStatementLine):
+        return None
+    for call in calls(statement):
+        name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
+        full = names.of(call.func)
+        for kind in KINDS:
+            if full == f"torch.nn.utils.{kind}" or (name == kind and not full):
+                return call, kind
+    return None
+
+
+class Clipped:
+    """Answers for one file."""
+
+    def __init__(self, module: cst.Module) -> None:
+        self._held, self._whole = held_parameters(module), whole_names(module)
+
+    def part(self, given: Any, scope: Scope) -> Part | None:
+        """The gradients of the parameters that an expression gives; None where it is not seen
+        which these are."""
+        if _names_a_group(given):
+            return _all_of(_group_owner(given), scope)
+        wanted = _listed(given)
+        if wanted is None:
+            if not takes_all(given, self._whole):
+                return None
+            wanted = held_in(given, self._held)
+        for name, whole in _groups(scope):
+            paths = [_path(part, whole) for part in wanted]
+            if wanted and all(path is not None for path in paths):
+                covers = set(whole) <= set(wanted)
+                return Part(name, () if covers else tuple(path for path in paths if path))
+        return None
+
+
+def _groups(scope: Scope) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each tree of gradients with the modules that it is of."""
+    told: Mapping[str, list[str]] = {s.gradients: s.modules for s in scope.steps.values()}
+    yield from told.items()
+
+
+def _path(wanted: str, whole: Sequence[str]) -> str | None:
+    """Where in the tree the gradients of a module or parameter are; "" for the whole tree."""
+    for i, module in enumerate(whole):
+        head = f"modules_.{i}" if len(whole) > 1 else ""
+        if wanted == module:
+            return head
+        if wanted.startswith(f"{module}."):
+            rest = wanted[len(module) + 1 :]
+            return f"{head}.{rest}" if head else rest
+    return None
+
+
+def _listed(node: Any) -> list[str] | None:
+    """Parameters that are listed by name, or that one stands for; None for other expressions."""
+    parts = [e.value for e in node.elements] if isinstance(node, (cst.List, cst.Tuple)) else [node]
+    if not parts or not all(isinstance(p, cst.Attribute) and dotted(p) for p in parts):
+        return None
+    return [dotted(part) for part in parts]
+
+
+def _names_a_group(node: Any) -> bool:
+    """`optimizer.param_groups[0]["params"]`, and what amp calls it."""
+    return bool(_group_owner(node))
+
+
+def _group_owner(node: Any) -> str:
+    while isinstance(node, cst.Subscript):
+        node = node.value
+    if isinstance(node, cst.Attribute) and node.attr.value == "param_groups":
+        return dotted(node.value)
+    named = isinstance(node, cst.Call) and dotted(node.func).endswith("master_params")
+    return dotted(node.args[0].value) if named and node.args else ""
+
+
+def _all_of(optimizer: str, scope: Scope) -> Part | None:
+    name = scope.gradients.get(optimizer)
+    return Part(name) if name else None
