@@ -95,6 +95,20 @@ def test_another_kind_of_adapter_is_refused_by_its_name(kind, tmp_path):
     assert str(caught.value).startswith(head)
 
 
+def test_adapted_parameters_are_refused_by_their_names(tmp_path):
+    stem = "model.layers.0.mlp.experts"
+    tensors = toys.matrices(stem, 8) | toys.matrices(f"{stem}.base_layer", 8)
+    folder = toys.peft_folder(tmp_path / "peft", tensors, target_parameters=["mlp.experts.up"])
+    for given in ({}, {"merge": toys.base_folder(tmp_path / "base")}):
+        with pytest.raises(ConversionError) as caught:
+            convert(folder, tmp_path / "out", **given)
+        assert str(caught.value) == (
+            f"{folder / 'adapter_model.safetensors'}: adapts parameters that are no layer's "
+            "weight, such as stacked experts (target_parameters: mlp.experts.up): merge it with "
+            "PEFT (merge_and_unload), and convert the model"
+        )
+
+
 def _with(**tensors):
     """The tensors of the usual adapter, some replaced, added or (None) left out."""
     found = {k: v for name in toys.modules() for k, v in toys.matrices(name).items()}

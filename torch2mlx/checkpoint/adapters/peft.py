@@ -124,6 +124,12 @@ def _weights(folder: Path) -> Path:
 
 def gathered(origin: str, found: Settings, tensors: Mapping[str, TensorSource]) -> Adapter:
     """An adapter from its tensors by name, checked against its configuration."""
+    if found.content.get("target_parameters"):
+        raise ConversionError(
+            f"{origin}: adapts parameters that are no layer's weight, such as stacked experts "
+            f"(target_parameters: {listed(found.content['target_parameters'], 3)}): merge it with "
+            "PEFT (merge_and_unload), and convert the model"
+        )
     parts: dict[str, dict[str, tuple[str, TensorSource]]] = {}
     whole: dict[str, TensorSource] = {}
     for key, tensor in tensors.items():
