@@ -96,7 +96,7 @@ class Builder:
         axis = axis % x.ndim
         return self.index(x, *[slice(None)] * axis, what)
 
-    def cast(self, x: Any, dtype: str) -> Any:
+    def cast(self, x: Any, dtype: str) -> Node:
         """x in a dtype; itself when it has it."""
         if not isinstance(x, Node) or not x.is_array:
             return self.array(x, dtype)

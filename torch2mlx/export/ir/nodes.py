@@ -20,8 +20,10 @@ from torch2mlx.export.ir.measured import shape_of
 #: array that is no weight; a module of the tree; one part of a result; an index; an axis of a
 #: shape; a call of a module; one of several caches, and a place in
 #: it, read and written; how much a cache holds, and attention to that.
-SPECIAL = ("input", "param", "constant", "module", "item", "index", "shape", "layer")
-SPECIAL += ("entry", "slot", "store", "held", "attend")
+SPECIAL = (
+    *("input", "param", "constant", "module", "item", "index", "shape", "layer"),
+    *("entry", "slot", "store", "held", "attend"),
+)
 
 
 @dataclass(frozen=True)
@@ -167,14 +169,17 @@ def function_of(op: str) -> Callable[..., Any]:
     if group == "builtin":
         if name == "choose":
             return lambda condition, one, other: one if condition else other
-        return {"int": int, "float": float, "max": max, "min": min, "round": round}[name]
+        builtin: Any = {"int": int, "float": float, "max": max, "min": min, "round": round}
+        function: Callable[..., Any] = builtin[name]
+        return function
     roots = {"mx": "mlx.core", "nn": "mlx.nn", "kit": "torch2mlx.kit", "operator": "operator"}
     found: Any = importlib.import_module({**roots, "math": "math"}[group])
     for part in name.split("."):
         if group == "kit" and not hasattr(found, part):
             importlib.import_module(f"{found.__name__}.{part}")
         found = getattr(found, part)
-    return found
+    function = found
+    return function
 
 
 def plain(value: Any, of: Callable[[Node], Any]) -> Any:

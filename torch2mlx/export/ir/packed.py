@@ -27,7 +27,8 @@ def whole(b: Builder, parts: Sequence[Any]) -> Node:
     items, or one of its own."""
     data, *orders = parts
     if _read(data, "data") and _ordered_as(data.args[0], orders):
-        return data.args[0]
+        source: Node = data.args[0]
+        return source
     held = next((o.args[0] for o, n in zip(orders, _FIELDS[1:], strict=True) if _read(o, n)), None)
     if held is not None and _ordered_as(held, orders):
         return b.call("method._replace", held, data=data)

@@ -27,6 +27,12 @@ Text = tuple[str, int]
 Lookup = Callable[[Node], Text]
 
 
+def _builtin(value: Any) -> Any:
+    """A number as Python's own: numpy's numbers and members of enumerations print otherwise."""
+    kinds: tuple[type[Any], ...] = (int, float, complex)
+    return next(kind(value) for kind in kinds if isinstance(value, kind))
+
+
 def literal(value: Any) -> str:
     """A constant as source."""
     if isinstance(value, Symbol):
@@ -40,8 +46,7 @@ def literal(value: Any) -> str:
     if value is ... or value is None or isinstance(value, bool):
         return "..." if value is ... else repr(value)
     if isinstance(value, (int, float, complex)):
-        kind = next(kind for kind in (int, float, complex) if isinstance(value, kind))
-        return repr(kind(value))  # of numpy's numbers and of enumerations too
+        return repr(_builtin(value))
     if isinstance(value, (tuple, list)):
         inner = ", ".join(literal(item) for item in value)
         if isinstance(value, list):

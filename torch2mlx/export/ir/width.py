@@ -14,8 +14,10 @@ from typing import Any
 from torch2mlx.export.ir.nodes import Node, Program, operands
 
 #: What writes to items at indices. Adding complex numbers is the one of 8 bytes that Metal has.
-_SCATTERS = ("assign", "accumulate", "index_add", "scatter", "scatter_add", "scatter_reduce")
-_SCATTERS += ("masked_rows_put", "masked_scatter")
+_SCATTERS = (
+    *("assign", "accumulate", "index_add", "scatter", "scatter_add", "scatter_reduce"),
+    *("masked_rows_put", "masked_scatter"),
+)
 _ADDS = ("accumulate", "index_add", "scatter_add")
 NARROWED = (
     "float64 within the model is computed in float32, since no Apple GPU has it: on the example "

@@ -9,10 +9,12 @@ from torch2mlx.export.ir.builder import FLOATS, Builder
 from torch2mlx.export.ir.nodes import Node
 
 #: Operators that torch's autocast computes in the lower dtype (torch/csrc autocast_mode).
-_AUTOCAST = ("linear", "matmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "mv", "addmv")
-_AUTOCAST += ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "prelu")
-_AUTOCAST += ("conv_transpose3d", "conv_tbc", "linalg_vecdot", "linalg_multi_dot", "chain_matmul")
-_AUTOCAST += ("scaled_dot_product_attention", "einsum", "lstm_cell", "gru_cell", "rnn_tanh_cell")
+_AUTOCAST = (
+    *("linear", "matmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "mv", "addmv"),
+    *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "prelu"),
+    *("conv_transpose3d", "conv_tbc", "linalg_vecdot", "linalg_multi_dot", "chain_matmul"),
+    *("scaled_dot_product_attention", "einsum", "lstm_cell", "gru_cell", "rnn_tanh_cell"),
+)
 
 
 def autocast(b: Builder, node: Any, arguments: dict[str, Any]) -> dict[str, Any]:

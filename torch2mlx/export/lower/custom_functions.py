@@ -112,5 +112,6 @@ def _like(lowering: Any, value: Any) -> Node:
     import mlx.core as mx
 
     shape, dims = hints(value)
+    assert shape is not None
     dtype = getattr(mx, str(value.dtype).rsplit(".", 1)[-1])
     return Node("input", ("cotangent",), {}, mx.zeros(shape, dtype), dims)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch2mlx.export.ir.builder import Builder
@@ -84,7 +85,7 @@ class Storage:
         if node in self._views:
             self._views[old] = self._views.pop(node)
         self._assigned.add(node)
-        remake = lambda value: self._unrecorded(before, value)  # noqa: E731
+        remake = partial(self._unrecorded, before)
         self.set_view(node, remake(self.get(source)), View(source, remake, "aten::detach"))
 
     def get(self, node: Any) -> Any:

@@ -33,7 +33,7 @@ def _inline(lowering: Any, node: Any, graph_module: Any, operands: Any) -> tuple
             lowering.same(place, operand)
     if not lowering.autocast:  # a stock layer would compute in its weights' dtype
         lowering.layers.find(graph_module.graph)
-    results = lowering.run(graph_module.graph, graph_module)
+    results: tuple[Any, ...] = lowering.run(graph_module.graph, graph_module)
     if lowering.refused:
         raise Unmade("depends on what could not be lowered in it")
     return results

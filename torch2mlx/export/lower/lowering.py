@@ -40,8 +40,10 @@ from torch2mlx.export.lower.trainable import Trainable
 #: Arguments of operators that say where memory lies, which MLX decides for itself.
 _PLACEMENT = ("device", "layout", "pin_memory", "non_blocking", "memory_format", "generator")
 #: What a call of MLX with arguments that it does not take may raise.
-_FAILURES = (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, SystemError)
-_FAILURES += (ZeroDivisionError, OverflowError)
+_FAILURES = (
+    *(ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, SystemError),
+    *(ZeroDivisionError, OverflowError),
+)
 _NUMBERS = {
     "sym_ite": "builtin.choose",
     "sym_max": "builtin.max",
@@ -292,7 +294,8 @@ class Lowering:
         first = next(iter(arguments))
 
         def remake(value: Node) -> Node:
-            return function(self.builder, **{**arguments, first: value})
+            made: Node = function(self.builder, **{**arguments, first: value})
+            return made
 
         view = View(node.args[0], remake, name_of(target).removesuffix("_"), arguments)
         self.storage.set_view(node, result, view)

@@ -56,7 +56,7 @@ def define(
 
 
 def _arguments(lowering: Any, graph: Any, values: Sequence[Any], fixed: int) -> list[Input]:
-    inputs = []
+    inputs: list[Input] = []
     places = [node for node in graph.nodes if node.op == "placeholder"]
     for i, (place, value) in enumerate(zip(places, values, strict=True)):
         name = _plain(place.name, len(inputs))
@@ -104,7 +104,6 @@ def call(lowering: Any, node: Any, op: str, *args: Any) -> None:
     import mlx.core as mx
 
     from torch2mlx.export.ir.builder import mx_dtype
-    from torch2mlx.export.ir.nodes import function_of
 
     expected = node.meta.get("val")
     expected = expected if isinstance(expected, (tuple, list)) else (expected,)
@@ -114,7 +113,7 @@ def call(lowering: Any, node: Any, op: str, *args: Any) -> None:
         if shape is None:
             raise Refuse("a result whose shape the data decides")
         name = lowering.stored.dtype(one).replace("complex128", "complex64")
-        values.append(mx.zeros(shape, function_of(mx_dtype(name).text)))
+        values.append(mx.zeros(shape, getattr(mx, mx_dtype(name).text.removeprefix("mx."))))
         dims.append(symbols)
     b = lowering.builder
     made = b.add(Node(op, args, {}, values))

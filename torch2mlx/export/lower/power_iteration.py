@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch2mlx.export.ir.builder import Builder
 from torch2mlx.export.ir.nodes import Node, Symbol
 
 
@@ -15,4 +16,5 @@ def in_training(lowering: Any, written: Any, new: Node) -> Node:
     if specs.get(getattr(root, "name", "")) not in lowering.stored.iterated:
         return new
     old = lowering.storage.get(written)
-    return lowering.builder.call("builtin.choose", Symbol("self.training"), new, old)
+    b: Builder = lowering.builder
+    return b.call("builtin.choose", Symbol("self.training"), new, old)

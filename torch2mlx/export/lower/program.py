@@ -54,6 +54,7 @@ def _argument(state: Any, node: Any, path: tuple[Any, ...]) -> Input:
     shape, dims = hints(value)
     name = str(value.dtype).rsplit(".", 1)[-1]
     dtype = getattr(mx, {"bool": "bool_", "complex128": "complex64"}.get(name, name))
+    assert shape is not None
     held = mx.zeros(shape, dtype)
     if state.stored.real:
         held = state.stored.value(state.traced.examples[path])

@@ -10,6 +10,7 @@ replaced by something else later on.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 #: Operators that block the gradient of some items.
@@ -91,7 +92,7 @@ def _of_rows(nodes: list[Any]) -> set[Any]:
 def _endless(value: Any) -> bool:
     """Whether a value may be -inf in every item: a number, what is filled with it, a constant."""
     if not hasattr(value, "users"):
-        return value == float("-inf")
+        return bool(value == float("-inf"))
     if name_of(value) in ("full", "full_like", "new_full", "scalar_tensor"):
         return any(x == float("-inf") for x in value.args if not hasattr(x, "users"))
     if name_of(value) in ("lift_fresh_copy", "detach", "to", "alias", "clone"):
@@ -158,7 +159,7 @@ def _above(value: Any, zero: bool = False, depth: int = 20) -> bool:
     name, args = name_of(value), value.args
     if name in _ABOVE or (zero and name in _NEVER_BELOW):
         return True
-    again = lambda x, zero: _above(x, zero, depth - 1)  # noqa: E731
+    again = partial(_above, depth=depth - 1)
     if name == "min":  # of one array, or of two
         return all(again(x, zero) for x in args if hasattr(x, "users"))
     if name in _KEEPING or name in ("sqrt", "abs", "square"):
@@ -167,10 +168,10 @@ def _above(value: Any, zero: bool = False, depth: int = 20) -> bool:
         x, y = args[:2]
         return (again(x, True) and again(y, zero)) or (again(y, True) and again(x, zero))
     if name in ("mul", "div"):
-        even = zero and name == "mul" and args[0] is args[1]
+        even = bool(zero and name == "mul" and args[0] is args[1])
         return even or (again(args[0], zero) and again(args[1], zero))
     if name == "pow":
-        return (zero and args[1] == 2) or again(args[0], zero)
+        return bool(zero and args[1] == 2) or again(args[0], zero)
     if name in ("clamp", "clamp_min", "clip", "maximum"):
         low = args[1] if len(args) > 1 else value.kwargs.get("min")
         return low is not None and again(low, zero)

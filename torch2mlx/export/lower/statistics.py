@@ -95,7 +95,9 @@ def _asked(module: Any, shape: tuple[Any, ...]) -> bool | None:
     flags = {functional.batch_norm: "training", functional.instance_norm: "use_input_stats"}
 
     class Watch(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             flag = flags.get(func)
             if flag is not None:
                 bound = inspect.signature(func).bind(*args, **(kwargs or {}))

@@ -45,7 +45,7 @@ class Layers:
         self._traced, self._lowering = traced, lowering
         self._modules = dict(traced.model.named_modules(remove_duplicate=False))
         self._by_node: dict[Any, Stock] = {}
-        self._twins: dict[str, Any] = {}
+        self._twins: dict[str, Twin | None] = {}
         self._made: dict[str, Any] = {}
         self._nodes: dict[Any, dict[str, Any]] = {}  # by graph and name
         self._renamed: dict[str, str] = {}  # results, as recorded and as torch.export has them

@@ -19,9 +19,11 @@ from torch2mlx.export.passes.rotary import with_rope
 from torch2mlx.export.passes.sink import with_last_moves_outside, with_sunk
 
 BEFORE = (without_dead, without_noops, without_idle_stops, without_noops)
-AFTER = (without_noops, without_noops, with_fast, with_causal_masks, without_dead)
-AFTER += (with_index_stops, without_idle_moves, without_noops, without_dead, with_sunk)
-AFTER += (with_last_moves_outside,)
+AFTER = (
+    *(without_noops, without_noops, with_fast, with_causal_masks, without_dead),
+    *(with_index_stops, without_idle_moves, without_noops, without_dead, with_sunk),
+    with_last_moves_outside,
+)
 
 
 def tidy(program: Program, constants: Mapping[str, Any], last_ends: bool = False) -> Program:

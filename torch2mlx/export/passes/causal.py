@@ -4,6 +4,7 @@ masks that leave every query something to see, for which MLX's attention is torc
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def _finite(value: Any, depth: int = 30) -> bool:
         return True
     if not depth or not value.args:
         return False
-    again = lambda x: _finite(x, depth - 1)  # noqa: E731
+    again = partial(_finite, depth=depth - 1)
     if value.op in (*_MOVING, "method.astype", "mx.stop_gradient"):
         return again(value.args[0])
     if value.op in ("operator.add", "operator.sub", "operator.mul"):

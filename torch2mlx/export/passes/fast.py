@@ -79,7 +79,8 @@ def _attention(r: Rewriter, node: Node) -> Any:
 def _unrepeated(x: Any) -> Node | None:
     """(B, h, L, D) of a chain that repeats each head: reshape(broadcast(x[:, :, None]))."""
     if _is(x, "mx.repeat") and x.kwargs.get("axis") in (1, -3):
-        return x.args[0]
+        repeated: Node = x.args[0]
+        return repeated
     if not _is(x, "method.reshape") or not _is(x.args[0], "mx.broadcast_to"):
         return None
     grown = x.args[0].args[0]

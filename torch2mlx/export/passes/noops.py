@@ -159,7 +159,7 @@ def _as_strict(first: tuple[Any, ...], last: tuple[Any, ...]) -> bool:
     lengths = [n for n in (*first, *last) if isinstance(n, int)]
     if -1 not in first or len(lengths) != len(first) + len(last):
         return False
-    return math.prod(last) % math.prod(first) == 0
+    return int(math.prod(last) % math.prod(first)) == 0
 
 
 def _either(rule: Rule) -> Rule:

@@ -135,7 +135,8 @@ def _told(
     for seed in SEEDS:
         with _seeded(seed):
             others.append(pair.torch(case).parts)
-    chosen = {i for i, o in enumerate(compare(*others, None)) if not o.ok}
+    first, second = others
+    chosen = {i for i, o in enumerate(compare(first, second, None)) if not o.ok}
     reason = f"it depends on random numbers ({one.places}); {one.problem}"
     return judged(outputs, "incomparable", dict.fromkeys({*off(outputs), *chosen}, reason))
 
@@ -197,7 +198,8 @@ def _ends(place: float) -> Iterator[None]:
     def sized(size: Any = None) -> Any:
         return between(size=size)
 
-    numpys = {"rand": shaped, "random": sized, "random_sample": sized, "uniform": between}
+    numpys: dict[str, Any] = {"rand": shaped, "random": sized}
+    numpys.update(random_sample=sized, uniform=between)
     with (
         mock.patch.multiple(random, random=sized, uniform=between),
         mock.patch.multiple(np.random, **numpys),

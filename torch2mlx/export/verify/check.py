@@ -47,6 +47,8 @@ def examined(
         raise TranslationError(f"on the example inputs {error}; {_all_the_same()}") from None
     except VerificationError as error:
         told = f"on the example inputs {error}"
+        if answer is None:
+            raise TranslationError(f"{told}; {_all_the_same()}") from None
         raise TranslationError(f"{told}\n{_whose(traced, case, answer, pair)}") from None
     except Exception as error:
         raise TranslationError(_broken(made.source, error)) from error

@@ -175,8 +175,8 @@ def _one(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:
     gap, most = difference(numpy_of(a), numpy_of(b)), allowed(a, tolerance)
     wanted, found = next(unlike_dtypes(a, b), ("", ""))
     verdict: Verdict = "equal" if gap <= most and not found else "differs"
-    known = {"shape": tuple(a.shape), "dtype": _dtype(a), "wanted": wanted, "found": found}
-    return Compared(name, gap, most, verdict, **known)
+    shape, dtype = tuple(a.shape), _dtype(a)
+    return Compared(name, gap, most, verdict, shape=shape, dtype=dtype, wanted=wanted, found=found)
 
 
 def unlike_dtypes(a: Any, b: Any) -> Iterator[tuple[str, str]]:
@@ -197,11 +197,11 @@ def _plain(name: str, a: Any, b: Any, tolerance: float | None) -> Compared:
         return Compared(name, gap, most, "equal" if gap <= most else "differs", dtype=kind)
     if not is_array(a) and not is_array(b) and type(a) is type(b) and equal(a, b):
         return Compared(name, 0.0, 0.0, dtype=kind)
-    nan, told = float("nan"), {"wanted": said(a), "found": said(b)}
+    nan = float("nan")
     if _opaque(a) and _opaque(b):
         reason = f"{said(a)} is neither an array nor a plain value"
         return Compared(name, nan, 0.0, "incomparable", reason, dtype=kind)
-    return Compared(name, nan, 0.0, "differs", dtype=kind, **told)
+    return Compared(name, nan, 0.0, "differs", dtype=kind, wanted=said(a), found=said(b))
 
 
 def _opaque(value: Any) -> bool:

@@ -90,7 +90,8 @@ def mlx_state() -> int:
     """MLX's random state as the seed that gives it."""
     import mlx.core as mx
 
-    high, low = (int(v) for v in mx.random.state[0].tolist())
+    state: Any = mx.random.state
+    high, low = (int(v) for v in state[0].tolist())
     return high << 32 | low
 
 
@@ -118,9 +119,8 @@ def _state(model: Any) -> Iterator[Callable[[], None]]:
         elif isinstance(value, np.random.Generator):
             yield _later(setattr, value.bit_generator, "state", value.bit_generator.state)
         elif isinstance(value, (random.Random, np.random.RandomState)):
-            state = getattr(value, "getstate", getattr(value, "get_state", None))
-            back = getattr(value, "setstate", getattr(value, "set_state", None))
-            yield _later(back, state())
+            word = "state" if isinstance(value, random.Random) else "_state"
+            yield _later(getattr(value, f"set{word}"), getattr(value, f"get{word}")())
         else:
             yield _container(value)
 

@@ -89,12 +89,12 @@ def _watched(
         cls = type(one)
         if cls not in originals and "__call__" in cls.__dict__:
             originals[cls] = cls.__dict__["__call__"]
-            cls.__call__ = around(originals[cls])  # type: ignore[method-assign]
+            cls.__call__ = around(originals[cls])
     try:
         yield
     finally:
         for cls, original in originals.items():
-            cls.__call__ = original  # type: ignore[method-assign]
+            cls.__call__ = original
 
 
 def _first(theirs: Any, ours: Mapping[str, list[list[Any]]], tolerance: float | None) -> str | None:

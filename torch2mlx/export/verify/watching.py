@@ -44,7 +44,8 @@ def watched(note: Note) -> Iterator[None]:
             note(Operator(func, _name(func)), args, kwargs or {}, result)
             return result
 
-    with Watching():
+    mode: type[Any] = Watching
+    with mode():
         yield
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch2mlx.export.ir.builder import Builder
@@ -25,7 +25,7 @@ def _bias(b: Builder, y: Node, bias: Any) -> Node:
     return y if bias is None else b.call("operator.add", y, bias)
 
 
-def convolution_of(rank: int) -> Any:
+def convolution_of(rank: int) -> Callable[..., Node]:
     """The lowering of conv1d, conv2d or conv3d."""
 
     def function(
@@ -84,7 +84,7 @@ def _padded(
     return b.call("mx.pad", x, widths), (0,) * rank
 
 
-def transposed_of(rank: int) -> Any:
+def transposed_of(rank: int) -> Callable[..., Node]:
     """The lowering of conv_transpose1d, 2d or 3d."""
 
     def function(

@@ -170,7 +170,7 @@ def vander(b: Builder, x: Node, N: int | None = None, increasing: bool = True) -
 
 
 def _cosines(name: str, *weights: float) -> None:
-    def function(b: Builder, window_length: int, periodic: bool = True, **_: Any) -> Node:
+    def function(b: Builder, window_length: int, periodic: bool = True, **_: Any) -> Any:
         steps = b.call("mx.arange", window_length, dtype=mx_dtype("float32"))
         total = window_length if periodic else window_length - 1
         angle = b.call("operator.mul", steps, 2 * math.pi / max(total, 1))

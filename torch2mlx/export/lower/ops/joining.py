@@ -9,6 +9,9 @@ from torch2mlx.export.ir.builder import Builder, Refuse
 from torch2mlx.export.ir.nodes import Node
 from torch2mlx.export.lower.ops.registry import lowers
 
+#: The parts of an array: one node that gives them all, or a node for each.
+Parts = Node | tuple[Node, ...]
+
 
 @lowers("aten::cat", "aten::concat", "aten::concatenate")
 def cat(b: Builder, tensors: Sequence[Node], dim: int = 0) -> Node:
@@ -67,7 +70,7 @@ def stack(b: Builder, tensors: Sequence[Node], dim: int = 0) -> Node:
 @lowers("aten::split", "aten::unsafe_split")
 def split(
     b: Builder, self: Node, split_size: Any = None, dim: int = 0, split_sizes: Any = None
-) -> Node:
+) -> Parts:
     """Parts of one size, the last one smaller."""
     if isinstance(split_size, (tuple, list)) or split_sizes is not None:
         return split_with_sizes(b, self, split_sizes or split_size, dim)
@@ -78,7 +81,7 @@ def split(
     return split_with_sizes(b, self, sizes, dim)
 
 
-def _varying(b: Builder, x: Node, size: Any, dim: int) -> Any:
+def _varying(b: Builder, x: Node, size: Any, dim: int) -> Parts:
     """As many parts as torch.export found, of a length that varies: even ones, or each from its
     multiple of `size` on."""
     parts = b.source.meta["val"] if b.source is not None else ()
@@ -111,7 +114,7 @@ def split_with_sizes(b: Builder, self: Node, split_sizes: Sequence[Any], dim: in
 
 
 @lowers("aten::chunk", "aten::unsafe_chunk")
-def chunk(b: Builder, self: Node, chunks: int, dim: int = 0) -> Node:
+def chunk(b: Builder, self: Node, chunks: int, dim: int = 0) -> Parts:
     """At most so many parts of one size."""
     length = self.shape[dim]
     if not isinstance((self.dims or self.shape)[dim], int):

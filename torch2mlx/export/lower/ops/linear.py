@@ -182,10 +182,11 @@ def _rows(b: Builder, x: Node) -> Node:
 @lowers("aten::chain_matmul", "aten::linalg_multi_dot")
 def multi_dot(b: Builder, matrices: Any = None, tensors: Any = None) -> Node:
     """A product of several matrices."""
-    first, *rest = matrices or tensors
-    for matrix in rest:
-        first = matmul(b, first, matrix)
-    return first
+    given: Sequence[Node] = matrices or tensors
+    product = given[0]
+    for matrix in given[1:]:
+        product = matmul(b, product, matrix)
+    return product
 
 
 @lowers("aten::linalg_cross", "aten::cross")

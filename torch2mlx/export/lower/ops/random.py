@@ -117,8 +117,8 @@ def normal(
     b: Builder, self: Any = None, mean: Any = 0.0, std: Any = 1.0, size: Any = None, **_: Any
 ) -> Node:
     """Normal with mean and deviation."""
-    like = next((v for v in (self, mean, std) if isinstance(v, Node)), None)
-    shape = tuple(size) if size is not None else b.dims(like)
+    like = (v for v in (self, mean, std) if isinstance(v, Node))
+    shape = tuple(size) if size is not None else b.dims(next(like))
     drawn = b.call("mx.random.normal", shape, **_dtype(b))
     return b.call("operator.add", b.call("operator.mul", drawn, std), mean)
 

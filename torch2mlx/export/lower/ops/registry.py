@@ -5,18 +5,19 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from torch2mlx.errors import TranslationError
 
 Lowering = Callable[..., Any]
+Written = TypeVar("Written", bound=Lowering)
 _LOWERINGS: dict[str, Lowering] = {}
 _USERS: dict[str, Lowering] = {}
 #: Namespaces that torch fills when it is imported, so that a name not there never will be.
 _TORCHS = ("aten::", "prims::")
 
 
-def lowers(*names: str) -> Callable[[Lowering], Lowering]:
+def lowers(*names: str) -> Callable[[Written], Written]:
     """Registers a function for operators, "namespace::name" or "namespace::name.overload".
 
     It is called with the builder and the operator's arguments by the names of its schema (devices,
@@ -27,7 +28,7 @@ def lowers(*names: str) -> Callable[[Lowering], Lowering]:
     have; a name that no namespace has when a model is translated is an error there.
     """
 
-    def register(function: Lowering) -> Lowering:
+    def register(function: Written) -> Written:
         users = not (function.__module__ or "").startswith("torch2mlx.")  # None within exec
         table = _USERS if users else _LOWERINGS
         for name in names:

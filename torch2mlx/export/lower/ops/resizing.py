@@ -41,20 +41,18 @@ def _resized(mode: str, rank: int, exact: bool = False) -> Any:
     return function
 
 
-_MODES = (("nearest1d", "nearest", 1), ("nearest2d", "nearest", 2), ("nearest3d", "nearest", 3))
-
-
-_MODES += (
+_MODES = (
+    ("nearest1d", "nearest", 1),
+    ("nearest2d", "nearest", 2),
+    ("nearest3d", "nearest", 3),
     ("linear1d", "linear", 1),
     ("bilinear2d", "bilinear", 2),
     ("trilinear3d", "trilinear", 3),
+    ("bicubic2d", "bicubic", 2),
+    ("_nearest_exact1d", "nearest-exact", 1),
+    ("_nearest_exact2d", "nearest-exact", 2),
+    ("_nearest_exact3d", "nearest-exact", 3),
 )
-
-
-_MODES += (("bicubic2d", "bicubic", 2), ("_nearest_exact1d", "nearest-exact", 1))
-
-
-_MODES += (("_nearest_exact2d", "nearest-exact", 2), ("_nearest_exact3d", "nearest-exact", 3))
 
 
 for _suffix, _mode, _rank in _MODES:
