@@ -353,12 +353,16 @@ def _in_order(items: list[Any]) -> tuple[Any, ...]:
 
 
 def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
-    """The file without loss scalers, closures and autograd.grad."""
+    """The file without functions in place, loss scalers, closures and autograd.grad."""
+    from torch2mlx.porting.rules.in_place_functions import MARK, WithoutInPlaceFunctions
     from torch2mlx.porting.scopes.lines import lines_of
     from torch2mlx.porting.training.closures import WithoutClosures
     from torch2mlx.porting.training.derivatives import Derivatives
     from torch2mlx.porting.training.scalers import WithoutScalers
 
+    if MARK.search(text):
+        module = module.visit(WithoutInPlaceFunctions(names))
+        report.lines = lines_of(module, text)
     for word, passes in ((".scale(", WithoutScalers), (".step(", WithoutClosures)):
         if word in text:
             module = module.visit(passes(report))

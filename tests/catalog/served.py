@@ -6,8 +6,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 
-from torch2mlx.catalog.functions.forms import CHANNELS_FIRST, forms
-from torch2mlx.catalog.op_mapping import lookup_op
+from torch2mlx.catalog.functions.table import find_function
 from torch2mlx.export.lower.ops.registry import lowered_names
 
 #: Where functions are, and what their operators' names start with.
@@ -45,18 +44,11 @@ def lowered() -> Iterator[tuple[str, str]]:
 
 def written(group: str, name: str) -> bool:
     """Whether port has a way to write a function."""
-    base = name.rstrip("_")
-    if group == "torch.Tensor":
-        return name in OWN_METHODS or bool(forms("torch", base))
-    if group == "torch":
-        return bool(forms("torch", base))
-    short = group.removeprefix("torch.")
-    row = lookup_op(f"{group}.{name}")
-    if group == "torch.nn.functional":
-        kit = row is not None and row.status == "kit"
-        return name in CHANNELS_FIRST or kit or bool(forms(group, base) or forms("torch", base))
-    direct = row is not None and row.status == "direct" and row.mlx.endswith(name)
-    return direct or bool(forms("torch", f"{short}.{name}"))
+    if group == "torch.Tensor" and name in OWN_METHODS:
+        return True
+    full = f"{group}.{name}".replace("torch.Tensor.", "torch.")
+    entry = find_function(full) or find_function(full.rstrip("_"))
+    return entry is not None and entry.written
 
 
 def refused() -> Iterator[str]:

@@ -1,5 +1,7 @@
 """One entry a function: served by translate, port and analyze, or with a reason; known once."""
 
+import re
+
 import pytest
 
 from tests.support import need
@@ -8,11 +10,11 @@ need("torch", "mlx.core", "libcst")
 
 import torch2mlx
 from tests.catalog.served import GROUPS, lowered, refused
-from tests.porting.new_names import EXPRESSIONS
+from tests.porting.expressions import expressions
+from tests.porting.test_expressions import values
 from torch2mlx.catalog.functions.entry import op
-from torch2mlx.catalog.functions.forms import table_forms
 from torch2mlx.catalog.functions.table import FUNCTIONS, find_function, gathered
-from torch2mlx.catalog.op_mapping import lookup_op, table_rows
+from torch2mlx.catalog.op_mapping import lookup_op
 
 #: Functions that are there in place alone, and the other name of no method.
 IN_PLACE = {"torch.zero_", "torch.embedding_renorm_"}
@@ -22,35 +24,79 @@ def test_what_translate_lowers_port_writes_or_says_why_not():
     for full in refused():
         name = full.replace("torch.Tensor.", "torch.").rstrip("_")
         entry = find_function(name)
-        assert full in IN_PLACE or (entry is not None and not entry.forms and entry.note), full
+        assert full in IN_PLACE or (entry is not None and not entry.written and entry.note), full
 
 
-def test_every_entry_is_lowered_by_translate():
-    names = {f"{'torch' if group == 'torch.Tensor' else group}.{name}" for group, name in lowered()}
+def lowered_names():
+    """Full names of functions and methods whose operator has a lowering."""
     assert len(GROUPS) == 6
-    for full in FUNCTIONS:
-        short = full.replace("torch.nn.functional.", "torch.")
-        assert {full, f"{full}_", short} & names, full
+    return {f"{'torch' if group == 'torch.Tensor' else group}.{name}" for group, name in lowered()}
+
+
+#: What functions return whose results are constants while a model is traced.
+OF_PYTHON = ("bool", "int", "float", "numbers", "numpy", "unknown")
+
+
+def defined_by_others():
+    """Entries that torch writes by other operators before translate sees them."""
+    names = lowered_names()
+    for full, entry in FUNCTIONS.items():
+        same = {full, f"{full}_", full.replace("torch.nn.functional.", "torch.")}
+        traced = not entry.untraced and entry.returns not in OF_PYTHON
+        if not same & names and entry.written and traced:
+            yield entry
+
+
+def translated(lines):
+    """A model that gives all of them, in MLX."""
+    space = {}
+    parts = "".join(f"            {line},\n" for line in lines)
+    exec(
+        "import torch\nimport numpy as np\nimport torch.nn.functional as F\n\n\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x, y, z, s, v, i, j, m):\n"
+        f"        return (\n            x.sum(),\n{parts}        )\n",
+        space,
+    )
+    return torch2mlx.translate(space["Net"](), tuple(values().values()), dynamic=False, check=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_entry_is_served_by_translate_or_says_why_not():
+    """By a lowering of its name, or because torch writes it by other operators."""
+    lines = sorted({called(entry)[0] for entry in defined_by_others()})
+    assert len(lines) > 40
+    for at in range(0, len(lines), 16):
+        made = translated(lines[at : at + 16])
+        assert "def __call__(self" in made.source
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("full", [full for full, entry in FUNCTIONS.items() if entry.untraced])
+def test_what_is_said_not_to_be_traced_is_not(full):
+    with pytest.raises(torch2mlx.errors.ExportError, match=r"^torch\.export cannot trace Net"):
+        translated(called(find_function(full))[:1])
 
 
 @pytest.mark.parametrize("full", FUNCTIONS)
 def test_every_entry_has_a_row_for_analyze(full):
     entry, row = find_function(full), lookup_op(full)
     assert row is not None and row.torch == full
-    assert row.status == ("none" if not entry.forms else row.status)
-    assert entry.forms or entry.note
+    assert (row.status == "none") == (entry.mlx == "")
+    assert entry.written or entry.note, "say why a port refuses it"
 
 
-def test_every_entry_that_port_writes_is_run_in_both_frameworks():
-    for full, entry in FUNCTIONS.items():
-        name = full.rpartition(".")[2]
-        assert not entry.forms or f".{name}(" in EXPRESSIONS, full
+@pytest.mark.parametrize("full", [full for full, entry in FUNCTIONS.items() if entry.written])
+def test_every_entry_that_port_writes_is_run_in_both_frameworks(full):
+    assert called(find_function(full)), "one line in tests/porting/new_names.py"
 
 
-def test_no_function_is_known_twice():
-    assert not set(FUNCTIONS) & set(table_rows()), "in a table of op_mapping too"
-    assert not set(FUNCTIONS) & set(table_forms()), "in a table of forms too"
-    assert len(set(table_rows())) == len(table_rows())
+def called(entry):
+    """The expressions of the tests that call a function, or the method of its name."""
+    group, _, name = entry.name.rpartition(".")
+    place = {"": r"\.", "nn.functional": r"\bF\."}.get(group, rf"\btorch\.{group}\.")
+    pattern = re.compile(rf"{place}{name}\(")
+    return [line for line in expressions() if pattern.search(line)]
 
 
 def test_an_entry_of_a_name_that_has_one_is_an_error():

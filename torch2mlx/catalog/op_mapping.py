@@ -1,25 +1,22 @@
-"""torch functions and tensor methods -> MLX: `lookup_op`, `register_op`. The rows are in `ops/`."""
+"""torch functions and tensor methods -> MLX: `lookup_op`, `register_op`. A row is an entry of
+`catalog/functions`, or one that a user registered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from torch2mlx.catalog.functions import functional_ops, more_ops, tensor_ops
+from torch2mlx.catalog.functions.entry import Entry
 from torch2mlx.catalog.functions.table import FUNCTIONS
 
 Status = Literal["direct", "kit", "data_dependent", "none"]
-#: Where the kit has functions of images, whose channels are last.
-_OF_IMAGES = ("pooling.", "resample.", "shuffle.", "dropout.channel_dropout", "norm.local_response")
 
 
 @dataclass(frozen=True)
 class Op:
     """One torch function or method. `mlx` is a dotted name, empty when `status` is "none".
 
-    `note`: what differs, or what to do instead. `channels_last`: whether `mlx` takes images as
-    (N, *spatial, C) where torch takes (N, C, *spatial).
+    `note`: what differs, or what to do instead.
     """
 
     torch: str
@@ -27,56 +24,22 @@ class Op:
     status: Status
     note: str = ""
 
-    @property
-    def channels_last(self) -> bool:
-        return self.mlx.removeprefix("torch2mlx.kit.").startswith(_OF_IMAGES)
-
-
-def _core(name: str) -> str:
-    return name if name.startswith(("mlx.", "torch2mlx.")) else f"mlx.core.{name}"
-
 
 def _status(name: str) -> Status:
     return "kit" if name.startswith("torch2mlx.") else "direct"
 
 
-def _rows() -> Iterator[Op]:
-    """All rows; a later one of the same name replaces an earlier."""
-    plain = [(name, name, "") for name in tensor_ops.SAME]
-    for name, mlx, note in (*plain, *tensor_ops.RENAMED, *more_ops.MORE, *more_ops.KIT):
-        full = _core(mlx.replace("nn.", "mlx.nn.", 1) if mlx.startswith("nn.") else mlx)
-        yield Op(f"torch.{name}", full, _status(full), note)
-    for name in tensor_ops.DATA_DEPENDENT:
+def _row(full: str, entry: Entry) -> Op:
+    """What op_mapping shows of an entry."""
+    if not entry.mlx:
+        return Op(full, "", "none", entry.note)
+    if entry.by_values:
         note = "its shape depends on values: read the count on the host, or use a mask"
-        yield Op(f"torch.{name}", "mlx.core.where", "data_dependent", note)
-    for name, note in tensor_ops.MISSING.items():
-        yield Op(f"torch.{name}", "", "none", note)
-    for name, mlx, note in (*functional_ops.FUNCTIONAL, *more_ops.FUNCTIONAL):
-        yield Op(f"torch.nn.functional.{name}", mlx, _status(mlx), note)
-    for name, note in more_ops.FUNCTIONAL_MISSING.items():
-        yield Op(f"torch.nn.functional.{name}", "", "none", note)
-    for group, names in (("linalg", functional_ops.LINALG), ("fft", functional_ops.FFT)):
-        for name in names:
-            yield Op(f"torch.{group}.{name}", f"mlx.core.{group}.{name}", "direct")
-    for name, mlx, note in more_ops.LINALG:
-        yield Op(f"torch.linalg.{name}", _core(mlx), "direct", note)
-    for name, note in more_ops.LINALG_MISSING.items():
-        yield Op(f"torch.linalg.{name}", "", "none", note)
+        return Op(full, entry.mlx, "data_dependent", entry.note or note)
+    return Op(full, entry.mlx, _status(entry.mlx), entry.note)
 
 
-def table_rows() -> tuple[str, ...]:
-    """Full names of the functions that have rows in tables, and no entry."""
-    return tuple(op.torch for op in _rows())
-
-
-def _builtin() -> dict[str, Op]:
-    rows = {op.torch: op for op in _rows()}
-    for full, entry in FUNCTIONS.items():
-        rows[full] = Op(full, entry.mlx, _status(entry.mlx) if entry.mlx else "none", entry.remark)
-    return rows
-
-
-_BUILTIN = _builtin()
+_BUILTIN = {full: _row(full, entry) for full, entry in FUNCTIONS.items()}
 _USER: dict[str, Op] = {}
 
 

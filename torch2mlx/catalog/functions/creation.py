@@ -4,7 +4,53 @@ from __future__ import annotations
 
 from torch2mlx.catalog.functions.entry import op
 
+_OF_SHAPE = "*size dtype | mx.{0}({{(size)}}«, dtype={{dtype}}»)"
+_NEW = "input *size dtype | mx.{0}({{(size)}}, dtype={{dtype|input.dtype}})"
+
 ENTRIES = (
+    op("zeros", _OF_SHAPE.format("zeros"), made=True),
+    op("ones", _OF_SHAPE.format("ones"), made=True),
+    op("empty", _OF_SHAPE.format("zeros"), note="always zeros", made=True),
+    op(".new_zeros .new_empty", _NEW.format("zeros")),
+    op(".new_ones", _NEW.format("ones")),
+    op(
+        "arange",
+        "*bounds dtype | kit.tensors.arange({*bounds}«, dtype={dtype}»)",
+        "start end step dtype | kit.tensors.arange({start}, {end}«, {step}»«, dtype={dtype}»)",
+        "end dtype | kit.tensors.arange({end}«, dtype={dtype}»)",
+        mlx="arange",
+        made=True,
+    ),
+    op(
+        "linspace",
+        "start end steps dtype | mx.linspace({start}, {end}, {steps})«.astype({dtype})»",
+        "*bounds dtype | kit.tensors.linspace({*bounds}«, dtype={dtype}»)",
+        made=True,
+    ),
+    op("eye", "n m dtype | mx.eye({n}«, {m}»«, dtype={dtype}»)", made=True),
+    op("full", "size fill_value dtype | mx.full({size}, {fill_value}«, dtype={dtype}»)", made=True),
+    op(
+        "full_like",
+        "input fill_value dtype | mx.full({input!}.shape, {fill_value}, dtype={dtype|input.dtype})",
+        mlx="full_like",
+        layout="itemwise",
+    ),
+    op(
+        ".new_full",
+        "input size fill_value dtype | mx.full({size}, {fill_value}, dtype={dtype|input.dtype})",
+    ),
+    op(".new_tensor", "input data dtype | mx.array({data}, dtype={dtype|input.dtype})"),
+    op(
+        "tensor as_tensor scalar_tensor",
+        "data dtype | mx.array({data}«, dtype={dtype}»)",
+        made=True,
+    ),
+    op("from_numpy", "data | mx.array({data})", note="a copy", made=True),
+    op("FloatTensor Tensor", "data | mx.array({data}, dtype=mx.float32)", made=True),
+    op("LongTensor", "data | mx.array({data}, dtype=mx.int64)", made=True),
+    op("zeros_like", "input | mx.zeros_like({input})", layout="elementwise"),
+    op("ones_like", "input | mx.ones_like({input})", layout="elementwise"),
+    op("empty_like", "input | mx.zeros_like({input})", note="always zeros", layout="elementwise"),
     op(
         "hann_window",
         "window_length periodic dtype | kit.tapers.hann_window({window_length}«, {periodic}»"

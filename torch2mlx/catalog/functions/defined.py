@@ -39,12 +39,26 @@ def _special(names: str) -> str:
 
 
 ENTRIES = (
+    op("lgamma", "input | kit.gamma.lgamma({input})", layout="elementwise"),
+    op("digamma", "input | kit.gamma.digamma({input})", layout="elementwise"),
+    op(
+        "polygamma special.polygamma",
+        "n input | kit.gamma.polygamma({n}, {input})",
+        layout="elementwise",
+        made=True,
+    ),
+    op("mvlgamma", "input p | kit.gamma.mvlgamma({input}, {p})", layout="elementwise"),
+    op("i0", "input | kit.bessel.i0({input})", layout="elementwise"),
     *(
         op(_special(names), f"input | kit.{theirs}({{input}})", layout="elementwise")
         for names, theirs in _OF_ONE.items()
     ),
     *(
-        op(f"special.{name}", f'input n | kit.polynomials.polynomial("{family}", {{input}}, {{n}})')
+        op(
+            f"special.{name}",
+            f'input n | kit.polynomials.polynomial("{family}", {{input}}, {{n}})',
+            layout="itemwise",
+        )
         for name, family in _FAMILIES.items()
     ),
     *(
@@ -52,11 +66,11 @@ ENTRIES = (
             f"special.shifted_chebyshev_polynomial_{kind}",
             f'input n | kit.polynomials.polynomial("chebyshev_{kind}", {{input}}, {{n}},'
             " shifted=True)",
+            layout="itemwise",
         )
         for kind in "tuvw"
     ),
-    op("special.polygamma", "n input | kit.gamma.polygamma({n}, {input})", made=True),
-    op("special.multigammaln", "input p | kit.gamma.mvlgamma({input}, {p})"),
+    op("special.multigammaln", "input p | kit.gamma.mvlgamma({input}, {p})", layout="elementwise"),
     op("special.zeta", "input other | kit.gamma.zeta({input}, {other})", layout="pairwise"),
     *(
         op(

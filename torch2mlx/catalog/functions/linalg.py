@@ -4,7 +4,46 @@ from __future__ import annotations
 
 from torch2mlx.catalog.functions.entry import op
 
+#: Functions under torch.linalg that mlx.core.linalg has under the same name, and what they return.
+_SAME = {
+    **dict.fromkeys(("cholesky", "cross", "det", "eigvals", "eigvalsh", "inv", "norm"), "tensor"),
+    **dict.fromkeys(("pinv", "solve", "solve_triangular"), "tensor"),
+    **dict.fromkeys(("eig", "eigh", "qr", "slogdet"), "pair"),
+    "svd": "triple",
+}
+
 ENTRIES = (
+    *(
+        op(f"linalg.{name}", same=f"mx.linalg.{name}", returns=returns)
+        for name, returns in _SAME.items()
+    ),
+    op("matmul .mm .bmm mv", "input other | {input!} @ {other!}"),
+    op(
+        ".addmm baddbmm",
+        "input mat1 mat2 beta alpha | mx.addmm({input}, {mat1}, {mat2}«, beta={beta}»«, "
+        "alpha={alpha}»)",
+    ),
+    op("einsum", "equation *operands | mx.einsum({equation}, {*operands})", made=True),
+    op("tensordot", "a b dims | mx.tensordot({a}, {b}«, {dims}»)"),
+    op(
+        "cross",
+        "input other dim | kit.arrangements.cross({input}, {other}«, {dim}»)",
+        mlx="linalg.cross",
+    ),
+    op("cdist", "input x2 p | kit.distance.cdist({input}, {x2}«, {p}»)"),
+    op("cholesky_inverse", "input upper | kit.decompositions.cholesky_inverse({input}«, {upper}»)"),
+    op("outer ger", "input other | mx.outer({input}, {other})"),
+    op("kron", "input other | mx.kron({input}, {other})"),
+    op("dot vdot inner", "input other | mx.inner({input}, {other})"),
+    op("inverse", "input | mx.linalg.inv({input})", note="CPU stream only"),
+    op("linalg.matmul", "input other | {input!} @ {other!}"),
+    op(
+        "linalg.diagonal",
+        "A offset dim1 dim2 | mx.diagonal({A}, {offset|0}, {dim1|-2}, {dim2|-1})",
+        note="axes -2 and -1 there",
+    ),
+    op("linalg.vecdot", "x y dim | mx.vecdot({x}, {y}«, axis={dim}»)"),
+    op("linalg.lstsq", mlx="linalg.pinv", note="mx.linalg.pinv(A) times the right-hand side"),
     op(
         "addbmm",
         "input batch1 batch2 beta alpha | «{beta!} * »{input!} +"
@@ -16,14 +55,16 @@ ENTRIES = (
         "addmv",
         "input mat vec beta alpha | «{beta!} * »{input!} + «{alpha!} * »({mat!} @ {vec!})",
         mlx="addmm",
+        note="input + (mat @ vec)",
     ),
     op(
         "addr",
         "input vec1 vec2 beta alpha | «{beta!} * »{input!} + «{alpha!} * »mx.outer({vec1}, {vec2})",
         mlx="outer",
+        note="input + mx.outer(vec1, vec2)",
     ),
     op("chain_matmul", "*matrices | kit.matrices.multi_dot(({*matrices},))", made=True),
-    op("linalg.multi_dot", "tensors | kit.matrices.multi_dot({tensors})"),
+    op("linalg.multi_dot", "tensors | kit.matrices.multi_dot({tensors})", made=True),
     op("cholesky", "input upper | mx.linalg.cholesky({input}«, upper={upper}», stream=mx.cpu)"),
     op(
         "cholesky_solve",

@@ -27,6 +27,82 @@ _TURNED = "bias stride padding output_padding groups dilation"
 _POOL = "kernel_size stride padding dilation ceil_mode"
 
 ENTRIES = (
+    op(
+        "nn.functional.one_hot",
+        "input num_classes | kit.tensors.one_hot({input}, {num_classes})",
+        mlx="equal",
+        note="num_classes must be given",
+    ),
+    op(
+        "nn.functional.linear",
+        "input weight bias | kit.functional.linear({input}, {weight}«, {bias}»)",
+        mlx="addmm",
+        note="x @ weight.T + bias",
+    ),
+    op(
+        "nn.functional.dropout",
+        "input p training | kit.dropout.dropout({input}, {p|0.5}, {training|True})",
+        mlx="nn.Dropout",
+        note="another stream of random numbers",
+        layout="elementwise",
+    ),
+    op(
+        "nn.functional.embedding",
+        "input weight | {weight!}[{input}]",
+        "input weight padding_idx | kit.functional.embedding({input}, {weight}, {padding_idx})",
+        mlx="take",
+        note="weight[indices]",
+    ),
+    op(
+        "nn.functional.layer_norm",
+        "input normalized_shape weight bias eps | kit.functional.layer_norm({input}, "
+        "{normalized_shape}«, {weight}»«, {bias}»«, eps={eps}»)",
+        mlx="fast.layer_norm",
+        note="last axis only, eps required",
+    ),
+    op(
+        "nn.functional.pad",
+        "input pad mode value | kit.padding.pad({input}, {pad}«, mode={mode}»«, value={value}»)",
+        same="kit.padding.pad",
+    ),
+    op(
+        "nn.functional.scaled_dot_product_attention",
+        "query key value attn_mask dropout_p is_causal scale | kit.functional.attention("
+        "{query}, {key}, {value}«, mask={attn_mask}»«, dropout={dropout_p}»«, "
+        "causal={is_causal}»«, scale={scale}»)",
+        mlx="fast.scaled_dot_product_attention",
+        note="scale is required; True in a boolean mask lets through in both",
+    ),
+    op("nn.functional.embedding_bag", same="kit.embedding.embedding_bag"),
+    op(
+        "nn.functional.multi_head_attention_forward",
+        mlx="kit.MultiheadAttention",
+        note="a module",
+        returns="pair",
+    ),
+    op("nn.functional.grouped_mm", mlx="gather_mm", note="or a loop over groups"),
+    op(
+        "nn.functional.scaled_mm",
+        note="dequantise and multiply, or mx.quantized_matmul in MLX's own formats",
+    ),
+    op(
+        "nn.functional.scaled_grouped_mm",
+        note="dequantise and multiply, or mx.gather_qmm in MLX's own formats",
+    ),
+    op(
+        "cosine_similarity",
+        "x1 x2 dim eps | kit.distance.cosine_similarity({x1}, {x2}«, dim={dim}»«, eps={eps}»)",
+        mlx="nn.losses.cosine_similarity_loss",
+    ),
+    op(
+        "nn.functional.cosine_similarity",
+        "x1 x2 dim eps | kit.distance.cosine_similarity({x1}, {x2}«, dim={dim}»«, eps={eps}»)",
+        same="kit.distance.cosine_similarity",
+    ),
+    op("nn.functional.normalize", same="kit.distance.normalize"),
+    op("nn.functional.pairwise_distance", same="kit.distance.pairwise_distance"),
+    op("nn.functional.pdist", same="kit.distance.pdist"),
+    op("nn.functional.alpha_dropout", same="kit.dropout.alpha_dropout", layout="elementwise"),
     *(_first(f"conv{n}d", "input weight", _CONV) for n in (1, 2, 3)),
     *(_first(f"conv_transpose{n}d", "input weight", _TURNED) for n in (1, 2, 3)),
     *(_first(f"max_pool{n}d", "input", _POOL) for n in (1, 2, 3)),
@@ -71,7 +147,7 @@ ENTRIES = (
         "«, {bias}»)",
         note="weight (O, in1, in2)",
     ),
-    op("embedding", "weight indices | {weight!}[{indices}]", mlx="take"),
+    op("embedding", "weight indices | {weight!}[{indices}]", mlx="take", note="weight[indices]"),
     op("dropout", "input p train | kit.dropout.dropout({input}, {p}, {train})"),
     op(
         "feature_dropout",

@@ -6,19 +6,27 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 from torch2mlx.catalog.functions import (
+    activations,
     arithmetic,
+    conversions,
     creation,
     defined,
+    images,
+    indexing,
     joining,
     linalg,
+    losses,
     neural,
+    random,
     reductions,
     shapes,
+    sorting,
     special,
+    spectra,
     unserved,
     writing,
 )
-from torch2mlx.catalog.functions.entry import Entry
+from torch2mlx.catalog.functions.entry import Entry, Form
 
 
 def gathered(families: Iterable[Iterable[Iterable[Entry]]]) -> dict[str, Entry]:
@@ -34,16 +42,30 @@ def gathered(families: Iterable[Iterable[Iterable[Entry]]]) -> dict[str, Entry]:
     return found
 
 
-#: Entries by full name.
-FUNCTIONS = MappingProxyType(
-    gathered(
-        family.ENTRIES
-        for family in (
-            *(arithmetic, creation, defined, joining, linalg, neural, reductions, shapes, special),
-            *(unserved, writing),
-        )
-    )
+#: Families of functions, a file for each.
+FAMILIES = (
+    activations,
+    arithmetic,
+    conversions,
+    creation,
+    defined,
+    images,
+    indexing,
+    joining,
+    linalg,
+    losses,
+    neural,
+    random,
+    reductions,
+    shapes,
+    sorting,
+    special,
+    spectra,
+    unserved,
+    writing,
 )
+#: Entries by full name.
+FUNCTIONS = MappingProxyType(gathered(family.ENTRIES for family in FAMILIES))
 
 
 def find_function(full: str) -> Entry | None:
@@ -55,3 +77,9 @@ def caution(full: str) -> str:
     """What is to be checked where a function is written in MLX; "" mostly."""
     entry = find_function(full)
     return "" if entry is None else entry.caution
+
+
+def forms(full: str) -> tuple[Form, ...]:
+    """The ways to write a function, the first that fits to be taken; none where it has none."""
+    entry = find_function(full)
+    return () if entry is None else entry.forms

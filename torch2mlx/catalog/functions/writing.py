@@ -1,10 +1,37 @@
-"""Writes by position, as values."""
+"""Writes by position or by mask, as values."""
 
 from __future__ import annotations
 
 from torch2mlx.catalog.functions.entry import op
 
 ENTRIES = (
+    op(
+        ".scatter",
+        "input dim index src | kit.indexing.scatter({input}, {dim}, {index}, {src})",
+        note="or x[...] = values",
+    ),
+    op(
+        ".scatter_add",
+        "input dim index src | kit.indexing.scatter_add({input}, {dim}, {index}, {src})",
+        note="or x.at[...].add(values)",
+    ),
+    op(
+        ".scatter_reduce",
+        "input dim index src reduce include_self | kit.indexing.scatter_reduce({input}, "
+        "{dim}, {index}, {src}, {reduce}«, include_self={include_self}»)",
+    ),
+    op(
+        ".index_add",
+        "input dim index source alpha | kit.indexing.index_add({input}, {dim}, {index}, "
+        "«{alpha!} * »{source})",
+        note="or x.at[...].add(values)",
+    ),
+    op(
+        "index_reduce",
+        "input dim index source reduce include_self | kit.segments.index_reduce({input}, "
+        "{dim}, {index}, {source}, {reduce}«, include_self={include_self}»)",
+    ),
+    op(".masked_fill", "input mask value | mx.where({mask}, {value}, {input})", layout="itemwise"),
     op(
         "index_copy",
         "input dim index source | kit.writes.index_copy({input}, {dim}, {index}, {source})",

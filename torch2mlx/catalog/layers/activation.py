@@ -15,7 +15,6 @@ for _name in ("ReLU", "Sigmoid", "Tanh", "SiLU"):
         mlx="mlx.nn.{name}",
         source="nn",
         bare=True,
-        itemwise=True,
     )
 
 
@@ -25,7 +24,7 @@ def _activation(
     """An entry of a function of the kit that treats every item alike."""
     make = made_of(_KIT + function, names)
     native = native or f"mlx.nn.{name}"
-    layer(name, make, mlx=_KIT + function, native=native, bare=bare, itemwise=True)
+    layer(name, make, mlx=_KIT + function, native=native, bare=bare)
 
 
 _activation("ReLU6", "relu6", bare=True)

@@ -21,7 +21,6 @@ layer(
     mlx="mlx.nn.Dropout",
     general=f"{_KIT}dropout",
     source="nn",
-    itemwise=True,
 )
 for _name, _native in (
     ("Dropout1d", "mlx.core.random.bernoulli"),
@@ -39,7 +38,6 @@ layer(
     "AlphaDropout",
     made_of(f"{_KIT}alpha_dropout", "p"),
     mlx=f"{_KIT}alpha_dropout",
-    itemwise=True,
 )
 layer(
     "FeatureAlphaDropout",

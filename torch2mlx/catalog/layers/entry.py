@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torch2mlx.catalog.functions.layout import is_elementwise_layer
 from torch2mlx.catalog.weights.actions import Rule
 from torch2mlx.errors import Code, Unsupported
 from torch2mlx.types import ModuleRecord
@@ -60,7 +61,7 @@ class LayerSpec:
     of it there; `renamed` are arguments that have other names in it, and `bare` says that it takes
     none. `images`: "rigid" layers take images alone, "flexible" ones arrays of any rank, so that
     what they get decides, and "kept" ones answer no image, or places in it. An `itemwise` layer
-    treats every item alike.
+    treats every item alike: where it is not told, as the function of its name does.
     """
 
     torch: str
@@ -124,6 +125,7 @@ def layer(names: str, make: Make | None = None, **facts: Any) -> None:
         known = place == "nn" or place in _NOTES
         told["source"] = f"{place}.{short}" if known else place
         told.setdefault("note", _NOTES.get(place, ""))
+        told.setdefault("itemwise", is_elementwise_layer(short))
         mlx = told.get("mlx", "")
         told.setdefault("native", mlx if mlx.startswith(("mlx.", "builtins.")) else "")
         BUILTIN[full] = LayerSpec(full, make=make, **told)

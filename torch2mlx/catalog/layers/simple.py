@@ -126,7 +126,7 @@ layer(
         "out_features": "output_dims",
     },
 )
-layer("Identity", made_of("mlx.nn.Identity"), mlx="mlx.nn.{name}", source="nn", itemwise=True)
+layer("Identity", made_of("mlx.nn.Identity"), mlx="mlx.nn.{name}", source="nn")
 layer(
     "Embedding",
     embedding,

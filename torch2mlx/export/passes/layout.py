@@ -10,30 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch2mlx.catalog.functions.layout import itemwise_calls
 from torch2mlx.export.ir.nodes import Node, Program
 from torch2mlx.export.passes.rewrite import Rewriter
 
-#: Calls that treat every item alike, of any number of arrays.
-ALIKE = {
-    *(
-        f"mx.{n}"
-        for n in ("exp", "log", "sqrt", "rsqrt", "sigmoid", "tanh", "square", "abs", "erf")
-    ),
-    *(f"mx.{n}" for n in ("sin", "cos", "maximum", "minimum", "where", "clip", "logical_and")),
-    *(f"mx.{n}" for n in ("logical_or", "logical_not", "stop_gradient", "floor", "ceil", "round")),
-    *(f"nn.{n}" for n in ("relu", "silu", "gelu", "gelu_approx")),
-    *(
-        f"kit.activations.{n}"
-        for n in ("mish", "hardswish", "hardsigmoid", "relu6", "elu", "softplus")
-    ),
-    *(f"kit.activations.{n}" for n in ("hardtanh", "selu", "celu", "logsigmoid", "leaky_relu")),
-    *(f"kit.kinks.{n}" for n in ("relu", "where", "clip", "hardtanh", "threshold", "leaky_relu")),
-    *(f"kit.kinks.{n}" for n in ("maximum", "minimum", "fmax", "fmin")),
-    *(f"operator.{n}" for n in ("add", "sub", "mul", "truediv", "pow", "neg", "eq", "ne", "lt")),
-    *(f"operator.{n}" for n in ("le", "gt", "ge", "and_", "or_", "invert")),
-    "method.astype",
-    "kit.dropout.dropout",
-}
+#: Calls over axes that are given as numbers.
 REDUCING = {
     *(f"kit.kinks.{n}" for n in ("largest", "smallest")),
     *(f"kit.moments.{n}" for n in ("total", "mean", "var", "std")),
@@ -47,7 +28,7 @@ def channels_last(program: Program) -> Program:
 
 
 def _rule(r: Rewriter, node: Node) -> Any:
-    if node.op in ALIKE:
+    if node.op in itemwise_calls():
         return _alike(r, node)
     if node.op in REDUCING:
         return _reducing(r, node)
@@ -69,6 +50,11 @@ def channels_first(value: Any) -> tuple[int, ...] | None:
 
 def _inverse(axes: Sequence[int]) -> list[int]:
     return [list(axes).index(i) for i in range(len(axes))]
+
+
+def _viewed(r: Rewriter, node: Node) -> Any:
+    """Bits read as another dtype of the same width."""
+    return _alike(r, node) if node.shape == node.args[0].shape else None
 
 
 def _merged(r: Rewriter, node: Node) -> Any:
@@ -200,10 +186,6 @@ def _pad(r: Rewriter, node: Node) -> Any:
     return r.builder.transpose(padded, order)
 
 
-def _split(r: Rewriter, node: Node) -> Any:
-    return None
-
-
 def _same_layout(r: Rewriter, node: Node) -> bool:
     """Whether a layer treats all items alike: an activation, dropout."""
     single = len(node.args) == 2 and not node.kwargs and node.is_array
@@ -255,6 +237,7 @@ _RULES = {
     "mx.concatenate": _concatenate,
     "index": _index,
     "mx.softmax": _softmax,
+    "mx.view": _viewed,
     "mx.pad": _pad,
     "method.squeeze": _squeeze,
     "method.flatten": _flatten,

@@ -128,7 +128,7 @@ class Caller(Functions):
             if name.endswith("_"):
                 raise Immovable  # it writes into what would be turned
         self._all_plain(args)
-        if found.kind == "plain" and name in tables.ALIKE_METHODS:
+        if found.kind == "plain" and _value_of(name) in tables.ALIKE_FUNCTIONS:
             return found
         self.plain(owner)
         if name in tables.SHAPED and len(args) > 1 and not any(a.star for a in args):
@@ -144,10 +144,7 @@ class Caller(Functions):
         if order in _LAST_ORDERS and found.rank == len(order):
             self.plan.dropped.add(node)
             return Value(rank=found.rank)
-        if name in tables.ALIKE_METHODS and name not in tables.ALIKE_FUNCTIONS:
-            self._all_plain(args)
-            return found
-        return self._of_last(name, node, found, args)
+        return self._of_last(_value_of(name), node, found, args)
 
     def _of_list(self, name: str, node: Any, owner: Any, found: Value, args: Any) -> Value:
         if found.kind == "list":
@@ -173,3 +170,8 @@ class Caller(Functions):
             given = self.plain(node)
             if held.items[0] is NOTHING:
                 self.env[name] = Value("list", (given,))
+
+
+def _value_of(name: str) -> str:
+    """The function that a method in place assigns, where it treats every item alike."""
+    return name[:-1] if name[:-1] in tables.ALIKE_FUNCTIONS and name[-1] == "_" else name

@@ -25,6 +25,8 @@ class Expressions(Reader):
         if self.module(node.value) is not None:  # its weight
             return PLAIN
         owner = self.read(node.value)
+        if owner.last and node.attr.value in ("real", "imag"):
+            return owner
         if not owner.last or node.attr.value not in ("dtype", "device", "ndim", "is_cuda"):
             self.plain(node.value)
         return PLAIN

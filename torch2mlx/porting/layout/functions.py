@@ -49,9 +49,10 @@ class Functions(Expressions):
         """What a function answers to an array with its channels last; None when that is not known.
         Shared by functions and methods."""
         if name in tables.ALIKE_FUNCTIONS:
-            if name in tables.BOUNDED and not all(self.scalar(a.value) for a in rest):
+            others = [a for a in rest if not self._beside(a.value, found)]
+            if name in tables.BOUNDED and not all(self.scalar(a.value) for a in others):
                 return None  # bounds may be arrays
-            self._all_plain(rest)
+            self._all_plain(rest if name not in tables.BOUNDED else others)
             return found
         if name in tables.REDUCTIONS:
             given = sum(a.keyword is None for a in rest)
@@ -66,6 +67,11 @@ class Functions(Expressions):
             self._all_plain(a for a in rest if a.value is not axis)
             return Value("list", (found,)) if name in tables.PARTING else found
         return None
+
+    def _beside(self, node: Any, image: Value) -> bool:
+        """Whether an argument is an image too, with its channels where the first has them."""
+        found = self.read(node)
+        return found.last and (found.rank == image.rank or not found.rank or not image.rank)
 
     def _move(self, node: Any, rank: int) -> bool:
         """Says where a written axis is; False when that is not known."""

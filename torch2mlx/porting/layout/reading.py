@@ -7,6 +7,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.catalog.functions.table import find_function
 from torch2mlx.porting.layout.building import Building
 from torch2mlx.porting.layout.protocols import Calling
 from torch2mlx.porting.layout.tables import FUNCTIONS
@@ -17,7 +18,6 @@ from torch2mlx.porting.types.infer import Inference
 
 #: Axes of a transpose to torch's layout.
 _FIRST_ORDERS = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
-_FUNCTIONS = ("torch.", "torch.nn.functional.")
 
 
 class Reader:
@@ -167,9 +167,10 @@ def called_function(names: Names, node: cst.Call) -> str:
     """The name of a function of torch. or torch.nn.functional; "" of torch.conv2d and its like,
     whose arguments are others, and which stay as torch has them."""
     full = names.of(node.func)
-    group, _, name = full.rpartition(".")
-    kept = group == "torch" and name in FUNCTIONS
-    return name if f"{group}." in _FUNCTIONS and not kept else ""
+    entry = find_function(full)
+    name = full.removeprefix("torch.").removeprefix("nn.functional.")
+    kept = full == f"torch.{name}" and name in FUNCTIONS
+    return name if entry is not None and not kept else ""
 
 
 def moved_axis(at: int, rank: int) -> int | None:

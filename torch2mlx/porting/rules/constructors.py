@@ -7,8 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from torch2mlx.catalog.op_mapping import lookup_op
+from torch2mlx.errors import Code
 from torch2mlx.porting.rules.apply_layout import Placing
 from torch2mlx.porting.rules.context import again, drop_keywords, expression, joined
+from torch2mlx.porting.rules.in_place_functions import WHY, changes_argument
 from torch2mlx.porting.rules.render import Argument
 from torch2mlx.porting.training.optimizers import held_in, takes_all
 from torch2mlx.porting.types import layers
@@ -29,6 +31,9 @@ class Constructors(Placing):
     grouped = False  # whether an optimizer of several groups was written
 
     def _unknown(self, full: str, original: Any, updated: Any) -> Any:
+        if changes_argument(full):
+            self.refuse(original, WHY, full, Code.ARGUMENTS)
+            return updated
         op = lookup_op(full)
         advice = op.note if op is not None and op.note else "no counterpart is known"
         self.refuse(original, advice, full)

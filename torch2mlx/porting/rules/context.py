@@ -13,7 +13,8 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.render import Argument
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.types.infer import Inference
-from torch2mlx.porting.types.kinds import TENSOR_ONLY, Type
+from torch2mlx.porting.types.kinds import Type
+from torch2mlx.porting.types.torch_calls import is_of_tensors
 
 _EMPTY = cst.Module([])
 
@@ -48,7 +49,7 @@ class State(cst.CSTTransformer):
         kind = self.type_of(node)
         if kind.tensor or self.names.shared(node):
             return kind.tensor
-        return kind.kind in ("unknown", "none") and method in TENSOR_ONLY
+        return kind.kind in ("unknown", "none") and is_of_tensors(method)
 
     def change(self, node: Any, what: str, why: str, check: str = "") -> None:
         """Notes a rewrite."""

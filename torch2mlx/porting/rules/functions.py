@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import libcst as cst
 
-from torch2mlx.catalog.functions.forms import CHANNELS_FIRST, PLACEMENT, forms
-from torch2mlx.catalog.functions.table import caution, find_function
-from torch2mlx.catalog.op_mapping import lookup_op
-from torch2mlx.common.apple import CPU_LINALG
+from torch2mlx.catalog.functions.table import caution, find_function, forms
 from torch2mlx.porting.rules.constructors import Constructors
 from torch2mlx.porting.rules.context import again, code, drop_keywords, expression, joined
-from torch2mlx.porting.rules.render import Argument, written
+from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 
-_RENAMED = {"dim": "axis", "keepdim": "keepdims", "input": "a"}
 _GONE = ("torch.cuda.", "torch.backends.", "torch.mps.", "torch.set_num_threads", "torch.xpu.")
 _GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
 _GONE += ("torch.multiprocessing.set_start_method", "torch.autograd.set_detect_anomaly")
@@ -137,11 +132,10 @@ class Functions(Constructors):
 
     def _function_with(self, about: str, given: list[Argument], original: Any) -> Any:
         """A function of torch with arguments by name: one of its first argument."""
-        group, _, name = about.rpartition(".")
         counted = [a for a in given if a.keyword not in PLACEMENT]
         if not counted or not all(a.keyword for a in given):
             return None
-        text = written(forms(group, name), [Argument("", "x", kind="tensor"), *given], False)
+        text = written(forms(about), [Argument("", "x", kind="tensor"), *given], False)
         if text is None:
             return None
         self.change(original, f"partial({about})", "the same function in MLX")
@@ -155,30 +149,22 @@ class Functions(Constructors):
         name = full.rpartition(".")[2]
         if name == "dropout" and len(given) < 3 and not any(a.keyword == "training" for a in given):
             self.change(original, full, "torch's default is training=True: always active")
-        kept = drop_keywords(given, PLACEMENT)
         if original in self.plan.sites:
             self.change(original, full, "the same function in MLX, channels last")
             return again(f"kit.{'channels_last.' if name in _INNER else ''}{name}", updated)
-        text = written(forms("torch.nn.functional", name), given, False)
-        if text is None and name in CHANNELS_FIRST:
-            text = f"kit.channels_first.{name}({joined(kept)})"
-        if text is None and name.startswith("dropout") and name[-1] == "d":
-            text = f"kit.channels_first.channel_dropout({joined(kept)})"
-        if text is None and not find_function(f"torch.{name}"):  # whose arguments may differ
-            text = written(forms("torch", name), given, False)
-        op = lookup_op(full)
-        made = op is not None and op.mlx.rpartition(".")[2][:1].isupper()  # a layer: no function
-        known = op is not None and op.status == "kit" and not op.channels_last
-        if text is None and op is not None and known and not made:
-            if "activations" in op.mlx:
-                kept = [
-                    replace(a, keyword="axis" if a.keyword == "dim" else a.keyword) for a in kept
-                ]
-            text = f"{op.mlx.removeprefix('torch2mlx.')}({joined(kept)})"
+        text = self._written(full, given)
         if text is None:
             return self._unknown(full, original, updated)
         self.change(original, full, "the same function in MLX")
         return expression(text)
+
+    def _written(self, full: str, given: list[Argument]) -> str | None:
+        """A call of a function of the catalogue in MLX; None where it has no way to be written."""
+        entry = find_function(full)
+        if entry is None:
+            return None
+        text = written(entry.forms, given, False)
+        return same(entry, given) if text is None and entry.same else text
 
     def _init(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2].rstrip("_")
@@ -197,7 +183,7 @@ class Functions(Constructors):
 
     def _made_with(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         """A tensor made with `**options`: device and dtype, of which the dtype counts."""
-        text = written(forms("torch", full.removeprefix("torch.")), given[:-1], False)
+        text = written(forms(full), given[:-1], False)
         made = _with(text, f"**kit.tensors.options({given[-1].text})")
         if made is None:
             return self._unknown(full, original, updated)
@@ -205,17 +191,15 @@ class Functions(Constructors):
         return expression(made)
 
     def _group(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        group, name = full.split(".")[1:]
-        text = written(forms("torch", f"{group}.{name}"), given, False)
-        if text is not None:
-            self.change(original, full, "the same function in MLX")
-            return expression(text)
-        op = lookup_op(full)
-        if op is None or op.status != "direct" or not op.mlx.endswith(name):
+        text = self._written(full, given)
+        if text is None:
             return self._unknown(full, original, updated)
-        stream = ", stream=mx.cpu" if group == "linalg" and name in CPU_LINALG else ""
-        self.change(original, full, "the same in MLX" + (", on the CPU stream" if stream else ""))
-        return expression(f"mx.{group}.{name}({_renamed(given)}{stream})")
+        stream = ", on the CPU stream" if text.endswith("stream=mx.cpu)") else ""
+        why = (
+            "the same in MLX" if text.startswith(f"mx.{full[6:]}(") else "the same function in MLX"
+        )
+        self.change(original, full, why + stream)
+        return expression(text)
 
     def _function(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.removeprefix("torch.")
@@ -226,11 +210,9 @@ class Functions(Constructors):
             text: str | None = f"mx.{name}imum({given[0].text}, {second.text})"
         elif given and given[0].kind == "range" and "ensor" in name:
             listed = Argument(given[0].keyword, f"list({given[0].text})")
-            text = written(forms("torch", name), [listed, *given[1:]], False)
-        elif name == "where" and len(given) == 1:
-            text = None
+            text = written(forms(full), [listed, *given[1:]], False)
         else:
-            text = written(forms("torch", name), given, False)
+            text = self._written(full, given)
         if text is None:
             return self._unknown(full, original, updated)
         self.change(original, full, "the same function in MLX", caution(full))
@@ -240,8 +222,3 @@ class Functions(Constructors):
 def _with(text: str | None, more: str) -> str | None:
     """A call with one more argument."""
     return f"{text[:-1]}, {more})" if text is not None and text.endswith(")") else None
-
-
-def _renamed(given: list[Argument]) -> str:
-    kept = drop_keywords(given, PLACEMENT)
-    return joined([Argument(_RENAMED.get(a.keyword, a.keyword), a.text, a.star) for a in kept])

@@ -6,15 +6,13 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.catalog.functions.forms import forms
-from torch2mlx.catalog.functions.table import caution
+from torch2mlx.catalog.functions.table import caution, forms
 from torch2mlx.errors import Code
 from torch2mlx.porting.rules.context import code, expression, joined
 from torch2mlx.porting.rules.parameter_loops import Loops
-from torch2mlx.porting.rules.render import Argument, term, written
+from torch2mlx.porting.rules.render import Argument, assigned, term, written
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.types import torch_calls as results
-from torch2mlx.porting.types.kinds import TENSOR_ONLY
 from torch2mlx.porting.types.usage import viewed
 
 _AMBIGUOUS = frozenset(
@@ -163,9 +161,9 @@ class Methods(Loops):
         if base in ("max", "min") and given and given[0].kind == "tensor":
             text: str | None = f"mx.{base}imum({receiver}, {given[0].text})"
         else:
-            text = written(forms("torch", base), full, True)
+            text = written(forms(f"torch.{base}"), full, True)
         if text is None:
-            known = name in TENSOR_ONLY or self.type_of(original.func.value).tensor
+            known = results.is_of_tensors(name) or self.type_of(original.func.value).tensor
             if known and name not in ("__len__",):
                 why = "no counterpart is known for these arguments"
                 self.refuse(original, why, f"Tensor.{name}", Code.ARGUMENTS)
@@ -218,7 +216,7 @@ class Methods(Loops):
             more = ", ".join([target, *(a.text for a in given)])
             value = f"kit.init.{_INPLACE_INIT[name]}({more})"
         else:
-            value = written(forms("torch", name[:-1]), [receiver, *given], True)
+            value = assigned(name[:-1], [receiver, *given])
         if value is None:
             return None
         value = f"({value})" if "\n" in value else value

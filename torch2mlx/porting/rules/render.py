@@ -1,15 +1,25 @@
-"""Calls of torch as text in MLX, from the rows of `catalog/functions/forms.py`."""
+"""Calls of torch as text in MLX, from the entries of `catalog/functions`."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch2mlx.catalog.functions.forms import PLACEMENT, Form
+from torch2mlx.catalog.functions.entry import Entry, Form
+from torch2mlx.catalog.functions.table import find_function
+from torch2mlx.common.apple import CPU_LINALG
 
+#: Arguments that say where memory lies, or that MLX decides itself.
+PLACEMENT = frozenset(
+    [
+        *("device", "layout", "pin_memory", "memory_format", "non_blocking", "inplace"),
+        *("generator", "requires_grad", "out", "sparse", "copy", "async_", "stable", "driver"),
+        "sorted",  # what comes in an order is sorted
+    ]
+)
 #: Other names of arguments, numpy's and those of methods.
 _ALIASES = {
     **{"axis": "dim", "keepdims": "keepdim", "self": "input", "x": "input", "mat2": "other"},
@@ -44,7 +54,7 @@ class Argument:
 
 def bind(form: Form, given: Sequence[Argument]) -> dict[str, Any] | None:
     """Arguments by the names of a row; None when the row has no place for one."""
-    names = [name.strip("*-") for name in form.arguments]
+    names = list(form.names)
     rest = next((n for n in form.arguments if n.startswith("*")), "").lstrip("*")
     bound: dict[str, Any] = {}
     places = iter(names)
@@ -69,7 +79,20 @@ def bind(form: Form, given: Sequence[Argument]) -> dict[str, Any] | None:
             bound[name] = argument
     used = {m[3] for m in _HOLE.finditer(form.text)} | set(form.ignored)
     used |= {"input"} if "|input" in form.text else set()
-    return bound if all(n in used or n in PLACEMENT for n in bound) else None
+    other = any(n in bound and bound[n].text != value for n, value in form.fixed.items())
+    return bound if not other and all(n in used or n in PLACEMENT for n in bound) else None
+
+
+def assigned(base: str, given: Sequence[Argument]) -> str | None:
+    """What the function or method in place of a function assigns to its first argument."""
+    for full in (f"torch.{base}", f"torch.nn.functional.{base}"):
+        entry = find_function(full)
+        text = None if entry is None else written(entry.forms, given, True)
+        if text is None and entry is not None and entry.same:
+            text = same(entry, given)
+        if text is not None:
+            return text
+    return None
 
 
 def is_atom(text: str) -> bool:
@@ -149,14 +172,35 @@ def fill(form: Form, bound: dict[str, Any]) -> str | None:
 
 
 def written(rows: Sequence[Form], given: Sequence[Argument], method: bool) -> str | None:
-    """The first row that takes the arguments, as text; `method`: called on its first argument."""
+    """The first form that takes the arguments, as text; `method`: called on the first of them,
+    which is the form's `input` wherever that stands."""
     for form in rows:
-        bound = bind(form, given)
+        moved = method and "input" in form.arguments[1:]
+        first = [replace(given[0], keyword="input")] if moved else given[:1]
+        bound = bind(form, [*first, *given[1:]])
         text = None if bound is None else fill(form, bound)
         if text is None or bound is None:
             continue
         return _as_method(form, text, bound) if method else text
     return None
+
+
+#: torch's names of arguments -> those of mlx.core.linalg, mlx.core.fft and kit.activations.
+_THEIRS = {"dim": "axis", "keepdim": "keepdims", "input": "a"}
+
+
+def same(entry: Entry, given: Sequence[Argument]) -> str:
+    """A call of the function that takes torch's arguments."""
+    kept = [a for a in given if a.keyword not in PLACEMENT]
+    own = entry.same.startswith("kit.") and not entry.same.startswith("kit.activations.")
+    words = {} if own else _THEIRS
+    texts = [
+        f"{words.get(a.keyword, a.keyword)}={a.text}" if a.keyword else a.star + a.text
+        for a in kept
+    ]
+    group, _, name = entry.same.rpartition(".")
+    texts += ["stream=mx.cpu"] * (group == "mx.linalg" and name in CPU_LINALG)
+    return f"{entry.same}({', '.join(texts)})"
 
 
 def _as_method(form: Form, text: str, bound: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.catalog.functions.forms import forms
+from torch2mlx.catalog.functions.table import find_function
 from torch2mlx.porting.rules.context import bare, code, expression
 from torch2mlx.porting.rules.format_strings import requoted
 from torch2mlx.porting.rules.functions import PACKED
@@ -174,27 +174,26 @@ class Rewriter(Statements):
             if full.startswith(prefix) and short in known:
                 return expression(f"{target}.{short}")
         if full.startswith("torch.nn.functional."):
-            return self._function_value(
-                forms("torch.nn.functional", short) or forms("torch", short)
-            )
+            return self._function_value(full)
         layer = layers.known(short) if full == f"torch.nn.{short}" else None
         if layer is not None:
             return expression(layer.source)
         if full.count(".") == 1 and full.startswith("torch."):
             if short in _VALUES:
                 return expression(_VALUES[short])
-            return self._function_value(forms("torch", short))
+            return self._function_value(full)
         return None
 
-    def _function_value(self, rows: Any) -> Any:
-        """A function as a value: the head of the row that takes one argument."""
-        for form in rows:
+    def _function_value(self, full: str) -> Any:
+        """A function as a value: the head of the form that takes one argument."""
+        entry = find_function(full)
+        for form in entry.forms if entry is not None else ():
             head, bracket, rest = form.text.partition("({input}")
             if not head.replace(".", "").isidentifier():
                 continue
             if (bracket and rest.replace("«", "").startswith((")", ", ", "»."))) or rest == ")":
                 return expression(head)
-        return None
+        return expression(entry.same) if entry is not None and entry.same else None
 
     # calls
 

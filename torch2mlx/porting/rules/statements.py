@@ -182,7 +182,8 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
         call = node.value
         if isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute):
             name = call.func.attr.value
-            if name.endswith("_") and self.is_tensor(call.func.value, name):
+            method = name.endswith("_") and not self.names.of(call.func)
+            if method and self.is_tensor(call.func.value, name):
                 args = [a.with_changes(value=a.value.visit(self)) for a in call.args]
                 func = call.func.with_changes(value=call.func.value.visit(self))
                 self._again[call] = call.with_changes(args=args, func=func)

@@ -21,15 +21,7 @@ from torch2mlx.porting.types.kinds import (
     Type,
     element,
 )
-from torch2mlx.porting.types.torch_calls import (
-    LISTS,
-    PAIR,
-    PAIRS,
-    given_as,
-    returned,
-    says_dim,
-    several_given,
-)
+from torch2mlx.porting.types.torch_calls import returned, says_dim
 
 
 def attribute(owner: Type, name: str) -> Type:
@@ -89,7 +81,8 @@ def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
     if owner.kind == "class" and name == "apply":
         return TENSOR
     if owner.tensor or (owner.kind == "unknown" and says_dim(node)):
-        return returned(f"torch.{name}") or _tensor_method(name, node, given)
+        found = returned(f"torch.{name}", node, given, 0)
+        return found or _tensor_method(name, node)
     said = name in ("parameters", "named_parameters")  # that it is a module
     if owner.kind == "module" or (said and owner.kind == "unknown"):
         return _of_module(owner, name)
@@ -118,26 +111,13 @@ def _of_dict(owner: Type, name: str) -> Type:
     return value if name in ("get", "pop", "setdefault") and owner.items else UNKNOWN
 
 
-def _tensor_method(name: str, node: Any, given: list[Type]) -> Type:
-    if name in ("size",):
+def _tensor_method(name: str, node: Any) -> Type:
+    """A method of a tensor that is no function of the catalogue."""
+    if name == "size":
         return INT if node.args else SIZE
-    if name in ("dim", "numel", "ndimension", "nelement", "element_size", "get_device"):
+    if name == "get_device":
         return INT
-    if name in ("item",):
-        return FLOAT
-    if name in ("tolist",):
-        return Type("list")
-    if name == "numpy":
-        return NUMPY
-    if name in ("max", "min", "median", "nanmedian"):
-        several = given_as(node, "dim", 0) and not (given and given[0].tensor)
-        return PAIR if several else TENSOR
-    several = several_given(name, node)
-    if several is not None or name in PAIRS:
-        return several or PAIR
-    if name in LISTS or (name == "nonzero" and node.args):
-        return Type("list", (TENSOR,))
-    if name in ("equal", "is_contiguous", "is_floating_point", "allclose"):
+    if name == "is_contiguous":
         return BOOL
     return NONE if name in ("backward", "requires_grad") else TENSOR
 

@@ -30,8 +30,6 @@ ANNOTATED = {
     "torch.utils.data.Dataset": Type("dataset"),
 }
 PAIR = Type("tuple", (TENSOR, TENSOR))
-LISTS = ("split", "chunk", "unbind", "meshgrid", "tensor_split", "broadcast_tensors")
-PAIRS = ("topk", "sort", "kthvalue", "mode", "cummax", "cummin", "std_mean", "var_mean", "slogdet")
 _DTYPES = frozenset(
     [
         *("float32", "float64", "float16", "bfloat16", "float", "double", "half", "int"),
@@ -41,34 +39,19 @@ _DTYPES = frozenset(
 )
 _RECURRENT = {"LSTM": Type("tuple", (TENSOR, PAIR)), "GRU": PAIR, "RNN": PAIR}
 _RECURRENT |= {"LSTMCell": PAIR, "MultiheadAttention": PAIR}
-#: Functions under torch. whose first argument is no tensor.
-_PLAIN = ("zeros", "ones", "empty", "full", "arange", "linspace", "eye", "rand", "randn", "randint")
-_PLAIN += ("randperm", "tensor", "as_tensor", "from_numpy", "cat", "stack", "device", "manual_seed")
-_PLAIN += ("save", "load", "compile", "vmap", "no_grad", "Size", "meshgrid", "einsum", "normal")
-_PLAIN += (
-    "concat",
-    "hstack",
-    "vstack",
-    "FloatTensor",
-    "LongTensor",
-    "Tensor",
-    "Generator",
-    "where",
+#: What is called under torch. and is no function of tensors.
+_OTHERS = frozenset(
+    [
+        *("Generator", "Size", "compile", "device", "inference_mode", "load", "no_grad", "save"),
+        *("seed", "set_default_dtype", "set_grad_enabled", "set_printoptions"),
+    ]
 )
-_PLAIN += (
-    "set_grad_enabled",
-    "set_default_dtype",
-    "is_tensor",
-    "concatenate",
-    "dstack",
-    "logspace",
-)
-_PLAIN += (
-    "block_diag",
-    "cartesian_prod",
-    "broadcast_tensors",
-    "set_printoptions",
-    "inference_mode",
+#: Methods in place that have no function of their name, but a tensor.
+_IN_PLACE = frozenset(
+    [
+        *("zero_", "fill_", "copy_", "normal_", "uniform_", "exponential_", "random_"),
+        *("log_normal_", "cauchy_"),
+    ]
 )
 
 
@@ -77,19 +60,18 @@ def says_dim(node: Any) -> bool:
     return any(a.keyword is not None and a.keyword.value in ("dim", "keepdim") for a in node.args)
 
 
-def several_given(name: str, node: Any) -> Type | None:
-    """What `unique` gives with its flags; None for other functions, and without them."""
-    if name not in ("unique", "unique_consecutive"):
-        return None
+def _several(node: Any) -> Type:
+    """What `unique` gives with its flags."""
     flags = ("return_inverse", "return_counts")
     asked = sum(a.keyword is not None and a.keyword.value in flags for a in node.args)
-    return Type("tuple", (TENSOR,) * (1 + asked)) if asked else None
+    return Type("tuple", (TENSOR,) * (1 + asked)) if asked else TENSOR
 
 
-def _in_tuple(name: str, node: Any) -> bool:
-    """Whether places come as a tuple, an array for each axis."""
+def _placed(node: Any, place: int) -> Type:
+    """What `nonzero` and `where` give: places may come as a tuple, an array for each axis."""
     said = any(a.keyword is not None and a.keyword.value == "as_tuple" for a in node.args)
-    return said or (name == "where" and len(node.args) == 1)
+    alone = place == 1 and len(node.args) == 1
+    return Type("list", (TENSOR,)) if said or alone else TENSOR
 
 
 #: Types of what the catalogue says that functions return.
@@ -98,15 +80,29 @@ _RETURNS = {
     "pair": PAIR,
     "triple": Type("tuple", (TENSOR, TENSOR, TENSOR)),
     "list": Type("list", (TENSOR,)),
+    "numbers": Type("list"),
     "bool": BOOL,
-    "nothing": NONE,
+    "int": INT,
+    "float": FLOAT,
+    "numpy": NUMPY,
+    "unknown": UNKNOWN,
 }
 
 
-def returned(full: str) -> Type | None:
-    """What a function (or tensor method) returns by its entry; None where that does not say."""
+def returned(full: str, node: Any, given: list[Type], place: int) -> Type | None:
+    """What a function returns by its entry, or a tensor method by the entry of its name; `place`
+    of the first argument after the tensor: 1, of a method 0. None without an entry."""
     entry = find_function(full)
-    return None if entry is None or not entry.forms else _RETURNS.get(entry.returns)
+    if entry is None or not entry.written:
+        return None
+    if entry.returns == "by_dim":
+        several = given_as(node, "dim", place) and not (len(given) > place and given[place].tensor)
+        return PAIR if several else TENSOR
+    if entry.returns == "by_flags":
+        return _several(node)
+    if entry.returns == "by_tuple":
+        return _placed(node, place)
+    return _RETURNS.get(entry.returns, TENSOR)
 
 
 def takes_tensor(full: str) -> bool:
@@ -117,7 +113,22 @@ def takes_tensor(full: str) -> bool:
     group, _, name = full.rpartition(".")
     if group in ("torch.nn.functional", "torch.fft", "torch.linalg"):
         return True
-    return group == "torch" and name not in _PLAIN and name[:1].islower()
+    return group == "torch" and name not in _OTHERS and name[:1].islower()
+
+
+def is_of_tensors(method: str) -> bool:
+    """Whether nothing but a tensor has a method: no number, string, container, array of numpy or
+    module."""
+    if method == "backward" or method in _IN_PLACE:
+        return True
+    entry = find_function(f"torch.{method}")
+    if entry is not None:
+        return entry.tensor_only
+    if not method.endswith("_"):
+        return False
+    groups = ("torch", "torch.nn.functional")  # F.elu_(x) is read as x.elu_()
+    found = (find_function(f"{group}.{method[:-1]}") for group in groups)
+    return any(entry is not None and entry.written for entry in found)
 
 
 def constant(full: str) -> Type:
@@ -138,12 +149,12 @@ def given_as(node: Any, name: str, place: int) -> bool:
 
 def called(full: str, node: Any, given: list[Type]) -> Type:
     """The result of a call by full name."""
-    known_type = returned(full)
+    known_type = returned(full, node, given, 1)
     if known_type is not None:
         return known_type
     group, _, name = full.rpartition(".")
     if group == "torch":
-        return _torch(name, node, given)
+        return _torch(name, given)
     for prefix, rule in _GROUPS.items():
         if full.startswith(prefix):
             return rule(name, given)
@@ -167,10 +178,6 @@ def _layer(name: str, given: list[Type]) -> Type:
         return UNKNOWN
     held = name in ("Parameter", "Buffer")
     return TENSOR if held else Type("module", name=f"torch.nn.{name}")
-
-
-def _algebra(name: str, given: list[Type]) -> Type:
-    return PAIR if name in ("qr", "eigh", "eig", "slogdet") else TENSOR
 
 
 def _math(name: str, given: list[Type]) -> Type:
@@ -224,9 +231,9 @@ _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
     "torch.utils.data.": _data,
     "torchvision.datasets.": lambda name, given: Type("dataset"),
     "torch.distributions.": _distribution,
-    "torch.linalg.": _algebra,
-    "torch.fft.": _algebra,
-    "torch.special.": _algebra,
+    "torch.linalg.": lambda name, given: TENSOR,
+    "torch.fft.": lambda name, given: TENSOR,
+    "torch.special.": lambda name, given: TENSOR,
     "numpy.": lambda name, given: NUMPY,
     "einops.layers.": lambda name, given: Type("module", name=f"einops.{name}"),
     "einops.": _pattern,
@@ -234,28 +241,17 @@ _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
 }
 
 
-def _torch(name: str, node: Any, given: list[Type]) -> Type:
-    if name in ("max", "min", "median", "nanmedian"):
-        several = given_as(node, "dim", 1) and not (len(given) > 1 and given[1].tensor)
-        return PAIR if several else TENSOR
-    several = several_given(name, node)
-    if several is not None or name in PAIRS:
-        return several or PAIR
-    if name in LISTS or (name in ("nonzero", "where") and _in_tuple(name, node)):
-        return Type("list", (TENSOR,))
-    if name in ("device",):
+def _torch(name: str, given: list[Type]) -> Type:
+    if name == "device":
         return DEVICE
-    if name in ("is_tensor", "is_floating_point", "equal", "allclose", "is_grad_enabled"):
+    if name == "is_grad_enabled":
         return BOOL
     if name == "Size":
         return SIZE
     if name == "compile":
         return given[0] if given else UNKNOWN
-    if name == "load":
-        return UNKNOWN
-    if name in ("manual_seed", "save", "set_default_dtype", "seed", "no_grad", "Generator"):
-        return UNKNOWN
-    return TENSOR if name[:1].islower() or name.endswith("Tensor") else UNKNOWN
+    function = name[:1].islower() or name.endswith("Tensor")
+    return TENSOR if function and name not in _OTHERS else UNKNOWN
 
 
 def layer(full: str) -> Type:

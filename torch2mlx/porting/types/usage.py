@@ -9,7 +9,7 @@ import libcst as cst
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import calls
 from torch2mlx.porting.types import torch_calls as results
-from torch2mlx.porting.types.kinds import TENSOR, TENSOR_ONLY, Type
+from torch2mlx.porting.types.kinds import TENSOR, Type
 
 #: Methods that only modules have.
 _OF_MODULES = ("parameters", "named_parameters", "load_state_dict", "named_modules")
@@ -43,7 +43,7 @@ _KEEPING += ("reshape", "transpose", "permute", "squeeze", "unsqueeze", "flatten
 def _root(owner: Any, method: str) -> Any:
     """t of `t.clone().detach()`."""
     while (
-        method in TENSOR_ONLY
+        results.is_of_tensors(method)
         and isinstance(owner, cst.Call)
         and isinstance(owner.func, cst.Attribute)
         and owner.func.attr.value in _KEEPING
@@ -75,6 +75,6 @@ def _told(call: cst.Call, method: str, name: str) -> Type | None:
         return Type("module")
     if method in _OF_DICTS and len(call.args) == 0:
         return Type("dict")
-    if method in TENSOR_ONLY or viewed(call):
+    if results.is_of_tensors(method) or viewed(call):
         return TENSOR
     return Type("optimizer") if method in _OF_OPTIMIZERS and "opt" in name else None
