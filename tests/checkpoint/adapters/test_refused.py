@@ -331,11 +331,16 @@ def test_sizes_are_those_of_the_base_models_weights(tmp_path):
             "no model type of mlx-lm has all of its modules: my.own.layer",
         ),
         (
+            EMBEDDING,
+            "model.embed_tokens is adapted, and whether the output layer is tied to it is not "
+            "known",
+        ),
+        (
             {**_with(), **HEAD},
             "it holds whole tensors of the model: lm_head.weight, which may be as they were",
         ),
     ],
-    ids=["names of several", "names of none", "whole tensors"],
+    ids=["names of several", "names of none", "an embedding", "whole tensors"],
 )
 def test_the_base_is_asked_for_where_names_do_not_tell(tensors, told, tmp_path):
     folder = toys.peft_folder(tmp_path / "peft", tensors)

@@ -37,6 +37,9 @@ def placed(adapter: Adapter, base: Base | None) -> Placed:
         names, types = agreed(adapter.modules, adapter.settings.flag("fan_in_fan_out"))
         if names is None:
             raise ask_base(adapter, _unsettled(adapter, types))
+        if rows := [module for module, update in adapter.modules.items() if update.embedding]:
+            why = f"{rows[0]} is adapted, and whether the output layer is tied to it is not known"
+            raise ask_base(adapter, why)
         note = f"the base model is not at hand: names are those on which {listed(types, 3)} agree"
         return Placed(_all(adapter, names, "mlx-lm's model"), names.layers, 0, (note,))
     names = base.names
