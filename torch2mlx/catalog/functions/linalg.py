@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from torch2mlx.catalog.functions.entry import op
+from torch2mlx.catalog.functions.entry import Returns, op
 
 #: Functions under torch.linalg that mlx.core.linalg has under the same name, and what they return.
-_SAME = {
-    **dict.fromkeys(("cholesky", "cross", "det", "eigvals", "eigvalsh", "inv", "norm"), "tensor"),
-    **dict.fromkeys(("pinv", "solve", "solve_triangular"), "tensor"),
-    **dict.fromkeys(("eig", "eigh", "qr", "slogdet"), "pair"),
+_SAME: dict[str, Returns] = {
+    "cholesky": "tensor",
+    "cross": "tensor",
+    "det": "tensor",
+    "eig": "pair",
+    "eigh": "pair",
+    "eigvals": "tensor",
+    "eigvalsh": "tensor",
+    "inv": "tensor",
+    "norm": "tensor",
+    "pinv": "tensor",
+    "qr": "pair",
+    "slogdet": "pair",
+    "solve": "tensor",
+    "solve_triangular": "tensor",
     "svd": "triple",
 }
 

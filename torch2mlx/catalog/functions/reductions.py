@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch2mlx.catalog.functions.entry import op
+from torch2mlx.catalog.functions.entry import Layout, op
 
 _SPREAD = (
     "input dim unbiased keepdim correction | kit.{0}({{input}}«, {{dim}}»"
@@ -11,7 +11,7 @@ _SPREAD = (
 
 
 #: Functions over axes that mlx.core has under the same name, and what they do to axes.
-_OVER_AXES = {
+_OVER_AXES: dict[str, Layout] = {
     "sum": "reduction",
     "mean": "reduction",
     "prod": "reduction",
