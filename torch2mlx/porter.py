@@ -214,12 +214,15 @@ def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
 
     from torch2mlx.porting.scopes.import_table import imports_torch
     from torch2mlx.porting.scopes.traversal import uncollected
+    from torch2mlx.porting.types.starred import with_stars
 
     try:
         with uncollected():
             module = cst.parse_module(text)
     except cst.ParserSyntaxError as problem:
         raise PortError(_no_python(text, path, problem)) from problem
+    if "import *" in text:
+        module = with_stars(module, path)
     if not imports_torch(module):
         return PortResult(text, (), (), text, path, torch=False)
     with uncollected():
@@ -256,12 +259,15 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.rules.rewrite import Rewriter
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.lines import line_map, lines_of
+    from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes
     from torch2mlx.porting.scopes.own_names import given_back, set_aside
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import Inference
     from torch2mlx.porting.types.project import foreign
 
+    if "getattr(" in text:
+        module = module.visit(LiteralAttributes(collect(module)))
     module, own = set_aside(module, collect(module))
     first, report = collect(module), Report(lines_of(module, text))
     module = _plain_steps(module, first, text, report)

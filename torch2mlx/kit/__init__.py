@@ -58,6 +58,7 @@ from torch2mlx.kit import (
     tracking,
     training,
     tying,
+    typed,
     vision,
     writes,
 )
@@ -172,6 +173,7 @@ __all__ = [
     "tracking",
     "training",
     "tying",
+    "typed",
     "vision",
     "writes",
 ]

@@ -56,6 +56,8 @@ class Functions(Constructors):
             (_CALLED, self._parallel),
             (("torch.device",), lambda *_: expression("mx.default_device()")),
             (("torch.cuda.is_available",), lambda *_: expression("False")),
+            (("torch.cuda.current_accelerator",), lambda *_: expression("mx.default_device()")),
+            (("torch.cuda.device_count", "torch.cuda.current_device"), lambda *_: expression("0")),
             (("torch.backends.mps.is_available",), lambda *_: expression("False")),
             (("torch.is_grad_enabled",), lambda *_: expression("True")),
             (_GONE, self._gone),

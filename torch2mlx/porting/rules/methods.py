@@ -87,8 +87,9 @@ class Methods(Loops):
         dtype = next((a for a in given if a.keyword == "dtype" or a.kind == "dtype"), None)
         if name == "type" and not given:
             return updated
-        if dtype is None and name == "type" and given:
-            dtype = given[0] if given[0].kind != "str" else None
+        if dtype is None and name == "type" and given and owner.kind != "module":
+            self.change(original, ".type", "a cast")
+            return expression(f"kit.typed.cast({receiver}, {given[0].text})")
         if dtype is not None:
             if owner.kind == "module":
                 return expression(f"{receiver}.set_dtype({dtype.text})")

@@ -8,14 +8,16 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.catalog.functions.table import find_function
-from torch2mlx.porting.rules.context import bare, code, expression
+from torch2mlx.errors import Code
+from torch2mlx.porting.rules.context import again, bare, code, expression
 from torch2mlx.porting.rules.format_strings import requoted
 from torch2mlx.porting.rules.functions import PACKED
 from torch2mlx.porting.rules.no_grad import UNWRAPPED
 from torch2mlx.porting.rules.optional_attributes import asking, compared_with_none
+from torch2mlx.porting.rules.reduction import with_reduction
 from torch2mlx.porting.rules.render import term
 from torch2mlx.porting.rules.statements import Statements
-from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.import_table import TYPED, dotted
 from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import UNKNOWN
 
@@ -40,7 +42,8 @@ _CONSTANTS = {
     "newaxis": "None",
 }
 _CLASSES = {
-    **{f"torch.{n}": "mx.array" for n in ("Tensor", "FloatTensor", "LongTensor", "BoolTensor")},
+    "torch.Tensor": "mx.array",
+    **{f"torch.{n}": f"kit.typed.{n.replace('Double', 'Float')}" for n in TYPED},
     **{"torch.dtype": "mx.Dtype", "torch.device": "mx.Device", "torch.Size": "tuple"},
     **{f"torch.optim.{n}": "optim.Optimizer" for n in ("Optimizer", "optimizer.Optimizer")},
     "torch.optim.optimizer.ParamsT": "object",
@@ -117,8 +120,18 @@ class Rewriter(Statements):
         super().__init__(*args)
         self._fields: set[cst.CSTNode] = set()  # names that are fields or keywords
         self._targets: set[cst.CSTNode] = set()  # places that are assigned
+        self._annotates = False  # whether the place is in an annotation
 
     # names and attributes
+
+    def visit_Annotation(self, node: cst.Annotation) -> None:
+        self._annotates = True
+
+    def leave_Annotation(
+        self, original_node: cst.Annotation, updated_node: cst.Annotation
+    ) -> cst.Annotation:
+        self._annotates = False
+        return updated_node
 
     def visit_Import(self, node: cst.Import) -> bool:
         return False
@@ -169,7 +182,8 @@ class Rewriter(Statements):
         if placed is not None:
             return expression(placed)
         if full in _CLASSES:
-            return expression(_CLASSES[full])
+            kind = "mx.array" if self._annotates else _CLASSES[full]
+            return expression(kind if full.endswith("Tensor") else _CLASSES[full])
         for prefix, target, known in _NAMED:
             if full.startswith(prefix) and short in known:
                 return expression(f"{target}.{short}")
@@ -199,20 +213,46 @@ class Rewriter(Statements):
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
         full = self.names.of(original_node.func)
+        if full:
+            return self._call_of_import(full, original_node, updated_node)
+        if isinstance(original_node.func, cst.Name) and original_node.args:
+            asked = self._asked(original_node.func.value, original_node, updated_node)
+            if asked is not None:
+                return asked
+        return self._own_call(original_node, updated_node)
+
+    def _call_of_import(self, full: str, original: cst.Call, updated: cst.Call) -> Any:
         if full in _NEVER:
             return expression("False")
         if full in UNWRAPPED and full != "torch.device":
             return expression("kit.training.context()")  # where it is no `with` of its own
-        if full:
-            made = self.named_call(full, original_node, updated_node)
-            return updated_node if made is None else made
-        if isinstance(original_node.func, cst.Name) and original_node.args:
-            about = self.names.of(original_node.args[0].value)
-            if original_node.func.value == "hasattr" and about.startswith("torch"):
-                return expression("True")
-            if original_node.func.value == "getattr" and about == "torch":
-                return self._dtype_by_name(original_node, updated_node)
-        return self._own_call(original_node, updated_node)
+        if full.startswith("torch.nn."):  # both have their arguments in the same order
+            original, updated = with_reduction(original), with_reduction(updated)
+        kind = full.removeprefix("torch.")
+        if kind in (*TYPED, "Tensor") and not _is_listed(original):
+            target = "kit.typed.FloatTensor" if kind == "Tensor" else _CLASSES[full]
+            return again(target, updated)
+        made = self.named_call(full, original, updated)
+        return updated if made is None else made
+
+    def _asked(self, name: str, original: cst.Call, updated: cst.Call) -> Any:
+        """Python's own functions, of what is torch's or a tensor; None for others."""
+        about = self.names.of(original.args[0].value)
+        if name == "hasattr" and about.startswith("torch"):
+            return expression("True")
+        if name == "getattr" and about == "torch":
+            return self._dtype_by_name(original, updated)
+        if name == "getattr" and about.startswith("torch."):
+            why = "what this is is only known when it runs: choose among its values by name"
+            self.refuse(original, why, f"getattr({about}, ...)", Code.UNCLEAR)
+            return updated
+        if name == "range" and any(self.type_of(a.value).tensor for a in original.args):
+            args = [
+                a.with_changes(value=as_int(a.value)) if self.type_of(old.value).tensor else a
+                for old, a in zip(original.args, updated.args, strict=True)
+            ]
+            return updated.with_changes(args=args)
+        return None
 
     def _own_call(self, original: cst.Call, updated: cst.Call) -> Any:
         """A call of what is not imported."""
@@ -220,10 +260,32 @@ class Rewriter(Statements):
         if trainable is not None:
             return trainable
         if isinstance(original.func, cst.Attribute):
-            return self.method_call(original, updated)
+            made = self._parent(original, updated)
+            return self.method_call(original, updated) if made is None else made
         if dotted(original.func) in self.names.functions:
             return asking(original, updated)
         return self._length(original, updated) if _is_length(original) else updated
+
+    def _parent(self, original: cst.Call, updated: cst.Call) -> cst.Call | None:
+        """`super().__init__(...)` of a layer's subclass, with what its class in MLX takes."""
+        if code(original.func) != "super().__init__" or not self.classes:
+            return None
+        bases = self.names.classes[self.classes[-1]].bases
+        full = self.names.of(bases[0].value) if bases else ""
+        known = full.startswith("torch.nn.") and layers.known(full.rpartition(".")[2]) is not None
+        if not known or not original.args or any(a.star for a in original.args):
+            return None
+        # torch's layers take both last, by place too
+        while original.args and dotted(original.args[-1].value) in ("device", "dtype"):
+            original = original.with_changes(args=original.args[:-1])
+            updated = updated.with_changes(args=updated.args[:-1])
+        made = self.named_call(full, original, updated)
+        base = self._value(full, bases[0].value)
+        if not isinstance(made, cst.Call) or code(made.func) != code(base):
+            why = "a subclass of a layer that MLX makes otherwise: hold the layer instead"
+            self.refuse(original, why, full)
+            return updated
+        return made.with_changes(func=updated.func)
 
     def _dtype_by_name(self, original: cst.Call, updated: cst.Call) -> Any:
         """`getattr(torch, name)`: a dtype; other things of torch are an error there."""
@@ -237,6 +299,7 @@ class Rewriter(Statements):
 
     def leave_Subscript(self, original_node: cst.Subscript, updated_node: cst.Subscript) -> Any:
         owner = self.type_of(original_node.value)
+        updated_node = self._places(original_node, updated_node)
         if owner.name == "torch.nn.Sequential":
             value = expression(f"{code(updated_node.value)}.layers")
             return updated_node.with_changes(value=value)
@@ -251,6 +314,30 @@ class Rewriter(Statements):
                 self.change(original_node, "a mask as an index", "its length is read on the host")
                 return expression(f"kit.indexing.masked_rows({code(updated_node.value)}, {index})")
         return updated_node
+
+    def _places(self, original: cst.Subscript, updated: cst.Subscript) -> cst.Subscript:
+        """Places that MLX takes no part of: a `range` in a tensor, bounds that are tensors."""
+        parts = [
+            new.with_changes(slice=self._place(old.slice, new.slice, original.value))
+            for old, new in zip(original.slice, updated.slice, strict=True)
+        ]
+        return updated.with_changes(slice=parts)
+
+    def _place(self, old: Any, new: Any, owner: Any) -> Any:
+        if isinstance(old, cst.Slice):
+            bounds = {
+                name: as_int(getattr(new, name))
+                for name in ("lower", "upper", "step")
+                if getattr(old, name) is not None and self.type_of(getattr(old, name)).tensor
+            }
+            return new.with_changes(**bounds)
+        tensor = self.type_of(owner).kind in ("tensor", "unknown")
+        if not tensor or self.type_of(old.value).kind != "range":
+            return new
+        text = code(new.value)
+        literal = text.startswith("range(")
+        made = f"mx.arange{text[5:]}" if literal else f"mx.array(list({text}))"
+        return cst.Index(expression(made))
 
     def leave_FormattedString(
         self, original_node: cst.FormattedString, updated_node: cst.FormattedString
@@ -286,6 +373,16 @@ class Rewriter(Statements):
             self.change(original_node, "forward", "MLX's modules are called")
             return updated_node.with_changes(name=cst.Name("__call__"))
         return updated_node
+
+
+def as_int(node: Any) -> cst.BaseExpression:
+    """A tensor of one element as the number that Python's own places take."""
+    return cst.Call(cst.Name("int"), [cst.Arg(node)])
+
+
+def _is_listed(node: cst.Call) -> bool:
+    """Whether a call is given one list, as it is written: data, not sizes."""
+    return len(node.args) == 1 and isinstance(node.args[0].value, (cst.List, cst.ListComp))
 
 
 def _is_length(node: cst.Call) -> bool:

@@ -11,6 +11,14 @@ import libcst as cst
 from torch2mlx.porting.scopes.scope_table import EITHER, ScopeTable, contested, imported_as
 from torch2mlx.porting.scopes.traversal import children
 
+#: torch's older tensor types, which are classes: `torch.FloatTensor(2, 3)`.
+TYPED = tuple(
+    f"{kind}Tensor"
+    for kind in (
+        *("Float", "Double", "Half", "BFloat16"),
+        *("Long", "Int", "Short", "Char", "Byte", "Bool"),
+    )
+)
 #: Other names under which torch offers the same thing.
 _SAME = {
     "torch.functional": "torch.nn.functional",
@@ -21,6 +29,8 @@ _SAME = {
     "torch.amp.autocast": "torch.autocast",
     "torch.cuda.amp.autocast": "torch.autocast",
     "torch.cuda.amp.GradScaler": "torch.amp.GradScaler",
+    **{f"torch.{backend}": "torch.cuda" for backend in ("accelerator", "xpu", "mps")},
+    **{f"torch.cuda.{kind}": f"torch.{kind}" for kind in TYPED},
 }
 
 

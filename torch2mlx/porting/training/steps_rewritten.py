@@ -105,19 +105,23 @@ class Training(cst.CSTTransformer):
         kept = {i for i in moved if self._find.outside(i, old, steps)}
         late = {s.place: self._find.deferred(s, old, moved - kept, scope) for s in steps}
         waiting = {i for places in late.values() for i in places}
+        above: list[Any] = []  # comments of a statement that is gone, for the next that stays
         for i, statement in enumerate(new):
             step = next((s for s in steps if s.place == i), None)
+            found: list[Any] = []
             if step is not None:
-                made += self._emitted(step, old, new, scope)
+                found += self._emitted(step, old, new, scope)
                 for place in late[i]:
-                    made += self._other(old[place], new[place], scope)
-            elif i in waiting:
-                continue
-            elif i not in moved or i in kept:
+                    found += self._other(old[place], new[place], scope)
+            elif i not in waiting and (i not in moved or i in kept):
                 if i in kept:
-                    made += self._remembered(i, old, steps, scope)
-                found = self._other(old[i], statement, scope)
-                made += [_told(x, self._report.reasons.get(old[i], ())) for x in found]
+                    found += self._remembered(i, old, steps, scope)
+                others = self._other(old[i], statement, scope)
+                found += [_told(x, self._report.reasons.get(old[i], ())) for x in others]
+                if not found:
+                    above += [line for line in statement.leading_lines if line.comment is not None]
+            made += _under(above, found)
+            above = [] if found else above
         return made
 
     def _emitted(self, step: Step, old: list[Any], new: list[Any], scope: Scope) -> list[Any]:
@@ -263,6 +267,15 @@ class Training(cst.CSTTransformer):
         name = scope.fresh("norm")
         rest = new.deep_replace(call, cst.Name(name)).with_changes(leading_lines=[])
         return name, [rest]
+
+
+def _under(comments: list[Any], statements: list[Any]) -> list[Any]:
+    """Statements with more comments above the first."""
+    if not comments or not statements or not hasattr(statements[0], "leading_lines"):
+        return statements
+    first = statements[0]
+    lines = [*comments, *first.leading_lines]
+    return [first.with_changes(leading_lines=lines), *statements[1:]]
 
 
 def _below(text: str, statement: Any) -> Any:

@@ -16,19 +16,28 @@ from torch2mlx.porting.types.kinds import DTYPE, TENSOR, UNKNOWN, Type, join
 class Calls(Expressions):
     """What a call gives, and what it tells of the arguments of what is called."""
 
+    def _is_gradient(self, node: cst.Call) -> bool:
+        """Whether a call is the `nn.value_and_grad(model, function)` that a step became, and not
+        that of another library."""
+        return dotted(node.func) == "_MLX_nn.value_and_grad"
+
     def _of_Call(self, node: Any, env: Env) -> Type:
         given = [self.infer(a.value, env) for a in node.args]
         full = self.full(node.func)
         if full:
             return results.called(full, node, given)
-        if isinstance(node.func, cst.Call) and dotted(node.func.func).endswith(".value_and_grad"):
+        if isinstance(node.func, cst.Call) and self._is_gradient(node.func):
             self.infer(node.func, env)
             made = self.infer(node.func.args[1].value, env)
             self._pass(made.name, node, given)
             return Type("tuple", (self.returns.get(made.name, UNKNOWN), UNKNOWN))
         if dotted(node.func).endswith(".training.gradients"):
             return Type("list", (TENSOR,))
-        if dotted(node.func) == "getattr" and self.names.of(node.args[0].value) == "torch":
+        if (
+            dotted(node.func) == "getattr"
+            and node.args
+            and self.names.of(node.args[0].value) == "torch"
+        ):
             return DTYPE
         called = self.infer(node.func, env)
         own = self._of_own(node, called, given, env)

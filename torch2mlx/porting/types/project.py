@@ -26,15 +26,15 @@ def foreign(module: cst.Module, path: str) -> Foreign:
     if not place.is_file():
         return found
     for node in everything(module):
-        if not isinstance(node, cst.ImportFrom) or isinstance(node.names, cst.ImportStar):
+        if not isinstance(node, cst.ImportFrom):
             continue
-        for other in _files(node, place):
+        for other in files(node, place):
             known = _inference(other, other.stat().st_mtime_ns)
-            _add(found, known, [dotted(a.name) for a in node.names])
+            _add(found, known, _imported(node, known))
     return found
 
 
-def _files(node: cst.ImportFrom, place: Path) -> Iterator[Path]:
+def files(node: cst.ImportFrom, place: Path) -> Iterator[Path]:
     """The file of an import, if it is one of the project."""
     name = dotted(node.module) if node.module is not None else ""
     if not name:
@@ -57,6 +57,28 @@ def _inference(other: Path, changed: int) -> Any:
     except (cst.ParserSyntaxError, UnicodeDecodeError):
         return None
     return Inference(module, collect(module))
+
+
+def _imported(node: cst.ImportFrom, known: Any) -> list[str]:
+    """The names that an import of another file takes from it."""
+    if not isinstance(node.names, cst.ImportStar):
+        return [dotted(alias.name) for alias in node.names]
+    own = [*known.names.classes, *known.names.functions] if known is not None else []
+    return [name for name in own if name[:1] != "_"]
+
+
+def public(module: cst.Module) -> frozenset[str] | None:
+    """The names in a file's `__all__`; None where it has none that can be read."""
+    for node in module.body:
+        for part in node.body if isinstance(node, cst.SimpleStatementLine) else ():
+            target = part.targets[0].target if isinstance(part, cst.Assign) else None
+            if isinstance(target, cst.Name) and target.value == "__all__":
+                listed = getattr(part.value, "elements", ())
+                names = [
+                    e.value.evaluated_value for e in listed if isinstance(e.value, cst.SimpleString)
+                ]
+                return frozenset(str(name) for name in names)
+    return None
 
 
 def _add(found: Foreign, known: Any, names: list[str]) -> None:

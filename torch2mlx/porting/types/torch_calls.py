@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch2mlx.catalog.functions.table import find_function
+from torch2mlx.porting.scopes.import_table import TYPED
 from torch2mlx.porting.types.kinds import (
     BOOL,
     DEVICE,
@@ -22,7 +23,7 @@ from torch2mlx.porting.types.kinds import (
 )
 
 ANNOTATED = {
-    **{name: TENSOR for name in ("torch.Tensor", "torch.FloatTensor", "torch.LongTensor")},
+    **{f"torch.{name}": TENSOR for name in ("Tensor", *TYPED)},
     **{"int": INT, "float": FLOAT, "bool": BOOL, "str": STR, "None": NONE, "dict": Type("dict")},
     **{"torch.nn.Module": Type("module"), "torch.device": DEVICE, "torch.dtype": DTYPE},
     **{"numpy.ndarray": NUMPY, "torch.optim.Optimizer": Type("optimizer"), "list": Type("list")},
@@ -158,7 +159,11 @@ def called(full: str, node: Any, given: list[Type]) -> Type:
     for prefix, rule in _GROUPS.items():
         if full.startswith(prefix):
             return rule(name, given)
-    known = {"torch.cuda.is_available": BOOL, "torch.amp.GradScaler": Type("scaler")}
+    known = {
+        "torch.cuda.is_available": BOOL,
+        "torch.cuda.current_accelerator": DEVICE,
+        "torch.amp.GradScaler": Type("scaler"),
+    }
     return known.get(full, TENSOR if full == "torch.autograd.Variable" else UNKNOWN)
 
 
