@@ -23,6 +23,7 @@ SAME = {
     "a size that is a variable": "n = len([1, 2])\nOUT = torch.LongTensor(n).zero_()",
     "data in a list": "OUT = torch.LongTensor([4, 5])",
     "data in a variable": "d = [[1.0, 2.0]]\nOUT = torch.FloatTensor(d)",
+    "data in a range": "OUT = torch.LongTensor(range(3))",
     "data of numpy": "OUT = torch.Tensor(np.ones((2, 2)))",
     "a type in a variable": "T = torch.cuda.FloatTensor if torch.cuda.is_available() else "
     "torch.FloatTensor\nOUT = T(2, 2).fill_(3.0) + torch.ones(2, 2).type(T)",

@@ -213,6 +213,19 @@ class TransformerEncoder(transformer.TransformerEncoder):
     ) -> None:
         super().__init__(_copies(encoder_layer, num_layers), norm)
 
+    def __call__(
+        self,
+        src: mx.array,
+        mask: mx.array | None = None,
+        src_key_padding_mask: mx.array | None = None,
+        is_causal: bool | None = None,
+    ) -> mx.array:
+        """The layers in turn, then the norm; layers of the user's may take no masks."""
+        if is_causal and mask is None:
+            raise ValueError("a causal attention needs its mask: give mask too")
+        masks = {"src_mask": mask, "src_key_padding_mask": src_key_padding_mask}
+        return super().__call__(src, **{k: v for k, v in masks.items() if v is not None})
+
 
 class TransformerDecoder(transformer.TransformerDecoder):
     """torch.nn.TransformerDecoder: copies of a layer."""

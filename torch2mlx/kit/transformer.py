@@ -61,9 +61,7 @@ class TransformerEncoderLayer(_Layer):
         src: mx.array,
         src_mask: mx.array | None = None,
         src_key_padding_mask: mx.array | None = None,
-        is_causal: bool = False,
     ) -> mx.array:
-        _check_hint(is_causal, src_mask, "src_mask")
         attend = lambda x: self._drop(  # noqa: E731
             self.attention(x, x, x, src_key_padding_mask, False, src_mask)[0]
         )
@@ -83,11 +81,7 @@ class TransformerDecoderLayer(_Layer):
         memory_mask: mx.array | None = None,
         tgt_key_padding_mask: mx.array | None = None,
         memory_key_padding_mask: mx.array | None = None,
-        tgt_is_causal: bool = False,
-        memory_is_causal: bool = False,
     ) -> mx.array:
-        _check_hint(tgt_is_causal, tgt_mask, "tgt_mask")
-        _check_hint(memory_is_causal, memory_mask, "memory_mask")
         own = lambda x: self._drop(  # noqa: E731
             self.self_attention(x, x, x, tgt_key_padding_mask, False, tgt_mask)[0]
         )
@@ -105,60 +99,18 @@ class _Stack(nn.Module):
         if norm is not None:
             self.ln = norm
 
-    def _run(self, inputs: tuple[mx.array, ...], given: dict[str, Any]) -> mx.array:
-        """Each layer in turn, with what is given: layers of the user's may take no masks."""
-        x, *others = inputs
-        options = {
-            name: value for name, value in given.items() if value is not None and value is not False
-        }
+    def __call__(self, x: mx.array, *args: Any, **kwargs: Any) -> mx.array:
         for layer in self.layers:
-            x = layer(x, *others, **options)
+            x = layer(x, *args, **kwargs)
         return self.ln(x) if "ln" in self else x
 
 
 class TransformerEncoder(_Stack):
     """torch.nn.TransformerEncoder over given layers; `norm` is optional, as in torch."""
 
-    def __call__(
-        self,
-        src: mx.array,
-        mask: mx.array | None = None,
-        src_key_padding_mask: mx.array | None = None,
-        is_causal: bool | None = None,
-    ) -> mx.array:
-        given = {"src_mask": mask, "src_key_padding_mask": src_key_padding_mask}
-        return self._run((src,), {**given, "is_causal": is_causal})
-
 
 class TransformerDecoder(_Stack):
     """torch.nn.TransformerDecoder over given layers; `norm` is optional, as in torch."""
-
-    def __call__(
-        self,
-        tgt: mx.array,
-        memory: mx.array,
-        tgt_mask: mx.array | None = None,
-        memory_mask: mx.array | None = None,
-        tgt_key_padding_mask: mx.array | None = None,
-        memory_key_padding_mask: mx.array | None = None,
-        tgt_is_causal: bool | None = None,
-        memory_is_causal: bool = False,
-    ) -> mx.array:
-        given = {
-            "tgt_mask": tgt_mask,
-            "memory_mask": memory_mask,
-            "tgt_key_padding_mask": tgt_key_padding_mask,
-            "memory_key_padding_mask": memory_key_padding_mask,
-            "tgt_is_causal": tgt_is_causal,
-            "memory_is_causal": memory_is_causal,
-        }
-        return self._run((tgt, memory), given)
-
-
-def _check_hint(causal: bool, mask: mx.array | None, name: str) -> None:
-    """torch's hint that a mask is causal changes nothing where the mask is given, as it must be."""
-    if causal and mask is None:
-        raise ValueError(f"a causal attention needs its mask: give {name} too")
 
 
 class EncoderDecoder(nn.Module):

@@ -26,7 +26,7 @@ class _Typed(type):
         if len(given) > 1:
             raise TypeError(f"{cls.__name__} takes sizes or one piece of data, not {given!r:.80}")
         data = given[0]
-        if isinstance(data, (list, tuple)):
+        if isinstance(data, (list, tuple, range)):
             data = _plain(data)
         return mx.array(data).astype(cls.dtype)
 
@@ -126,4 +126,4 @@ def _plain(data: Sequence[Any]) -> Any:
     """Nested data with arrays in it as lists of numbers."""
     if isinstance(data, mx.array):
         return data.tolist()
-    return [_plain(item) for item in data] if isinstance(data, (list, tuple)) else data
+    return [_plain(item) for item in data] if isinstance(data, (list, tuple, range)) else data

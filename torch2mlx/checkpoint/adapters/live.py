@@ -12,7 +12,7 @@ from typing import Any
 from torch2mlx.checkpoint.adapters.base import Base
 from torch2mlx.checkpoint.adapters.peft import Adapter, gathered, other_kind
 from torch2mlx.checkpoint.adapters.settings import settings, type_of
-from torch2mlx.checkpoint.source.module_tree import describe, is_module, state_of
+from torch2mlx.checkpoint.source.module_tree import describe, is_module, parts, state_of
 from torch2mlx.checkpoint.source.opening import open_checkpoint
 from torch2mlx.common.amounts import listed
 from torch2mlx.common.options import given
@@ -25,12 +25,14 @@ _INNER = ("base_layer", "original_module")
 
 def _layers(module: Any) -> Iterator[tuple[str, Any]]:
     """The layers of PEFT in a module, by path."""
+    yield from ((path, part) for path, part in module.named_modules() if _is_layer(part))
+
+
+def _is_layer(part: Any) -> bool:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
-    for path, part in module.named_modules():
-        if isinstance(part, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
-            yield path, part
+    return isinstance(part, (BaseTunerLayer, AuxiliaryTrainingWrapper))
 
 
 def has_adapter(source: Any) -> bool:
@@ -38,7 +40,7 @@ def has_adapter(source: Any) -> bool:
     peft = sys.modules.get("peft")
     if peft is None or not is_module(source):
         return False
-    return isinstance(source, peft.PeftModel) or any(True for _ in _layers(source))
+    return isinstance(source, peft.PeftModel) or any(map(_is_layer, parts(source)))
 
 
 def live_adapter(source: Any) -> Adapter:
