@@ -5,7 +5,6 @@ They are classes in torch, so scripts hold them in variables, ask isinstance and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -122,7 +121,7 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _plain(data: Sequence[Any]) -> Any:
+def _plain(data: Any) -> Any:
     """Nested data with arrays in it as lists of numbers."""
     if isinstance(data, mx.array):
         return data.tolist()
