@@ -25,14 +25,16 @@ _INNER = ("base_layer", "original_module")
 
 def _layers(module: Any) -> Iterator[tuple[str, Any]]:
     """The layers of PEFT in a module, by path."""
-    yield from ((path, part) for path, part in module.named_modules() if _is_layer(part))
+    kinds = _kinds()
+    yield from ((path, part) for path, part in module.named_modules() if isinstance(part, kinds))
 
 
-def _is_layer(part: Any) -> bool:
+def _kinds() -> tuple[type, ...]:
+    """The classes that a layer of PEFT is one of."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
-    return isinstance(part, (BaseTunerLayer, AuxiliaryTrainingWrapper))
+    return BaseTunerLayer, AuxiliaryTrainingWrapper
 
 
 def has_adapter(source: Any) -> bool:
@@ -40,7 +42,10 @@ def has_adapter(source: Any) -> bool:
     peft = sys.modules.get("peft")
     if peft is None or not is_module(source):
         return False
-    return isinstance(source, peft.PeftModel) or any(map(_is_layer, parts(source)))
+    if isinstance(source, peft.PeftModel):
+        return True
+    kinds = _kinds()
+    return any(isinstance(part, kinds) for part in parts(source))
 
 
 def live_adapter(source: Any) -> Adapter:

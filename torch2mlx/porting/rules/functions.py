@@ -12,7 +12,7 @@ from torch2mlx.porting.rules.constructors import Constructors
 from torch2mlx.porting.rules.context import again, code, drop_keywords, expression, joined
 from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 
-_GONE = ("torch.cuda.", "torch.backends.", "torch.mps.", "torch.set_num_threads", "torch.xpu.")
+_GONE = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
 _GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
 _GONE += ("torch.multiprocessing.set_start_method", "torch.autograd.set_detect_anomaly")
 #: What torch.distributed answers and does where there is one process.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,25 +51,22 @@ class Clipped:
     def part(self, given: Any, scope: Scope) -> Part | None:
         """The gradients of the parameters that an expression gives; None where it is not seen
         which these are."""
-        if _names_a_group(given):
-            return _all_of(_group_owner(given), scope)
+        optimizer = _group_owner(given)
+        if optimizer:
+            name = scope.gradients.get(optimizer)
+            return Part(name) if name else None
         wanted = _listed(given)
         if wanted is None:
             if not takes_all(given, self._whole):
                 return None
             wanted = held_in(given, self._held)
-        for name, whole in _groups(scope):
+        for step in scope.steps.values():
+            whole = step.modules
             paths = [_path(part, whole) for part in wanted]
             if wanted and all(path is not None for path in paths):
                 covers = set(whole) <= set(wanted)
-                return Part(name, () if covers else tuple(path for path in paths if path))
+                return Part(step.gradients, () if covers else tuple(path for path in paths if path))
         return None
-
-
-def _groups(scope: Scope) -> Iterator[tuple[str, Sequence[str]]]:
-    """Each tree of gradients with the modules that it is of."""
-    told: Mapping[str, list[str]] = {s.gradients: s.modules for s in scope.steps.values()}
-    yield from told.items()
 
 
 def _path(wanted: str, whole: Sequence[str]) -> str | None:
@@ -92,20 +89,12 @@ def _listed(node: Any) -> list[str] | None:
     return [dotted(part) for part in parts]
 
 
-def _names_a_group(node: Any) -> bool:
-    """`optimizer.param_groups[0]["params"]`, and what amp calls it."""
-    return bool(_group_owner(node))
-
-
 def _group_owner(node: Any) -> str:
+    """The optimizer of `optimizer.param_groups[0]["params"]`, and of what amp calls it; "" of
+    other expressions."""
     while isinstance(node, cst.Subscript):
         node = node.value
     if isinstance(node, cst.Attribute) and node.attr.value == "param_groups":
         return dotted(node.value)
     named = isinstance(node, cst.Call) and dotted(node.func).endswith("master_params")
     return dotted(node.args[0].value) if named and node.args else ""
-
-
-def _all_of(optimizer: str, scope: Scope) -> Part | None:
-    name = scope.gradients.get(optimizer)
-    return Part(name) if name else None
