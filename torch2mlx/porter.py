@@ -6,8 +6,10 @@ import ast
 import difflib
 import os
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
@@ -22,6 +24,14 @@ from torch2mlx.checkpoint.write.tree import (
 from torch2mlx.common.apple import RULE, places
 from torch2mlx.common.optional import need
 from torch2mlx.errors import Code, PortError, Unsupported
+from torch2mlx.porting.questions import (
+    Question,
+    check_answers,
+    check_files,
+    in_file,
+    of_file,
+    types_of,
+)
 from torch2mlx.porting.report import Change, Report
 from torch2mlx.porting.scopes.encoding import decoded, encoded
 
@@ -29,7 +39,8 @@ from torch2mlx.porting.scopes.encoding import decoded, encoded
 @dataclass(frozen=True)
 class PortResult:
     """One ported file: its `source`, the `changes` that were made, with reasons, and what is
-    `unsupported`: those lines keep their code under a comment. `torch`: whether it imports it."""
+    `unsupported`: those lines keep their code under a comment. `torch`: whether it imports it.
+    `questions`: what the source does not tell and the port has to know; `port` takes answers."""
 
     source: str
     changes: tuple[Change, ...]
@@ -37,6 +48,7 @@ class PortResult:
     original: str = ""
     path: str = "<source>"
     torch: bool = True
+    questions: tuple[Question, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -62,6 +74,7 @@ class _Wishes:
 
     layout: str
     data: str
+    answers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, known in (("layout", ("mlx", "torch")), ("data", ("kit", "mlx-data"))):
@@ -69,19 +82,25 @@ class _Wishes:
                 raise ValueError(f"{name}={getattr(self, name)!r}: {known[0]!r} or {known[1]!r}")
 
 
-def port(source: str | os.PathLike[str], layout: str = "mlx", data: str = "kit") -> PortResult:
+def port(
+    source: str | os.PathLike[str],
+    layout: str = "mlx",
+    data: str = "kit",
+    answers: Mapping[str, str] = MappingProxyType({}),
+) -> PortResult:
     """Rewrites a PyTorch script, module or notebook as MLX source.
 
     `source`: Python source as text, or the path of a .py or .ipynb file. Comments, formatting and
     structure stay; a file that does not import torch comes back as it is. `layout`: with "mlx",
     images are (N, *spatial, C) between the layers of a network, which is called with (N, C,
     *spatial) as before; with "torch" they are that everywhere. `data`: with "kit", DataLoader is
-    `kit.data`'s; with "mlx-data" its workers are threads of mlx.data (`kit.streams`).
+    `kit.data`'s; with "mlx-data" its workers are threads of mlx.data (`kit.streams`). `answers`:
+    to `questions` of an earlier port of this source, by their ids.
 
     Raises ValueError for other values of these; PortError for what is no Python (with line and
-    column), and when libcst is missing.
+    column), for answers to what was not asked, and when libcst is missing.
     """
-    wishes = _Wishes(layout, data)
+    wishes = _Wishes(layout, data, answers)
     text, path = _read(source)
     if path.endswith(".ipynb"):
         return _notebook(text, path, wishes)
@@ -99,6 +118,7 @@ def port_folder(
     out: str | os.PathLike[str],
     layout: str = "mlx",
     data: str = "kit",
+    answers: Mapping[str, str] = MappingProxyType({}),
     *,
     force: bool = False,
     dry_run: bool = False,
@@ -106,13 +126,14 @@ def port_folder(
     """Ports every .py and .ipynb file under a folder into another; other files are copied.
 
     Symbolic links that lead out of the folder are copied as links. A file that is there already
-    and differs is replaced with `force` alone. `dry_run`: nothing is written.
+    and differs is replaced with `force` alone. `dry_run`: nothing is written. `answers`: as `port`
+    takes them, with the file's path in the folder before the id, "net.py:f.x".
 
     Raises PortError when a file is no Python or there is none, when the target is the source, has
     the name of a library that ported code imports, or has a file that differs; nothing is written
     then.
     """
-    return port_tree(source, out, layout, data, Replacing(force, dry_run))[0]
+    return port_tree(source, out, layout, data, Replacing(force, dry_run), answers)[0]
 
 
 @dataclass(frozen=True)
@@ -129,6 +150,7 @@ def port_tree(
     layout: str,
     data: str,
     how: Replacing,
+    answers: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[PortResult], list[Path]]:
     """What `port_folder` does and gives, with the files that the target then has."""
     root, target = Path(source), Path(out)
@@ -139,7 +161,7 @@ def port_tree(
     if target.name in _SHADOWING:
         raise PortError(f"{target}: a package of this name hides the library; choose another name")
     files = _files(root)
-    results = {path: port(path, layout, data) for path in _sources(root, files)}
+    results = _all_ported(root, _sources(root, files), _Wishes(layout, data, answers))
     contents = {p.relative_to(root): _content(p, results.get(p), root) for p in files}
     keep = check_tree if how.dry_run else write_tree
     keep(target, contents, Guard(tuple(files), how.force))
@@ -151,9 +173,23 @@ def _files(root: Path) -> list[Path]:
     return sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
 
 
-def ported(root: Path, layout: str = "mlx", data: str = "kit") -> dict[Path, PortResult]:
+def ported(
+    root: Path,
+    layout: str = "mlx",
+    data: str = "kit",
+    answers: Mapping[str, str] = MappingProxyType({}),
+) -> dict[Path, PortResult]:
     """The ports of all sources under a folder, by path. Raises PortError where there is none."""
-    return {path: port(path, layout, data) for path in sources_of(root)}
+    return _all_ported(root, sources_of(root), _Wishes(layout, data, answers))
+
+
+def _all_ported(root: Path, sources: list[Path], wishes: _Wishes) -> dict[Path, PortResult]:
+    results, files = {}, {path: path.relative_to(root).as_posix() for path in sources}
+    check_files(wishes.answers, files.values())
+    for path, file in files.items():
+        made = port(path, wishes.layout, wishes.data, of_file(wishes.answers, file))
+        results[path] = replace(made, questions=in_file(made.questions, file))
+    return results
 
 
 def sources_of(root: Path) -> list[Path]:
@@ -205,7 +241,7 @@ def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:
     if not made.changes and not made.unsupported:
         return PortResult(text, (), (), text, path, made.torch)
     placed(notebook, made.source)
-    return PortResult(nbformat.writes(notebook), made.changes, made.unsupported, text, path)
+    return replace(made, source=nbformat.writes(notebook), original=text)
 
 
 def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
@@ -224,6 +260,7 @@ def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
     if "import *" in text:
         module = with_stars(module, path)
     if not imports_torch(module):
+        check_answers(types_of(wishes.answers), set(), {})
         return PortResult(text, (), (), text, path, torch=False)
     with uncollected():
         return _ported(module, text, path, wishes)
@@ -259,27 +296,25 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.rules.rewrite import Rewriter
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.lines import line_map, lines_of
-    from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes
-    from torch2mlx.porting.scopes.own_names import given_back, set_aside
+    from torch2mlx.porting.scopes.own_names import given_back
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import Inference
     from torch2mlx.porting.types.project import foreign
 
-    if "getattr(" in text:
-        module = module.visit(LiteralAttributes(collect(module)))
-    module, own = set_aside(module, collect(module))
+    module, own = _apart(module, text)
     first, report = collect(module), Report(lines_of(module, text))
     module = _plain_steps(module, first, text, report)
     names = collect(module)
     trained = trained_modules(module, names)
     beside = foreign(module, path)
-    training = Training(names, Inference(module, names, beside), trained, report)
+    told = _inferred(module, names, beside, wishes)
+    training = Training(names, told, trained, report)
     stepped = module.visit(training)
     between = stepped.code
     later = Report(lines_of(stepped, between))
     names = collect(stepped)
-    rewriter = Rewriter(names, Inference(stepped, names, beside), later)
+    rewriter = Rewriter(names, Inference(stepped, names, beside, told.answers), later)
     _prepare(rewriter, (stepped, between), training.made, path, wishes)
     made = given_back(stepped.visit(rewriter), own)
     imported = with_imports(made, _named(made.code, own), own)
@@ -293,7 +328,30 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
         changes += _on_no_gpu(text, final)
     else:
         left.append(broken)
-    return PortResult(final, _in_order(changes), _in_order(left), text, path)
+    asked = _in_order([_moved(question, lines) for question in later.questions])
+    return PortResult(final, _in_order(changes), _in_order(left), text, path, questions=asked)
+
+
+def _apart(module: Any, text: str) -> tuple[Any, Any]:
+    """The file with attributes for literal `getattr`, its own names that MLX's would hide set
+    aside; and those names."""
+    from torch2mlx.porting.scopes.import_table import collect
+    from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes
+    from torch2mlx.porting.scopes.own_names import set_aside
+
+    if "getattr(" in text:
+        module = module.visit(LiteralAttributes(collect(module)))
+    return set_aside(module, collect(module))
+
+
+def _inferred(module: Any, names: Any, beside: Any, wishes: _Wishes) -> Any:
+    """The types of a file, by what was answered too. Raises PortError for answers amiss."""
+    from torch2mlx.porting.types.infer import Inference
+
+    answers = types_of(wishes.answers)
+    found = Inference(module, names, beside, answers)
+    check_answers(answers, found.heard, found.denied)
+    return found
 
 
 def _broken(text: str, final: str) -> Unsupported | None:

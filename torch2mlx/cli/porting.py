@@ -34,8 +34,22 @@ def _describe(sub: argparse.ArgumentParser) -> None:
         help="what a DataLoader with workers becomes: a plain loop, or threads of mlx-data",
     )
     sub.add_argument(
+        "--answer",
+        type=_answer_pair,
+        action="append",
+        metavar="ID=CHOICE",
+        help="to a question of an earlier port: f.x=tensor says what x holds in the function f",
+    )
+    sub.add_argument(
         "--report", dest="format", choices=_REPORTS, help="--format, as it was spelled"
     )
+
+
+def _answer_pair(text: str) -> tuple[str, str]:
+    name, equals, choice = text.rpartition("=")
+    if not equals or not name or not choice:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ID=CHOICE, such as f.x=tensor")
+    return name, choice
 
 
 def _port(args: argparse.Namespace) -> Answer:
@@ -57,7 +71,7 @@ def _out(args: argparse.Namespace) -> Path | None:
 def _file(args: argparse.Namespace, source: Path, out: Path | None) -> tuple[list[Any], list[Path]]:
     from torch2mlx.porter import port, write
 
-    result = port(source, args.layout, args.data)
+    result = port(source, args.layout, args.data, dict(args.answer or ()))
     if out is None:
         return [result], []
     write(result, out, force=args.force, dry_run=args.dry_run)
@@ -71,11 +85,12 @@ def _folder(
 
     if out is not None:
         how = Replacing(args.force, args.dry_run)
-        return port_tree(source, out, args.layout, args.data, how)
+        return port_tree(source, out, args.layout, args.data, how, dict(args.answer or ()))
     if not args.check:
         sources_of(source)
         raise PortError(f"{source}: is a folder; say where to write: torch2mlx port FOLDER OUT")
-    return list(ported(source, args.layout, args.data).values()), []
+    answers = dict(args.answer or ())
+    return list(ported(source, args.layout, args.data, answers).values()), []
 
 
 def _answer(args: argparse.Namespace, results: list[Any], shown: bool) -> Answer:
@@ -92,9 +107,13 @@ def _answer(args: argparse.Namespace, results: list[Any], shown: bool) -> Answer
         failure = PortError("\n".join([f"{len(left)} places are left:", *left]))
     elif args.format != "json":
         notes = [f"{r.path}: does not import torch: left as it is" for r in results if not r.torch]
-        print("".join(f"{line}\n" for line in (*left, *notes)), end="", file=sys.stderr)
+        open_ = [f"{r.path}:{q.line}: question: {q}" for r in results for q in r.questions]
+        print("".join(f"{line}\n" for line in (*left, *open_, *notes)), end="", file=sys.stderr)
     forms = {"html": lambda: as_html(results), "md": lambda: as_markdown(results)}
-    return Answer(as_data(results), text, forms, failure)
+    data = as_data(results)
+    if shown and not args.check:
+        data["files"][0]["source"] = results[0].source
+    return Answer(data, text, forms, failure)
 
 
 PORT = Verb(
@@ -107,6 +126,7 @@ PORT = Verb(
         "torch2mlx port src/ src_mlx/ --format md",
         "torch2mlx port notebook.ipynb --diff",
         "torch2mlx port src/ --check",
+        "torch2mlx port train.py train_mlx.py --answer f.x=tensor",
     ),
     formats=("text", "json", "html", "md"),
     writes=True,

@@ -19,6 +19,7 @@ _FLAGS: dict[str, str | None] = {
     "dynamic": "--fixed",
     "module": None,
     "strict": None,
+    "answers": "--answer",
     "framework": None,
     "weights": "--stream",
     "replace": None,

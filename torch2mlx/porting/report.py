@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.errors import Code, Unsupported
+from torch2mlx.porting.questions import Question, asked
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Report:
     changes: list[Change] = field(default_factory=list)
     unsupported: list[Unsupported] = field(default_factory=list)
     reasons: dict[Any, list[str]] = field(default_factory=dict)  # by statement
+    questions: list[Question] = field(default_factory=list)
     _known: set[Any] = field(default_factory=set)
 
     def line(self, node: Any) -> int:
@@ -39,6 +41,12 @@ class Report:
         if made not in self._known:
             self._known.add(made)
             self.changes.append(made)
+
+    def ask(self, node: Any, name: str, place: str, method: str) -> None:
+        """Notes a question, once: what a name of a function or class holds."""
+        made = asked(name, place, method, self.line(node))
+        if all(made.id != other.id for other in self.questions):
+            self.questions.append(made)
 
     def refuse(
         self, node: Any, detail: str, name: str = "", code: Code = Code.NO_COUNTERPART

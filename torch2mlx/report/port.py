@@ -57,6 +57,9 @@ def as_markdown(results: Sequence[PortResult]) -> str:
         if result.unsupported:
             parts.append("\n## Left for you\n\n")
             parts += [f"- line {u.line}: {u.reason}\n" for u in result.unsupported]
+        if result.questions:
+            parts.append("\n## Questions\n\n")
+            parts += [f"- line {q.line}: {q}\n" for q in result.questions]
         if result.changes:
             parts.append(
                 "\n## Changed\n\n| what | why | to check | lines |\n| --- | --- | --- | --- |\n"
@@ -80,6 +83,7 @@ def as_data(results: Sequence[PortResult]) -> dict[str, Any]:
                 {"line": u.line, "reason": u.reason, "code": str(u.code), "where": u.where}
                 for u in result.unsupported
             ],
+            "questions": [question.to_dict() for question in result.questions],
         }
         for result in results
     ]
@@ -102,6 +106,7 @@ def _section(result: PortResult) -> str:
         for what, why, check, lines in _kinds(result)
     )
     left = "".join(f"<li>line {u.line}: {escape(u.reason)}</li>" for u in result.unsupported)
+    left += "".join(f"<li>line {q.line}: {escape(str(q))}</li>" for q in result.questions)
     return (
         f"<h2>{escape(result.path)}</h2>"
         f'<div class="figures"><div><b>{len(result.changes)}</b>changes</div>'

@@ -63,6 +63,14 @@ class State(cst.CSTTransformer):
         if self.current is not None:
             self.trouble.setdefault(self.current, []).append(made.reason)
 
+    def ask(self, call: cst.Call, method: str) -> None:
+        """Asks what the name holds that a method is called on, where it is a name."""
+        owner = call.func.value  # type: ignore[attr-defined]
+        place = self.inference.unknown.get(owner)
+        if place is not None:
+            name = owner.attr.value if isinstance(owner, cst.Attribute) else owner.value
+            self.report.ask(self.current or call, name, place, method)
+
     def arguments(self, original: cst.Call, updated: cst.Call) -> list[Argument]:
         """Arguments of a call: keyword, text in MLX, star and kind."""
         made = []

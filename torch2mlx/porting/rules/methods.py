@@ -18,7 +18,7 @@ from torch2mlx.porting.types.usage import viewed
 _AMBIGUOUS = frozenset(
     [
         *("view", "sum", "mean", "max", "min", "reshape", "transpose", "squeeze", "flatten"),
-        *("repeat", "norm", "std", "var"),
+        *("repeat", "norm", "std", "var", "split", "cummax", "cummin"),
     ]
 )
 _INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
@@ -78,6 +78,7 @@ class Methods(Loops):
                 f".{name}()",
                 Code.UNCLEAR,
             )
+            self.ask(original, name)
         return updated
 
     def _moved(
@@ -101,6 +102,7 @@ class Methods(Loops):
         if name == "to" and plain and owner.kind == "unknown" and not _is_device(given):
             why = "of something unknown: left alone"
             self.report.refuse(self.current or original, why, ".to()", Code.UNCLEAR)
+            self.ask(original, name)
             return updated
         self.change(original, f".{name}", "one memory: nothing to move")
         return expression(receiver)
@@ -258,6 +260,8 @@ def _alike(name: str, given: list[Argument]) -> bool:
     plain = all(a.keyword in ("", "axis", "keepdims") for a in given)
     if name in ("reshape", "sum", "mean", "squeeze"):
         return plain
+    if name == "split":  # a separator of text; a size in torch, a number of parts in MLX
+        return not given or given[0].kind == "str"
     return name in ("max", "min", "flatten") and not given
 
 

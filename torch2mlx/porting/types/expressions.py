@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +41,12 @@ class Foreign:
 class Expressions:
     """`types` has a Type for every expression that was reached, by node."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, answers: Mapping[str, Type]) -> None:
         self.names = names
+        self.answers = answers  # types of names that the source does not tell, by ids of questions
+        self.heard: set[str] = set()  # answers whose names the source has
+        self.denied: dict[str, Type] = {}  # answers that it contradicts, with what it says
+        self.unknown: dict[cst.CSTNode, str] = {}  # names of no known type -> function or class
         self.types: dict[cst.CSTNode, Type] = {}
         self.arguments: dict[str, Env] = {}  # of functions, by qualified name
         self.returns: dict[str, Type] = {}
@@ -54,6 +59,27 @@ class Expressions:
 
     def _bind(self, target: Any, value: Type, env: Env) -> None:
         raise NotImplementedError
+
+    def _told_of(self, place: str, name: str, known: Type) -> Type:
+        """The type of a name of a function or class, which an answer may tell."""
+        identifier = f"{place}.{name}" if place else name
+        answer = self.answers.get(identifier)
+        if answer is None:
+            return known
+        self.heard.add(identifier)
+        if known.kind not in ("unknown", "none", answer.kind):
+            self.denied[identifier] = known
+        return answer
+
+    def _answered(self, place: str, known: Env) -> Env:
+        """Types of the names of a function, class or, without a `place`, file that were told."""
+        head = f"{place}." if place else ""
+        names = [a.removeprefix(head) for a in self.answers if a.startswith(head)]
+        return {
+            name: self.answers[head + name]
+            for name in names
+            if "." not in name and known.get(name, UNKNOWN).kind in ("unknown", "none")
+        }
 
     def of(self, node: Any) -> Type:
         """The type of an expression; unknown for what was never reached."""
@@ -119,6 +145,10 @@ class Expressions:
         known = node.value in self.names.functions or node.value in self.foreign.returns
         if found is None and known:
             return Type("function", name=node.value)
+        if found is None or found.kind == "unknown":
+            self.unknown[node] = self._function
+        if self.answers:
+            self._told_of(self._function, node.value, UNKNOWN)
         return found or UNKNOWN
 
     def _of_Integer(self, node: Any, env: Env) -> Type:
@@ -202,7 +232,8 @@ class Expressions:
         return join(self.infer(node.body, env), self.infer(node.orelse, env))
 
     def _of_Lambda(self, node: Any, env: Env) -> Type:
-        inner = {**env, **{p.name.value: UNKNOWN for p in node.params.params}}
+        own = [p.name.value for p in node.params.params]
+        inner = {**env, **{name: self._told_of(self._function, name, UNKNOWN) for name in own}}
         known = evidence(node.body, self.names)
         inner.update({n: t for n, t in known.items() if n in inner})
         return Type("lambda", (self.infer(node.body, inner),))
@@ -222,6 +253,9 @@ class Expressions:
         owner = self.infer(node.value, env)
         if owner.name in self.attributes:
             found = self.attributes[owner.name].get(node.attr.value)
+            if found is None or found.kind == "unknown":
+                self.unknown[node] = owner.name
+            self._told_of(owner.name, node.attr.value, UNKNOWN)
             if found is not None:
                 return found
             if f"{owner.name}.{node.attr.value}" in self.arguments:

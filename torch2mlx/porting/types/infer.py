@@ -6,6 +6,8 @@ what a function answers is known where it is called.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import libcst as cst
@@ -24,12 +26,19 @@ _ROUNDS = 3
 class Inference(Calls):
     """Runs over the statements of a file."""
 
-    def __init__(self, module: cst.Module, names: Names, beside: Foreign | None = None) -> None:
-        super().__init__(names)
+    def __init__(
+        self,
+        module: cst.Module,
+        names: Names,
+        beside: Foreign | None = None,
+        answers: Mapping[str, Type] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(names, answers)
         self.foreign = beside or Foreign()
         self.returns.update(self.foreign.returns)
         self.attributes.update(self.foreign.attributes)
         self._told: dict[cst.CSTNode, dict[str, Type]] = {}
+        self.globals.update(self._answered("", self.globals))
         for _ in range(_ROUNDS):
             self._block(module.body, self.globals)
 
@@ -62,7 +71,7 @@ class Inference(Calls):
                 given = join(given, self.infer(parameter.default, env))
             if i == 0 and self._class and name in ("self", "cls"):
                 given = Type(self._self_kind(), name=self._class)
-            inner[name] = join(given, known.get(name))
+            inner[name] = self._told_of(key, name, join(given, known.get(name)))
             own = self.is_module_class(self._class) or self.is_function_class(self._class)
             if node.name.value in ("forward", "backward") and own and i:
                 plain = parameter.default is None and parameter.annotation is None
@@ -70,6 +79,7 @@ class Inference(Calls):
                 inner[name] = TENSOR if taken else inner[name]
         before, self._function = self._function, key
         outer_class = self._class
+        inner.update(self._answered(key, inner))
         self._evidence(node, inner)
         self._block(node.body.body, inner)
         self._function, self._class = before, outer_class
@@ -85,7 +95,8 @@ class Inference(Calls):
 
     def _do_ClassDef(self, node: cst.ClassDef, env: Env) -> None:
         before, self._class = self._class, node.name.value
-        self.attributes.setdefault(node.name.value, {})
+        held = self.attributes.setdefault(node.name.value, {})
+        held.update(self._answered(node.name.value, held))
         self._block(node.body.body, dict(env))
         self._class = before
 
