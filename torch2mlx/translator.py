@@ -25,6 +25,7 @@ from torch2mlx.common.options import given as said
 from torch2mlx.common.options import option
 from torch2mlx.converter import convert
 from torch2mlx.errors import LayoutWarning, TranslationError, UnsupportedOperatorError
+from torch2mlx.export.capture.asked_kinds import untried
 from torch2mlx.export.capture.attempts import attempted
 from torch2mlx.export.capture.empty_weights import is_empty
 from torch2mlx.export.capture.freedom import Way, without_own_gradients
@@ -41,12 +42,14 @@ from torch2mlx.export.lower.parameters import Stored
 from torch2mlx.export.passes import tidy
 from torch2mlx.export.printing.emit import emit
 from torch2mlx.export.printing.standalone import standalone as inlined
+from torch2mlx.export.printing.undemanding import without_demands
 from torch2mlx.export.state.reading import is_language, language_in
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.structure.io_layout import Ends, ends
 from torch2mlx.export.verify.again import called_again
 from torch2mlx.export.verify.check import answered, examined, unchecked
 from torch2mlx.export.verify.entry import given, named_well, taking_any
+from torch2mlx.export.verify.kinds import fixed_kinds
 from torch2mlx.export.verify.other_sizes import right_at, right_at_another
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import Case, Pair, plainly
@@ -108,8 +111,9 @@ class Translation:
 
     def built(self, hollow: bool = False) -> nn.Module:
         """A module of its own, that nothing else holds, with the weights; `hollow`: with zeros
-        that are never made."""
-        made = _run(self.source, f"translated_{next(_SERIAL)}")
+        that are never made, and without demands on values."""
+        source = without_demands(self.source) if hollow else self.source
+        made = _run(source, f"translated_{next(_SERIAL)}")
         with preserved_stream():  # the first values of its weights are drawn, and replaced
             model = taking_any(getattr(made, self.name))()
         weights = self._stored.zeros() if hollow else self.weights
@@ -329,7 +333,7 @@ def _tried(
     if check:
         made = _proved(write, traced, case, expected)
     else:
-        made = write(traced.lengths).noted((unchecked(),))
+        made = write(traced.lengths).noted((unchecked(), *untried(traced.asked)))
     return made.noted((NARROWED,)) if width.done else made
 
 
@@ -338,7 +342,7 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
     if expected is None:
         made = write(traced.lengths)
         compared, notes = examined(made, traced, case, None)
-        return made.noted(notes, compared=compared)
+        return made.noted((*notes, *untried(traced.asked)), compared=compared)
     small = conditions_of_small(traced.lengths)
     bold = write(traced.lengths.without(small))
     answer = answered(traced.model, case, True) if bold.graded else expected
@@ -347,6 +351,11 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
     if len(more) < len(small):  # the file needs checks that it has not, and other lines
         bold = bold.holding(write(traced.lengths.without(more)))
     pair = Pair(traced.model, bold.module, bold.ends, bold.graded)
+    kinds = fixed_kinds(pair, case, traced)
+    if kinds:
+        lengths = replace(traced.lengths.without(more), kinds=kinds)
+        bold = bold.holding(write(lengths))
+        pair = replace(pair, module=bold.module)
     if answer is not None:
         notes = (*notes, *called_again(pair, case, answer))
     right_at_another(pair, case.args, case.kwargs, bold.shapes)

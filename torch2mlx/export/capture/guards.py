@@ -255,11 +255,26 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """The "rank" or "dtype" that an argument must have: the example's, and those for which the
+    program is `right` and `wrong`; `line` is that of the model which asks for it."""
+
+    way: Way
+    name: str
+    own: Any
+    right: tuple[Any, ...]
+    wrong: tuple[Any, ...]
+    line: str = ""
+
+
+@dataclass(frozen=True)
 class Lengths:
-    """The axes of all arguments, and what the program takes for granted about those that vary."""
+    """The axes of all arguments, and what the program takes for granted about those that vary;
+    `kinds` are the ranks and dtypes that other branches of the model ask for."""
 
     axes: tuple[Axis, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    kinds: tuple[Kind, ...] = ()
 
     @property
     def shapes(self) -> dict[Way, tuple[Any, ...]]:

@@ -85,7 +85,7 @@ def resized(
         return fitted(leaf, shape)
 
     try:
-        changed, more = _mapped(model, args, kwargs, change)
+        changed, more = mapped(model, args, kwargs, change)
     except KeyError:
         return None
     return Sized(changed, more, ", ".join(told)) if told else None
@@ -117,7 +117,7 @@ def given_sizes(
                 label.append(f"{name} {shape}")
             return fitted(leaf, shape)
 
-        changed, more = _mapped(model, args, kwargs, change)
+        changed, more = mapped(model, args, kwargs, change)
         yield Sized(changed, more, ", ".join(label))
 
 
@@ -180,11 +180,12 @@ def arrays_of(model: Any, args: Any, kwargs: Any) -> dict[str, Any]:
 def ways_to(model: Any, args: Any, kwargs: Any) -> list[tuple[Way, Any]]:
     """All leaves of the arguments with the ways to them."""
     found: list[tuple[Way, Any]] = []
-    _mapped(model, args, kwargs, lambda way, leaf: found.append((way, leaf)))
+    mapped(model, args, kwargs, lambda way, leaf: found.append((way, leaf)))
     return found
 
 
-def _mapped(model: Any, args: Any, kwargs: Any, change: Callable[[Way, Any], Any]) -> Any:
+def mapped(model: Any, args: Any, kwargs: Any, change: Callable[[Way, Any], Any]) -> Any:
+    """Arguments with each leaf changed, which is told the way to it."""
 
     def within(name: str, value: Any) -> Any:
         found = [change((name, *keys), leaf) for keys, leaf in leaves_with_keys(value)]

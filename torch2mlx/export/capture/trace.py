@@ -14,10 +14,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.export.capture.asked_kinds import Asked, asked_kinds, asked_of, names_dtypes
 from torch2mlx.export.capture.assigned import assigned_buffers, traced_data
 from torch2mlx.export.capture.autograd_functions import recorded
 from torch2mlx.export.capture.calls import under_one_name
 from torch2mlx.export.capture.cumulative import standing_in_for_none
+from torch2mlx.export.capture.demands import demands_kept
+from torch2mlx.export.capture.dropped_demands import notes_of_dropped
 from torch2mlx.export.capture.empty_weights import standing_in
 from torch2mlx.export.capture.expand_vmap import without_vmap
 from torch2mlx.export.capture.explicit_masks import explicit_masks
@@ -60,6 +63,7 @@ class Traced:
     functions: Mapping[str, Any] = field(default_factory=dict)  # autograd.Functions by operator
     lengths: Lengths = field(default_factory=Lengths)
     graded: bool = False  # whether it is what the model runs while gradients are recorded only
+    asked: tuple[Asked, ...] = ()  # what the forward asks of ranks and dtypes
 
 
 @dataclass
@@ -182,6 +186,8 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         watched() as watch,
         standing_in_for_none(model),
         traced_data(),
+        demands_kept(),
+        asked_kinds(_node_name) as kinds,
         explicit_masks(),
         without_validation(),
         packed_as_operators(),
@@ -190,21 +196,30 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
     ):
         warnings.simplefilter("ignore")
         try:
-            shapes = dynamic_shapes(model, args, kwargs, way)
+            shapes = {"dynamic_shapes": dynamic_shapes(model, args, kwargs, way)}
             given = _containers_apart((args, kwargs))
             with nullcontext() if way.strict else assigned_buffers(model):
-                program = torch.export.export(
-                    model, *given, strict=way.strict, dynamic_shapes=shapes
-                )
+                program = torch.export.export(model, *given, strict=way.strict, **shapes)
             without_vmap(program)
             under_one_name(model, program)
         except Exception as problem:  # torch.export raises what the model and it run into
             raise untraceable(model, [problem]) from problem
         examples = dict(ways_to(model, args, kwargs))
-    calls = {} if way.strict else recorder.calls
-    leaves = tuple(examples)
+    leaves, calls = tuple(examples), {} if way.strict else recorder.calls
+    notes = notes_of_dropped(model, program) if way.strict else ()
+    known = (program, calls, leaves, examples, way.dynamic, notes, functions)
     lengths = lengths_of(program, leaves, watch)
-    return Traced(model, program, calls, leaves, examples, way.dynamic, (), functions, lengths)
+    return Traced(model, *known, lengths, asked=_asked(model, program, kinds, leaves, way.strict))
+
+
+def _asked(model: Any, program: Any, kinds: Any, ways: Any, strict: bool) -> tuple[Asked, ...]:
+    """What a forward asks of ranks and dtypes; what nothing notes is taken to be asked of all."""
+    found = list(asked_of(kinds, program, ways, _placeholder_names(program)))
+    if strict:
+        found.append(Asked("rank", "", ways, False))
+    if strict or names_dtypes(model):
+        found.append(Asked("dtype", "", ways, True))
+    return tuple(found)
 
 
 def _apart(values: Any) -> Any:
@@ -239,8 +254,12 @@ def placeholder_names(traced: Traced) -> dict[str, str]:
 
     Tensors that are no parameters or buffers of the model become arguments after the tracing only.
     """
-    specs = traced.program.graph_signature.input_specs
-    names = [n.name for n in traced.program.graph.nodes if n.op == "placeholder"]
+    return _placeholder_names(traced.program)
+
+
+def _placeholder_names(program: Any) -> dict[str, str]:
+    specs = program.graph_signature.input_specs
+    names = [n.name for n in program.graph.nodes if n.op == "placeholder"]
     pairs = zip(names, specs, strict=True)
     known = [name for name, spec in pairs if spec.kind.name != "CONSTANT_TENSOR"]
     return {f"arg{i}_1": name for i, name in enumerate(known)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch2mlx.export.ir.nodes import Node, Program, leaves, operands
+from torch2mlx.export.ir.nodes import STATEMENTS, Node, Program, leaves, operands
 
 #: What is done for more than its result.
-_DOING = ("update", "store", "method.update_and_fetch")
+_DOING = (*STATEMENTS, "store", "method.update_and_fetch")
 
 
 def without_dead(program: Program) -> Program:

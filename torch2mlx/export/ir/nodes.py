@@ -24,6 +24,8 @@ SPECIAL = (
     *("input", "param", "constant", "module", "item", "index", "shape", "layer"),
     *("entry", "slot", "store", "held", "attend"),
 )
+#: Words for what gives nothing: the new value of a buffer; a demand on values, with its error.
+STATEMENTS = ("update", "demand")
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ _NUMBERS = {
     "sym_max": "builtin.max",
     "sym_min": "builtin.min",
     "sym_float": "builtin.float",
+    "sym_int": "builtin.int",
+    "sym_not": "operator.not_",
 }
 
 

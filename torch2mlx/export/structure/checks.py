@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch2mlx.export.capture.conditions import Asked, Condition
-from torch2mlx.export.capture.guards import Axis, Lengths, Way
+from torch2mlx.export.capture.guards import Axis, Kind, Lengths, Way
 from torch2mlx.export.ir.nodes import Node, Program, last_order, operands
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.structure.sure import refuses
@@ -19,6 +19,8 @@ _AGAIN = "translate again for it"
 #: What no expression within an f-string may hold before Python 3.12.
 _HARD = re.compile(r"['\\{}]")
 _TIMES = re.compile(r"(?<!\*)\*(?!\*)")
+#: So many dtypes that are wrong are named, where there are more that are right.
+_FEW = 2
 #: Columns of a statement at the head of `__call__`.
 _WIDTH = 92
 
@@ -60,8 +62,9 @@ class Checks:
         self._defined: dict[Any, Axis] = {}
 
     def all(self) -> list[Check]:
-        """Containers first, then lengths by argument, then what several lengths must meet."""
-        found = list(_containers(self._program))
+        """Containers first, then ranks and dtypes, then lengths by argument, then what several
+        lengths must meet."""
+        found = [*_containers(self._program), *map(_of_kind, self._lengths.kinds)]
         for axes in self._by_argument():
             found += self._argument(axes)
         for condition in (*self._lengths.conditions, *self._numbers()):
@@ -187,6 +190,21 @@ class Checks:
             for symbol in expression.free_symbols
         }
         return expression.xreplace(named)
+
+
+def _of_kind(kind: Kind) -> Check:
+    """The rank or the dtype of an argument: one of those that are right, or none of the few dtypes
+    that are wrong."""
+    text = f"{shown(kind.way)}.{'ndim' if kind.name == 'rank' else 'dtype'}"
+    few = kind.name == "dtype" and len(kind.wrong) <= _FEW < len(kind.right)
+    known = kind.wrong if few else (kind.own, *kind.right)
+    names = sorted(known) if kind.name == "rank" else [f"mx.{name}" for name in known]
+    listed = ", ".join(map(str, names))
+    one = len(names) == 1
+    test = ("==" if few else "!=") if one else ("in" if few else "not in")
+    told = f"{_inner(text)} is {_now(text)}, translated for {kind.own}"
+    advice = f"change {kind.line} or {_AGAIN}" if kind.line else _AGAIN
+    return Check(f"{text} {test} {listed if one else f'({listed})'}", told, advice)
 
 
 def _printed(expression: Any) -> str:

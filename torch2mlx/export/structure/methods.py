@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from torch2mlx.export.ir.name_allocator import Names, wanted
-from torch2mlx.export.ir.nodes import Node, operands
+from torch2mlx.export.ir.nodes import STATEMENTS, Node, operands
 from torch2mlx.export.ir.regions import STORED, Region
 from torch2mlx.export.ir.render import ATOM, Renderer, Text, literal
 from torch2mlx.export.structure.carried import Turns
@@ -17,7 +17,7 @@ from torch2mlx.export.structure.carried import Turns
 #: An expression put in place of its use holds at most so many operators; a named one fewer.
 _DEEP, _NAMED = 5, 2
 #: What stays where it is: it changes something, or reads what is changed later.
-_PLACED = ("update", "store", "slot", "held")
+_PLACED = (*STATEMENTS, "store", "slot", "held")
 _SHAPE = re.compile(r"(\w+) = (\w+)\.shape\[(\d)\]$")
 
 
@@ -237,6 +237,9 @@ class Body:
             holder, place, value = map(self._renderer.argument, node.args)
             self._lines.append(f"{holder}[{place}] = {value}")
             return
+        if node.op == "demand":
+            self._lines += demanded(node, self._renderer)
+            return
         text, _ = self._renderer.expression(node)
         self._free(ends)
         parts = self._parts(node)
@@ -323,6 +326,29 @@ def _with_shapes(lines: list[str]) -> Iterator[str]:
         else:
             yield lines[i]
             i += 1
+
+
+#: Comparisons of whole numbers, and what is so where they are not.
+_CONTRARY = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
+
+
+def demanded(node: Node, renderer: Renderer) -> list[str]:
+    """The statements of a demand on values: an assertion, or the error that the model raises."""
+    condition, wanted, kind, told = node.args
+    if kind == "AssertionError":
+        test = renderer.argument(condition)
+        test = test if wanted else f"not {test}"
+        return [f"assert {test}, {literal(told)}" if told else f"assert {test}"]
+    return [f"if {_failing(condition, wanted, renderer)}:", f"    raise {kind}({literal(told)})"]
+
+
+def _failing(condition: Node, wanted: bool, renderer: Renderer) -> str:
+    """The test that is true where a demand is not met."""
+    name = condition.op.removeprefix("operator.")
+    values = [getattr(part, "value", part) for part in condition.args]
+    if wanted and name in _CONTRARY and all(isinstance(value, int) for value in values):
+        return renderer.expression(Node(f"operator.{_CONTRARY[name]}", condition.args))[0]
+    return f"not {renderer.argument(condition)}" if wanted else renderer.argument(condition)
 
 
 def returned(nodes: list[Node], show: Callable[[Any], str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -117,6 +118,24 @@ def torch_answer(
             answer = model(*args, **kwargs)
             drew, changed = streams.moved(), attributes.changed() if attributes else {}
         return Answer(kept(parts_of(answer)), drew, changed)
+
+
+def raised(model: Any, cases: Sequence[Case], graded: bool = False) -> list[Exception | None]:
+    """What a torch model raises at each of several calls, None where it answers; it is left as it
+    was at the end."""
+    import torch
+
+    errors: list[Exception | None] = []
+    with preserved(model), plainly(), torch.set_grad_enabled(graded), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for case in cases:
+            args, kwargs = _own(case)
+            try:
+                model(*args, **kwargs)
+                errors.append(None)
+            except Exception as error:  # whatever the model raises
+                errors.append(error)
+    return errors
 
 
 def _own(case: Case) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch2mlx.export.capture.demands import NAMESPACE, error_of
 from torch2mlx.export.ir.builder import Builder
 from torch2mlx.export.ir.nodes import Node
 from torch2mlx.export.lower.ops.registry import lowers
@@ -47,10 +48,25 @@ def _checks(*names: str) -> None:
     lowers(*(f"aten::{name}" for name in names))(function)
 
 
-_checks("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range")
+_checks("_assert_tensor_metadata", "sym_constrain_range", "sym_constrain_range_for_size")
 
 
-_checks("sym_constrain_range_for_size", "_functional_assert_async")
+@lowers("aten::_assert_async", "aten::_functional_assert_async", "aten::_assert_scalar")
+def demand(b: Builder, self: Any, assert_msg: str = "", **_: Any) -> None:
+    """What the forward demands of values: a statement of the file. What torch found out itself of
+    numbers that it reads is none."""
+    error = error_of(assert_msg)
+    if error is None or not isinstance(self, Node):
+        return
+    wanted = self.op not in ("mx.logical_not", "operator.not_")
+    condition = self if wanted else self.args[0]
+    b.add(Node("demand", (condition, wanted, *error), {}, None))
+
+
+@lowers(f"{NAMESPACE}::holds")
+def holds(b: Builder, condition: Any, told: str) -> None:
+    """The same of a truth made of numbers."""
+    demand(b, condition, told)
 
 
 @lowers("aten::sym_size")
