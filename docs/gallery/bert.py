@@ -55,10 +55,14 @@ class BertSelfOutput(nn.Module):
         return self.LayerNorm(hidden_states)
 
 
-class GELUActivation(nn.Module):
+class BertIntermediate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(32, 64)
+        self.intermediate_act_fn = nn.GELU()
 
-    def __call__(self, input):
-        return nn.gelu(input)
+    def __call__(self, hidden_states):
+        return self.intermediate_act_fn(self.dense(hidden_states))
 
 
 class BertOutput(nn.Module):
@@ -93,16 +97,6 @@ class BertAttention(nn.Module):
         return self.output(self.self(hidden_states), hidden_states)
 
 
-class BertIntermediate(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.dense = nn.Linear(32, 64)
-        self.intermediate_act_fn = GELUActivation()
-
-    def __call__(self, hidden_states):
-        return self.intermediate_act_fn(self.dense(hidden_states))
-
-
 class BertLayer(nn.Module):
     def __init__(self):
         super().__init__()
@@ -121,8 +115,8 @@ class BertEncoder(nn.Module):
         self.layer = [BertLayer() for _ in range(2)]
 
     def __call__(self, hidden_states):
-        for item in self.layer:
-            hidden_states = item(hidden_states)
+        for block in self.layer:
+            hidden_states = block(hidden_states)
         return hidden_states
 
 

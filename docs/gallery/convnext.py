@@ -14,12 +14,6 @@ class ConvNextLayerNorm(nn.Module):
         return mx.fast.layer_norm(features, self.weight, self.bias, 1e-06)
 
 
-class GELUActivation(nn.Module):
-
-    def __call__(self, input):
-        return nn.gelu(input)
-
-
 class ConvNextEmbeddings(nn.Module):
     def __init__(self):
         super().__init__()
@@ -27,7 +21,7 @@ class ConvNextEmbeddings(nn.Module):
         self.layernorm = ConvNextLayerNorm(8)
 
     def __call__(self, pixel_values):
-        return self.layernorm(self.patch_embeddings(pixel_values.transpose(0, 2, 3, 1)))
+        return self.layernorm(self.patch_embeddings(pixel_values))
 
 
 class ConvNextLayer(nn.Module):
@@ -38,7 +32,7 @@ class ConvNextLayer(nn.Module):
         )
         self.layernorm = ConvNextLayerNorm(in_channels)
         self.pwconv1 = nn.Linear(in_channels, output_dims)
-        self.act = GELUActivation()
+        self.act = nn.GELU()
         self.pwconv2 = nn.Linear(output_dims, in_channels)
         self.layer_scale_parameter = mx.zeros((in_channels,))
 
@@ -69,10 +63,7 @@ class ConvNextStage2(nn.Module):
         self.layers = [ConvNextLayer(out_channels, output_dims) for _ in range(2)]
 
     def __call__(self, features):
-        x = features
-        for item in self.downsampling_layer:
-            x = item(x)
-        features = x
+        features = self.downsampling_layer[1](self.downsampling_layer[0](features))
         for layer in self.layers:
             features = layer(features)
         return features
@@ -89,10 +80,9 @@ class ConvNextEncoder(nn.Module):
         ]
 
     def __call__(self, hidden_states):
-        features = hidden_states
         for stage in self.stages:
-            features = stage(features)
-        return features
+            hidden_states = stage(hidden_states)
+        return hidden_states
 
 
 class ConvNextModel(nn.Module):
@@ -103,7 +93,7 @@ class ConvNextModel(nn.Module):
         self.layernorm = nn.LayerNorm(32, eps=1e-12)
 
     def __call__(self, pixel_values):
-        encoder = self.encoder(self.embeddings(pixel_values))
+        encoder = self.encoder(self.embeddings(pixel_values.transpose(0, 2, 3, 1)))
         layernorm = self.layernorm(mx.mean(encoder, axis=(1, 2)))
         features = encoder.transpose(0, 3, 1, 2)
         return {"last_hidden_state": features, "pooler_output": layernorm}

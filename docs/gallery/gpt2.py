@@ -5,47 +5,16 @@ import mlx.nn as nn
 
 
 class Conv1D(nn.Module):
-    def __init__(self):
+    def __init__(self, nf, nx):
         super().__init__()
-        self.weight = mx.zeros((96, 32))
-        self.bias = mx.zeros((96,))
+        self.nx = nx
+        self.nf = nf
+        self.weight = mx.zeros((nf, nx))
+        self.bias = mx.zeros((nf,))
 
     def __call__(self, x):
-        x_2 = mx.addmm(self.bias, x.reshape(-1, 32), self.weight.transpose(1, 0))
-        return x_2.reshape(x.shape[0], x.shape[1], 96)
-
-
-class Conv1D2(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = mx.zeros((32, 32))
-        self.bias = mx.zeros((32,))
-
-    def __call__(self, x):
-        x_2 = mx.addmm(self.bias, x.reshape(-1, 32), self.weight.transpose(1, 0))
-        return x_2.reshape(x.shape[0], x.shape[1], 32)
-
-
-class Conv1D3(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = mx.zeros((128, 32))
-        self.bias = mx.zeros((128,))
-
-    def __call__(self, x):
-        x_2 = mx.addmm(self.bias, x.reshape(-1, 32), self.weight.transpose(1, 0))
-        return x_2.reshape(x.shape[0], x.shape[1], 128)
-
-
-class Conv1D4(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = mx.zeros((32, 128))
-        self.bias = mx.zeros((32,))
-
-    def __call__(self, x):
-        x_2 = mx.addmm(self.bias, x.reshape(-1, 128), self.weight.transpose(1, 0))
-        return x_2.reshape(x.shape[0], x.shape[1], 32)
+        x_2 = mx.addmm(self.bias, x.reshape(-1, self.nx), self.weight.transpose(1, 0))
+        return x_2.reshape(x.shape[0], x.shape[1], self.nf)
 
 
 class NewGELUActivation(nn.Module):
@@ -58,8 +27,8 @@ class NewGELUActivation(nn.Module):
 class GPT2Attention(nn.Module):
     def __init__(self):
         super().__init__()
-        self.c_attn = Conv1D()
-        self.c_proj = Conv1D2()
+        self.c_attn = Conv1D(96, 32)
+        self.c_proj = Conv1D(32, 32)
         self.resid_dropout = nn.Dropout(p=0.1)
 
     def __call__(self, hidden_states):
@@ -78,8 +47,8 @@ class GPT2Attention(nn.Module):
 class GPT2MLP(nn.Module):
     def __init__(self):
         super().__init__()
-        self.c_fc = Conv1D3()
-        self.c_proj = Conv1D4()
+        self.c_fc = Conv1D(128, 32)
+        self.c_proj = Conv1D(32, 128)
         self.act = NewGELUActivation()
         self.dropout = nn.Dropout(p=0.1)
 
@@ -120,9 +89,9 @@ class GPT2Model(nn.Module):
             )
         position_ids = mx.arange(input_ids.shape[1], dtype=mx.int64)[None]
         hidden_states = self.wte(input_ids) + self.wpe(position_ids)
-        hidden_states_2 = self.drop(hidden_states)
-        hidden_states = self.h[0](hidden_states_2)
-        hidden_states = self.h[1](hidden_states)
+        hidden_states = self.drop(hidden_states)
+        for block in self.h:
+            hidden_states = block(hidden_states)
         hidden_states = self.ln_f(hidden_states)
         return {"last_hidden_state": hidden_states}
 

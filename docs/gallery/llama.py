@@ -27,28 +27,13 @@ class LlamaAttention(nn.Module):
         return self.o_proj(attn_output)
 
 
-class SiLUActivation(nn.Module):
-
-    def __call__(self, input):
-        return nn.silu(input)
-
-
-class LlamaRMSNorm(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = mx.zeros((32,))
-
-    def __call__(self, hidden_states):
-        return mx.fast.rms_norm(hidden_states, self.weight, 1e-06)
-
-
 class LlamaMLP(nn.Module):
     def __init__(self):
         super().__init__()
         self.gate_proj = nn.Linear(32, 64, bias=False)
         self.up_proj = nn.Linear(32, 64, bias=False)
         self.down_proj = nn.Linear(64, 32, bias=False)
-        self.act_fn = SiLUActivation()
+        self.act_fn = nn.SiLU()
 
     def __call__(self, x):
         down_proj = self.act_fn(self.gate_proj(x)) * self.up_proj(x)
@@ -60,8 +45,8 @@ class LlamaDecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = LlamaAttention()
         self.mlp = LlamaMLP()
-        self.input_layernorm = LlamaRMSNorm()
-        self.post_attention_layernorm = LlamaRMSNorm()
+        self.input_layernorm = nn.RMSNorm(32, eps=1e-06)
+        self.post_attention_layernorm = nn.RMSNorm(32, eps=1e-06)
 
     def __call__(self, hidden_states):
         hidden_states = hidden_states + self.self_attn(self.input_layernorm(hidden_states))
@@ -73,7 +58,7 @@ class LlamaModel(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(128, 32)
         self.layers = [LlamaDecoderLayer() for _ in range(2)]
-        self.norm = LlamaRMSNorm()
+        self.norm = nn.RMSNorm(32, eps=1e-06)
 
     def __call__(self, input_ids, use_cache=False):
         if use_cache is not False:

@@ -55,10 +55,14 @@ class BertSelfOutput(nn.Module):
         return self.LayerNorm(hidden_states)
 
 
-class GELUActivation(nn.Module):
+class BertIntermediate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(384, 1536)
+        self.intermediate_act_fn = nn.GELU()
 
-    def __call__(self, input):
-        return nn.gelu(input)
+    def __call__(self, hidden_states):
+        return self.intermediate_act_fn(self.dense(hidden_states))
 
 
 class BertOutput(nn.Module):
@@ -93,16 +97,6 @@ class BertAttention(nn.Module):
         return self.output(self.self(hidden_states, attention_mask), hidden_states)
 
 
-class BertIntermediate(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.dense = nn.Linear(384, 1536)
-        self.intermediate_act_fn = GELUActivation()
-
-    def __call__(self, hidden_states):
-        return self.intermediate_act_fn(self.dense(hidden_states))
-
-
 class BertLayer(nn.Module):
     def __init__(self):
         super().__init__()
@@ -121,8 +115,8 @@ class BertEncoder(nn.Module):
         self.layer = [BertLayer() for _ in range(6)]
 
     def __call__(self, hidden_states, attention_mask):
-        for item in self.layer:
-            hidden_states = item(hidden_states, attention_mask)
+        for block in self.layer:
+            hidden_states = block(hidden_states, attention_mask)
         return hidden_states
 
 
@@ -146,11 +140,11 @@ class BertModel(nn.Module):
             )
         x = attention_mask.astype(mx.bool_)[
             mx.arange(input_ids.shape[0], dtype=mx.int64)[:, None, None, None],
-            mx.arange(attention_mask.shape[1], dtype=mx.int64)[None, None, None],
+            mx.arange(input_ids.shape[1], dtype=mx.int64)[None, None, None],
         ]
         encoder = self.encoder(
             self.embeddings(input_ids),
-            (mx.arange(attention_mask.shape[1], dtype=mx.int64)[None, None, :, None] >= 0) & x,
+            (mx.arange(input_ids.shape[1], dtype=mx.int64)[None, None, :, None] >= 0) & x,
         )
         pooler = self.pooler(encoder)
         return {"last_hidden_state": encoder, "pooler_output": pooler}

@@ -4,21 +4,6 @@ import mlx.core as mx
 import mlx.nn as nn
 
 
-class Qwen3RMSNorm(nn.Module):
-    def __init__(self, size):
-        super().__init__()
-        self.weight = mx.zeros((size,))
-
-    def __call__(self, hidden_states):
-        return mx.fast.rms_norm(hidden_states, self.weight, 1e-06)
-
-
-class SiLUActivation(nn.Module):
-
-    def __call__(self, input):
-        return nn.silu(input)
-
-
 class Qwen3Attention(nn.Module):
     def __init__(self):
         super().__init__()
@@ -26,8 +11,8 @@ class Qwen3Attention(nn.Module):
         self.k_proj = nn.Linear(32, 16, bias=False)
         self.v_proj = nn.Linear(32, 16, bias=False)
         self.o_proj = nn.Linear(32, 32, bias=False)
-        self.q_norm = Qwen3RMSNorm(8)
-        self.k_norm = Qwen3RMSNorm(8)
+        self.q_norm = nn.RMSNorm(8, eps=1e-06)
+        self.k_norm = nn.RMSNorm(8, eps=1e-06)
 
     def __call__(self, hidden_states):
         B, L = hidden_states.shape[:2]
@@ -54,7 +39,7 @@ class Qwen3MLP(nn.Module):
         self.gate_proj = nn.Linear(32, 64, bias=False)
         self.up_proj = nn.Linear(32, 64, bias=False)
         self.down_proj = nn.Linear(64, 32, bias=False)
-        self.act_fn = SiLUActivation()
+        self.act_fn = nn.SiLU()
 
     def __call__(self, x):
         down_proj = self.act_fn(self.gate_proj(x)) * self.up_proj(x)
@@ -66,8 +51,8 @@ class Qwen3DecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = Qwen3Attention()
         self.mlp = Qwen3MLP()
-        self.input_layernorm = Qwen3RMSNorm(32)
-        self.post_attention_layernorm = Qwen3RMSNorm(32)
+        self.input_layernorm = nn.RMSNorm(32, eps=1e-06)
+        self.post_attention_layernorm = nn.RMSNorm(32, eps=1e-06)
 
     def __call__(self, hidden_states):
         hidden_states = hidden_states + self.self_attn(self.input_layernorm(hidden_states))
@@ -79,7 +64,7 @@ class Qwen3Model(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(128, 32)
         self.layers = [Qwen3DecoderLayer() for _ in range(2)]
-        self.norm = Qwen3RMSNorm(32)
+        self.norm = nn.RMSNorm(32, eps=1e-06)
 
     def __call__(self, input_ids, use_cache=False):
         if use_cache is not False:

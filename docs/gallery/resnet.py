@@ -5,16 +5,16 @@ from torch2mlx import kit
 
 
 class ResNetConvLayer(nn.Module):
-    def __init__(self):
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, activation):
         super().__init__()
-        self.convolution = nn.Conv2d(3, 32, (7, 7), stride=(2, 2), padding=(3, 3), bias=False)
-        self.normalization = nn.BatchNorm(32)
-        self.activation = nn.ReLU()
+        self.convolution = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=False
+        )
+        self.normalization = nn.BatchNorm(out_channels)
+        self.activation = activation
 
     def __call__(self, hidden_states):
-        return self.activation(
-            self.normalization(self.convolution(hidden_states.transpose(0, 2, 3, 1)))
-        )
+        return self.activation(self.normalization(self.convolution(hidden_states)))
 
 
 class ResNetShortCut(nn.Module):
@@ -27,33 +27,10 @@ class ResNetShortCut(nn.Module):
         return self.normalization(self.convolution(input))
 
 
-class ResNetConvLayer2(nn.Module):
-    def __init__(self, in_channels, out_channels, kernel_size, stride, padding):
-        super().__init__()
-        self.convolution = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=False
-        )
-        self.normalization = nn.BatchNorm(out_channels)
-        self.activation = nn.ReLU()
-
-    def __call__(self, hidden_states):
-        return self.activation(self.normalization(self.convolution(hidden_states)))
-
-
-class ResNetConvLayer3(nn.Module):
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.convolution = nn.Conv2d(in_channels, out_channels, (1, 1), bias=False)
-        self.normalization = nn.BatchNorm(out_channels)
-
-    def __call__(self, hidden_states):
-        return self.normalization(self.convolution(hidden_states))
-
-
 class ResNetEmbeddings(nn.Module):
     def __init__(self):
         super().__init__()
-        self.embedder = ResNetConvLayer()
+        self.embedder = ResNetConvLayer(3, 32, (7, 7), (2, 2), (3, 3), nn.ReLU())
         self.pooler = kit.Function(kit.pooling.max_pool, rank=2, kernel_size=3, stride=2, padding=1)
 
     def __call__(self, pixel_values):
@@ -61,13 +38,13 @@ class ResNetEmbeddings(nn.Module):
 
 
 class ResNetBottleNeckLayer(nn.Module):
-    def __init__(self, in_channels, out_channels, stride, out_channels_2):
+    def __init__(self, shortcut, in_channels, out_channels, stride, out_channels_2):
         super().__init__()
-        self.shortcut = ResNetShortCut(in_channels, out_channels, stride)
+        self.shortcut = shortcut
         self.layer = nn.Sequential(
-            ResNetConvLayer2(in_channels, out_channels_2, (1, 1), (1, 1), (0, 0)),
-            ResNetConvLayer2(out_channels_2, out_channels_2, (3, 3), stride, (1, 1)),
-            ResNetConvLayer3(out_channels_2, out_channels),
+            ResNetConvLayer(in_channels, out_channels, (1, 1), (1, 1), (0, 0), nn.ReLU()),
+            ResNetConvLayer(out_channels, out_channels, (3, 3), stride, (1, 1), nn.ReLU()),
+            ResNetConvLayer(out_channels, out_channels_2, (1, 1), (1, 1), (0, 0), nn.Identity()),
         )
         self.activation = nn.ReLU()
 
@@ -75,87 +52,67 @@ class ResNetBottleNeckLayer(nn.Module):
         return self.activation(self.layer(hidden_state) + self.shortcut(hidden_state))
 
 
-class ResNetBottleNeckLayer2(nn.Module):
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.layer = nn.Sequential(
-            ResNetConvLayer2(in_channels, out_channels, (1, 1), (1, 1), (0, 0)),
-            ResNetConvLayer2(out_channels, out_channels, (3, 3), (1, 1), (1, 1)),
-            ResNetConvLayer3(out_channels, in_channels),
-        )
-        self.activation = nn.ReLU()
-
-    def __call__(self, hidden_state):
-        return self.activation(self.layer(hidden_state) + hidden_state)
-
-
 class ResNetStage(nn.Module):
-    def __init__(self, in_channels, out_channels, stride, out_channels_2):
+    def __init__(self, shortcut, in_channels, out_channels, stride, out_channels_2):
         super().__init__()
         self.layers = nn.Sequential(
-            ResNetBottleNeckLayer(in_channels, out_channels, stride, out_channels_2),
-            ResNetBottleNeckLayer2(out_channels, out_channels_2),
-            ResNetBottleNeckLayer2(out_channels, out_channels_2),
+            ResNetBottleNeckLayer(shortcut, in_channels, out_channels, stride, out_channels_2),
+            ResNetBottleNeckLayer(
+                nn.Identity(), out_channels_2, out_channels, (1, 1), out_channels_2
+            ),
+            ResNetBottleNeckLayer(
+                nn.Identity(), out_channels_2, out_channels, (1, 1), out_channels_2
+            ),
         )
 
     def __call__(self, input):
-        hidden_state = input
         for layer in self.layers.layers:
-            hidden_state = layer(hidden_state)
-        return hidden_state
+            input = layer(input)
+        return input
 
 
 class ResNetStage2(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            ResNetBottleNeckLayer(256, 512, (2, 2), 128),
-            ResNetBottleNeckLayer2(512, 128),
-            ResNetBottleNeckLayer2(512, 128),
-            ResNetBottleNeckLayer2(512, 128),
+            ResNetBottleNeckLayer(ResNetShortCut(256, 512, (2, 2)), 256, 128, (2, 2), 512),
+            *[ResNetBottleNeckLayer(nn.Identity(), 512, 128, (1, 1), 512) for _ in range(3)],
         )
 
     def __call__(self, input):
-        hidden_state = input
         for layer in self.layers.layers:
-            hidden_state = layer(hidden_state)
-        return hidden_state
+            input = layer(input)
+        return input
 
 
 class ResNetStage3(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            ResNetBottleNeckLayer(512, 1024, (2, 2), 256),
-            ResNetBottleNeckLayer2(1024, 256),
-            ResNetBottleNeckLayer2(1024, 256),
-            ResNetBottleNeckLayer2(1024, 256),
-            ResNetBottleNeckLayer2(1024, 256),
-            ResNetBottleNeckLayer2(1024, 256),
+            ResNetBottleNeckLayer(ResNetShortCut(512, 1024, (2, 2)), 512, 256, (2, 2), 1024),
+            *[ResNetBottleNeckLayer(nn.Identity(), 1024, 256, (1, 1), 1024) for _ in range(5)],
         )
 
     def __call__(self, input):
-        hidden_state = input
         for layer in self.layers.layers:
-            hidden_state = layer(hidden_state)
-        return hidden_state
+            input = layer(input)
+        return input
 
 
 class ResNetEncoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.stages = [
-            ResNetStage(32, 256, (1, 1), 64),
+            ResNetStage(ResNetShortCut(32, 256, (1, 1)), 32, 64, (1, 1), 256),
             ResNetStage2(),
             ResNetStage3(),
-            ResNetStage(1024, 2048, (2, 2), 512),
+            ResNetStage(ResNetShortCut(1024, 2048, (2, 2)), 1024, 512, (2, 2), 2048),
         ]
 
     def __call__(self, hidden_state):
-        input = hidden_state
         for stage in self.stages:
-            input = stage(input)
-        return input
+            hidden_state = stage(hidden_state)
+        return hidden_state
 
 
 class ResNetModel(nn.Module):
@@ -166,7 +123,7 @@ class ResNetModel(nn.Module):
         self.pooler = kit.Function(kit.pooling.adaptive_avg_pool, rank=2, output_size=(1, 1))
 
     def __call__(self, pixel_values):
-        encoder = self.encoder(self.embedder(pixel_values))
+        encoder = self.encoder(self.embedder(pixel_values.transpose(0, 2, 3, 1)))
         x = self.pooler(encoder).transpose(0, 3, 1, 2)
         x_2 = encoder.transpose(0, 3, 1, 2)
         return {"last_hidden_state": x_2, "pooler_output": x}

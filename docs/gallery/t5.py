@@ -30,16 +30,11 @@ class T5Attention(nn.Module):
         position_bias_3 = (
             mx.log(position_bias_2.astype(mx.float32) / 8) / 2.772588722239781 * 8
         ).astype(mx.int64)
-        position_bias_3 = position_bias_3 + 8
-        position_bias_2 = mx.where(
+        position_bias = (position_bias > 0).astype(mx.int64) * 16 + mx.where(
             position_bias_2 < 8,
             position_bias_2,
-            mx.minimum(
-                position_bias_3,
-                mx.full((position_bias_3.shape[0], position_bias_3.shape[1]), 15, mx.int64),
-            ),
+            mx.minimum(position_bias_3 + 8, mx.full((L, L), 15, mx.int64)),
         )
-        position_bias = (position_bias > 0).astype(mx.int64) * 16 + position_bias_2
         position_bias = self.relative_attention_bias(position_bias).transpose(2, 0, 1)[None]
         attn_output = kit.attention.scaled_dot_product_attention(
             query_states,
@@ -50,15 +45,6 @@ class T5Attention(nn.Module):
         ).transpose(0, 2, 1, 3).reshape(B, L, -1)
         o = self.o(attn_output)
         return position_bias, o
-
-
-class T5LayerNorm(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = mx.zeros((32,))
-
-    def __call__(self, hidden_states):
-        return mx.fast.rms_norm(hidden_states, self.weight, 1e-06)
 
 
 class T5DenseActDense(nn.Module):
@@ -115,14 +101,10 @@ class T5Attention3(nn.Module):
         position_bias_2 = (
             mx.log(position_bias.astype(mx.float32) / 16) / 2.0794415416798357 * 16
         ).astype(mx.int64)
-        position_bias_2 = position_bias_2 + 16
         position_bias = mx.where(
             position_bias < 16,
             position_bias,
-            mx.minimum(
-                position_bias_2,
-                mx.full((position_bias_2.shape[0], position_bias_2.shape[1]), 31, mx.int64),
-            ),
+            mx.minimum(position_bias_2 + 16, mx.full((L, L), 31, mx.int64)),
         )
         position_bias = self.relative_attention_bias(position_bias).transpose(2, 0, 1)[None]
         attn_output = kit.attention.scaled_dot_product_attention(
@@ -162,10 +144,10 @@ class T5Attention4(nn.Module):
 
 
 class T5LayerSelfAttention(nn.Module):
-    def __init__(self):
+    def __init__(self, SelfAttention):
         super().__init__()
-        self.SelfAttention = T5Attention()
-        self.layer_norm = T5LayerNorm()
+        self.SelfAttention = SelfAttention
+        self.layer_norm = nn.RMSNorm(32, eps=1e-06)
         self.dropout = nn.Dropout(p=0.1)
 
     def __call__(self, hidden_states, attention_mask):
@@ -180,7 +162,7 @@ class T5LayerFF(nn.Module):
     def __init__(self):
         super().__init__()
         self.DenseReluDense = T5DenseActDense()
-        self.layer_norm = T5LayerNorm()
+        self.layer_norm = nn.RMSNorm(32, eps=1e-06)
         self.dropout = nn.Dropout(p=0.1)
 
     def __call__(self, hidden_states):
@@ -191,7 +173,7 @@ class T5LayerSelfAttention2(nn.Module):
     def __init__(self):
         super().__init__()
         self.SelfAttention = T5Attention2()
-        self.layer_norm = T5LayerNorm()
+        self.layer_norm = nn.RMSNorm(32, eps=1e-06)
         self.dropout = nn.Dropout(p=0.1)
 
     def __call__(self, hidden_states, attention_mask, position_bias):
@@ -200,26 +182,11 @@ class T5LayerSelfAttention2(nn.Module):
         )
 
 
-class T5LayerSelfAttention3(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.SelfAttention = T5Attention3()
-        self.layer_norm = T5LayerNorm()
-        self.dropout = nn.Dropout(p=0.1)
-
-    def __call__(self, hidden_states, attention_mask):
-        position_bias, SelfAttention = self.SelfAttention(
-            self.layer_norm(hidden_states), attention_mask
-        )
-        attention_output = hidden_states + self.dropout(SelfAttention)
-        return position_bias, attention_output
-
-
 class T5LayerCrossAttention(nn.Module):
     def __init__(self):
         super().__init__()
         self.EncDecAttention = T5Attention4()
-        self.layer_norm = T5LayerNorm()
+        self.layer_norm = nn.RMSNorm(32, eps=1e-06)
         self.dropout = nn.Dropout(p=0.1)
 
     def __call__(self, hidden_states, key_value_states):
@@ -231,7 +198,7 @@ class T5LayerCrossAttention(nn.Module):
 class T5Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer = [T5LayerSelfAttention(), T5LayerFF()]
+        self.layer = [T5LayerSelfAttention(T5Attention()), T5LayerFF()]
 
     def __call__(self, hidden_states, attention_mask):
         position_bias, attention_output = self.layer[0](hidden_states, attention_mask)
@@ -251,7 +218,7 @@ class T5Block2(nn.Module):
 class T5Block3(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer = [T5LayerSelfAttention3(), T5LayerCrossAttention(), T5LayerFF()]
+        self.layer = [T5LayerSelfAttention(T5Attention3()), T5LayerCrossAttention(), T5LayerFF()]
 
     def __call__(self, hidden_states, attention_mask, encoder_hidden_states):
         position_bias, attention_output = self.layer[0](hidden_states, attention_mask)
@@ -277,7 +244,7 @@ class T5Stack(nn.Module):
         super().__init__()
         self.embed_tokens = Embedding()
         self.block = [T5Block(), T5Block2()]
-        self.final_layer_norm = T5LayerNorm()
+        self.final_layer_norm = nn.RMSNorm(32, eps=1e-06)
         self.dropout = nn.Dropout(p=0.1)
 
     def __call__(self, input_ids, weight):
@@ -298,7 +265,7 @@ class T5Stack2(nn.Module):
         super().__init__()
         self.embed_tokens = Embedding()
         self.block = [T5Block3(), T5Block4()]
-        self.final_layer_norm = T5LayerNorm()
+        self.final_layer_norm = nn.RMSNorm(32, eps=1e-06)
         self.dropout = nn.Dropout(p=0.1)
 
     def __call__(self, input_ids, weight, encoder_hidden_states):

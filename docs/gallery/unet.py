@@ -6,28 +6,14 @@ from torch2mlx import kit
 
 
 class Residual(nn.Module):
-    def __init__(self, num_channels):
-        super().__init__()
-        self.norm1 = kit.GroupNorm(4, num_channels)
-        self.norm2 = kit.GroupNorm(4, num_channels)
-        self.conv1 = nn.Conv2d(num_channels, num_channels, (3, 3), padding=(1, 1))
-        self.conv2 = nn.Conv2d(num_channels, num_channels, (3, 3), padding=(1, 1))
-        self.time = nn.Linear(16, num_channels)
-
-    def __call__(self, x, time):
-        x_2 = self.conv1(nn.silu(self.norm1(x))) + self.time(nn.silu(time))[:, None, None]
-        return self.conv2(nn.silu(self.norm2(x_2))) + x
-
-
-class Residual2(nn.Module):
-    def __init__(self, num_channels, num_channels_2):
+    def __init__(self, num_channels, num_channels_2, shortcut):
         super().__init__()
         self.norm1 = kit.GroupNorm(4, num_channels)
         self.norm2 = kit.GroupNorm(4, num_channels_2)
         self.conv1 = nn.Conv2d(num_channels, num_channels_2, (3, 3), padding=(1, 1))
         self.conv2 = nn.Conv2d(num_channels_2, num_channels_2, (3, 3), padding=(1, 1))
         self.time = nn.Linear(16, num_channels_2)
-        self.shortcut = nn.Conv2d(num_channels, num_channels_2, (1, 1))
+        self.shortcut = shortcut
 
     def __call__(self, x, time):
         x_2 = self.conv1(nn.silu(self.norm1(x))) + self.time(nn.silu(time))[:, None, None]
@@ -38,13 +24,13 @@ class UNet(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem = nn.Conv2d(3, 8, (3, 3), padding=(1, 1))
-        self.down1 = Residual(8)
-        self.down2 = Residual2(8, 16)
+        self.down1 = Residual(8, 8, nn.Identity())
+        self.down2 = Residual(8, 16, nn.Conv2d(8, 16, (1, 1)))
         self.pool = nn.Conv2d(16, 16, (3, 3), stride=(2, 2), padding=(1, 1))
-        self.middle = Residual(16)
+        self.middle = Residual(16, 16, nn.Identity())
         self.up = kit.Function(kit.resample.interpolate, scale_factor=2.0)
-        self.up1 = Residual2(32, 8)
-        self.up2 = Residual2(16, 8)
+        self.up1 = Residual(32, 8, nn.Conv2d(32, 8, (1, 1)))
+        self.up2 = Residual(16, 8, nn.Conv2d(16, 8, (1, 1)))
         self.norm = kit.GroupNorm(4, 8)
         self.out = nn.Conv2d(8, 3, (3, 3), padding=(1, 1))
 

@@ -10,9 +10,7 @@ class ViTPatchEmbeddings(nn.Module):
         self.projection = nn.Conv2d(3, 32, (8, 8), stride=(8, 8))
 
     def __call__(self, pixel_values):
-        return self.projection(
-            pixel_values.transpose(0, 2, 3, 1)
-        ).transpose(0, 3, 1, 2).flatten(2, -1).transpose(0, 2, 1)
+        return self.projection(pixel_values).transpose(0, 3, 1, 2).flatten(2, -1).transpose(0, 2, 1)
 
 
 class ViTAttention(nn.Module):
@@ -34,10 +32,15 @@ class ViTAttention(nn.Module):
         return self.o_proj(attn_output)
 
 
-class GELUActivation(nn.Module):
+class ViTMLP(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.activation_fn = nn.GELU()
+        self.fc1 = nn.Linear(32, 64)
+        self.fc2 = nn.Linear(64, 32)
 
-    def __call__(self, input):
-        return nn.gelu(input)
+    def __call__(self, hidden_states):
+        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
 
 
 class ViTPooler(nn.Module):
@@ -67,17 +70,6 @@ class ViTEmbeddings(nn.Module):
             axis=1,
         )
         return self.dropout(embeddings + self.position_embeddings)
-
-
-class ViTMLP(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.activation_fn = GELUActivation()
-        self.fc1 = nn.Linear(32, 64)
-        self.fc2 = nn.Linear(64, 32)
-
-    def __call__(self, hidden_states):
-        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
 
 
 class ViTLayer(nn.Module):
@@ -110,7 +102,7 @@ class ViTModel(nn.Module):
                 f"pixel_values.shape[2:] is {pixel_values.shape[2:]}, translated for (32, 32): "
                 "change modeling_vit.py:152 or translate again for it"
             )
-        hidden_states = self.embeddings(pixel_values)
+        hidden_states = self.embeddings(pixel_values.transpose(0, 2, 3, 1))
         for layer in self.layers:
             hidden_states = layer(hidden_states)
         layernorm = self.layernorm(hidden_states)

@@ -26,12 +26,6 @@ class WhisperAttention(nn.Module):
         return self.out_proj(attn_output)
 
 
-class GELUActivation(nn.Module):
-
-    def __call__(self, input):
-        return nn.gelu(input)
-
-
 class WhisperPositionalEmbedding(nn.Module):
     def __init__(self):
         super().__init__()
@@ -88,7 +82,7 @@ class WhisperEncoderLayer(nn.Module):
         super().__init__()
         self.self_attn = WhisperAttention()
         self.self_attn_layer_norm = nn.LayerNorm(32)
-        self.activation_fn = GELUActivation()
+        self.activation_fn = nn.GELU()
         self.fc1 = nn.Linear(32, 64)
         self.fc2 = nn.Linear(64, 32)
         self.final_layer_norm = nn.LayerNorm(32)
@@ -104,7 +98,7 @@ class WhisperDecoderLayer(nn.Module):
     def __init__(self):
         super().__init__()
         self.self_attn = WhisperAttention2()
-        self.activation_fn = GELUActivation()
+        self.activation_fn = nn.GELU()
         self.self_attn_layer_norm = nn.LayerNorm(32)
         self.encoder_attn = WhisperAttention3()
         self.encoder_attn_layer_norm = nn.LayerNorm(32)
@@ -134,7 +128,7 @@ class WhisperEncoder(nn.Module):
         self.layer_norm = nn.LayerNorm(32)
 
     def __call__(self, input_features):
-        inputs_embeds = nn.gelu(self.conv2(nn.gelu(self.conv1(input_features.transpose(0, 2, 1)))))
+        inputs_embeds = nn.gelu(self.conv2(nn.gelu(self.conv1(input_features))))
         hidden_states = inputs_embeds + self.embed_positions(mx.arange(1500, dtype=mx.int64))
         for layer in self.layers:
             hidden_states = layer(hidden_states)
@@ -151,8 +145,7 @@ class WhisperDecoder(nn.Module):
 
     def __call__(self, input_ids, encoder_hidden_states):
         L = input_ids.shape[1]
-        position_ids = mx.arange(L, dtype=mx.int64)[None]
-        x = position_ids.reshape(1, position_ids.shape[1])
+        x = mx.arange(L, dtype=mx.int64)[None].reshape(1, L)
         position_ids = mx.broadcast_to(
             x[None], (input_ids.shape[0], x.shape[0], x.shape[1])
         ).flatten(0, 1)
@@ -195,7 +188,7 @@ class WhisperModel(nn.Module):
                 "translated where decoder_input_ids.shape[1] <= 448: "
                 "change modeling_whisper.py:214 or translate again for it"
             )
-        encoder = self.encoder(input_features)
+        encoder = self.encoder(input_features.transpose(0, 2, 1))
         decoder = self.decoder(decoder_input_ids, encoder)
         return {"last_hidden_state": decoder, "encoder_last_hidden_state": encoder}
 

@@ -93,6 +93,9 @@ SWAPS = {
     "nn.gelu_approx(": "nn.relu(",
     "nn.silu(": "nn.relu(",
     "nn.relu(": "mx.tanh(",
+    "nn.GELU()": "nn.ReLU()",
+    'nn.GELU(approx="tanh")': "nn.ReLU()",
+    "nn.SiLU()": "nn.ReLU()",
     "nn.ReLU()": "nn.Tanh()",
     "mx.tanh(": "mx.sin(",
 }

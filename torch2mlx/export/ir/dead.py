@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch2mlx.export.ir.nodes import STATEMENTS, Node, Program, leaves, operands
 
 #: What is done for more than its result.
-_DOING = (*STATEMENTS, "store", "method.update_and_fetch")
+DOING = (*STATEMENTS, "store", "method.update_and_fetch")
 
 
 def without_dead(program: Program) -> Program:
@@ -16,7 +16,7 @@ def without_dead(program: Program) -> Program:
     wanted.update(i.node for i in program.inputs if i.node is not None)
     kept = []
     for node in reversed(program.nodes):
-        if node in wanted or node.op in _DOING:
+        if node in wanted or node.op in DOING:
             wanted.update(operands(node))
             kept.append(node)
     return replace(program, nodes=tuple(reversed(kept)))

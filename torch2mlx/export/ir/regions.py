@@ -3,22 +3,22 @@ out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.export.ir.dead import DOING
+from torch2mlx.export.ir.local_numbers import STORED, LocalNumbers, Measures, numbers_in
 from torch2mlx.export.ir.nodes import Node, Program, leaves, operands, replace
-
-#: Nodes that are no statements: they are written where they are used.
-STORED = ("param", "constant", "module")
 
 
 @dataclass(eq=False)
 class Region:
     """One call of a module. `items` are its statements in order: nodes and calls of sub-modules.
 
-    `inputs` are nodes from outside that are read inside; `outputs` nodes from inside that are read
-    outside. Numbers never come in from outside when an array inside can tell them.
+    `inputs` are nodes from outside that are read inside, `given` what the caller hands in for them:
+    the same nodes, but for numbers, which each region computes for itself where an array that it
+    has can tell them. `outputs` are nodes from inside that are read outside.
     """
 
     path: str
@@ -28,6 +28,7 @@ class Region:
     callee: Node | None = None  # the module itself, where the caller does not hold it
     items: list[Node | Region] = field(default_factory=list)
     inputs: list[Node] = field(default_factory=list)
+    given: list[Node] = field(default_factory=list)
     outputs: list[Node] = field(default_factory=list)
 
     @property
@@ -59,7 +60,7 @@ def nested(program: Program, owners: Callable[[str], str]) -> Region:
     for region in root.regions():
         region.items = [each for item in region.items for each in _with_updates(item)]
     finals = [node for node in leaves(_plain(program.outputs))]
-    _connect(root, finals)
+    _connect(root, program, finals)
     return root
 
 
@@ -106,14 +107,16 @@ def _placed(program: Program) -> Region:
     return root
 
 
-def _connect(root: Region, finals: list[Node]) -> None:
+def _connect(root: Region, program: Program, finals: list[Node]) -> None:
     """Fills in what goes in and out of every region, and computes numbers where they are used."""
-    regions = list(root.regions())
+    regions, measures = list(root.regions()), Measures()
     for region in regions:
-        _localise(region)
+        arguments = (i.node for i in program.inputs if i.node is not None)
+        _localise(region, measures, list(arguments) if region is root else [])
+    while _without_unread(regions, finals):
+        for region in regions:
+            _fill(region, set())
     home = {item: r for r in regions for item in r.items if isinstance(item, Node)}
-    for region in regions:
-        region.inputs = _needs(region)
     outside: dict[Region, dict[Node, None]] = {}
     for region in regions:
         for node in _direct_reads(region):
@@ -141,15 +144,19 @@ def _leave(node: Node, user: Region, home: dict[Node, Region], outside: Any) -> 
 
 def _direct_reads(region: Region) -> Iterator[Node]:
     for item in region.items:
-        if isinstance(item, Node):
-            yield from operands(item)
+        yield from reads_of(item)
 
 
-def _needs(region: Region) -> list[Node]:
+def reads_of(item: Node | Region) -> list[Node]:
+    """Nodes that a statement reads, with repetitions."""
+    return item.given if isinstance(item, Region) else list(operands(item))
+
+
+def _needs(region: Region, idle: set[Node]) -> list[Node]:
     inside = set(region.nodes())
     found: dict[Node, None] = {}
-    for item in region.items:
-        reads: list[Node] = item.inputs if isinstance(item, Region) else list(operands(item))
+    for item in (each for each in region.items if each not in idle):
+        reads = reads_of(item)
         if isinstance(item, Region) and not under(item.owner, region.owner):
             item.callee = Node("module", (item.module, item.owner))
             reads = [*reads, item.callee]
@@ -171,76 +178,65 @@ def under(path: str, owner: str) -> bool:
     return not owner or path == owner or path.startswith(f"{owner}.")
 
 
-def _localise(region: Region) -> None:
-    """Numbers made outside from shapes are made again inside, from arrays that are there."""
+def _localise(region: Region, measures: Measures, arguments: list[Node]) -> None:
+    """Fills in what goes into a region, the inner ones being done; numbers that come from lengths
+    are made in it where its arguments tell them."""
     inside = set(region.nodes())
-    made: dict[Node, Any] = {}
-    arrays = [n for n in _outer_arrays(region, inside)]
-    prologue: list[Node] = []
-
-    def local(node: Node) -> Any:
-        if node in inside or node.is_array or node.op in (*STORED, "input", "item"):
-            return node
-        if isinstance(node.value, (tuple, list)):
-            return node
-        if node not in made:
-            made[node] = _again(node, arrays, local, prologue, region)
-        return made[node]
-
-    items: list[Node | Region] = []
+    numbers = LocalNumbers(measures, inside, [*arguments, *_outer_arrays(region, inside, measures)])
     for item in region.items:
         if isinstance(item, Region):
-            items.append(item)
-            continue
-        items.append(item)
-    if any(
-        not n.is_array and n not in inside
-        for i in items
-        if isinstance(i, Node)
-        for n in operands(i)
-    ):
-        _rewrite(region, local)
-    region.items[:0] = prologue
-
-
-def _outer_arrays(region: Region, inside: set[Node]) -> Iterator[Node]:
-    seen: set[Node] = set()
-    for node in region.nodes():
-        for read in operands(node):
-            if read.is_array and read not in inside and read not in seen and read.dims:
-                seen.add(read)
-                if read.op not in STORED:
-                    yield read
-
-
-def _again(node: Node, arrays: list[Node], local: Any, prologue: list[Node], region: Region) -> Any:
-    """A number from the arrays at hand; the node itself when none of them tells."""
-    if node.op == "shape":
-        source, axis = node.args
-        symbol = source.dims[axis] if source.dims else None
-        for array in arrays:
-            assert array.dims is not None
-            for i, dim in enumerate(array.dims):
-                if isinstance(dim, str) and dim == symbol:
-                    made = Node(
-                        "shape", (array, i), {}, node.value, None, node.scope, "", node.line
-                    )
-                    prologue.append(made)
-                    return made
-        return node
-    parts = [local(n) for n in operands(node)]
-    if all(new is old for new, old in zip(parts, operands(node), strict=True)):
-        return node
-    args, kwargs = replace(node.args, local), replace(node.kwargs, local)
-    made = Node(node.op, args, kwargs, node.value, None, node.scope, node.name, node.line)
-    prologue.append(made)
-    return made
-
-
-def _rewrite(region: Region, local: Any) -> None:
-    """Operands of the region's own nodes changed in place of the nodes: new nodes take their
-    turn."""
+            item.given = [numbers.of(node) for node in item.given]
+        elif item not in measures:
+            object.__setattr__(item, "args", replace(item.args, numbers.of))
+            object.__setattr__(item, "kwargs", replace(item.kwargs, numbers.of))
+    placed: dict[Node | Region, None] = dict.fromkeys(numbers.heading())
     for item in region.items:
-        if isinstance(item, Node):
-            object.__setattr__(item, "args", replace(item.args, local))
-            object.__setattr__(item, "kwargs", replace(item.kwargs, local))
+        for read in reads_of(item) if item not in measures else ():
+            if numbers.made(read):
+                placed.update(dict.fromkeys((*numbers_in(read, numbers), read)))
+        placed[item] = None
+    numbers_here = {i for i in placed if isinstance(i, Node) and i in measures}
+    idle = numbers_here - _read_inside(placed)
+    region.items = list(placed)
+    _fill(region, idle)
+
+
+def _read_inside(items: Iterable[Node | Region]) -> set[Node]:
+    return {read for item in items for read in reads_of(item)}
+
+
+def _fill(region: Region, idle: set[Node]) -> None:
+    """What goes into a region whose inner ones are filled; `idle` are numbers that nothing in it
+    reads."""
+    known = dict(zip(region.inputs, region.given, strict=True))
+    region.inputs = _needs(region, idle)
+    region.given = [known.get(node, node) for node in region.inputs]
+
+
+def _outer_arrays(region: Region, inside: set[Node], measures: Measures) -> list[Node]:
+    """Arrays from outside, those first that are read for more than their lengths."""
+    found: dict[Node, None] = {}
+    for lengths_too in (False, True):
+        for node in region.nodes():
+            if lengths_too or node not in measures:
+                arrays = (n for n in operands(node) if n.is_array and n.op not in STORED)
+                found.update(dict.fromkeys(n for n in arrays if n not in inside and n.dims))
+    return list(found)
+
+
+def _without_unread(regions: list[Region], finals: list[Node]) -> bool:
+    """Drops what nothing reads any more, now that numbers are made elsewhere; whether there was
+    any."""
+    read = {node for region in regions for node in _direct_reads(region)} | set(finals)
+    found = False
+    for region in regions:
+        kept = [item for item in region.items if _needed(item, read)]
+        found |= len(kept) < len(region.items)
+        region.items = kept
+    return found
+
+
+def _needed(item: Node | Region, read: set[Node]) -> bool:
+    if isinstance(item, Region):
+        return bool(item.items)
+    return item in read or item.op in DOING

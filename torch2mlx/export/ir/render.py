@@ -124,6 +124,9 @@ class Renderer:
     def _shape(self, node: Node) -> str:
         return f"{self.argument(node.args[0], ATOM)}.shape[{node.args[1]}]"
 
+    def _list(self, node: Node) -> str:
+        return f"[{', '.join(self.argument(item) for item in node.args[0])}]"
+
     def _item(self, node: Node) -> str:
         return f"{self.argument(node.args[0], ATOM)}[{node.args[1]}]"
 

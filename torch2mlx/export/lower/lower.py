@@ -8,8 +8,8 @@ from torch2mlx.errors import TranslationError, UnsupportedOperatorError
 from torch2mlx.export.capture.trace import Traced
 from torch2mlx.export.ir.builder import Refuse
 from torch2mlx.export.ir.dead import without_dead
+from torch2mlx.export.ir.local_numbers import STORED
 from torch2mlx.export.ir.nodes import Frame, Program
-from torch2mlx.export.ir.regions import STORED
 from torch2mlx.export.lower.lowering import Lowering
 from torch2mlx.export.lower.parameters import Stored
 from torch2mlx.export.lower.program import inputs_of, steered, structure

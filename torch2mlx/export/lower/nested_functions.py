@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch2mlx.export.ir.builder import Refuse, Unmade
-from torch2mlx.export.ir.nodes import Frame, Input, Node, Program, Symbol, learn
+from torch2mlx.export.ir.local_numbers import STORED
+from torch2mlx.export.ir.nodes import Frame, Input, Node, Program, Symbol, learn, leaves
+from torch2mlx.export.ir.outline import Outliner
 from torch2mlx.export.ir.provenance import hints
 
 _ROOT = (Frame("", "Function"),)
@@ -19,6 +22,11 @@ class Function:
 
     name: str
     program: Program
+
+    @cached_property
+    def outline(self) -> Any:
+        """See `outline_of`."""
+        return outline_of(self.program)
 
     @property
     def symbol(self) -> Symbol:
@@ -50,9 +58,24 @@ def define(
     for node in nodes:
         learn(node, scope=_ROOT)
     program = Program(tuple(nodes), (*inputs, *more), tuple(outputs))
-    made = Function(lowering.unique(name), program)
-    b.functions.append(made)
+    alike = (f for f in b.functions if f.outline == outline_of(program))
+    made = next(alike, None)
+    if made is None:
+        made = Function(lowering.unique(name), program)
+        b.functions.append(made)
     return made, stored
+
+
+def outline_of(program: Program) -> Any:
+    """What functions of the file have in common that are the same but for names; passes may make
+    other statements of other lengths."""
+    inputs = [i.node for i in program.inputs if i.node is not None]
+    outliner = Outliner(inputs, lambda node: str(node.args), lambda call: call)
+    items = [node for node in program.nodes if node.op not in (*STORED, "input")]
+    free = [tuple(isinstance(dim, str) for dim in node.dims or ()) for node in inputs]
+    lengths = [(node.dtype, tuple(map(int, node.shape))) for node in inputs]
+    plain = [None if isinstance(value, Node) else repr(value) for value in program.outputs]
+    return outliner.outline(items, leaves(program.outputs)).exact(), lengths, free, plain
 
 
 def _arguments(lowering: Any, graph: Any, values: Sequence[Any], fixed: int) -> list[Input]:

@@ -16,13 +16,17 @@ from torch2mlx.export.passes.layout import channels_last
 from torch2mlx.export.passes.moves import without_idle_moves
 from torch2mlx.export.passes.noops import without_noops
 from torch2mlx.export.passes.rotary import with_rope
-from torch2mlx.export.passes.sink import with_last_moves_outside, with_sunk
+from torch2mlx.export.passes.sink import (
+    with_first_moves_outside,
+    with_last_moves_outside,
+    with_sunk,
+)
 
 BEFORE = (without_dead, without_noops, without_idle_stops, without_noops)
 AFTER = (
     *(without_noops, without_noops, with_fast, with_causal_masks, without_dead),
     *(with_index_stops, without_idle_moves, without_noops, without_dead, with_sunk),
-    with_last_moves_outside,
+    *(with_last_moves_outside, with_first_moves_outside),
 )
 
 

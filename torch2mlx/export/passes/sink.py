@@ -80,3 +80,17 @@ def with_last_moves_outside(program: Program) -> Program:
         learn(node, scope=node.scope[:1])
     rest = [node for node in program.nodes if node not in set(late)]
     return replace(program, nodes=(*rest, *late))
+
+
+def with_first_moves_outside(program: Program) -> Program:
+    """Transposes of the model's arguments, made by the model itself and not by its first module."""
+    early = [n for n in program.nodes if n.op == "method.transpose" and n.args[0].op == "input"]
+    early = [node for node in early if len(node.scope) > 1]
+    if not early:
+        return program
+    for node in early:
+        learn(node, scope=node.scope[:1])
+    inputs = [node for node in program.nodes if node.op == "input"]
+    first = {*inputs, *early}
+    rest = [node for node in program.nodes if node not in first]
+    return replace(program, nodes=(*inputs, *early, *rest))

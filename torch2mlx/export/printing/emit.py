@@ -88,7 +88,7 @@ def _class(text: ClassText, assembly: Assembly) -> str:
     instance = text.instances[0]
     lines = [f"class {text.name}(nn.Module):"]
     lines += _init(text, assembly)
-    for name, method in instance.methods:
+    for name, method in text.methods:
         lines += ["", *_method(name, method, assembly, text is assembly.root)]
     source = "\n".join(lines) + "\n"
     if instance.buffers:
@@ -106,10 +106,12 @@ def _function(name: str, body: Method) -> str:
 
 def _init(text: ClassText, assembly: Assembly) -> list[str]:
     instance = text.instances[0]
-    if not instance.attributes:
+    numbers = dict.fromkeys(text.attribute_parameters().values())
+    if not instance.attributes and not numbers:
         return [] if instance.methods else ["    pass"]
     arguments = "".join(f", {name}" for name in text.arguments())
-    lines = [f"    def __init__(self{arguments}):", "        super().__init__()"]
+    lines = [*wrapped(f"def __init__(self{arguments}):", 4), "        super().__init__()"]
+    lines += [f"        self.{name} = {name}" for name in numbers]
     at = 0
     for name, made in instance.attributes:
         value = made.text(text.parameters, at)

@@ -9,7 +9,8 @@ from typing import Any
 from torch2mlx.catalog.layers import Twin
 from torch2mlx.export.capture.keywords import own_default
 from torch2mlx.export.capture.trace import Traced, placeholder_names
-from torch2mlx.export.ir.nodes import Node, Program
+from torch2mlx.export.ir.nodes import Node, Program, Symbol
+from torch2mlx.export.ir.outline import with_attributes
 from torch2mlx.export.ir.regions import Region, nested
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.lower.build_layer import resolve
@@ -18,7 +19,7 @@ from torch2mlx.export.lower.module_tree import Tree
 from torch2mlx.export.lower.parameters import Stored
 from torch2mlx.export.structure.argument_names import argument_names
 from torch2mlx.export.structure.attribute_paths import Paths, prefixes
-from torch2mlx.export.structure.carried import Turns, turns_of
+from torch2mlx.export.structure.calls import Calls
 from torch2mlx.export.structure.checks import Checks
 from torch2mlx.export.structure.classes import ClassTable, ClassText, Construct, Instance, Option
 from torch2mlx.export.structure.constructors import (
@@ -29,7 +30,7 @@ from torch2mlx.export.structure.constructors import (
     ordered,
     required,
 )
-from torch2mlx.export.structure.loops import rolled
+from torch2mlx.export.structure.listed_arguments import with_lists
 from torch2mlx.export.structure.methods import (
     Body,
     Method,
@@ -38,6 +39,12 @@ from torch2mlx.export.structure.methods import (
     returned,
     structure,
 )
+from torch2mlx.export.structure.optional_parts import evened, with_absent_children
+from torch2mlx.export.structure.stock import stock_layer
+from torch2mlx.export.structure.sure import refused
+
+#: How often modules are lifted to the height of others of their class.
+_MOST_ROUNDS = 20
 
 
 class Assembly:
@@ -45,22 +52,22 @@ class Assembly:
 
     def __init__(self, program: Program, traced: Traced, stored: Stored, tree: Tree) -> None:
         self._program, self._traced, self._stored, self._tree = program, traced, stored, tree
+        self._refused = refused(program)  # loops change what statements read
         self.region = nested(program, tree.owner)
         written = {region.module for region in self.region.regions()} - {""}
         self._paths = Paths(tree, stored, written)
         #: What is checked of the arguments' lengths.
         self.lengths = traced.lengths
-        self._method_names: dict[Region, str] = {}
-        self._arguments: dict[Region, tuple[str, ...]] = {}
-        self._methods: dict[str, list[tuple[str, Method]]] = {}
-        self._regions: dict[str, list[Region]] = {}
+        kind = lambda path: type(tree.modules[path])  # noqa: E731
+        with_lists(self.region, kind, traced.calls)
+        self._calls = Calls(self.region, self._paths, kind)
+        self._methods = self._calls.methods
         self._named = _names_of(program.functions)
         self.table = ClassTable(self._named)
+        self._layers_alike: dict[str, Construct | None] = {}
         self._classes: dict[str, tuple[ClassText, Instance]] = {}
         self._aliases = placeholder_names(traced)
         self._graph = {node.name: node for node in traced.program.graph.nodes}
-        for region in self.region.regions():
-            self._method(region)
         for level in self._levels():
             self._file(level)
         self.functions = [(f.name, self._function(f.program)) for f in program.functions]
@@ -71,7 +78,10 @@ class Assembly:
         region.inputs = [i.node for i in program.inputs if i.node is not None]
         names = {i.node: str(i.path[0]) for i in program.inputs if i.node is not None}
         reference, named = lambda n: self._paths.of(n, region), self._named
-        body = Body(region, Surroundings(names, reference, self._callee, Turns({}, {}), {}, named))
+        body = Body(
+            region,
+            Surroundings(names, reference, self._calls.callee, self._arguments, functions=named),
+        )
         return body.write(lambda show: structure(program.outputs, show))
 
     @property
@@ -79,31 +89,52 @@ class Assembly:
         """The class of the model."""
         return self._classes[""][0]
 
-    def _method(self, region: Region) -> None:
-        """Writes a region's statements, and finds the method that has the same ones."""
-        arguments_of = lambda inner: self._arguments[inner]  # noqa: E731
-        turns = turns_of(region, arguments_of)
+    def _method(self, region: Region) -> Method:
+        """Writes a region's statements."""
         names, reference = self._argument_names(region), lambda n: self._paths.of(n, region)
-        ways = self._ways() if region is self.region else {}
-        around = Surroundings(names, reference, self._callee, turns, ways, self._named)
-        body = Body(region, around)
+        around = Surroundings(
+            names,
+            reference,
+            self._calls.callee,
+            self._arguments,
+            self._paths.series(region),
+            self._ways() if region is self.region else {},
+            self._named,
+        )
         if region is self.region:
             result = lambda show: structure(self._program.outputs, show)  # noqa: E731
             region.inputs = [i.node for i in self._program.inputs if i.node is not None]
         else:
             result = lambda show: returned(region.outputs, show)  # noqa: E731
-        method = body.write(result)
-        method = finished(method, rolled(method.lines, self._paths.lengths(region.owner)))
-        self._arguments[region] = method.arguments
-        known = self._methods.setdefault(region.module, [])
-        for name, other in known:
-            if other == method:
-                self._method_names[region] = name
-                return
-        name = "__call__" if not known else f"call_{len(known) + 1}"
-        known.append((name, method))
-        self._regions.setdefault(region.module, []).append(region)
-        self._method_names[region] = name
+        return finished(Body(region, around).write(result))
+
+    def _arguments(self, region: Region) -> tuple[str, ...]:
+        """Names of the arguments of the method that a call is one of."""
+        if region.module not in self._classes:
+            return ()
+        methods = dict(self._classes[region.module][0].methods)
+        return methods[self._calls.names[region]].arguments
+
+    def _write(self, text: ClassText) -> None:
+        """Writes the methods of a class, of the first of its instances, with attributes for the
+        numbers that others have otherwise."""
+        names, first = text.attribute_parameters(), 0
+        for name, region, outline in text.instances[0].methods:
+            self._writing = region
+            for item, step in zip(region.items, outline.steps, strict=True):
+                here = {i: names.get(first + i) for i in range(len(step.numbers))}
+                if any(here.values()):
+                    attributes = {i: Symbol(f"self.{n}") for i, n in here.items() if n}
+                    with_attributes(item, attributes)
+                first += len(step.numbers)
+            with_absent_children(region, text.optional(), self._called)
+            text.methods.append((name, self._method(region)))
+
+    def _called(self, item: Node | Region) -> str:
+        """What a statement calls, as the method names it; "" for what is no call of a module."""
+        if isinstance(item, Region):
+            return self._calls.callee(item)
+        return self._paths.of(item.args[0], self._writing) if item.op == "layer" else ""
 
     def modes(self) -> tuple[tuple[str, bool], ...]:
         """Modules in another mode than what is around them, by path in the emitted tree."""
@@ -158,7 +189,7 @@ class Assembly:
             elif len(given.path) == 1:
                 arguments[name], more = self._plain(name, given.value)
                 checks += more
-        lengths = Checks(self._program, self.lengths, self._traced.dynamic)
+        lengths = Checks(self._program, self.lengths, self._traced.dynamic, self._refused)
         checks += [line for check in lengths.all() for line in check.lines()]
         ordered, optional = [], False
         for text in arguments.values():  # in torch's order: what follows an optional one is too
@@ -189,30 +220,46 @@ class Assembly:
             return {}
         return argument_names(region, calls[number], self._aliases, self._graph)
 
-    def _callee(self, region: Region) -> str:
-        assert region.parent is not None
-        name = self._method_names[region]
-        if region.callee is not None:
-            return "self" if name == "__call__" else f"self.{name}"
-        called = self._paths.relative(region.owner, region.parent)
-        return called if name == "__call__" else f"{called}.{name}"
-
     def _levels(self) -> list[list[str]]:
-        """Paths of modules that need a class, leaves first."""
+        """Paths of modules that need a class, leaves first; those that may share one together."""
         heights: dict[str, int] = {}
-        self._height("", heights)
+        self._least: dict[str, int] = {}
+        for _ in range(_MOST_ROUNDS):
+            heights = {}
+            self._height("", heights)
+            if not self._lifted(heights):
+                break
         levels: list[list[str]] = [[] for _ in range(max(heights.values()) + 1)]
         for path, height in heights.items():
             levels[height].append(path)
         return levels
+
+    def _lifted(self, heights: dict[str, int]) -> bool:
+        """Notes that modules which do the same have one height, if none holds another; whether one
+        of them had less."""
+        groups: dict[Any, list[str]] = {}
+        for path in heights:
+            shapes = tuple(self._calls.outlines[r].shape() for _, r in self._methods.get(path, ()))
+            if path and shapes:
+                groups.setdefault((type(self._tree.modules[path]), shapes), []).append(path)
+        found = False
+        for paths in groups.values():
+            most = max(map(heights.__getitem__, paths))
+            low = [path for path in paths if heights[path] < most]
+            if low and not any(b.startswith(f"{a}.") for a in paths for b in paths):
+                self._least.update(dict.fromkeys(paths, most))
+                found = True
+        return found
 
     def _height(self, path: str, heights: dict[str, int]) -> int:
         if path and (self._stock(path) is not None or not self._kept(path)):
             return -1
         if self._tree.elsewhere(path):
             return -1
+        if path and self._alike(path) is not None:
+            return -1
         inner = [self._height(child, heights) for child in self._tree.children(path).values()]
-        height = max(inner, default=-1) + 1
+        height = max(max(inner, default=-1) + 1, self._least.get(path, 0))
         if (
             path
             and self._tree.kind(path) in ("list", "dict", "sequential", "parameters")
@@ -226,6 +273,15 @@ class Assembly:
 
     def _stock(self, path: str) -> Twin | None:
         return None if path in self._methods else self._tree.stock(path)
+
+    def _alike(self, path: str) -> Construct | None:
+        """The layer of mlx.nn that computes what a module of the model's own computes."""
+        if path not in self._layers_alike:
+            found = None
+            if path in self._methods and not self._tree.children(path):
+                found = stock_layer(self._instance(path))
+            self._layers_alike[path] = found and self._paths.freezing(path, found)
+        return self._layers_alike[path]
 
     def _kept(self, path: str) -> bool:
         """Whether a module has weights, or is called."""
@@ -248,8 +304,8 @@ class Assembly:
         """Whether a Sequential is called as one: each item on what the one before gave."""
         if self._tree.kind(path) != "sequential":
             return False
-        regions = self._regions.get(path, [])
-        return all(self._is_chain(region, path) for region in regions)
+        calls = self._methods.get(path, [])
+        return all(self._is_chain(region, path) for _, region in calls)
 
     def _is_chain(self, region: Region, path: str) -> bool:
         wanted = list(self._tree.modules[path]._modules)
@@ -258,9 +314,9 @@ class Assembly:
         value, called = region.inputs[0], []
         for item in region.items:
             if isinstance(item, Region):
-                single = item.inputs == [value] and len(item.outputs) == 1
+                single = item.given == [value] and len(item.outputs) == 1
                 module, result = item.module, item.outputs[0] if single else value
-                single &= self._method_names[item] == "__call__"
+                single &= self._calls.names[item] == "__call__"
             else:
                 single = item.op == "layer" and list(item.args[1:]) == [value] and not item.kwargs
                 module, result = (item.args[0].args[0], item) if single else ("", item)
@@ -281,25 +337,28 @@ class Assembly:
 
     def _file(self, level: list[str]) -> None:
         instances = {path: self._instance(path) for path in level}
-        classes = self.table.file(list(instances.values()))
+        classes = self.table.file(evened(list(instances.values())))
         for path, instance in instances.items():
             self._classes[path] = (classes[id(instance)], instance)
+        for text in dict.fromkeys(classes.values()):
+            self._write(text)
 
     def _instance(self, path: str) -> Instance:
-        attributes = []
+        children = []
         for name, child in self._tree.children(path).items():
             made = self._make(child)
             if made is not None and "." not in name:
-                attributes.append((name, made))
+                children.append((name, made))
         numbered = [child for name, child in self._tree.children(path).items() if "." in name]
         if numbered:
             items = [self._make(child) or identity() for child in numbered]
-            attributes.insert(0, ("layers", listed(items)))
-        attributes += self._paths.loose(self._tree.owner(path))
-        attributes += self._paths.tensors(self._tree.owner(path))
-        kind = type(self._tree.modules[path]).__name__ if path else type(self._tree.model).__name__
-        buffers = self._paths.buffers(path)
-        return Instance(kind, attributes, self._methods.get(path, []), buffers)
+            children.insert(0, ("layers", listed(items)))
+        owner = self._tree.owner(path)
+        tensors = [*self._paths.loose(owner), *self._paths.tensors(owner)]
+        module = self._tree.modules[path] if path else self._tree.model
+        outlines = self._calls.outlines
+        methods = [(name, r, outlines[r]) for name, r in self._methods.get(path, [])]
+        return Instance(module, children, tensors, methods, self._paths.buffers(path))
 
     def _make(self, path: str) -> Construct | None:
         """How a module is made; None for one that holds nothing and is never called."""
@@ -308,6 +367,9 @@ class Assembly:
         twin = self._stock(path)
         if twin is not None:
             return self._paths.freezing(path, self._twin(twin))
+        alike = self._alike(path)
+        if alike is not None:
+            return alike
         if path in self._classes:
             text, instance = self._classes[path]
             return text.construct(instance)

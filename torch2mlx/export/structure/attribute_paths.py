@@ -16,6 +16,7 @@ from torch2mlx.export.lower.module_tree import Tree
 from torch2mlx.export.lower.parameters import Stored
 from torch2mlx.export.structure.classes import Construct
 from torch2mlx.export.structure.constructors import nested
+from torch2mlx.export.structure.series import Series, numbered, of_list
 
 #: Attributes of mlx.nn.Module, a dict: members of these names need an index.
 _OWN: frozenset[str] = frozenset()
@@ -48,14 +49,17 @@ class Paths:
             self._open(keys)
         self._trains = any(p.requires_grad for p in tree.model.parameters())
 
-    def lengths(self, owner: str) -> dict[str, int]:
-        """Lists under a module, as its methods name them -> how many items they have."""
-        found = {}
-        for path in self._lists:
+    def series(self, region: Region) -> list[Series]:
+        """Rows of modules under a region's, as its methods name them, those of lists first."""
+        owner, found = region.owner, []
+        for path, length in self._lists.items():
             if path != owner and (not owner or path.startswith(f"{owner}.")):
-                found[self._walk(owner, path[len(owner) + 1 :] if owner else path)] = self._lists[
-                    path
-                ]
+                name = self._walk(owner, path[len(owner) + 1 :] if owner else path)
+                found.append(of_list(name, length))
+        found.sort(key=lambda one: len(one.source))
+        if region.module in self._tree.modules:
+            names = [name for name in self._tree.children(region.module) if "." not in name]
+            found += numbered(names, [self._walk(owner, name) for name in names])
         return found
 
     def _dict_owners(self) -> set[str]:

@@ -12,7 +12,7 @@ from torch2mlx.export.capture.conditions import Asked, Condition
 from torch2mlx.export.capture.guards import Axis, Kind, Lengths, Way
 from torch2mlx.export.ir.nodes import Node, Program, last_order, operands
 from torch2mlx.export.ir.render import literal
-from torch2mlx.export.structure.sure import refuses
+from torch2mlx.export.structure.sure import Refused
 
 #: What frees a length that nothing in the model fixes.
 _AGAIN = "translate again for it"
@@ -51,14 +51,14 @@ class Check:
 class Checks:
     """The checks of one program, in the order of its arguments."""
 
-    def __init__(self, program: Program, lengths: Lengths, dynamic: bool) -> None:
+    def __init__(self, program: Program, lengths: Lengths, dynamic: bool, refused: Refused) -> None:
         self._program, self._lengths, self._dynamic = program, lengths, dynamic
         self._last = {i.path for i in program.inputs if i.channels_last}
         arrays = [i for i in program.inputs if i.node is not None and i.node.is_array]
         self._ranks = {i.path: i.node.ndim for i in arrays if i.node is not None}
         #: Arguments that hold caches, whose lengths are their offsets.
         self._caches = {i.path[0] for i in program.inputs if i.node and not i.node.is_array}
-        self._reading = _readers(program)
+        self._refused = refused
         self._defined: dict[Any, Axis] = {}
 
     def all(self) -> list[Check]:
@@ -103,8 +103,7 @@ class Checks:
 
     def _sure(self, axis: Axis) -> bool:
         """Whether MLX itself raises an error for another length than the fixed one."""
-        node = next((i.node for i in self._program.inputs if i.path == axis.way), None)
-        return node is not None and refuses(node, self._place(axis), self._reading)
+        return (axis.way, self._place(axis)) in self._refused
 
     def _place(self, axis: Axis) -> int:
         """The axis's number in the emitted program."""
@@ -269,11 +268,3 @@ def _containers(program: Program) -> Iterator[Check]:
         text, count = shown(way), len(keys)
         told = f"{_inner(text)} holds {_now(f'len({text})')} items, translated with {count}"
         yield Check(f"len({text}) != {count}", told, _AGAIN)
-
-
-def _readers(program: Program) -> dict[Node, list[Node]]:
-    found: dict[Node, list[Node]] = {}
-    for node in program.nodes:
-        for read in operands(node):
-            found.setdefault(read, []).append(node)
-    return found

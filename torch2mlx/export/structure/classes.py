@@ -1,7 +1,8 @@
 """Module classes of the emitted file: one for each torch class and structure.
 
-Instances whose text agrees but for numbers in their constructors share a class; the numbers that
-differ become its parameters.
+Instances of one torch class share a class of the file where their methods do the same, numbers
+aside; the numbers that differ, in constructors and in methods, become its parameters, and so do
+children that are made in different ways.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch2mlx.export.ir.name_allocator import usable
+from torch2mlx.export.ir.outline import Outline
+from torch2mlx.export.ir.regions import Region
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.structure.methods import Method
+from torch2mlx.export.structure.parameter_names import free_name, torch_name
 
-#: A number in a constructor that may differ between instances: its keyword, its value.
+#: A number, or how a child is made, that may differ between instances: its keyword, its value.
 Hole = tuple[str, Any]
 
 
@@ -61,70 +65,129 @@ class Construct:
             name = (names or {}).get(i)
             i += 1
             if not isinstance(part, Option):
-                out.append(name or literal(part[1]))
+                out.append(name or shown(part[1]))
             elif part.shown or name:
                 before = "" if "".join(out).endswith("(") else ", "
-                out.append(f"{before}{part.name}={name or literal(part.value)}")
+                out.append(f"{before}{part.name}={name or shown(part.value)}")
         return "".join(out)
+
+
+def shown(value: Any) -> str:
+    """The value of a hole as text."""
+    return value.text() if isinstance(value, Construct) else literal(value)
 
 
 @dataclass
 class Instance:
-    """One module of the tree: its class's name in torch, its attributes, its methods."""
+    """One module of the tree: its attributes, those last that are tensors; its methods."""
 
-    kind: str
-    attributes: list[tuple[str, Construct]]
-    methods: list[tuple[str, Method]]
+    module: Any
+    children: list[tuple[str, Construct]]
+    tensors: list[tuple[str, Construct]]
+    methods: list[tuple[str, Region, Outline]]
     buffers: tuple[str, ...] = ()
+    #: Children that others of its class have, and that are None here.
+    without: set[str] = field(default_factory=set)
+
+    @property
+    def attributes(self) -> list[tuple[str, Construct]]:
+        """All of them."""
+        return [*self.children, *self.tensors]
 
     def signature(self) -> Any:
         """What instances of one class have in common."""
-        built = tuple((name, made.template()) for name, made in self.attributes)
-        return self.kind, built, tuple(self.methods), self.buffers
+        children = tuple(name for name, _ in self.children)
+        tensors = tuple((name, made.template()) for name, made in self.tensors)
+        methods = tuple((name, outline.shape()) for name, _, outline in self.methods)
+        return type(self.module), children, tensors, methods, self.buffers
 
     def holes(self) -> list[Hole | Option]:
-        """All holes, in order."""
-        return [hole for _, made in self.attributes for hole in made.holes()]
+        """All holes of attributes, in order, then the numbers of the methods."""
+        made = [hole for _, made in self.attributes for hole in made.holes()]
+        return [*made, *self.numbers()]
+
+    def numbers(self) -> list[Hole]:
+        """Numbers of the methods, in order."""
+        steps = (step for _, _, outline in self.methods for step in outline.steps)
+        return [("size", number) for step in steps for number in step.numbers]
 
 
-@dataclass
+@dataclass(eq=False)
 class ClassText:
-    """A class: its instances so far, its name, and which holes are parameters."""
+    """A class: its instances so far, its name, which holes are parameters, and its methods."""
 
     name: str
     instances: list[Instance] = field(default_factory=list)
     parameters: dict[int, str] = field(default_factory=dict)
+    methods: list[tuple[str, Method]] = field(default_factory=list)
 
     def settle(self) -> None:
         """Decides the parameters: holes that differ; equal ones share a name."""
+        self._whole_children()
         columns = [tuple(h[1] for h in i.holes()) for i in self.instances]
-        names = [h[0] for h in self.instances[0].holes()]
-        by_values: dict[tuple[Any, ...], str] = {}
+        modules = [i.module for i in self.instances]
+        first = len(columns[0]) - len(self.instances[0].numbers())
+        places: dict[tuple[str, ...], list[int]] = {}
+        for i, values in enumerate(zip(*columns, strict=True)):
+            if len({repr(v) for v in values}) > 1:
+                places.setdefault(tuple(map(repr, values)), []).append(i)
         taken: set[str] = set()
-        for i, name in enumerate(names):
-            values = tuple(column[i] for column in columns)
-            if len({repr(v) for v in values}) == 1:
-                continue
-            key = tuple(repr(v) for v in values)
-            if key not in by_values:
-                unique, n = name, 2
-                while unique in taken:
-                    unique, n = f"{name}_{n}", n + 1
-                taken.add(unique)
-                by_values[key] = unique
-            self.parameters[i] = by_values[key]
+        for where in places.values():
+            values = tuple(column[where[0]] for column in columns)
+            usual = self.instances[0].holes()[where[0]][0]
+            held = self._held() if where[-1] >= first else frozenset()
+            name = free_name(torch_name(modules, values) or usual, taken | held)
+            taken.add(name)
+            self.parameters.update(dict.fromkeys(where, name))
+        self.parameters = dict(sorted(self.parameters.items()))
+
+    def _held(self) -> frozenset[str]:
+        """Names that no number may have as an attribute."""
+        import mlx.nn as nn
+
+        return frozenset((*dir(nn.Module), *(name for name, _ in self.instances[0].attributes)))
+
+    def _whole_children(self) -> None:
+        """Children that are made in different ways become parameters themselves."""
+        for i, (name, _) in enumerate(self.instances[0].children):
+            if len({each.children[i][1].template() for each in self.instances}) > 1:
+                for each in self.instances:
+                    each.children[i] = (name, Construct([(name, each.children[i][1])]))
+
+    def optional(self) -> list[str]:
+        """Children that are None in some instances."""
+        names = {name for each in self.instances for name in each.without}
+        return [name for name, _ in self.instances[0].children if name in names]
+
+    def attribute_parameters(self) -> dict[int, str]:
+        """Of the numbers of methods, by their place among these, those that are parameters."""
+        instance = self.instances[0]
+        first = len(instance.holes()) - len(instance.numbers())
+        return {i - first: name for i, name in self.parameters.items() if i >= first}
+
+    def _arguments(self) -> dict[str, int]:
+        """Names of the parameters and where each is first, those last that may be left out."""
+        places: dict[str, int] = {}
+        for i, name in self.parameters.items():
+            places.setdefault(name, i)
+        names = sorted(places, key=lambda name: name in self.optional())
+        return {name: places[name] for name in names}
 
     def arguments(self) -> list[str]:
-        """Names of the parameters, in order."""
-        return list(dict.fromkeys(self.parameters.values()))
+        """The parameters, in order, as the constructor takes them."""
+        left_out = self.optional()
+        return [f"{name}=None" if name in left_out else name for name in self._arguments()]
 
     def construct(self, instance: Instance) -> Construct:
         """The call that makes one instance."""
-        holes = instance.holes()
+        holes, left_out = instance.holes(), self.optional()
         made = Construct([f"{self.name}("])
-        for n, name in enumerate(self.arguments()):
-            index = next(i for i, parameter in self.parameters.items() if parameter == name)
-            made.add(", " if n else "", (name, holes[index][1]))
+        for n, (name, i) in enumerate(self._arguments().items()):
+            value = holes[i][1]
+            if name in left_out:
+                made.add(Option(name, value, shown(value) != "None"))
+            else:
+                made.add(", " if n else "", (name, value))
         return made.add(")")
 
 
@@ -132,26 +195,22 @@ class ClassTable:
     """Classes in the order they are needed: those that others use come first."""
 
     def __init__(self, functions: Collection[str] = ()) -> None:
-        self._by_signature: dict[Any, ClassText] = {}
         self._names: set[str] = set(functions)
         self.order: list[ClassText] = []
 
     def file(self, instances: list[Instance]) -> dict[int, ClassText]:
         """Classes for the instances of one level of the tree, by id of the instance."""
-        found = {}
-        fresh: list[ClassText] = []
+        found: dict[int, ClassText] = {}
+        fresh: dict[Any, ClassText] = {}
         for instance in instances:
             signature = instance.signature()
-            if signature not in self._by_signature:
-                made = ClassText(self._unique(instance.kind))
-                self._by_signature[signature] = made
-                fresh.append(made)
-                self.order.append(made)
-            known = self._by_signature[signature]
-            known.instances.append(instance)
-            found[id(instance)] = known
-        for made in fresh:
+            if signature not in fresh:
+                fresh[signature] = ClassText(self._unique(type(instance.module).__name__))
+            fresh[signature].instances.append(instance)
+            found[id(instance)] = fresh[signature]
+        for made in fresh.values():
             made.settle()
+        self.order += fresh.values()
         return found
 
     def _unique(self, kind: str) -> str:

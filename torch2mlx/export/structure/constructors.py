@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.structure.classes import Construct
+
+#: Items in a row that are made alike are written one by one where they are fewer.
+_FEWEST_ALIKE = 3
 
 
 def identity() -> Construct:
@@ -16,10 +20,17 @@ def identity() -> Construct:
 
 
 def joined(items: list[Construct]) -> Construct:
-    """Items with commas."""
+    """Items with commas; those in a row that are made alike are counted."""
     made = Construct()
-    for i, item in enumerate(items):
-        made.add(", " if i else "").extend(item)
+    runs = groupby(items, key=lambda item: (item.template(), repr(item.holes())))
+    for i, group in enumerate(list(run) for _, run in runs):
+        made.add(", " if i else "")
+        if len(group) >= _FEWEST_ALIKE:
+            count = ("count", len(group))
+            made.add("*[").extend(group[0]).add(" for _ in range(", count, ")]")
+        else:
+            for n, item in enumerate(group):
+                made.add(", " if n else "").extend(item)
     return made
 
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from torch2mlx.export.ir.local_numbers import STORED
 from torch2mlx.export.ir.name_allocator import Names, wanted
-from torch2mlx.export.ir.nodes import STATEMENTS, Node, operands
-from torch2mlx.export.ir.regions import STORED, Region
+from torch2mlx.export.ir.nodes import STATEMENTS, Node, leaves, operands
+from torch2mlx.export.ir.regions import Region
 from torch2mlx.export.ir.render import ATOM, Renderer, Text, literal
-from torch2mlx.export.structure.carried import Turns
+from torch2mlx.export.structure.loops import (
+    Carried,
+    Item,
+    Loop,
+    Texts,
+    all_reads,
+    made_by,
+    outer_reads,
+    with_loops,
+)
+from torch2mlx.export.structure.series import Series
+from torch2mlx.export.structure.turns import head_of, turn_names, whole_of
 
 #: An expression put in place of its use holds at most so many operators; a named one fewer.
 _DEEP, _NAMED = 5, 2
@@ -30,9 +42,9 @@ class Method:
     result: str
 
 
-def finished(method: Method, lines: list[str]) -> Method:
-    """A method with other lines; what is only given back at once needs no name."""
-    answer, head = method.result, f"{method.result} = "
+def finished(method: Method) -> Method:
+    """A method in which what is only given back at once has no name."""
+    lines, answer, head = list(method.lines), method.result, f"{method.result} = "
     if lines and lines[-1].startswith(head) and answer.isidentifier():
         answer = lines.pop()[len(head) :]
     return Method(method.arguments, tuple(lines), answer)
@@ -45,7 +57,10 @@ class Surroundings:
     arguments: Mapping[Node, str]
     reference: Callable[[Node], str]
     callee: Callable[[Region], str]
-    turns: Turns
+    #: Names of the arguments of the method that a call is one of.
+    names_of: Callable[[Region], Sequence[str]]
+    #: Rows of modules that loops may go through.
+    rows: Sequence[Series] = ()
     #: Of arguments in containers: the way to each, from the argument of the method.
     ways: Mapping[Node, tuple[Any, ...]] = field(default_factory=dict)
     #: Functions of the file, which no local name may hide.
@@ -57,28 +72,43 @@ class Body:
 
     def __init__(self, region: Region, around: Surroundings) -> None:
         self._region, self._around = region, around
+        texts = Texts(around.reference, around.callee)
+        entries = [i for i in region.items if isinstance(i, Node) and i.op == "entry"]
+        others = [i for i in region.items if not (isinstance(i, Node) and i.op == "entry")]
+        self._items = [*entries, *with_loops(others, region.outputs, around.rows, texts)]
         self._names = Names(around.functions)
         self._text: dict[Node, Text] = {}
-        self._inside = {item for item in region.items if isinstance(item, Node)}
-        self._makers = {
-            r.outputs[0]: r for r in region.items if isinstance(r, Region) and r.outputs
+        self._all = list(_flat(self._items))
+        self._inside = {item for item in self._all if isinstance(item, Node)}
+        self._makers = {r.outputs[0]: r for r in self._all if isinstance(r, Region) and r.outputs}
+        loops = [item for item in _flat(self._items, loops=True) if isinstance(item, Loop)]
+        self._first = {end: start for loop in loops for end, start in loop.last.items()}
+        self._pinned = {
+            node for loop in loops for node in (*outer_reads(loop), *loop.last.values())
         }
-        self._reads = self._count()
+        self._turns = turn_names(loops, around.names_of)
+        self._reads = self._count(loops)
         self._inlined: set[Node] = set()
         self._renderer = Renderer(self._lookup)
         self._lines: list[str] = []
+        self._indent = ""
+        self._opened: list[tuple[Series, str]] = []  # what loops go through, and their targets
         self._unpacked: dict[Node, list[Node]] = {}
         self._produced: set[Node] = set()
 
-    def _reads_of(self, item: Node | Region) -> list[Node]:
-        return item.inputs if isinstance(item, Region) else list(operands(item))
+    def _reads_of(self, item: Item) -> list[Node]:
+        """What a statement reads, by the first turns of loops."""
+        return [self._first.get(node, node) for node in all_reads(item)]
 
-    def _count(self) -> dict[Node, int]:
+    def _outputs(self) -> list[Node]:
+        return [self._first.get(node, node) for node in self._region.outputs]
+
+    def _count(self, loops: list[Loop]) -> dict[Node, int]:
         counts: dict[Node, int] = {}
-        for item in self._region.items:
-            for node in self._reads_of(item):
-                counts[node] = counts.get(node, 0) + 1
-        for node in self._region.outputs:
+        reads = [node for item in self._all for node in self._reads_of(item)]
+        reads += [self._first.get(one.first, one.first) for loop in loops for one in loop.carried]
+        reads += [one.result for loop in loops for one in loop.grown]
+        for node in (*reads, *self._outputs()):
             counts[node] = counts.get(node, 0) + 1
         return counts
 
@@ -97,13 +127,24 @@ class Body:
             self._text[node] = (name, ATOM)
             arguments.append(name)
         self._take_apart(containers)
-        dying: dict[int, list[Node]] = {}
-        for node, i in self._last_reads().items():
-            dying.setdefault(i, []).append(node)
-        for i, item in enumerate(self._region.items):
-            self._item(item, [n for n in dying.get(i, ()) if n in self._text])
+        self._block(self._items, self._outputs())
         answer = result(self._renderer.argument)
         return Method(tuple(arguments), tuple(_with_shapes(self._lines)), answer)
+
+    def _block(
+        self, items: Sequence[Item], kept: Sequence[Node], own: Collection[Node] = ()
+    ) -> None:
+        """Statements in a row. `kept` are values that are read after them; in the body of a loop,
+        `own` are the values that each turn makes, which alone end within it."""
+        dying: dict[int, list[Node]] = {}
+        for node, i in self._last_reads(items, kept).items():
+            if not own or node in own:
+                dying.setdefault(i, []).append(node)
+        for i, item in enumerate(items):
+            self._item(item, [n for n in dying.get(i, ()) if n in self._text])
+
+    def _write_line(self, line: str) -> None:
+        self._lines.append(self._indent + line)
 
     def _take_apart(self, containers: Mapping[str, str]) -> None:
         """Names for what came in containers: `inputs = batch["inputs"]`."""
@@ -112,35 +153,87 @@ class Body:
                 words = [key for key in keys if isinstance(key, str) and key.isidentifier()]
                 taken = self._names.take(words[-1] if words else wanted(node))
                 where = "".join(f"[{literal(key)}]" for key in keys)
-                self._lines.append(f"{taken} = {containers[name]}{where}")
+                self._write_line(f"{taken} = {containers[name]}{where}")
                 self._text[node] = (taken, ATOM)
 
-    def _item(self, item: Node | Region, ends: list[Node]) -> None:
-        for node, name in self._around.turns.starts.get(item, ()):
-            ends = self._start(node, name, ends)
-        if isinstance(item, Region):
+    def _item(self, item: Item, ends: list[Node]) -> None:
+        if isinstance(item, Loop):
+            self._loop(item, ends)
+        elif isinstance(item, Region):
             if not (item.outputs and item.outputs[0] in self._inlined):
                 self._call(item, ends)
         elif item not in self._inlined and item not in self._produced:
             self._statement(item, ends)
 
-    def _start(self, node: Node, name: str, ends: list[Node]) -> list[Node]:
-        """Gives a value the name that it has in every turn of a loop."""
-        text = self._lookup(node)[0]
-        if text == name or (node in self._text and node not in ends):
-            return ends  # it has the name, or is read later by the one it has
-        if node in ends:
-            self._free([node])
-        taken = self._names.take(name)
-        self._lines.append(f"{taken} = {text}")
-        self._text[node] = (taken, ATOM)
-        return [*(n for n in ends if n is not node), node]
+    def _loop(self, loop: Loop, ends: list[Node]) -> None:
+        """A loop: its head, the statements of a turn, and what a turn hands to the next."""
+        started: dict[Node, str] = {}
+        for one in loop.carried:
+            started[one.value] = self._start(one, ends, set(started.values()))
+            self._turns[one.result] = started[one.value]
+        targets, sources = [], []
+        for grown in loop.grown:
+            name = self._names.take(self._turns.get(grown.value) or "items")
+            shown = ", ".join(map(self._renderer.argument, grown.first))
+            self._write_line(f"{name} = [{shown}]")
+            self._text[grown.value] = (name, ATOM)
+        if loop.over:
+            targets.append(self._names.take(loop.over.target))
+            sources.append(self._opened_text(loop.over.source))
+        for value, values in loop.each:
+            shown = whole_of(values, self._renderer.argument)
+            targets.append(self._names.take(self._turns.get(value) or wanted(value)))
+            sources.append(shown)
+            self._text[value] = (targets[-1], ATOM)
+        self._write_line(head_of(targets, sources, loop.count))
+        self._free(node for node in ends if node in self._text and not self._goes_on(node, started))
+        outside, opened = self._indent, list(self._opened)
+        self._indent += "    "
+        if loop.over:
+            self._opened.insert(0, (loop.over, targets[0]))
+        results = [one.result for one in (*loop.carried, *loop.grown)]
+        own = {node for item in loop.items for node in made_by(item)} | set(started)
+        for value, name in started.items():
+            self._text[value] = (name, ATOM)
+        self._block(loop.items, [*results, *loop.last.values()], own)
+        self._hand_on(loop, started)
+        self._indent, self._opened = outside, opened
+        for name in targets:
+            self._names.free(name)
 
-    def _last_reads(self) -> dict[Node, int]:
+    def _goes_on(self, node: Node, started: Mapping[Node, str]) -> bool:
+        return self._text[node][0] in started.values()
+
+    def _start(self, one: Carried, ends: list[Node], taken: set[str]) -> str:
+        """The name of a carried value, which it has before the first turn too."""
+        first = self._first.get(one.first, one.first)
+        text = self._lookup(first)[0]
+        if first in ends and first in self._text and text not in taken:
+            return text
+        name = self._names.take(self._turns.get(one.value) or "x")
+        self._write_line(f"{name} = {text}")
+        return name
+
+    def _hand_on(self, loop: Loop, started: Mapping[Node, str]) -> None:
+        """Gives the results of a turn the names that the next one reads them by."""
+        left, right = [], []
+        for grown in loop.grown:
+            added = self._renderer.argument(grown.result)
+            self._write_line(f"{self._text[grown.value][0]}.append({added})")
+        for one in loop.carried:
+            name, text = started[one.value], self._lookup(one.result)[0]
+            if text != name:
+                left.append(name)
+                right.append(text)
+                self._free([one.result] if one.result in self._text else ())
+                self._text[one.result] = (name, ATOM)
+        if left:
+            self._write_line(f"{', '.join(left)} = {', '.join(right)}")
+
+    def _last_reads(self, items: Sequence[Item], kept: Sequence[Node]) -> dict[Node, int]:
         """The statement that reads each value last; values put in place are read where they are."""
         last: dict[Node, int] = {}
-        items = self._region.items
-        for node in self._region.outputs:
+        for node in kept:
             self._touch(node, len(items), last)
         for i in range(len(items) - 1, -1, -1):
             item = items[i]
@@ -162,8 +255,11 @@ class Body:
     def _decide(self) -> None:
         """Which values are written where they are used."""
         named = self._ends_of_statements()
+        choices = (node for node in self._inside if node.op == "builtin.choose")
+        #: What a choice may leave out is computed only where it is chosen.
+        self._alternatives = {n for node in choices for n in leaves(node.args[1:])}
         sizes: dict[Node, int] = {}
-        for item in self._region.items:
+        for item in self._all:
             node = item.outputs[0] if isinstance(item, Region) and item.outputs else item
             if isinstance(node, Region):
                 continue
@@ -182,22 +278,27 @@ class Body:
             else:
                 self._inlined.discard(whole)
                 self._inlined.difference_update(parts)
+        self._inlined -= {node for node in self._pinned if node.op != "entry"}
 
     def _fits(self, item: Node | Region, node: Node, size: int, named: bool) -> bool:
         """Whether a value is read once, and short enough to stand where it is read."""
-        if node.op in ("shape", "entry"):
-            return node.op == "entry" or self._reads.get(node, 0) <= 2
-        if node.op in _PLACED or node in self._region.outputs or self._reads.get(node) != 1:
+        if node.op == "entry":
+            return True
+        if node in self._pinned:
+            return False
+        if node.op == "shape":
+            return self._reads.get(node, 0) <= 2
+        if node.op in _PLACED or node in self._outputs() or self._reads.get(node) != 1:
             return False
         if isinstance(item, Region) and len(item.outputs) != 1:
             return False
-        return node not in self._around.turns.names and size <= (_NAMED if named else _DEEP)
+        return node in self._alternatives or size <= (_NAMED if named else _DEEP)
 
     def _ends_of_statements(self) -> set[Node]:
         """Nodes that end a statement of the model's source: those get its name."""
         found: set[Node] = set()
         last: tuple[str, str] | None = None
-        for item in reversed(self._region.items):
+        for item in reversed(self._all):
             if not isinstance(item, Node) or not item.name:
                 last = None
                 continue
@@ -207,10 +308,11 @@ class Body:
         return found
 
     def _lookup(self, node: Node) -> Text:
+        node = self._first.get(node, node)
         if node.op == "module":
             node = next((n for n in self._text if n.op == "module" and n.args == node.args), node)
         if node.op in STORED and node not in self._text:
-            return self._around.reference(node), ATOM
+            return self._opened_text(self._around.reference(node)), ATOM
         if node in self._text:
             return self._text[node]
         if node in self._inlined:
@@ -218,27 +320,35 @@ class Body:
             return (self._call_text(maker), ATOM) if maker else self._renderer.expression(node)
         raise KeyError(f"{node.op} is read before it is made")
 
-    def _free(self, ends: list[Node]) -> None:
+    def _opened_text(self, text: str) -> str:
+        """A path from self, by the names of the loops around."""
+        for row, target in self._opened:
+            if row.place(text) == 0:
+                return row.opened(text, 0, target)
+        return text
+
+    def _free(self, ends: Iterable[Node]) -> None:
         for ended in ends:
-            if ended not in self._region.outputs:
+            if ended not in self._outputs():
                 self._names.free(self._text[ended][0])
 
     def _named(self, node: Node, name: str) -> str:
-        taken = self._names.take(self._around.turns.names.get(node, name))
+        taken = self._names.take(self._turns.get(node) or name)
         self._text[node] = (taken, ATOM)
         return taken
 
     def _statement(self, node: Node, ends: list[Node]) -> None:
         if node.op == "update":
-            target = self._around.reference(Node("param", (node.args[0],)))
-            self._lines.append(f"{target} = {self._renderer.argument(node.args[1])}")
+            target = self._lookup(Node("param", (node.args[0],)))[0]
+            self._write_line(f"{target} = {self._renderer.argument(node.args[1])}")
             return
         if node.op == "store":
             holder, place, value = map(self._renderer.argument, node.args)
-            self._lines.append(f"{holder}[{place}] = {value}")
+            self._write_line(f"{holder}[{place}] = {value}")
             return
         if node.op == "demand":
-            self._lines += demanded(node, self._renderer)
+            for line in demanded(node, self._renderer):
+                self._write_line(line)
             return
         text, _ = self._renderer.expression(node)
         self._free(ends)
@@ -249,12 +359,12 @@ class Body:
             left = ", ".join(names) + ("," if len(names) == 1 else "")
         else:
             left = self._named(node, wanted(node))
-        self._lines.append(f"{left} = {text}")
+        self._write_line(f"{left} = {text}")
 
     def _parts(self, node: Node) -> list[Node]:
         """Results to unpack at once: all parts of a node, none of which is put in place."""
         parts = sorted(self._unpacked.get(node, ()), key=lambda p: p.args[1])
-        if not parts or any(p in self._inlined for p in parts) or node in self._region.outputs:
+        if not parts or any(p in self._inlined for p in parts) or node in self._outputs():
             return []
         whole = [p.args[1] for p in parts] == list(range(len(node.value)))
         return parts if whole and self._reads.get(node, 0) <= len(parts) else []
@@ -265,7 +375,7 @@ class Body:
         if update is None:
             return self._named(part, wanted(part) if part.name else f"part_{part.args[1]}")
         self._produced.add(update)
-        return self._around.reference(Node("param", (update.args[0],)))
+        return self._lookup(Node("param", (update.args[0],)))[0]
 
     def _update_of(self, part: Node, whole: Node) -> Node | None:
         """The update that alone reads a value, where nothing else needs the old one."""
@@ -278,7 +388,7 @@ class Body:
     @cached_property
     def _updates(self) -> dict[Any, Node]:
         """What a buffer is assigned -> the update."""
-        items = (i for i in self._region.items if isinstance(i, Node) and i.op == "update")
+        items = (i for i in self._all if isinstance(i, Node) and i.op == "update")
         return {update.args[1]: update for update in items}
 
     @cached_property
@@ -296,18 +406,32 @@ class Body:
         self._free(ends)
         part = region.module.rsplit(".", 1)[-1]
         usual = "x" if part.isdigit() else part
-        names = [self._named(node, node.name or usual) for node in region.outputs]
-        self._lines.append(f"{', '.join(names)} = {text}" if names else text)
+        names = [
+            "_" if node.op == "unused" else self._named(node, node.name or usual)
+            for node in region.outputs
+        ]
+        self._write_line(f"{', '.join(names)} = {text}" if names else text)
 
     def _call_text(self, region: Region) -> str:
         """The call of a module: a member, or an argument when the caller does not hold it."""
-        given = ", ".join(self._renderer.argument(node) for node in region.inputs)
-        called = self._around.callee(region)
+        given = ", ".join(self._renderer.argument(node) for node in region.given)
+        called = self._opened_text(self._around.callee(region))
         if region.callee is not None:
             args = region.callee.args
             held = next(n for n in self._region.inputs if n.op == "module" and n.args == args)
             called = called.replace("self", self._text[held][0], 1)
         return f"{called}({given})"
+
+
+def _flat(items: Iterable[Item], loops: bool = False) -> Iterator[Item]:
+    """Statements, those of loops in the place of the loops, or after them."""
+    for item in items:
+        if not isinstance(item, Loop):
+            yield item
+            continue
+        if loops:
+            yield item
+        yield from _flat(item.items, loops)
 
 
 def _with_shapes(lines: list[str]) -> Iterator[str]:

@@ -4,12 +4,32 @@ matrix product or a convolution reads the axis, as it came, against weights of o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from torch2mlx.export.ir.nodes import Node, abstract, operands, replace
+from torch2mlx.export.ir.nodes import Node, Program, abstract, operands, replace
 
 #: Calls that leave all lengths as they are.
 _ALIKE = ("method.astype", "mx.stop_gradient", "mx.contiguous")
 _PRODUCTS = ("mx.addmm", "operator.matmul", "mx.matmul", "mx.conv1d", "mx.conv2d", "mx.conv3d")
+
+
+#: Arguments by their paths, and axes of them as the program numbers these.
+Refused = frozenset[tuple[tuple[Any, ...], int]]
+
+
+def refused(program: Program) -> Refused:
+    """The axes of a program's arguments of which MLX itself refuses other lengths."""
+    readers: dict[Node, list[Node]] = {}
+    for node in program.nodes:
+        for read in operands(node):
+            readers.setdefault(read, []).append(node)
+    return frozenset(
+        (given.path, axis)
+        for given in program.inputs
+        if given.node is not None and given.node.is_array
+        for axis in range(given.node.ndim)
+        if refuses(given.node, axis, readers)
+    )
 
 
 def refuses(node: Node, axis: int, readers: Mapping[Node, Sequence[Node]]) -> bool:
