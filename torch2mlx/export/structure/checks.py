@@ -10,7 +10,7 @@ from typing import Any
 
 from torch2mlx.export.capture.conditions import Asked, Condition
 from torch2mlx.export.capture.guards import Axis, Kind, Lengths, Way
-from torch2mlx.export.ir.nodes import Node, Program, last_order, operands
+from torch2mlx.export.ir.nodes import Program, last_order
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.structure.sure import Refused
 
