@@ -12,7 +12,6 @@ from torch import nn
 
 import torch2mlx
 from tests.export.alike import assert_alike
-from torch2mlx.errors import ExportError
 
 
 class Head(nn.Module):
@@ -47,7 +46,11 @@ def test_distributions_are_translated(name):
     assert D.Distribution._validate_args is before
 
 
-def test_checks_that_the_model_asks_for_are_not_left_out():
+def test_checks_that_the_model_asks_for_are_those_of_the_file():
     head = Head(lambda x: D.Normal(x, x.exp(), validate_args=True).log_prob(x))
-    with pytest.raises(ExportError, match="the forward branches on values of a tensor"):
-        torch2mlx.translate(head, (torch.randn(3, 4),))
+    assert_alike(head, (torch.randn(3, 4),), (torch.randn(5, 4),))
+    made = torch2mlx.translate(head, (torch.randn(3, 4),))
+    for bad in (torch.full((2, 4), torch.nan), torch.full((2, 4), 1e6)):
+        for side in (head, made):
+            with pytest.raises(ValueError, match="to satisfy the constraint"):
+                side(bad)
