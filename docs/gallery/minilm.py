@@ -128,6 +128,11 @@ class BertModel(nn.Module):
         self.pooler = BertPooler()
 
     def __call__(self, input_ids, attention_mask):
+        if attention_mask.ndim != 2:
+            raise ValueError(
+                f"attention_mask.ndim is {attention_mask.ndim}, translated for 2: "
+                "change masking_utils.py:818 or translate again for it"
+            )
         if attention_mask.shape[1] != input_ids.shape[1]:
             raise ValueError(
                 f"attention_mask.shape[1] is {attention_mask.shape[1]}, not {input_ids.shape[1]} as input_ids.shape[1]"  # noqa: E501

@@ -97,6 +97,11 @@ class ViTModel(nn.Module):
         self.pooler = ViTPooler()
 
     def __call__(self, pixel_values):
+        if pixel_values.dtype not in (mx.float32, mx.float16, mx.bfloat16):
+            raise ValueError(
+                f"pixel_values.dtype is {pixel_values.dtype}, translated for float32: "
+                "change modeling_vit.py:369 or translate again for it"
+            )
         if pixel_values.shape[2:] != (32, 32):
             raise ValueError(
                 f"pixel_values.shape[2:] is {pixel_values.shape[2:]}, translated for (32, 32): "
