@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 #: What a module may fail to import for where only numpy is installed.
-OPTIONAL = {"libcst", "ml_dtypes", "mlx", "nbformat", "pytest", "torch"}
+OPTIONAL = {"libcst", "mcp", "ml_dtypes", "mlx", "nbformat", "pytest", "torch"}
 FACTORY = """
 import torch
 
@@ -44,6 +44,8 @@ FULL = {
     "port": [("script.py", "ported.py"), ("script.py", "--format", "html")],
     "doctor": [(), ("--format", "json")],
     "completion": [("bash",), ("zsh",), ("fish",)],
+    "mcp": [("--root", ".")],
+    "agent-files": [("agents",)],
 }
 BARE = {
     "convert": FULL["convert"][:1],
@@ -51,6 +53,7 @@ BARE = {
     "revert": FULL["revert"][:1],
     "analyze": FULL["analyze"],
     "doctor": FULL["doctor"],
+    "agent-files": FULL["agent-files"],
 }
 #: Where numpy is alone: what needs more says so.
 LACKING = {
@@ -59,6 +62,7 @@ LACKING = {
     "verify": FULL["verify"],
     "port": FULL["port"],
     "completion": FULL["completion"],
+    "mcp": FULL["mcp"],
 }
 
 
@@ -122,7 +126,7 @@ def run(*command: str) -> str:
 def run_verbs(bare: bool) -> int:
     """Runs the command lines; their number."""
     command = str(Path(sys.executable).parent / "torch2mlx")
-    verbs = set(re.search(r"\{([a-z,]+)\}", run(command, "--help"))[1].split(","))
+    verbs = set(re.search(r"\{([a-z,-]+)\}", run(command, "--help"))[1].split(","))
     assert verbs == set(FULL), f"tools/installed.py runs {sorted(FULL)}, there are {sorted(verbs)}"
     lines = [(verb, *line) for verb, rows in (BARE if bare else FULL).items() for line in rows]
     for line in lines:

@@ -152,6 +152,17 @@ class UntrustedCodeError(TranslationError):
     """A folder's program would be run that this user did not write, and nobody vouched for it."""
 
 
+class NotGrantedError(Torch2MLXError, PermissionError):
+    """An agent asked for a file outside the folders that it was granted, or to run a program."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.strerror = message
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ExportError(TranslationError):
     """torch.export cannot trace the model: says what each way of tracing said."""
 

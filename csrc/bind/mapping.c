@@ -20,8 +20,13 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     const char *name = PyBytes_AS_STRING(path);
+    const int how = O_RDONLY | O_CLOEXEC;
+    /* as Python's own open: hooks that watch files see these too */
+    if (PySys_Audit("open", "OOi", path, Py_None, how) < 0) {
+        goto done;
+    }
     Py_BEGIN_ALLOW_THREADS
-    fd = open(name, O_RDONLY | O_CLOEXEC);
+    fd = open(name, how);
     Py_END_ALLOW_THREADS
     if (fd < 0 || fstat(fd, &info) < 0) {
         PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);

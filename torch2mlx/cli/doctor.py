@@ -25,12 +25,14 @@ PACKAGES = (
     "nbformat",
     "rich",
     "shtab",
+    "mcp",
 )
 EXTRAS = {
     "torch": ("torch",),
     "mlx": ("mlx",),
     "port": ("libcst", "nbformat"),
     "cli": ("rich", "shtab"),
+    "mcp": ("mcp",),
 }
 #: What a verb, or a use of one, needs beside numpy.
 NEEDS = {
@@ -46,6 +48,8 @@ NEEDS = {
     "port": ("libcst",),
     "port NOTEBOOK": ("libcst", "nbformat"),
     "completion": ("shtab",),
+    "mcp": ("mcp",),
+    "agent-files": (),
 }
 
 

@@ -16,10 +16,14 @@ MISSING_LIBRARY, INTERNAL = "missing-library", "internal"
 _NAMED = re.compile(r"[\w-]+ '[^']*'")
 
 
+def envelope(result: Any, error: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`{ok, result, error}`."""
+    return {"ok": error is None, "result": result, "error": error}
+
+
 def enveloped(result: Any, error: dict[str, Any] | None = None) -> str:
     """`{ok, result, error}` as JSON."""
-    shape = {"ok": error is None, "result": result, "error": error}
-    return json.dumps(shape, indent=2, default=str)
+    return json.dumps(envelope(result, error), indent=2, default=str)
 
 
 def error_data(message: str, code: str, error: BaseException | None = None) -> dict[str, Any]:

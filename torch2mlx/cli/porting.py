@@ -58,7 +58,7 @@ def _port(args: argparse.Namespace) -> Answer:
     if args.dry_run:
         left = sum(len(result.unsupported) for result in results)
         return planned([str(file) for file in files], {"places left as they are": left})
-    return _answer(args, results, shown=out is None)
+    return _answer(args, results, files)
 
 
 def _out(args: argparse.Namespace) -> Path | None:
@@ -93,12 +93,12 @@ def _folder(
     return list(ported(source, args.layout, args.data, answers).values()), []
 
 
-def _answer(args: argparse.Namespace, results: list[Any], shown: bool) -> Answer:
+def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -> Answer:
     """What is shown: the difference, the source where it was not written, or a report of it."""
     from torch2mlx.report.port import as_data, as_html, as_markdown
 
     left = [f"{r.path}:{u.line}: {u.reason}" for r in results for u in r.unsupported]
-    text, failure = "", None
+    text, failure, shown = "", None, not written
     if args.diff:
         text = "".join(result.diff() for result in results)
     elif shown and not args.check:
@@ -110,7 +110,7 @@ def _answer(args: argparse.Namespace, results: list[Any], shown: bool) -> Answer
         open_ = [f"{r.path}:{q.line}: question: {q}" for r in results for q in r.questions]
         print("".join(f"{line}\n" for line in (*left, *open_, *notes)), end="", file=sys.stderr)
     forms = {"html": lambda: as_html(results), "md": lambda: as_markdown(results)}
-    data = as_data(results)
+    data = {**as_data(results), "written": [str(path) for path in written]}
     if shown and not args.check:
         data["files"][0]["source"] = results[0].source
     return Answer(data, text, forms, failure)

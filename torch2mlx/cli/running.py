@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import logging
 import os
 import signal
@@ -10,11 +12,11 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.cli.envelope import INTERNAL, code_of, enveloped, error_data
+from torch2mlx.cli.envelope import INTERNAL, code_of, envelope, enveloped, error_data
 from torch2mlx.cli.parser import parsed
 from torch2mlx.cli.printing import complain
 from torch2mlx.cli.verb import Answer
@@ -55,6 +57,30 @@ def _run(args: argparse.Namespace) -> int:
             return _refuse(args, error, None, f"interrupted; {_changed(written())}")
         except Exception as error:
             return _refuse(args, error)
+
+
+def answered(argv: Sequence[str]) -> dict[str, Any]:
+    """The envelope of one command that is run in this process, for whoever runs it for a program.
+
+    What a command prints beside its answer is printed as ever; nothing is raised but SystemExit
+    for --help and KeyboardInterrupt.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            args = parsed([*argv[:1], "--format=json", *argv[1:]])
+    except SystemExit:
+        found: dict[str, Any] = json.loads(said.getvalue())
+        return found
+    with _told_apart(args), command_line():
+        try:
+            answer = args.verb.run(args)
+        except Exception as error:
+            return envelope(None, error_data(_message(error), code_of(error), error))
+    failure = answer.failure
+    if failure is None:
+        return envelope(answer.data)
+    return envelope(answer.data, error_data(str(failure), code_of(failure), failure))
 
 
 class _Failed(Exception):

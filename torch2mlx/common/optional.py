@@ -16,6 +16,7 @@ _EXTRAS = {
     "nbformat": "port",
     "rich": "cli",
     "shtab": "cli",
+    "mcp": "mcp",
 }
 _HIDDEN = object()
 
