@@ -91,6 +91,29 @@ def test_a_trimmed_cache_goes_on_from_where_it_was_cut(made):
     assert mx.abs(again - whole[:, 7:]).max().item() <= 1e-5
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_past_its_table_of_positions_a_model_raises_an_error_as_torchs_does(several):
+    from mlx_lm.models.cache import BatchKVCache
+
+    sizes = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 26}
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).eval()
+    module = torch2mlx.language_model(model).module
+    ids = some_tokens(model, 2, 27)
+    with pytest.raises(IndexError):
+        model(ids)
+    tokens = mx.array(ids.numpy())
+    cache = [BatchKVCache([0, 0]) for _ in range(2)] if several else module.make_cache()
+    with torch.no_grad():
+        expected = model(ids[:, :26]).logits.numpy()
+    close(np.array(module(tokens[:, :26], cache=cache)), expected, 1e-4)
+    for given in ({"cache": cache}, {}):
+        with pytest.raises(ValueError, match="transformer") as error:
+            module(tokens[:, 26:] if given else tokens, **given)
+        said = "input_ids.shape[1] + length_of(cache[0]) is 27: transformer.wpe.weight ends at 26"
+        assert str(error.value) == said
+
+
 @pytest.mark.parametrize("pieces", [(4, 5), (9,), (2, 1, 6)])
 def test_padding_before_a_sequence_changes_nothing(made, pieces):
     from mlx_lm.models.cache import BatchKVCache

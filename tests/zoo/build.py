@@ -64,6 +64,16 @@ def shrink(config: Any, level: int = 1, depth: int = 0) -> Any:
     return config
 
 
+def small_arguments(config: Any) -> dict[str, int]:
+    """Arguments of a configuration's class that make one like it small."""
+    numbers = {name: getattr(config, name, None) for name in _SMALL}
+    return {
+        name: _SMALL[name]
+        for name, old in numbers.items()
+        if isinstance(old, int) and not isinstance(old, bool) and old > _SMALL[name]
+    }
+
+
 def _set(config: Any, name: str, value: Any) -> None:
     try:
         setattr(config, name, value)

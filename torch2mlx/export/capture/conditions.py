@@ -34,6 +34,8 @@ class Condition:
     asked: Asked
     #: of what torch takes for granted of lengths of 2 or more: sizes at which it is not so
     small: tuple[tuple[tuple[Any, int], ...], ...] = ()
+    #: the table that is looked up at places which these lengths count
+    table: str = ""
 
 
 def needs(module: Any) -> Iterator[Condition]:
@@ -50,7 +52,7 @@ def needs(module: Any) -> Iterator[Condition]:
             yield Condition(condition, Asked("", "", line))
 
 
-def _given(node: Any, schema: Any) -> dict[str, Any]:
+def given(node: Any, schema: Any) -> dict[str, Any]:
     """Arguments of an operator by name, defaults filled in."""
     names = [a.name for a in schema.arguments]
     defaults = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
@@ -61,7 +63,7 @@ def _value(argument: Any) -> Any:
     return argument.meta.get("val") if hasattr(argument, "meta") else argument
 
 
-def _size(size: Any) -> Any:
+def size_of(size: Any) -> Any:
     """A length as torch's expression."""
     import sympy
 
@@ -78,20 +80,20 @@ def _backed(size: Any) -> bool:
     return getattr(size.node, "hint", None) is not None
 
 
-def _shape(argument: Any) -> Any:
+def shape_of(argument: Any) -> Any:
     return getattr(_value(argument), "shape", ())
 
 
 def _squeeze(node: Any, schema: Any) -> Iterator[Any]:
     import sympy
 
-    given = _given(node, schema)
-    shape, dim = _shape(given["self"]), given.get("dim")
+    said = given(node, schema)
+    shape, dim = shape_of(said["self"]), said.get("dim")
     axes = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
     for axis in axes:
         if shape and _symbolic(shape[axis]):
             one = shape[axis].node.hint == 1
-            yield (sympy.Eq if one else sympy.Ne)(_size(shape[axis]), 1)
+            yield (sympy.Eq if one else sympy.Ne)(size_of(shape[axis]), 1)
 
 
 def _at_least(name: str) -> Callable[[Any, Any], Iterator[Any]]:
@@ -100,11 +102,11 @@ def _at_least(name: str) -> Callable[[Any, Any], Iterator[Any]]:
     def rule(node: Any, schema: Any) -> Iterator[Any]:
         import sympy
 
-        given = _given(node, schema)
-        shape, least = _shape(given["self"]), _value(given[name])
-        axis = given.get("dim", given.get("dimension", -1))
+        said = given(node, schema)
+        shape, least = shape_of(said["self"]), _value(said[name])
+        axis = said.get("dim", said.get("dimension", -1))
         if shape and _symbolic(shape[axis]) and not hasattr(least, "shape"):
-            yield sympy.Ge(_size(shape[axis]), _size(least))
+            yield sympy.Ge(size_of(shape[axis]), size_of(least))
 
     return rule
 
@@ -112,9 +114,9 @@ def _at_least(name: str) -> Callable[[Any, Any], Iterator[Any]]:
 def _pad(node: Any, schema: Any) -> Iterator[Any]:
     import sympy
 
-    for amount in map(_value, _given(node, schema)["pad"]):
+    for amount in map(_value, given(node, schema)["pad"]):
         if _symbolic(amount):
-            expression = _size(amount)
+            expression = size_of(amount)
             yield sympy.Ge(expression, 0) if amount.node.hint >= 0 else sympy.Lt(expression, 0)
 
 
@@ -123,10 +125,10 @@ def _chunks(node: Any, schema: Any) -> Iterator[Any]:
     import sympy
     from torch.utils._sympy.functions import FloorDiv
 
-    given = _given(node, schema)
-    shape, chunks, made = _shape(given["self"]), given["chunks"], node.meta.get("val")
-    if isinstance(chunks, int) and shape and _symbolic(shape[given["dim"]]):
-        length = _size(shape[given["dim"]])
+    said = given(node, schema)
+    shape, chunks, made = shape_of(said["self"]), said["chunks"], node.meta.get("val")
+    if isinstance(chunks, int) and shape and _symbolic(shape[said["dim"]]):
+        length = size_of(shape[said["dim"]])
         part = FloorDiv(length + chunks - 1, chunks)
         yield sympy.Gt(length, (len(made) - 1) * part)
         if len(made) != chunks:
@@ -137,55 +139,18 @@ def _split(node: Any, schema: Any) -> Iterator[Any]:
     """As many parts of one length as in the example, the last one perhaps shorter."""
     import sympy
 
-    given = _given(node, schema)
-    size, parts = given.get("split_size"), node.meta.get("val")
-    shape = _shape(given["self"])
+    said = given(node, schema)
+    size, parts = said.get("split_size"), node.meta.get("val")
+    shape = shape_of(said["self"])
     if isinstance(_value(size), (tuple, list, type(None))) or not isinstance(parts, (tuple, list)):
         return
-    length, most = _size(shape[given["dim"]]), len(parts) * _size(size)
+    length, most = size_of(shape[said["dim"]]), len(parts) * size_of(size)
     if length.is_number or not all(_backed(n) for n in shape if hasattr(n, "node")):
         return
-    if not (length - most + _size(size)).is_positive:
-        yield sympy.Gt(length, most - _size(size))
+    if not (length - most + size_of(size)).is_positive:
+        yield sympy.Gt(length, most - size_of(size))
     if not (most - length).is_nonnegative:
         yield sympy.Le(length, most)
-
-
-def _rows(node: Any, schema: Any) -> Iterator[Any]:
-    """Numbers that count up to a length, looked up in a table."""
-    import sympy
-
-    given = _given(node, schema)
-    table, places = given.get("weight"), given.get("indices")
-    if table is None:
-        table, places = given["self"], given["indices"]
-        places = places[0] if isinstance(places, (tuple, list)) and len(places) == 1 else None
-    end, shape = _end(places), _shape(table)
-    if end is not None and shape and not end.is_number and not _symbolic(shape[0]):
-        yield sympy.Le(end, _size(shape[0]))
-
-
-_PASSED = ("unsqueeze", "expand", "view", "reshape", "to", "_to_copy", "contiguous", "clone")
-_PASSED += ("slice", "repeat", "flatten", "squeeze", "alias", "expand_as", "lift_fresh_copy")
-
-
-def _end(places: Any) -> Any:
-    """One more than the largest of places that are counted; None of others."""
-    schema = getattr(getattr(places, "target", None), "_schema", None)
-    if schema is None or not places.args:
-        return None
-    name = schema.name.removeprefix("aten::")
-    if name == "arange":
-        given = _given(places, schema)
-        end = _value(given["end"])
-        plain = given.get("step", 1) == 1 and (isinstance(end, int) or hasattr(end, "node"))
-        return _size(end) if plain else None
-    if name in _PASSED:
-        return _end(places.args[0])
-    if name == "add" and isinstance(places.args[1], int):
-        inner = _end(places.args[0])
-        return None if inner is None else inner + places.args[1]
-    return None
 
 
 _NEEDS: Mapping[str, Callable[[Any, Any], Iterator[Any]]] = {
@@ -199,6 +164,4 @@ _NEEDS: Mapping[str, Callable[[Any, Any], Iterator[Any]]] = {
     "chunk": _chunks,
     "split": _split,
     "unsafe_split": _split,
-    "embedding": _rows,
-    "index": _rows,
 }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.export.capture.conditions import Asked, Condition, needs
+from torch2mlx.export.capture.positions import tables
 from torch2mlx.export.ir.provenance import size_hint
 
 Way = tuple[Any, ...]
@@ -295,7 +296,8 @@ def lengths_of(program: Any, ways: tuple[Way, ...], watch: Watch) -> Lengths:
     environment = watch.environment
     fixing, conditions = _settled(environment, watch) if environment else ({}, [])
     known = {condition.expression for condition in conditions}
-    conditions += [c for c in needs(program.graph_module) if c.expression not in known]
+    more = (*needs(program.graph_module), *tables(program))
+    conditions += [c for c in more if c.expression not in known]
     axes = []
     for way, value in zip(ways, _arguments(program), strict=True):
         for number, size in enumerate(getattr(value, "shape", ())):

@@ -56,7 +56,7 @@ def padding_left_out(model: Any, module: Any) -> bool:
     starts = (0, PADDING)
     for row, (tokens, start) in enumerate(zip(rows, starts, strict=True)):
         expected = torch_logits(model, tokens, whole - start)
-        if not _apart(expected, found[row : row + 1, start:]) <= _allowed(model):
+        if not apart(expected, found[row : row + 1, start:]) <= _allowed(model):
             return False
     return True
 
@@ -71,10 +71,10 @@ def differences(model: Any, module: Any, ids: Any, pieces: Sequence[int]) -> lis
     these pieces and then token by token, torch's by its own cache."""
     expected = torch_logits(model, ids, sum(pieces))
     found = mlx_logits(module, to_mlx(ids), pieces)
-    return [_apart(expected[:, i], found[:, i]) for i in range(expected.shape[1])]
+    return [apart(expected[:, i], found[:, i]) for i in range(expected.shape[1])]
 
 
-def _apart(a: Any, b: Any) -> float:
+def apart(a: Any, b: Any) -> float:
     bad = ~np.isfinite(a)
     if (bad != ~np.isfinite(b)).any():
         return float("inf")
@@ -84,16 +84,20 @@ def _apart(a: Any, b: Any) -> float:
 
 def torch_logits(model: Any, ids: Any, prompt: int) -> Any:
     """torch's logits (B, L, V) of the prompt at once and then of each token, with its cache."""
+    return np.concatenate(list(torch_calls(model, ids, (prompt,))), 1)
+
+
+def torch_calls(model: Any, ids: Any, pieces: Sequence[int]) -> Iterator[Any]:
+    """torch's logits (B, L, V) of each call: of the pieces, and then of each token."""
     import torch
 
-    name, found = model.main_input_name, []
+    name = model.main_input_name
     held: dict[str, Any] = {}
-    with torch.no_grad():
-        for piece in torch.split(ids, list(_sizes(ids.shape[1], (prompt,))), 1):
+    for piece in torch.split(ids, list(_sizes(ids.shape[1], pieces)), 1):
+        with torch.no_grad():
             output = model(**{name: piece, "use_cache": True}, **held)
-            found.append(numpy_of(output["logits"]))
-            held = {key: output[key] for key in output if key != "logits" and _taken(model, key)}
-    return np.concatenate(found, 1)
+        held = {key: output[key] for key in output if key != "logits" and _taken(model, key)}
+        yield numpy_of(output["logits"])
 
 
 def _taken(model: Any, name: str) -> bool:
@@ -104,11 +108,15 @@ def _taken(model: Any, name: str) -> bool:
 
 def mlx_logits(module: Any, ids: Any, pieces: Sequence[int], cache: Any = None) -> Any:
     """MLX's logits (B, L, V) of the prompt in pieces and then of each token, with a new cache."""
-    cache, found, at = cache or module.make_cache(), [], 0
+    return np.concatenate(list(mlx_calls(module, ids, pieces, cache)), 1)
+
+
+def mlx_calls(module: Any, ids: Any, pieces: Sequence[int], cache: Any = None) -> Iterator[Any]:
+    """MLX's logits (B, L, V) of each call."""
+    cache, at = cache or module.make_cache(), 0
     for size in _sizes(ids.shape[1], pieces):
-        found.append(numpy_of(module(ids[:, at : at + size], cache=cache)))
+        yield numpy_of(module(ids[:, at : at + size], cache=cache))
         at += size
-    return np.concatenate(found, 1)
 
 
 def _sizes(length: int, pieces: Sequence[int]) -> Iterator[int]:

@@ -164,6 +164,11 @@ class Checks:
         if lengths is None:
             return
         holds, fails = _printed(lengths), _printed(sympy.Not(lengths))
+        if condition.table:
+            length, most = map(_printed, lengths.args)
+            told = f"{_inner(length)} is {_now(length)}"
+            yield Check(fails, told, f"{condition.table} ends at {most}")
+            return
         axes = [axis for s, axis in self._defined.items() if s in condition.expression.free_symbols]
         texts = [self._length(axis) for axis in axes]
         values = ", ".join(f"{_inner(text)} is {_now(text)}" for text in texts)
