@@ -16,6 +16,7 @@ from torch2mlx.checkpoint.source import config_model
 from torch2mlx.checkpoint.source.module_tree import is_module
 from torch2mlx.checkpoint.source.opening import open_checkpoint
 from torch2mlx.checkpoint.source.paths import checked
+from torch2mlx.common import cards
 from torch2mlx.common.amounts import counted, shown_bytes
 from torch2mlx.errors import CheckpointError, ConversionError, Torch2MLXError
 from torch2mlx.export.capture.factories import is_factory
@@ -95,6 +96,18 @@ class PortabilityReport:
             "output_bytes": self.output_bytes,
             "peak_bytes": self.peak_bytes,
         }
+
+    def __repr__(self) -> str:
+        return f"<PortabilityReport: {self.headline()}>"
+
+    def _repr_html_(self) -> str:
+        heads = ("severity", "rule", "where", "what", "what to do")
+        rows = [
+            (f.severity, f.rule, f.place, f"{f.message}: {f.what or f.cls}", f.suggestion)
+            for f in self.findings
+        ]
+        facts = {"layers that MLX lacks": ", ".join(self.unmapped_layers)}
+        return cards.card(self.headline(), facts, cards.table("Findings", heads, rows))
 
     def __str__(self) -> str:
         return "\n".join([self.headline(), *self._lines()])

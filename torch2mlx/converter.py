@@ -35,6 +35,7 @@ from torch2mlx.checkpoint.write import output
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.common import options
 from torch2mlx.common.collecting import paused_for
+from torch2mlx.common.progress import reported
 from torch2mlx.errors import (
     CheckpointError,
     ConversionError,
@@ -82,7 +83,7 @@ def convert(
     strict: bool = True,
     shard_size: int | str | None = None,
     on_unmapped: OnUnmapped = "warn",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     threads: int = 0,
     force: bool = False,
     verify: bool = True,
@@ -108,7 +109,8 @@ def convert(
     floating-point tensors; without it float64 alone becomes float32 (MLX's GPUs have no float64),
     with the exact originals in the sidecar. `strict`: whether every key must fit `module`.
     `on_unmapped`: what to do about layers that MLX lacks.
-    `progress` is called with (bytes done, bytes in all, tensor). `threads`: 0 takes all cores.
+    `progress` is called with (bytes done, bytes in all, tensor); True draws a bar.
+    `threads`: 0 takes all cores.
     `verify`: whether the checksums of a torch.save archive are compared (False reads a damaged
     file as it is). `expand`: whether views that claim far more bytes than their file holds
     (`expand`, `as_strided`) are written out.
@@ -126,7 +128,8 @@ def convert(
     for MLX has to transpose there.
     """
     began = time.perf_counter()
-    check_function("progress", progress)
+    bar: Progress | None = reported(progress, "converting")
+    check_function("progress", bar)
     check_threads(threads)
     check_choice("on_unmapped", on_unmapped, get_args(OnUnmapped))
     dtype = dtype_name(dtype)
@@ -134,7 +137,7 @@ def convert(
     if adapter is not None and merge is None:
         named = {"module": module, "rules": rules, "key": key, "prefix": prefix}
         adapters.refuse_others(named | {"shard_size": shard_size, "training": training})
-        how = adapters.Writing(progress, threads, force, dry_run)
+        how = adapters.Writing(bar, threads, force, dry_run)
         return adapters.convert_adapter(adapter, out, base, dtype, how)
     target, limit = _target(out, shard_size)
     guard = Guard(paths_of(source, merge), force)
@@ -149,7 +152,7 @@ def convert(
         _report_unmapped(coverage, on_unmapped)
         traps = _report_flattened(source if checkpoint.tree is not None else module)
         values, lost = plain_values(checkpoint.values)
-        where = output.Output(target, WRITER, values, progress, threads, guard)
+        where = output.Output(target, WRITER, values, bar, threads, guard)
         written = _write(plan, where, limit, merge or source, dry_run)
     return ConversionReport(
         written.files,

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
+import traceback
 from dataclasses import dataclass
 from enum import Enum
+
+#: Lines of a message that a notebook shows.
+_SHOWN = 8
 
 
 class Code(str, Enum):
@@ -66,6 +72,18 @@ class Torch2MLXError(Exception):
     """
 
     code = "error"
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the user's own line and the message, ten lines at most."""
+        own = [f for f in traceback.extract_tb(self.__traceback__) if "IPython" not in f.filename]
+        inside = os.path.dirname(os.path.abspath(__file__))
+        calls = list(itertools.takewhile(lambda f: not f.filename.startswith(inside), own))
+        place = [f"line {f.lineno}: {f.line}" for f in calls[-1:]]
+        told = f"{type(self).__name__}: {self}".splitlines()
+        more = len(told) - _SHOWN
+        if more > 0:
+            told = [*told[:_SHOWN], f"... {more} more lines are in str() of the exception"]
+        return [*place, *told]
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)

@@ -14,6 +14,7 @@ from torch2mlx.checkpoint.source import converted as loading
 from torch2mlx.checkpoint.source.files import scan_safetensors
 from torch2mlx.checkpoint.source.nested import ROOT
 from torch2mlx.checkpoint.source.opening import list_parts, open_checkpoint
+from torch2mlx.common import cards
 from torch2mlx.common.amounts import counted, shown_bytes
 from torch2mlx.common.options import given
 from torch2mlx.errors import AlreadyConvertedError, AmbiguousCheckpointError
@@ -54,6 +55,18 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """The inspection as JSON-ready data."""
         return {**asdict(self), "nbytes": self.nbytes}
+
+    def __repr__(self) -> str:
+        return f"<Inspection: {str(self).splitlines()[0]}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(t.key, t.dtype, list(t.shape), shown_bytes(t.nbytes)) for t in self.tensors]
+        return cards.card(
+            str(self).splitlines()[0],
+            {},
+            cards.table("Tensors", ("key", "dtype", "shape", "size"), rows),
+            cards.lines("What is no tensor", self.values),
+        )
 
     def __str__(self) -> str:
         dtypes = Counter(tensor.dtype for tensor in self.tensors)

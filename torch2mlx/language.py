@@ -8,6 +8,7 @@ import json
 import sys
 import types
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from torch2mlx.checkpoint.write.language import save_language
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.checkpoint.write.transaction import truthful
-from torch2mlx.common import trust
+from torch2mlx.common import cards, trust
 from torch2mlx.common.optional import need
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.ir.dead import without_dead
@@ -55,6 +56,22 @@ class LanguageModel:
     caches: tuple[str, ...]
     notes: tuple[str, ...] = ()
     _made: Any = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<LanguageModel: {self.headline()}>"
+
+    def headline(self) -> str:
+        """One line: the length of its source, and its caches."""
+        caches = ", ".join(f"{n} {kind}" for kind, n in Counter(self.caches).items())
+        return f"{self.source.count(chr(10))} lines, caches: {caches or 'none'}"
+
+    def _repr_html_(self) -> str:
+        return cards.card(
+            self.headline(),
+            {},
+            cards.lines("To know", self.notes),
+            cards.source("Source", self.source),
+        )
 
     @cached_property
     def weights(self) -> dict[str, Any]:

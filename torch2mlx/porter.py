@@ -21,6 +21,8 @@ from torch2mlx.checkpoint.write.tree import (
     write_small,
     write_tree,
 )
+from torch2mlx.common import cards
+from torch2mlx.common.amounts import counted
 from torch2mlx.common.apple import RULE, places
 from torch2mlx.common.optional import need
 from torch2mlx.errors import Code, PortError, Unsupported
@@ -54,6 +56,28 @@ class PortResult:
     def ok(self) -> bool:
         """Whether everything was ported."""
         return not self.unsupported
+
+    def __repr__(self) -> str:
+        return f"<PortResult: {self.headline()}>"
+
+    def headline(self) -> str:
+        """One line: what changed, what is left, what is asked."""
+        return (
+            f"{self.path}, {counted(len(self.changes), 'change')}, "
+            f"{counted(len(self.unsupported), 'place')} left, "
+            f"{counted(len(self.questions), 'question')}"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(c.line, c.what, c.why, c.check) for c in self.changes]
+        return cards.card(
+            self.headline(),
+            {},
+            cards.lines("Left for you", (f"line {u.line}: {u.reason}" for u in self.unsupported)),
+            cards.lines("Questions", (f"line {q.line}: {q}" for q in self.questions)),
+            cards.side_by_side("Source", self.original, self.source),
+            cards.table("Changes", ("line", "what", "why", "to check"), rows),
+        )
 
     @property
     def report(self) -> str:

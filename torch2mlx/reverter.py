@@ -37,6 +37,7 @@ from torch2mlx.common import options
 from torch2mlx.common.amounts import counted
 from torch2mlx.common.collecting import paused
 from torch2mlx.common.optional import installed
+from torch2mlx.common.progress import reported
 from torch2mlx.errors import RevertError
 from torch2mlx.types import Borrowed, Made, Progress, TensorSource
 
@@ -54,7 +55,7 @@ def revert(
     *,
     like: Any = None,
     framework: Literal["torch"] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     force: bool = False,
     dry_run: bool = False,
     base: str | os.PathLike[str] | None = None,
@@ -66,7 +67,7 @@ def revert(
     *,
     like: Any = None,
     framework: Literal["numpy"],
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     force: bool = False,
     dry_run: bool = False,
     base: str | os.PathLike[str] | None = None,
@@ -78,7 +79,7 @@ def revert(
     *,
     like: Any = None,
     framework: Literal["torch", "numpy"] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     force: bool = False,
     dry_run: bool = False,
     base: str | os.PathLike[str] | None = None,
@@ -89,7 +90,7 @@ def revert(
     *,
     like: Any = None,
     framework: Literal["torch", "numpy"] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     force: bool = False,
     dry_run: bool = False,
     base: str | os.PathLike[str] | None = None,
@@ -117,10 +118,11 @@ def revert(
     training holds them in a narrower dtype. Raises NotConvertedError, CheckpointError, and
     RevertError, which names every tensor that is missing, does not fit or cannot be derived.
     """
-    check_function("progress", progress)
+    bar: Progress | None = reported(progress, "reverting")
+    check_function("progress", bar)
     adapter = adapters.trained_adapter(source, like, base)
     if adapter is not None and out is not None:
-        how = adapters.Writing(progress, 0, force, dry_run)
+        how = adapters.Writing(bar, 0, force, dry_run)
         return adapters.revert_adapter(adapter, out, base, how)
     state = _reverted(source, like) if adapter is None else adapters.in_peft(adapter, base)
     _warn(state)
@@ -132,7 +134,7 @@ def revert(
         _refuse_name(target)
         if dry_run:
             return check_reverted(state, target, guard)
-        return write_reverted(state, target, progress, guard)
+        return write_reverted(state, target, bar, guard)
     if framework not in (None, "torch", "numpy"):
         raise ValueError(f"framework={framework!r}: choose 'torch' or 'numpy'")
     if framework == "numpy" or not (framework == "torch" or installed("torch")):

@@ -18,7 +18,7 @@ from torch2mlx.checkpoint.source.tensors import borrow
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.checkpoint.write.transaction import truthful
 from torch2mlx.checkpoint.write.translated import save_arrays, translated_folder
-from torch2mlx.common import trust
+from torch2mlx.common import cards, trust
 from torch2mlx.common.apple import places
 from torch2mlx.common.optional import need
 from torch2mlx.common.options import given as said
@@ -90,6 +90,22 @@ class Translation:
     _stored: Any = field(default=None, repr=False)
     _modes: tuple[tuple[str, bool], ...] = field(default=(), repr=False)
 
+    def __repr__(self) -> str:
+        return f"<Translation: {self.headline()}>"
+
+    def headline(self) -> str:
+        """One line: the class, its length, and what was compared."""
+        return f"{self.name}, {self.source.count(chr(10))} lines, compared: {self.compared}"
+
+    def _repr_html_(self) -> str:
+        free = ", ".join(f"{name} {list(axes)}" for name, axes in self.free.items())
+        return cards.card(
+            self.headline(),
+            {"axes of any length": free, "mode": "training" if self.training else "evaluation"},
+            cards.lines("To know", self.notes),
+            cards.source("Source", self.source),
+        )
+
     @cached_property
     def module(self) -> nn.Module:
         """The live module. Takes the torch model's arguments by name, as MLX arrays."""
@@ -156,7 +172,7 @@ class Translation:
         self,
         folder: str | Path,
         weights: Any = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         *,
         key: str | None = None,
         dtype: Any = None,
@@ -168,9 +184,9 @@ class Translation:
         tensor, instead of the model's: for a model on the meta device, larger than memory. `key`
         picks a state dict in a nested checkpoint, `dtype` casts floating-point tensors: that of
         the model, where it is another than the checkpoint's.
-        `progress` is called with (bytes done, bytes in all, tensor) while they are written. What
-        `save` wrote before may be replaced by a new translation; `force`: anything else too, a
-        model.py that was edited since, for example. Other files of the folder stay.
+        `progress` is called with (bytes done, bytes in all, tensor) while a checkpoint is read;
+        True draws a bar. What `save` wrote before may be replaced by a new translation; `force`:
+        anything else too, a model.py that was edited since, for example. Other files stay.
 
         Raises TranslationError for a folder named `mlx`: it would hide the real package;
         StateDictMismatchError when the checkpoint is not the model's. The folder then is what it
@@ -209,7 +225,7 @@ def _convert(
     weights: Any,
     target: Path,
     stored: Stored,
-    progress: Progress | None,
+    progress: Progress | bool | None,
     key: str | None,
     dtype: Any,
 ) -> None:

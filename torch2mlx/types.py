@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch2mlx import _core
+from torch2mlx.common import cards
 from torch2mlx.common.amounts import counted, listed, shown_bytes
 from torch2mlx.errors import UnsupportedTensorError
 
@@ -296,6 +297,22 @@ class ConversionReport:
             "dropped": dict(self.dropped),
             "notes": list(self.notes),
         }
+
+    def __repr__(self) -> str:
+        return f"<ConversionReport: {str(self).splitlines()[0]}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (p.target, p.dtype, list(p.shape), p.rule, ", ".join(p.sources)) for p in self.pieces
+        ]
+        heads = ("in MLX", "dtype", "shape", "rule", "of torch's")
+        return cards.card(
+            str(self).splitlines()[0],
+            {"layers that MLX has": "" if self.coverage is None else str(self.coverage)},
+            cards.lines("To know", self.notes),
+            cards.table("Tensors", heads, rows),
+            cards.table("Dropped", ("of torch's", "reason"), self.dropped.items()),
+        )
 
     def __str__(self) -> str:
         lines = [

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from torch2mlx.common.amounts import listed
+from torch2mlx.common import cards
+from torch2mlx.common.amounts import counted, listed
 from torch2mlx.errors import VerificationError
 from torch2mlx.export.ir.structures import arrays_of, difference, numpy_of
 from torch2mlx.export.verify.outputs import Parts, is_array, paired, values_of
@@ -117,6 +118,29 @@ class Verification:
         """Whether numbers of an output differ, so that a first module does."""
         return any(
             o.verdict == "differs" and o.what == "output" and not o.found for o in self.outputs
+        )
+
+    def __repr__(self) -> str:
+        return f"<Verification: {self.headline()}>"
+
+    def headline(self) -> str:
+        """One line: the verdict, of how many outputs, and the largest difference."""
+        return (
+            f"{self.verdict}, {counted(len(self.outputs), 'comparison')}, largest difference "
+            f"{self.difference:.1e}"
+        )
+
+    def _repr_html_(self) -> str:
+        heads = ("what", "name", "inputs", "difference", "allowed", "verdict")
+        rows = [
+            (o.what, o.name, o.case, f"{o.difference:.1e}", f"{o.tolerance:.0e}", o.why or "equal")
+            for o in self.outputs
+        ]
+        return cards.card(
+            self.headline(),
+            {},
+            cards.lines("To know", self.remarks()),
+            cards.table("Comparisons", heads, rows),
         )
 
     def __str__(self) -> str:
