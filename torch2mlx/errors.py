@@ -165,6 +165,9 @@ class PortError(Torch2MLXError):
 class TranslationError(Torch2MLXError, ValueError):
     """A model cannot be translated; nothing was written."""
 
+    #: whether tracing the model in another way can make no difference
+    settled: bool = False
+
 
 class UntrustedCodeError(TranslationError):
     """A folder's program would be run that this user did not write, and nobody vouched for it."""

@@ -54,6 +54,7 @@ from torch2mlx.export.verify.other_sizes import right_at, right_at_another
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import Case, Pair, plainly
 from torch2mlx.export.verify.small import conditions_of_small, needless
+from torch2mlx.export.verify.unrun import noted_changes, refuse_changing, told
 from torch2mlx.stateful import refuse_with_state, streamed
 from torch2mlx.types import Progress
 
@@ -345,11 +346,15 @@ def _tried(
 ) -> Translation:
     """The translation, run and compared where that is asked for."""
     way, last_ends, standalone = wishes
-    write, traced = _made(model, case.args, case.kwargs, way, last_ends, standalone, width)
+    with noted_changes(model, expected is None) as changed:
+        write, traced = _made(model, case.args, case.kwargs, way, last_ends, standalone, width)
     if check:
-        made = _proved(write, traced, case, expected)
+        if expected is None:
+            refuse_changing(model, case, way, changed)
+        made = _proved(write, traced, case, expected).noted(told(changed))
     else:
-        made = write(traced.lengths).noted((unchecked(), *untried(traced.asked)))
+        notes = (unchecked(), *told(changed), *untried(traced.asked))
+        made = write(traced.lengths).noted(notes)
     return made.noted((NARROWED,)) if width.done else made
 
 
@@ -367,7 +372,7 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
     if len(more) < len(small):  # the file needs checks that it has not, and other lines
         bold = bold.holding(write(traced.lengths.without(more)))
     pair = Pair(traced.model, bold.module, bold.ends, bold.graded)
-    kinds = fixed_kinds(pair, case, traced)
+    kinds = fixed_kinds(pair, case, traced, bool(answer and answer.changed))
     if kinds:
         lengths = replace(traced.lengths.without(more), kinds=kinds)
         bold = bold.holding(write(lengths))

@@ -33,7 +33,7 @@ def attempted(
         except TranslationError as problem:
             refusal = refusal or problem
             said.append(f"{way}: {_short(problem)}")
-            if _lacking(problem):
+            if problem.settled or _lacking(problem):
                 break
     if refusal is not None:
         raise refusal

@@ -25,8 +25,9 @@ class Attributes:
             if name not in OF_MODULES
         }
         for path, module in self._modules.items():
-            for name, value in module._buffers.items():
-                found[f"{path}.{name}".lstrip("."), id(module)] = [value]
+            for held in (module._buffers, module._parameters, module._modules):
+                for name, value in held.items():
+                    found[f"{path}.{name}".lstrip("."), id(module)] = [value]
         return found | {place: _held(value) for place, value in self._outside.state().items()}
 
     def _versions(self) -> dict[Any, Any]:

@@ -4,7 +4,7 @@ not to be comparable."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from torch2mlx.export.verify.comparing import Compared, agree, compare, judged, off
 from torch2mlx.export.verify.draws import Drawn, Unmatched, giving, noting
 from torch2mlx.export.verify.noise import unstable
-from torch2mlx.export.verify.preserved import random_states
+from torch2mlx.export.verify.preserved import seeded
 from torch2mlx.export.verify.running import Answer, Case, Pair
 
 #: What torch's stream is set to for further comparisons, since draws that MLX makes otherwise may
@@ -65,7 +65,7 @@ def with_draws(
     if not first.agreed:
         return Chance(_told(pair, case, first, outputs))
     for seed in SEEDS:
-        with _seeded(seed):
+        with seeded(seed):
             other = _round(pair, case, tolerance)
             if other is not None and not other.agreed:
                 return Chance(_told(pair, case, other, other.outputs or outputs))
@@ -80,16 +80,27 @@ def with_draws(
     return Chance(first.outputs, tuple(notes))
 
 
-def _round(pair: Pair, case: Case, tolerance: float | None) -> _Round | None:
+def alike_after(pair: Pair, case: Case, before: Sequence[Case]) -> bool | None:
+    """Whether both sides answer alike after earlier calls, MLX being given what torch draws in all
+    of them; None where it cannot be given that."""
+    found = _round(pair, case, None, before)
+    if found is None:
+        return agree(pair.torch(case, before=before).parts, pair.mlx(case, before=before))
+    return None if found.problem else found.agreed
+
+
+def _round(
+    pair: Pair, case: Case, tolerance: float | None, before: Sequence[Case] = ()
+) -> _Round | None:
     """Both sides under torch's draws, in each layout of these that MLX's shapes allow."""
-    answer, whole = _noted(pair, case)
+    answer, whole = _noted(pair, case, before)
     if not whole.draws:
         return None
     way, ways = 0, 1
     while way < ways:
         drawn = whole.again(way)
         try:
-            found = pair.mlx(case, lambda: giving(drawn))  # noqa: B023 (called at once)
+            found = pair.mlx(case, lambda: giving(drawn), before)  # noqa: B023 (called at once)
         except Unmatched as why:
             return _Round(answer, (), whole, drawn, f"{why}, which torch does not")
         outputs = compare(answer.parts, found, tolerance)
@@ -101,8 +112,8 @@ def _round(pair: Pair, case: Case, tolerance: float | None) -> _Round | None:
     return _Round(answer, outputs, whole, drawn, problem)
 
 
-def _noted(pair: Pair, case: Case) -> tuple[Answer, Drawn]:
-    """torch's answer, and what it draws for it."""
+def _noted(pair: Pair, case: Case, before: Sequence[Case] = ()) -> tuple[Answer, Drawn]:
+    """torch's answer, and what it draws for it and for earlier calls."""
     told: list[Drawn] = []
 
     @contextmanager
@@ -111,12 +122,12 @@ def _noted(pair: Pair, case: Case) -> tuple[Answer, Drawn]:
             told.append(drawn)
             yield
 
-    return pair.torch(case, listening), told[0]
+    return pair.torch(case, listening, before), told[0]
 
 
 def _same_numbers(pair: Pair, case: Case, wanted: Drawn, seed: int) -> bool:
     """Whether torch draws the same numbers with its stream at another place."""
-    with _seeded(seed):
+    with seeded(seed):
         _, found = _noted(pair, case)
     if len(found.draws) != len(wanted.draws):
         return False
@@ -133,7 +144,7 @@ def _told(
         return judged(one.outputs, "unstable", unstable(pair, case, one.answer, one.outputs))
     others = []
     for seed in SEEDS:
-        with _seeded(seed):
+        with seeded(seed):
             others.append(pair.torch(case).parts)
     first, second = others
     chosen = {i for i, o in enumerate(compare(first, second, None)) if not o.ok}
@@ -156,7 +167,7 @@ def constants(pair: Pair, case: Case, answer: Answer) -> Constants:
     if not others:
         return Constants()
     drawing = f"the forward draws with {others}'s random module, and torch.export makes constants"
-    trials = [_ends(0.0), _ends(1 - 2**-24), *map(_seeded, range(TRIALS))]
+    trials = [_ends(0.0), _ends(1 - 2**-24), *map(seeded, range(TRIALS))]
     for trial in trials:
         try:
             with trial:
@@ -166,21 +177,6 @@ def constants(pair: Pair, case: Case, answer: Answer) -> Constants:
         if not same:
             return Constants(f"{drawing} of these numbers: draw with torch.rand")
     return Constants(notes=(f"{drawing} of these numbers; other ones gave the same outputs",))
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """While open, all streams of random numbers start at a seed; afterwards they are as before."""
-    import torch
-
-    back = random_states()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        back()
 
 
 @contextmanager

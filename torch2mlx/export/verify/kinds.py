@@ -33,17 +33,18 @@ class Outcome(Enum):
     NEITHER = "both raise"
 
 
-def fixed_kinds(pair: Pair, case: Case, traced: Any) -> tuple[Kind, ...]:
-    """The ranks and dtypes that arguments must have, since the two sides differ at others."""
-    trial = _Trial(pair, case)
+def fixed_kinds(pair: Pair, case: Case, traced: Any, changes: bool) -> tuple[Kind, ...]:
+    """The ranks and dtypes that arguments must have, since the two sides differ at others.
+    `changes`: whether the forward changes what stays between calls."""
+    trial = _Trial(pair, case, changes)
     return tuple([*_ranks(trial, traced.asked), *_dtypes(trial, traced.asked)])
 
 
 class _Trial:
     """Both sides with other arguments in place of some."""
 
-    def __init__(self, pair: Pair, case: Case) -> None:
-        self._pair, self._case = pair, case
+    def __init__(self, pair: Pair, case: Case, changes: bool) -> None:
+        self._pair, self._case, self._changes = pair, case, changes
         self.arrays = {way: x for way, x in self._given() if hasattr(x, "unsqueeze")}
 
     def _given(self) -> list[tuple[Way, Any]]:
@@ -64,14 +65,21 @@ class _Trial:
         """What both do with other arguments. `decides`: it matters what MLX does where torch
         raises; `carefully`: outputs that are unstable are alike."""
         cases = [self._with(others) for others in tries]
-        errors = raised(self._pair.model, cases, self._pair.graded)
-        for others, case, error in zip(tries, cases, errors, strict=True):
+        for others, case, error in zip(tries, cases, self._errors(cases), strict=True):
             if error is None:
                 yield others, self._compared(case, carefully)
             elif not (decides or _of_model(error)) or not self._answers(case):
                 yield others, Outcome.NEITHER
             else:
                 yield others, Outcome.REFUSED if _of_model(error) else Outcome.ANSWERED
+
+    def _errors(self, cases: Sequence[Case]) -> list[Exception | None]:
+        """What torch raises. A forward that changes what stays between calls, and may raise for
+        that, is brought back after each of them."""
+        model, graded = self._pair.model, self._pair.graded
+        if not self._changes:
+            return raised(model, cases, graded)
+        return [error for case in cases for error in raised(model, [case], graded)]
 
     def _compared(self, case: Case, carefully: bool) -> Outcome:
         try:

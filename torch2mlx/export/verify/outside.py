@@ -74,6 +74,7 @@ class Outside:
 
     def _walk(self, model: Any) -> None:
         for path, module in model.named_modules():
+            self._seen.add(id(module))
             self._of_class(type(module))
             for key, value in vars(module).items():
                 if key not in OF_MODULES:

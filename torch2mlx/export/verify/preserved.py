@@ -56,6 +56,32 @@ def random_states() -> Callable[[], None]:
     return back
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While open, all streams of random numbers start at a seed; afterwards they are as before."""
+    import torch
+
+    back = random_states()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        back()
+
+
+def registered(model: Any) -> list[Callable[[], None]]:
+    """What brings a model's parameters and buffers, and the random streams, back to where they are
+    now; what else hangs on the model stays as it is."""
+    undo = [random_states()]
+    for module in model.modules():
+        undo += [_container(module._parameters), _container(module._buffers)]
+    for tensor in (*model.parameters(), *model.buffers()):
+        undo += _tensor(tensor)
+    return undo
+
+
 class Streams:
     """The random streams that a torch model may draw from, to see which of them moved on."""
 

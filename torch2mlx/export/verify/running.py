@@ -13,7 +13,10 @@ from torch2mlx.export.ir.structures import copied
 from torch2mlx.export.structure.io_layout import Ends
 from torch2mlx.export.verify.attributes import Attributes
 from torch2mlx.export.verify.outputs import Parts, arrays_among, kept, parts_of, turned
-from torch2mlx.export.verify.preserved import Streams, preserved, preserved_twin
+from torch2mlx.export.verify.preserved import Streams, preserved, preserved_twin, seeded
+
+#: What earlier calls draw from, so that it is not what the last one draws.
+EARLIER_SEED = 29
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ class Pair:
         before: Sequence[Case] = (),
         watched: bool = False,
     ) -> Answer:
-        """torch's answer, after calls with other inputs; `around` makes a context for it, and
-        `watched` notes what the forward changes."""
+        """torch's answer, after calls with other inputs; `around` makes a context for all calls,
+        and `watched` notes what the forward changes. Whatever the earlier ones draw, the last draws
+        as it would without them."""
         return torch_answer(self.model, case, self.graded, self.filled, around, before, watched)
 
     def mlx(
@@ -69,11 +73,11 @@ class Pair:
         import mlx.core as mx
 
         with mx.stream(mx.cpu), preserved_twin(self.module), self.reading():
-            for earlier in before:
-                args, kwargs = self.ends.given(self.model, *_own(earlier))
-                self.module(*args, **kwargs)
-            args, kwargs = self.ends.given(self.model, *_own(case))
             with around():
+                for earlier in before:
+                    args, kwargs = self.ends.given(self.model, *own_inputs(earlier))
+                    self.module(*args, **kwargs)
+                args, kwargs = self.ends.given(self.model, *own_inputs(case))
                 found = turned(parts_of(self.module(*args, **kwargs)), self.ends)
             mx.eval(arrays_among(found))
         return found
@@ -108,15 +112,15 @@ def torch_answer(
     asks for it."""
     import torch
 
-    with preserved(model), plainly(), torch.set_grad_enabled(graded), filled():
-        for earlier in before:
-            args, kwargs = _own(earlier)
-            model(*args, **kwargs)
-        args, kwargs = _own(case)
-        with around():
-            streams, attributes = Streams(model), Attributes(model) if watched else None
-            answer = model(*args, **kwargs)
-            drew, changed = streams.moved(), attributes.changed() if attributes else {}
+    with preserved(model), plainly(), torch.set_grad_enabled(graded), filled(), around():
+        with seeded(EARLIER_SEED):
+            for earlier in before:
+                args, kwargs = own_inputs(earlier)
+                model(*args, **kwargs)
+        args, kwargs = own_inputs(case)
+        streams, attributes = Streams(model), Attributes(model) if watched else None
+        answer = model(*args, **kwargs)
+        drew, changed = streams.moved(), attributes.changed() if attributes else {}
         return Answer(kept(parts_of(answer)), drew, changed)
 
 
@@ -129,7 +133,7 @@ def raised(model: Any, cases: Sequence[Case], graded: bool = False) -> list[Exce
     with preserved(model), plainly(), torch.set_grad_enabled(graded), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for case in cases:
-            args, kwargs = _own(case)
+            args, kwargs = own_inputs(case)
             try:
                 model(*args, **kwargs)
                 errors.append(None)
@@ -138,7 +142,7 @@ def raised(model: Any, cases: Sequence[Case], graded: bool = False) -> list[Exce
     return errors
 
 
-def _own(case: Case) -> tuple[Any, Any]:
+def own_inputs(case: Case) -> tuple[Any, Any]:
     """Copies of the arguments, which a call may write to."""
     args, kwargs = copied((tuple(case.args), dict(case.kwargs)))
     return args, kwargs
