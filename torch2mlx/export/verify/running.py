@@ -73,14 +73,13 @@ class Pair:
         import mlx.core as mx
 
         with mx.stream(mx.cpu), preserved_twin(self.module), self.reading():
+            calls = [self.ends.given(self.model, *own_inputs(one)) for one in (*before, case)]
             with around():
-                for earlier in before:
-                    args, kwargs = self.ends.given(self.model, *own_inputs(earlier))
-                    self.module(*args, **kwargs)
-                args, kwargs = self.ends.given(self.model, *own_inputs(case))
-                found = turned(parts_of(self.module(*args, **kwargs)), self.ends)
-            mx.eval(arrays_among(found))
-        return found
+                for args, kwargs in calls:
+                    found = self.module(*args, **kwargs)
+            parts = turned(parts_of(found), self.ends)
+            mx.eval(arrays_among(parts))
+        return parts
 
 
 @contextmanager
@@ -112,15 +111,15 @@ def torch_answer(
     asks for it."""
     import torch
 
-    with preserved(model), plainly(), torch.set_grad_enabled(graded), filled(), around():
-        with seeded(EARLIER_SEED):
-            for earlier in before:
-                args, kwargs = own_inputs(earlier)
-                model(*args, **kwargs)
-        args, kwargs = own_inputs(case)
-        streams, attributes = Streams(model), Attributes(model) if watched else None
-        answer = model(*args, **kwargs)
-        drew, changed = streams.moved(), attributes.changed() if attributes else {}
+    with preserved(model), plainly(), torch.set_grad_enabled(graded), filled():
+        *calls, (args, kwargs) = [own_inputs(one) for one in (*before, case)]
+        with around():
+            with seeded(EARLIER_SEED):
+                for earlier in calls:
+                    model(*earlier[0], **earlier[1])
+            streams, attributes = Streams(model), Attributes(model) if watched else None
+            answer = model(*args, **kwargs)
+            drew, changed = streams.moved(), attributes.changed() if attributes else {}
         return Answer(kept(parts_of(answer)), drew, changed)
 
 
