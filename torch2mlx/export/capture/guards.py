@@ -185,6 +185,8 @@ def _asking(frame: Any) -> Asked:
     first, python = True, False
     while frame is not None:
         name = frame.f_code.co_filename
+        if frame.f_code.co_name == "trace" and name.startswith(ours):
+            break  # further out is who called translate
         python |= first and name.endswith(_NUMBERS)
         if not any(part in name for part in _CARRIERS) and not name.startswith(ours):
             within = name.startswith(home)

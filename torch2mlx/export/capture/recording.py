@@ -8,6 +8,7 @@ once more without, and where that is another program, the model's mode chooses.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from torch2mlx.export.capture.neutral import neutral
 from torch2mlx.export.capture.trace import Traced, trace
 
 _REGION = "wrap_with_set_grad_enabled"
+#: What torch says of writes that it refuses only while gradients are recorded.
+_IN_PLACE = re.compile(r"leaf Variable that requires grad|multiple views.*modified inplace")
 
 
 def traced_in_mode(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
@@ -26,14 +29,29 @@ def traced_in_mode(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
 
     Raises ExportError as `trace` does.
     """
-    import torch
 
     with neutral(), watched_flags(model) as asked:
-        with torch.enable_grad():
-            traced = trace(model, args, kwargs, way)
+        traced = _recorded(model, args, kwargs, way)
         if asked.gradients:
             traced = _chosen(traced, asked, (model, args, kwargs, way))
     return replace(traced, notes=(*traced.notes, *asked.notes()))
+
+
+def _recorded(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
+    """The program with gradients; without, where torch has none: of a forward, in evaluation,
+    that writes to what torch does not let it write to while gradients are recorded."""
+    import torch
+
+    try:
+        with torch.enable_grad():
+            return trace(model, args, kwargs, way)
+    except ExportError as error:
+        if model.training or not _IN_PLACE.search(str(error)):
+            raise
+    with torch.no_grad():
+        traced = trace(model, args, kwargs, way)
+    note = "the forward runs without gradients alone, and is translated as in evaluation"
+    return replace(traced, notes=(*traced.notes, note))
 
 
 def _chosen(traced: Traced, asked: Asked, how: Any) -> Traced:

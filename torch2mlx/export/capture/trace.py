@@ -19,6 +19,7 @@ from torch2mlx.export.capture.assigned import assigned_buffers, traced_data
 from torch2mlx.export.capture.autograd_functions import recorded
 from torch2mlx.export.capture.calls import under_one_name
 from torch2mlx.export.capture.cumulative import standing_in_for_none
+from torch2mlx.export.capture.deeper_lines import deeper_lines
 from torch2mlx.export.capture.demands import demands_kept
 from torch2mlx.export.capture.dropped_demands import notes_of_dropped
 from torch2mlx.export.capture.empty_weights import standing_in
@@ -64,6 +65,8 @@ class Traced:
     lengths: Lengths = field(default_factory=Lengths)
     graded: bool = False  # whether it is what the model runs while gradients are recorded only
     asked: tuple[Asked, ...] = ()  # what the forward asks of ranks and dtypes
+    #: paths of modules whose forward hooks change what the module answers
+    hooked: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -72,12 +75,25 @@ class _Recorder:
 
     calls: dict[str, list[Call]] = field(default_factory=dict)
     pending: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    #: by path, how far the program and which nodes the results were before others' hooks ran
+    unhooked: dict[str, list[Any]] = field(default_factory=dict)
+    hooked: set[str] = field(default_factory=set)
 
     def before(self, path: str) -> Any:
         def hook(module: Any, args: Any, kwargs: Any) -> None:
             if _in_branch():
                 return
             self.pending.setdefault(path, []).append(_arguments(module, args, kwargs))
+
+        return hook
+
+    def first(self, path: str) -> Any:
+        """For before all other hooks that see the module's answer."""
+
+        def hook(module: Any, args: Any, result: Any) -> None:
+            names = [_node_name(leaf) for leaf in _tensors(result)]
+            if not _in_branch():
+                self.unhooked.setdefault(path, []).append((_progress(), names))
 
         return hook
 
@@ -88,6 +104,8 @@ class _Recorder:
             arguments = self.pending[path].pop() if self.pending.get(path) else {}
             options = arguments.pop("", {})
             names = [_node_name(leaf) for leaf in _tensors(result)]
+            if self.unhooked.get(path) and self.unhooked[path].pop() != (_progress(), names):
+                self.hooked.add(path)
             known = tuple(name for name in names if name is not None)
             results = known if len(known) == len(names) else ()
             self.calls.setdefault(path, []).append(Call(arguments, results, options))
@@ -157,11 +175,21 @@ def _node_name(tensor: Any) -> str | None:
     return None if node is None else str(node.name)
 
 
+def _progress() -> int:
+    """How many nodes the program has so far."""
+    from torch.fx.experimental import proxy_tensor
+
+    mode = proxy_tensor.get_proxy_mode()
+    return 0 if mode is None else len(mode.tracer.graph.nodes)
+
+
 @contextmanager
 def _recording(model: Any) -> Iterator[_Recorder]:
     recorder, handles = _Recorder(), []
     for path, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(recorder.before(path), with_kwargs=True))
+        if module._forward_hooks:
+            handles.append(module.register_forward_hook(recorder.first(path), prepend=True))
         handles.append(module.register_forward_hook(recorder.after(path)))
     try:
         yield recorder
@@ -190,6 +218,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         asked_kinds(_node_name) as kinds,
         explicit_masks(),
         without_validation(),
+        deeper_lines(),
         packed_as_operators(),
         quietly(),
         warnings.catch_warnings(),
@@ -209,7 +238,8 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
     notes = notes_of_dropped(model, program) if way.strict else ()
     known = (program, calls, leaves, examples, way.dynamic, notes, functions)
     lengths = lengths_of(program, leaves, watch)
-    return Traced(model, *known, lengths, asked=_asked(model, program, kinds, leaves, way.strict))
+    asked = _asked(model, program, kinds, leaves, way.strict)
+    return Traced(model, *known, lengths, asked=asked, hooked=frozenset(recorder.hooked))
 
 
 def _asked(model: Any, program: Any, kinds: Any, ways: Any, strict: bool) -> tuple[Asked, ...]:

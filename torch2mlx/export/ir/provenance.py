@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import operator
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 from torch2mlx.export.ir.nodes import Frame
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+#: Files without lines of a model: this package's own, and the code that torch makes of a graph.
+_NO_MODEL = (f"{Path(__file__).parents[2]}{os.sep}", "<eval_with_key>")
 
 
 def scope_of(node: Any) -> tuple[Frame, ...]:
@@ -42,6 +46,7 @@ def where_of(node: Any, own: bool = False) -> str:
     """ "file.py:12", the innermost line of the model's source; "" when unknown. `own`: lines of
     torch's own layers are left out."""
     found = _LINE.findall(node.meta.get("stack_trace") or "")
+    found = [line for line in found if not line[0].startswith(_NO_MODEL)]
     if own:
         found = [line for line in found if "/torch/" not in line[0].replace("\\", "/")]
     if not found:

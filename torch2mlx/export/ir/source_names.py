@@ -21,6 +21,7 @@ class Names:
     def of(self, node: Any) -> str:
         """The name that a graph node's statement assigns to, "" when there is no single one."""
         found = _LINE.findall(node.meta.get("stack_trace") or "")
+        found = [line for line in found if line[2] == "forward" or "torch/" in line[0]]
         if not found:
             return ""
         file, line, _ = found[-1]

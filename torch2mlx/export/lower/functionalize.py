@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from torch2mlx.export.ir.builder import Builder
+from torch2mlx.export.ir.builder import Builder, Refuse
 from torch2mlx.export.ir.nodes import Node
 
 Remake = Callable[[Node], Node]
@@ -145,6 +145,8 @@ def _same(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> No
 
 
 def _shaped(b: Builder, base: Node, value: Node, options: Mapping[str, Any]) -> Node:
+    if "dtype" in options:
+        raise Refuse("it writes to numbers by way of their bytes, seen as another dtype")
     return b.reshape(value, b.dims(base))
 
 

@@ -164,6 +164,7 @@ class Lowering:
         if custom.is_custom(target):
             custom.lower(self, node, self.traced.functions)
         elif assigns(target):
+            self.value(node.args[:2])  # none that could not be lowered
             self.storage.assign(*node.args[:2])
         elif type(target).__name__ == "OpOverload":
             self._operator(node, target)

@@ -45,6 +45,9 @@ class Layers:
         self._traced, self._lowering = traced, lowering
         self._modules = dict(traced.model.named_modules(remove_duplicate=False))
         self._by_node: dict[Any, Stock] = {}
+        own = {path for path, module in self._modules.items() if "forward" in vars(module)}
+        #: paths of layers that do something else than their class does
+        self._own = own | traced.hooked
         self._twins: dict[str, Twin | None] = {}
         self._made: dict[str, Any] = {}
         self._nodes: dict[Any, dict[str, Any]] = {}  # by graph and name
@@ -90,6 +93,7 @@ class Layers:
         if plain not in self._twins:
             module = self._modules.get(plain)
             known = module is not None and plain and plain not in self.never
+            known = known and not any(f"{own}.".startswith(f"{plain}.") for own in self._own)
             self._twins[plain] = self._lowering.tree.stock(plain) if known else None
         return self._twins[plain]
 

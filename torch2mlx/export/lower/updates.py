@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from torch2mlx.export.ir.builder import Refuse
 from torch2mlx.export.ir.nodes import Frame, Node, leaves, operands
 
 
@@ -17,7 +18,10 @@ def write_back(state: Any, updates: Iterable[tuple[str, Any]], results: Any) -> 
     for key, value in kept:
         b.scope = root
         mark = len(b.nodes)
-        stored.update(b, key, value)
+        try:
+            stored.update(b, key, value)
+        except Refuse as problem:
+            raise Refuse(f"what the forward writes to {key}: {problem}", problem.code) from problem
         made = b.nodes[mark:]
         old = [n for n in b.nodes[:mark] if _shows(n, made[-1].args[0])]
         frames = _home(state, old, value)
