@@ -327,7 +327,8 @@ def translate(
             made = _tried(model, case, wishes, expected, check, Narrowing(False))
             return made.noted((STAYS,))
 
-        ways = ways_to_trace(model, args, kwargs, dynamic, dynamic_shapes)
+        with preserved(model):  # it may be run, to be asked whether a batch of one is free
+            ways = ways_to_trace(model, args, kwargs, dynamic, dynamic_shapes)
         made, notes = attempted(make, ways, model)
         if sizes:
             notes = (*notes, *_right_at(made, model, case, sizes))

@@ -179,6 +179,28 @@ def test_a_forward_that_raises_for_others_after_the_first_call_is_refused_by_nam
         torch2mlx.translate(Keeps(first_mean), (X,))
 
 
+class Follows(nn.Module):
+    """A buffer that is what came in."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+
+    def forward(self, x):
+        self.mean.mul_(0.5).add_(x.mean(0))
+        return x - self.mean
+
+
+def test_the_weights_are_those_from_before_any_call():
+    x = X[:1]  # is a batch of one free? the model has to be run for that
+    made = torch2mlx.translate(Follows(), (x,))
+    assert not np.array(made.weights["mean"]).any()
+    limited = nn.Embedding(5, 2, max_norm=0.5)
+    weight = limited.weight.detach().numpy().copy()
+    made = torch2mlx.translate(nn.Sequential(limited), (torch.tensor([[1, 3, 3]]),))
+    np.testing.assert_array_equal(made.weights["layers.0.weight"], weight)
+
+
 class OfTheClass(nn.Module):
     """A counter that all instances share."""
 
