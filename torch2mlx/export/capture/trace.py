@@ -91,8 +91,8 @@ class _Recorder:
         """For before all other hooks that see the module's answer."""
 
         def hook(module: Any, args: Any, result: Any) -> None:
-            names = [_node_name(leaf) for leaf in _tensors(result)]
             if not _in_branch():
+                names = [_node_name(leaf) for leaf in _tensors(result)]
                 self.unhooked.setdefault(path, []).append((_progress(), names))
 
         return hook
