@@ -55,6 +55,7 @@ from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import Case, Pair, plainly
 from torch2mlx.export.verify.small import conditions_of_small, needless
 from torch2mlx.export.verify.unrun import noted_changes, refuse_changing, told
+from torch2mlx.sized import refuse_sizes, sized
 from torch2mlx.stateful import refuse_with_state, streamed
 from torch2mlx.types import Progress
 
@@ -88,6 +89,9 @@ class Translation:
     compared: Literal["equal", "unstable", "incomparable", "shapes", "nothing"] = "nothing"
     #: Of each argument, by the way to it, its lengths: numbers, or expressions of free ones.
     shapes: Mapping[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
+    #: What the emitted class is made with, and the classes in the file of those that are settings.
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     _stored: Any = field(default=None, repr=False)
     _modes: tuple[tuple[str, bool], ...] = field(default=(), repr=False)
 
@@ -132,13 +136,18 @@ class Translation:
         source = without_demands(self.source) if hollow else self.source
         made = _run(source, f"translated_{next(_SERIAL)}")
         with preserved_stream():  # the first values of its weights are drawn, and replaced
-            model = taking_any(getattr(made, self.name))()
+            model = taking_any(getattr(made, self.name))(**self._given(made))
         weights = self._stored.zeros() if hollow else self.weights
         model.load_weights(list(weights.items()), strict=True)
         place_constants(model, self.constants)
         model.train(self.training)
         put_in_modes(model, self._modes)
         return model
+
+    def _given(self, made: types.ModuleType) -> dict[str, Any]:
+        """What the emitted class is made with."""
+        kinds = {name: getattr(made, kind) for name, kind in self.settings.items()}
+        return {n: kinds[n](**v) if n in kinds else v for n, v in self.arguments.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What `module` answers to MLX arrays, torch tensors or numpy arrays: MLX arrays."""
@@ -203,6 +212,8 @@ class Translation:
         config: dict[str, Any] = {"class": self.name, "training": self.training}
         if self.graded:
             config["graded"] = True
+        if self.arguments:
+            config["arguments"] = self.arguments
         if self.ends != Ends():
             config["channels_last"] = asdict(self.ends)
         config["shapes"] = [[list(way), list(lengths)] for way, lengths in self.shapes.items()]
@@ -247,7 +258,7 @@ def _convert(
 
 def _run(source: str, name: str) -> types.ModuleType:
     module = types.ModuleType(name)
-    exec(compile(source, f"<{name}>", "exec"), module.__dict__)
+    exec(compile(source, f"<{name}>", "exec", dont_inherit=True), module.__dict__)
     return module
 
 
@@ -270,7 +281,7 @@ def translate(
     dynamic: bool = True,
     dynamic_shapes: Any = None,
     check: bool = True,
-    sizes: Sequence[Mapping[str, Sequence[int | None]]] = (),
+    sizes: Sequence[Mapping[str, Sequence[int | None]]] | Literal[True] = (),
     io_layout: Literal["torch", "mlx"] = "torch",
     standalone: bool = False,
     state: Sequence[str] = (),
@@ -294,6 +305,8 @@ def translate(
     and so needs nothing but MLX. `state` names arguments that are what the call before answered,
     a hidden state or the past of a stream: the module then takes a `cache` in their place, which
     its `make_cache` gives, answers the rest, and begins with zeros, or nothing where they grow.
+    `sizes=True`: the emitted class takes what the torch class takes, in one file for all sizes;
+    `model` then may be a class, or a functools.partial of one.
 
     Raises TranslationError where the model and the inputs do not fit, the forward raises, or MLX
     answers otherwise than torch; ExportError where torch.export cannot trace the model,
@@ -306,6 +319,10 @@ def translate(
     if sizes and not check:
         raise TranslationError(f"{option('sizes')} are compared: leave out {said('check', False)}")
     check_users()
+    if sizes is True:
+        options: Any = {"dynamic": dynamic, "io_layout": io_layout, "standalone": standalone}
+        refuse_sizes(state=bool(state), dynamic_shapes=dynamic_shapes is not None)
+        return sized(model, args, kwargs, lambda m, a, k: translate(m, a, k, **options))
     model, args, kwargs = given("translate", model, args, kwargs)
     case = Case(args, kwargs)
     if state:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +23,17 @@ from torch2mlx.types import Checkpoint, Plan
 
 #: Constants up to this many items are printed; larger ones are stored beside the weights.
 LITERAL_ITEMS = 16
+_limit: ContextVar[int] = ContextVar("limit", default=LITERAL_ITEMS)
+
+
+@contextmanager
+def printing(items: int) -> Iterator[None]:
+    """Within it, constants up to so many items are printed in the files of models."""
+    token = _limit.set(items)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 @dataclass
@@ -32,6 +45,7 @@ class Stored:
     tree: Any = None
     narrow: bool = False  # float64 of the program is float32
     visible: bool = False  # constants are parameters too, which any loader finds
+    limit: int = field(default_factory=_limit.get)  # items of constants that are printed
     real: bool = False  # nodes hold the tensors' values, for programs whose shapes depend on data
     constants: dict[str, Any] = field(default_factory=dict)
     #: Buffers that torch does not save and that have a gradient: weights here, by key in the tree.
@@ -115,7 +129,7 @@ class Stored:
 
     def printed(self, name: str) -> bool:
         """Whether a constant stands in the file as a literal."""
-        return name not in self.written and int(self.constants[name].numel()) <= LITERAL_ITEMS
+        return name not in self.written and int(self.constants[name].numel()) <= self.limit
 
     def placeholder(self, b: Builder, spec: Any, program: Any) -> Any:
         """The value of a parameter, a buffer or a constant of the program."""

@@ -1,0 +1,1 @@
+"""Numbers of emitted files as expressions of what the model was made with."""

@@ -1,0 +1,222 @@
+"""Driver: a translation whose numbers are expressions of what the model is made with, found by
+comparing the files of other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from torch2mlx.common.options import given as said
+from torch2mlx.common.options import option
+from torch2mlx.errors import TranslationError, VerificationError
+from torch2mlx.export.lower.parameters import printing
+from torch2mlx.export.sizes.aligning import Hole, alike, holes
+from torch2mlx.export.sizes.expressions import Expression, Expressions
+from torch2mlx.export.sizes.fields import Field, Recipe, Way, is_kinds, recipe_of
+from torch2mlx.export.sizes.heads import Head, lengths_of
+from torch2mlx.export.sizes.inputs import Inputs
+from torch2mlx.export.sizes.lines import Statement, statements
+from torch2mlx.export.sizes.probing import Prober
+from torch2mlx.export.sizes.reading import Sized
+from torch2mlx.export.sizes.relevance import relevant
+from torch2mlx.export.sizes.rewriting import Rewriting
+from torch2mlx.export.sizes.series import MARK, with_series, with_tables
+from torch2mlx.export.verify.entry import given
+from torch2mlx.export.verify.other_sizes import judged_at
+from torch2mlx.export.verify.running import Case, Pair
+
+if TYPE_CHECKING:
+    from torch2mlx.translator import Translation
+
+#: Sizes that are compared at first, and at most.
+_FEWEST, _MOST = 2, 6
+#: So many items of a constant are written into the files, to be compared.
+_TABLE = 1024
+#: So many may be of another program, before it is an error.
+_SKIPPED = 3
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A model at some sizes, and its file."""
+
+    at: Sized
+    made: Translation
+    file: Sequence[Statement]
+
+
+@dataclass(frozen=True)
+class _File:
+    """The file for all sizes; what its root class takes; a size that shows that it is right."""
+
+    source: str
+    head: Head
+    proof: _Trial
+
+
+def sized(
+    model: Any, args: Any, kwargs: Any, make: Callable[[Any, Any, Any], Translation]
+) -> Translation:
+    """The translation for all sizes; `make` translates at one.
+
+    Raises TranslationError where a number is no expression of what the model is made with, and
+    where more than numbers is another at another size.
+    """
+    recipe, model = recipe_of(model)
+    model, args, kwargs = given("translate", model, args, kwargs)
+    with printing(_TABLE):
+        own = make(model, args, kwargs)
+        made = _file(recipe, Sized({}, model, args, kwargs), own, own.name, make)
+
+    def at(one: Translation, values: Mapping[Any, Any]) -> Translation:
+        held, kinds = made.head.arguments(recipe.at(values)), made.head.settings
+        return one.holding(replace(one, source=made.source, arguments=held, settings=kinds))
+
+    proof = made.proof
+    _right(proof.at.model, at(proof.made, proof.at.values), proof.at.args, proof.at.kwargs)
+    here = at(own, {})
+    _right(model, here, args, kwargs)
+    return here
+
+
+def _file(recipe: Recipe, at: Sized, own: Any, root: str, make: Callable[..., Any]) -> _File:
+    """The file for all sizes of what `make` makes at one."""
+    prober = Prober(recipe, at.model, Inputs(at.args, at.kwargs))
+    values = {field.way: field.value for field in recipe.fields()}
+    trials = _Trials(prober, make, (replace(at, values=values), own))
+    found, proof = _fitted(trials, prober)
+    first, lists = trials.all[0], trials.used_lists()
+    used = list(dict.fromkeys(f for e in found.values() for f in e.fields))
+    used += [f for f in recipe.fields() if f.way in lists]
+    fixed = relevant(recipe, prober.fields, trials.all[-1].at)
+    fixed = [f for f in fixed if f.way not in lists]
+    head = Head(root, recipe, used, fixed, lengths_of(recipe, (*used, *fixed)))
+    models = [trial.at.model for trial in trials.all if trial is not proof]
+    told = [f for f in recipe.fields() if f.way in trials.lists]
+    return _File(Rewriting(first.file, found, head, models, told).source(), head, proof)
+
+
+def refuse_sizes(**asked: bool) -> None:
+    """Raises TranslationError for an option that is not taken with sizes=True."""
+    for name, wanted in asked.items():
+        if wanted:
+            raise TranslationError(f"{option(name)} is not taken with {said('sizes', True)}")
+
+
+class _Trials:
+    """Files of one program at several sizes. `lists` are the ways to lists of kinds of layers."""
+
+    def __init__(
+        self,
+        prober: Prober,
+        make: Callable[[Any, Any, Any], Translation],
+        own: tuple[Sized, Translation],
+    ) -> None:
+        self._prober, self._make, self._left = prober, make, _SKIPPED
+        self.lists = [f.way for f in prober.recipe.fields() if is_kinds(f.value)]
+        self._own = self.trial(*own)
+        self.all: list[_Trial] = []
+
+    def used_lists(self) -> list[Way]:
+        """The lists of kinds that the file is told by."""
+        text = "".join(part for statement in self.all[0].file for part in statement.texts)
+        return [self.lists[int(number)] for number in dict.fromkeys(MARK.findall(text))]
+
+    def trial(self, at: Sized, made: Translation) -> _Trial:
+        """A size with its file."""
+        values = {f.way: f.value for f in self._prober.recipe.at(at.values).fields()}
+        file = with_tables(with_series(statements(made.source), self.lists, values))
+        return _Trial(at, made, file)
+
+    def next(self) -> _Trial:
+        """Another size. Raises TranslationError where there is none of the same program."""
+        while True:
+            at = self._prober.next()
+            made = self._make(at.model, at.args, at.kwargs)
+            if made.constants:
+                raise TranslationError("constants that are too large to print have one size")
+            trial = self.trial(at, made)
+            if not self.all and _alike(trial, self._own):
+                self.all.append(self._own)
+            if not self.all or _alike(trial, self.all[0]):
+                self.all.append(trial)
+                return trial
+            self._left -= 1
+            if not self._left:
+                list(alike([trial.file, self.all[0].file]))  # says where it is another
+
+
+def _alike(one: _Trial, other: _Trial) -> bool:
+    try:
+        return bool(list(alike([one.file, other.file])))
+    except TranslationError:
+        return False
+
+
+def _fitted(trials: _Trials, prober: Prober) -> tuple[dict[Hole, Expression], _Trial]:
+    """An expression for each number that differs, and a size that shows they are right: one that
+    they were not found with."""
+    while len(trials.all) < _FEWEST:
+        trials.next()
+    while True:
+        known = list(trials.all)
+        found, unclear = _expressions(known, prober.fields)
+        proof = trials.next()
+        if not unclear and _agrees(proof, known[0], found):
+            return found, proof
+        if len(trials.all) > _MOST:
+            raise TranslationError(unclear or "no expressions of the sizes give its numbers")
+
+
+def _expressions(
+    trials: Sequence[_Trial], fields: Sequence[Field]
+) -> tuple[dict[Hole, Expression], str]:
+    """An expression for each number, and what is not clear about one."""
+    known = Expressions(fields, [trial.at.values for trial in trials])
+    found: dict[Hole, Expression] = {}
+    unclear = ""
+    for hole in holes([trial.file for trial in trials]):
+        fitting = known.of(hole.values)
+        where = trials[0].file[hole.statement]
+        line = f"{'.'.join(filter(None, where.place))}: `{where.written({})}`"
+        if not fitting:
+            told = " and ".join(hole.values)
+            raise TranslationError(
+                f"in {line}: {told} at other sizes is no expression of "
+                f"{', '.join(f.text for f in fields)}"
+            )
+        if len(fitting) > 1:
+            texts = [e.text({f: f.text for f in e.fields}) for e in fitting]
+            unclear = f"in {line}: {texts[0]} and {texts[1]} both give {', '.join(hole.values)}"
+        found[hole] = fitting[0]
+    return found, unclear
+
+
+def _agrees(proof: _Trial, first: _Trial, found: Mapping[Hole, Expression]) -> bool:
+    """Whether a file has the numbers that the expressions give, and else those of the first."""
+    places = {(hole.statement, hole.place): e for hole, e in found.items()}
+    for i, (other, one) in enumerate(alike([proof.file, first.file])):
+        for j, (number, usual) in enumerate(zip(other.numbers, one.numbers, strict=True)):
+            expression = places.get((i, j))
+            if expression is None and number.text != usual.text:
+                return False
+            if expression is not None and not expression.gives(number.text, proof.at.values):
+                return False
+    return True
+
+
+def _right(model: Any, made: Translation, args: Any, kwargs: Any) -> None:
+    """Raises TranslationError where the file for all sizes answers otherwise than torch."""
+    shown = ", ".join(f"{k}={v!r}" for k, v in made.arguments.items())
+    case = Case(args, kwargs, f"with {shown}")
+    try:
+        found = judged_at(Pair(model, made.module, made.ends, made.graded), case, None)
+    except ValueError as error:  # of MLX, for weights of other shapes
+        raise TranslationError(f"{case.label} the file has other weights: {error}") from error
+    except VerificationError as error:
+        raise TranslationError(f"MLX answers otherwise than torch {error}") from error
+    wrong = [o for o in found.outputs if o.verdict == "differs"]
+    if wrong or not found.outputs:
+        told = "; ".join(map(str, wrong[:3] or found.notes))
+        raise TranslationError(f"{case.label} MLX answers otherwise than torch: {told}")
