@@ -1,5 +1,6 @@
 """What a notebook shows: results as cards, short reprs, bars, refusals in ten lines."""
 
+import re
 import sys
 from html.parser import HTMLParser
 
@@ -8,8 +9,12 @@ import pytest
 from tests.support import need
 
 mx, torch = need("mlx.core", "torch", "libcst", "tqdm")[:2]
+need("nbclient", "ipykernel", "nbformat", "safetensors")
+
+import nbformat
 
 import torch2mlx
+from tools import notebooks
 from torch2mlx.errors import MissingLibraryError, TranslationError, UnsupportedOperatorError
 
 SCRIPT = "import torch\n\n\ndef f(x, a: torch.Tensor):\n    return x.repeat(2, 1), a.sum(dim=0)\n"
@@ -133,3 +138,26 @@ def test_a_long_refusal_is_cut_to_ten_lines():
     lines = TranslationError("\n".join("abcdefghijklmn"))._render_traceback_()
     assert lines[0] == "TranslationError: a" and len(lines) <= 10
     assert lines[-1] == "... 6 more lines are in str() of the exception"
+
+
+def outputs(notebook):
+    """What the cells of a notebook showed."""
+    return [output for cell in notebook.cells for output in cell.get("outputs", ())]
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_notebooks_of_the_docs_are_small_and_show_what_they_gave(name):
+    path = notebooks.FOLDER / f"{name}.ipynb"
+    text = path.read_text()
+    assert len(text) < notebooks.LARGEST
+    assert not re.search(r"/tmp/|site-packages|/Users/", text)
+    found = outputs(nbformat.read(path, as_version=4))
+    assert found and not [o for o in found if o.output_type == "error"]
+    assert f"({name}.ipynb)" in (notebooks.FOLDER / "README.md").read_text()
+
+
+def test_a_notebook_of_the_docs_runs_and_shows_what_it_has():
+    found = [o.get("text") for o in outputs(notebooks.kept(notebooks.executed("adapters")))]
+    path = notebooks.FOLDER / "adapters.ipynb"
+    assert found == [o.get("text") for o in outputs(nbformat.read(path, as_version=4))]
+    assert found[-1] == "every matrix came back bit for bit\n"

@@ -65,6 +65,13 @@ STEPS = (
         14,
     ),
     Step(
+        "notebooks",
+        "the notebooks of docs/notebooks, run from first cell to last, which check what they say",
+        "python -m tools.notebooks",
+        (*_GRAPH, "torch2mlx/porting", "torch2mlx/converter.py", "docs/notebooks"),
+        14,
+    ),
+    Step(
         "trm",
         "TinyRecursiveModels ported, and trained in MLX and torch from the same weights",
         "./dev trm",
