@@ -46,6 +46,7 @@ FULL = {
     "completion": [("bash",), ("zsh",), ("fish",)],
     "mcp": [("--root", ".")],
     "agent-files": [("agents",)],
+    "schema": [()],
 }
 BARE = {
     "convert": FULL["convert"][:1],
@@ -54,6 +55,7 @@ BARE = {
     "analyze": FULL["analyze"],
     "doctor": FULL["doctor"],
     "agent-files": FULL["agent-files"],
+    "schema": FULL["schema"],
 }
 #: Where numpy is alone: what needs more says so.
 LACKING = {

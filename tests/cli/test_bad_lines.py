@@ -117,7 +117,8 @@ def in_python(line):
     elif Path(args.source).is_dir():
         port_folder(args.source, args.out or "o")
     else:
-        write(port(Path(args.source)), Path(args.out or "o.py"))
+        answers = dict(args.answer or ())
+        write(port(Path(args.source), answers=answers), Path(args.out or "o.py"))
 
 
 #: Refused by the command line itself, and by no function of Python.
@@ -126,6 +127,8 @@ _OWN = (
     "port left.py --check",
     "port scripts",
     "analyze conv.safetensors",
+    "agent-files empty.safetensors",
+    "mcp --root absent",
 )
 _MODELS = ("translate", "verify")
 PYTHON = [

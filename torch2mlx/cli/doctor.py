@@ -50,6 +50,7 @@ NEEDS = {
     "completion": ("shtab",),
     "mcp": ("mcp",),
     "agent-files": (),
+    "schema": (),
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from torch2mlx.cli import agents, analyzing, completing, doctor, models, porting, weights
+from torch2mlx.cli import agents, analyzing, completing, doctor, models, porting, schemas, weights
 from torch2mlx.cli.envelope import USAGE, enveloped, error_data
 from torch2mlx.cli.verb import FORCE, Verb
 
@@ -25,6 +25,7 @@ VERBS: tuple[Verb, ...] = (
     completing.COMPLETION,
     agents.MCP,
     agents.AGENT_FILES,
+    schemas.SCHEMA,
 )
 EXIT_CODES = """\
 exit codes:
