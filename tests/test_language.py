@@ -2,6 +2,8 @@
 pieces and then token by token, and mlx-lm loads and runs the folder."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ KINDS = {
     "bloom": ("BloomConfig", {**SIZES, "n_head": 4, "n_layer": 2}, "KVCache"),
     "persimmon": ("PersimmonConfig", {**SIZES, "intermediate_size": 48}, "KVCache"),
     "gemma2": ("Gemma2Config", {**GROUPED, "sliding_window": 6}, "KVCache"),
+    "roberta": ("RobertaConfig", {**SIZES, "intermediate_size": 48, "is_decoder": True}, "KVCache"),
     "mamba": ("MambaConfig", STATES, "ArraysCache"),
 }
 
@@ -51,6 +54,11 @@ def made():
         return known[kind]
 
     return of
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_blocks_are_one_loop_over_the_list_of_caches(made, kind):
+    assert len(re.findall(r"for \w+, \w+.* in zip\(\s*self\.\w+, cache", made(kind)[1].source)) == 1
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -165,6 +173,50 @@ def test_mlx_lm_generates_from_the_folder_what_torch_does(folder, tmp_path, caps
         expected = torches.generate(prompt, max_new_tokens=12, do_sample=False)[0, 4:]
     text = mlx_lm.generate(model, tokenizer, prompt="w5 w6 w7 w8", max_tokens=12)
     assert text.split() == [f"w{i}" for i in expected.tolist() if i != 2]
+
+
+@pytest.fixture(scope="module")
+def written(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("written") / "out"
+    assert main(["translate", str(folder), str(out), "--cache", "--no-check"]) == 0
+    return out
+
+
+def test_the_verb_generate_goes_on_as_torch_does(folder, written, capsys):
+    torches = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        ids = torches.generate(torch.tensor([[9, 6, 7]]), max_new_tokens=8, do_sample=False)
+    expected = [f"w{i}" for i in ids[0, 3:].tolist() if i != 2]
+    capsys.readouterr()
+    line = ["generate", str(written), "w9 w6 w7", "--max-tokens", "8"]
+    assert main(line) == 0
+    assert capsys.readouterr().out.split() == expected
+    assert main([*line, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["result"]
+    assert found["text"].split() == expected and found["prompt_tokens"] == 3
+
+
+def test_draws_with_a_seed_are_the_same_again(written, capsys):
+    line = ["generate", str(written), "w9 w6", "--max-tokens", "12", "--temperature", "5"]
+    said = []
+    for seed in ("1", "1", "2"):
+        assert main([*line, "--seed", seed, "--top-p", "0.99"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2]
+
+
+def test_the_verb_generate_refuses_by_name_what_it_does_not_run(written, tmp_path, capsys):
+    assert main(["generate", str(written), ""]) == 1
+    assert "the prompt has no tokens: give some text" in capsys.readouterr().err
+    changed = shutil.copytree(written, tmp_path / "changed")
+    (changed / "model.py").write_text((written / "model.py").read_text() + "\n# changed\n")
+    assert main(["generate", str(changed), "w5"]) == 1
+    assert "is a program that your own translate did not write" in capsys.readouterr().err
+    assert main(["generate", str(changed), "w5", "--trust-remote-code", "--max-tokens", "2"]) == 0
+    capsys.readouterr()
+    (changed / "model.safetensors").unlink()
+    assert main(["generate", str(changed), "w5", "--trust-remote-code"]) == 1
+    assert "changed: mlx-lm does not load it: " in capsys.readouterr().err
 
 
 def test_a_saved_folder_is_loaded_and_written_again(made, tmp_path):

@@ -41,6 +41,7 @@ FULL = {
     ],
     "translate": [("factory:small", "translated")],
     "verify": [("factory:small", "translated")],
+    "generate": [],  # mlx-lm is not there
     "port": [("script.py", "ported.py"), ("script.py", "--format", "html")],
     "doctor": [(), ("--format", "json")],
     "completion": [("bash",), ("zsh",), ("fish",)],
@@ -62,6 +63,7 @@ LACKING = {
     "revert": [("converted.safetensors", "back.pt")],
     "translate": FULL["translate"],
     "verify": FULL["verify"],
+    "generate": [("translated", "hello")],
     "port": FULL["port"],
     "completion": FULL["completion"],
     "mcp": FULL["mcp"],

@@ -130,7 +130,7 @@ _OWN = (
     "agent-files empty.safetensors",
     "mcp --root absent",
 )
-_MODELS = ("translate", "verify")
+_MODELS = ("translate", "verify", "generate")
 PYTHON = [
     row
     for row in ROWS

@@ -5,6 +5,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_every_help_has_examples_that_the_verb_takes(verb, capsys):
     for example in verb.examples:
         assert example in shown
         line = re.search(r"torch2mlx ([^>)]*)", example)[1]
-        words = [word.strip("'\"") for word in line.split()]
+        words = shlex.split(line)
         assert parser().parse_args(words).command == verb.name
 
 

@@ -30,6 +30,7 @@ PACKAGES = (
 EXTRAS = {
     "torch": ("torch",),
     "mlx": ("mlx",),
+    "lm": ("mlx_lm",),
     "port": ("libcst", "nbformat"),
     "cli": ("rich", "shtab"),
     "mcp": ("mcp",),
@@ -44,6 +45,7 @@ NEEDS = {
     "analyze FOLDER, layer by layer": ("torch", "transformers"),
     "translate": ("torch", "mlx"),
     "translate FOLDER": ("torch", "mlx", "transformers"),
+    "generate": ("mlx", "mlx_lm"),
     "verify": ("torch", "mlx"),
     "port": ("libcst",),
     "port NOTEBOOK": ("libcst", "nbformat"),

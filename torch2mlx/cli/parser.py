@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from torch2mlx.cli import agents, analyzing, completing, doctor, models, porting, schemas, weights
+from torch2mlx.cli import (
+    agents,
+    analyzing,
+    completing,
+    doctor,
+    generating,
+    models,
+    porting,
+    schemas,
+    weights,
+)
 from torch2mlx.cli.envelope import USAGE, enveloped, error_data
 from torch2mlx.cli.verb import FORCE, Verb
 
@@ -20,6 +30,7 @@ VERBS: tuple[Verb, ...] = (
     analyzing.ANALYZE,
     models.TRANSLATE,
     models.VERIFY,
+    generating.GENERATE,
     porting.PORT,
     doctor.DOCTOR,
     completing.COMPLETION,

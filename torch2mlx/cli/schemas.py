@@ -113,6 +113,7 @@ RESULTS: dict[str, Schema] = {
         weights=_several(_TEXT),
         notes=_several(_TEXT),
     ),
+    "generate": _having(text=_TEXT, prompt_tokens=_WHOLE, tokens=_WHOLE),
     "port": _having(files=_several(_PORTED), advice=_several(_TEXT), written=_several(_TEXT)),
     "doctor": _having(
         python=_TEXT,

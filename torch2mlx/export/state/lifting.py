@@ -34,15 +34,23 @@ class Lifting:
         root = program.nodes[0].scope[:1]
         parts = tuple(_Cache() for _ in entries)
         self.cache = Node("input", ((CACHE,),), {}, _Cache(parts), None, root, CACHE)
-        self._shared = self._common()
-        self._held = [
-            Node("entry", (self.cache, i), {}, part, None, self._shared, CACHE)
-            for i, part in enumerate(parts)
-        ]
+        self._shared, self._inner = self._common(True), self._common(False)
+        self._held = self._taken(self._inner)
+        same = self._shared == self._inner
+        #: The caches whose lengths are asked for, further out than they are used.
+        self._asked = self._held if same else self._taken(self._shared)
         self._new: dict[Node, Any] = {}
         self._before: dict[Node, list[Node]] = {}
         self._after: dict[Node, list[Node]] = {}
         self._offsets: dict[str, Node] = {}
+
+    def _taken(self, scope: tuple[Frame, ...]) -> list[Node]:
+        """Each of the caches, taken out of their list in a call."""
+        parts = self.cache.value.entries
+        return [
+            Node("entry", (self.cache, i), {}, part, None, scope, CACHE)
+            for i, part in enumerate(parts)
+        ]
 
     def lifted(self) -> Program:
         """The program without a state among its arguments and results."""
@@ -52,10 +60,12 @@ class Lifting:
             for place, leaf in enumerate(entry.slots):
                 self._slot(number, place, leaf)
         nodes = [self.cache]
-        start = next(i for i, n in enumerate(self._program.nodes) if self._within(n))
+        start, inner = self._start(self._shared), self._start(self._inner)
         for i, node in enumerate(self._program.nodes):
             if i == start:
-                nodes += [*self._held, *self._offsets.values()]
+                nodes += [*self._asked, *self._offsets.values()]
+            if i == inner and self._held is not self._asked:
+                nodes += self._held
             if node in self._state:
                 continue
             nodes += self._before.get(node, ())
@@ -88,12 +98,13 @@ class Lifting:
             return type(value)(self._outputs(item) for item in value)
         return self._replaced(value) if isinstance(value, Node) else value
 
-    def _common(self) -> tuple[Frame, ...]:
-        """The innermost call that all uses of the state lie in."""
+    def _common(self, asked: bool) -> tuple[Frame, ...]:
+        """The innermost call that all uses of the state lie in; of its lengths too, if `asked`."""
         readers = [node for leaf in self._leaves for node in leaf.readers]
         lengths = {node for node in readers if node.op == "shape"}
         users = [node for node in readers if node not in lengths]
-        users += [n for n in self._program.nodes if not lengths.isdisjoint(operands(n))]
+        if asked or not users:
+            users += [n for n in self._program.nodes if not lengths.isdisjoint(operands(n))]
         scopes = [node.scope for node in users] or [self._program.nodes[0].scope[:1]]
         shared = scopes[0]
         for scope in scopes[1:]:
@@ -101,10 +112,15 @@ class Lifting:
             shared = shared[: same.index(False) if False in same else len(same)]
         return shared
 
-    def _within(self, node: Node) -> bool:
-        paths = [frame.path for frame in node.scope[: len(self._shared)]]
-        stored = node.op in ("param", "constant", "input", "module")
-        return not stored and paths == [frame.path for frame in self._shared]
+    def _start(self, scope: tuple[Frame, ...]) -> int:
+        """The place of the first statement in a call."""
+        paths = [frame.path for frame in scope]
+        stored = ("param", "constant", "input", "module")
+        return next(
+            i
+            for i, node in enumerate(self._program.nodes)
+            if node.op not in stored and [f.path for f in node.scope[: len(scope)]] == paths
+        )
 
     def _lengths(self) -> None:
         """Lengths of what caches hold become offsets; others are told by an argument."""
@@ -124,7 +140,7 @@ class Lifting:
             return symbol
         if symbol in told:
             if symbol not in self._offsets:
-                held = self._held[told[symbol]]
+                held = self._asked[told[symbol]]
                 scope = self._shared
                 self._offsets[symbol] = Node(
                     "held", (held,), {}, reader.value, None, scope, "offset"
