@@ -32,6 +32,7 @@ from torch2mlx.export.state.model_file import Told, ending
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import plainly
+from torch2mlx.sized import sized_language
 from torch2mlx.stateful import Lowered, lowered
 from torch2mlx.translator import Translation
 
@@ -111,17 +112,22 @@ class LanguageModel:
         return place
 
 
-def language_model(model: Any, *, check: bool = True) -> LanguageModel:
+def language_model(model: Any, *, check: bool = True, sizes: bool = False) -> LanguageModel:
     """Makes of a causal language model of transformers a file that mlx-lm runs, with a cache.
 
     `check`: prefilled in pieces and then token by token, it is compared with torch before this
-    returns. Raises TranslationError where it differs, and for a model whose state no cache can
+    returns. `sizes`: the file is one for all sizes, which its `ModelArgs` say; models of other
+    sizes are made and compared for that.
+
+    Raises TranslationError where it differs, and for a model whose state no cache can
     follow; ExportError and UnsupportedOperatorError as `translate` does.
     """
     need("language_model", "torch", "mlx", "mlx_lm", "transformers")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
+        if sizes:
+            return sized_language(model, lambda one: language_model(one, check=check))
         with preserved(model), plainly():
             return _made(model, check)
     finally:

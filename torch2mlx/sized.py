@@ -22,6 +22,7 @@ from torch2mlx.export.sizes.reading import Sized
 from torch2mlx.export.sizes.relevance import relevant
 from torch2mlx.export.sizes.rewriting import Rewriting
 from torch2mlx.export.sizes.series import MARK, with_series, with_tables
+from torch2mlx.export.state.generating import proved
 from torch2mlx.export.verify.entry import given
 from torch2mlx.export.verify.other_sizes import judged_at
 from torch2mlx.export.verify.running import Case, Pair
@@ -80,6 +81,30 @@ def sized(
     return here
 
 
+def sized_language(model: Any, make: Callable[[Any], Any]) -> Any:
+    """The file of a language model for all sizes; `make` makes that of one.
+
+    Raises TranslationError as `sized` does.
+    """
+    recipe, model = recipe_of(model)
+    with printing(_TABLE):
+        return _language(recipe, model, make)
+
+
+def _language(recipe: Recipe, model: Any, make: Callable[[Any], Any]) -> Any:
+    import torch
+
+    own = make(model)
+    tokens = {model.main_input_name: torch.arange(10).reshape(2, 5) % 7, "use_cache": False}
+    root = own.source.rpartition("class Model(")[2].partition(")")[0]
+    made = _file(recipe, Sized({}, model, (), tokens), own, root, lambda m, a, k: make(m))
+    proof = replace(made.proof.made, source=made.source)
+    proved(made.proof.at.model, proof.module)
+    here = replace(own, source=made.source)
+    proved(model, here.module)
+    return here
+
+
 def _file(recipe: Recipe, at: Sized, own: Any, root: str, make: Callable[..., Any]) -> _File:
     """The file for all sizes of what `make` makes at one."""
     prober = Prober(recipe, at.model, Inputs(at.args, at.kwargs))
@@ -134,7 +159,7 @@ class _Trials:
         while True:
             at = self._prober.next()
             made = self._make(at.model, at.args, at.kwargs)
-            if made.constants:
+            if getattr(made, "_made", made).constants:
                 raise TranslationError("constants that are too large to print have one size")
             trial = self.trial(at, made)
             if not self.all and _alike(trial, self._own):

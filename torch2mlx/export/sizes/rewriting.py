@@ -155,7 +155,8 @@ class Rewriting:
             keyword = re.search(r"(\w+)=$", statement.texts[place])
             if other is e and keyword:
                 return keyword.group(1)
-        return "scale" if "** -0.5" in e.form else "size"
+        usual = {"[": "frequencies", "** -0.5": "scale", "// 2": "half"}
+        return next((name for part, name in usual.items() if part in e.form), "size")
 
     def _statement(self, i: int, statement: Statement) -> Iterator[str]:
         """The lines of one statement, and those that come with it."""

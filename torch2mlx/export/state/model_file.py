@@ -187,7 +187,10 @@ def _beginning(
         if entry.slots:
             sizes = ", ".join(_size(leaf, told, plain) for leaf in entry.slots)
             shapes.append(f"{number}: [{sizes}]")
+    each = {shape.partition(": ")[2] for shape in shapes}
     text = f"{{{', '.join(shapes)}}}"
+    if len(each) == 1 and len(shapes) == len(entries) > 1:
+        text = f"{{i: {each.pop()} for i in range({len(shapes)})}}"
     names = [name for name in dict.fromkeys(t.partition(".")[0] for t in told.values())]
     names = [name for name in names if f"{name}." in text] or names[:1]
     given = ", ".join(names)
