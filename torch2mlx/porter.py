@@ -420,15 +420,20 @@ def _prepare(
     from torch2mlx.porting.layout.planning import planned
     from torch2mlx.porting.rules.buffers import all_buffers, parameter_names
     from torch2mlx.porting.rules.requires_grad import freezing
+    from torch2mlx.porting.rules.shared_tensors import in_place_layers
     from torch2mlx.porting.training.differentiated import traced
     from torch2mlx.porting.training.optimizers import held_parameters, whole_names
     from torch2mlx.porting.types.project import shown_to
+    from torch2mlx.porting.types.sharing import Sharing
 
     (module, text), names = file, rewriter.names
     rewriter.loads_with = wishes.data
     if wishes.layout == "mlx":
         shown = shown_to(path, names.classes)
         rewriter.plan = planned(module, names, rewriter.inference, shown)
+    rewriter.sharing = Sharing(module, names, rewriter.inference.of)
+    if "nplace" in text or "(True)" in text:
+        rewriter.in_place_layers = in_place_layers(module, names)
     rewriter.traced = traced(module, made)
     rewriter.freezes = freezing(module, text)
     rewriter.buffers, rewriter.hidden = all_buffers(module, names)

@@ -222,3 +222,14 @@ def test_what_is_hard_to_follow(setting, calling, tmp_path):
     expected, found = leaves(net(given.clone())), leaves(ours(to_mlx(given)))
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_allclose(np.array(other), one.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_parts_of_a_call_may_go_to_attributes():
+    text = (
+        "import torch.nn as nn\n\n\nclass Pair(nn.Module):\n"
+        "    def __init__(self, made):\n        super().__init__()\n"
+        "        self.first, self.second = made()\n        self.conv = nn.Conv2d(3, 4, 1)\n\n"
+        "    def forward(self, x):\n        self.kept, self.other = x.chunk(2)\n"
+        "        return self.conv(x)\n"
+    )
+    assert torch2mlx.port(text).ok

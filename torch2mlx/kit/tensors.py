@@ -247,6 +247,13 @@ def bincount(x: mx.array, minlength: int = 0) -> mx.array:
     return mx.zeros((count,), mx.int64).at[x].add(1)
 
 
+def assign(x: mx.array, value: Any) -> mx.array:
+    """Gives an array, under all its names, the numbers of `value`, broadcast to its shape and cast
+    to its dtype, and returns it: what `x.copy_(value)` does in torch."""
+    x[...] = mx.broadcast_to(mx.array(value, x.dtype), x.shape)
+    return x
+
+
 def view_as_real(x: mx.array) -> mx.array:
     """(...) complex -> (..., 2)."""
     return mx.stack([mx.real(x), mx.imag(x)], axis=-1)

@@ -124,7 +124,10 @@ class Method(Caller):
         elif isinstance(target, (cst.Tuple, cst.List)):
             self._unpack(target, found, value)
         else:
-            self.plain(value)
+            if value is not None:
+                self.plain(value)
+            elif found.holds:
+                raise Immovable  # a part of a whole that nothing turns back
             if isinstance(target, cst.Subscript):
                 if self.read(target.value).holds:
                     raise Immovable  # it writes into what would be turned

@@ -14,6 +14,7 @@ from torch2mlx.porting.rules.render import Argument
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.types.infer import Inference
 from torch2mlx.porting.types.kinds import Type
+from torch2mlx.porting.types.sharing import Sharing
 from torch2mlx.porting.types.torch_calls import is_of_tensors
 
 _EMPTY = cst.Module([])
@@ -30,6 +31,7 @@ class State(cst.CSTTransformer):
     def __init__(self, names: Names, inference: Inference, report: Report) -> None:
         super().__init__()
         self.names, self.inference, self.report = names, inference, report
+        self.sharing: Sharing | None = None  # of the file's tensors, between its names
         self.classes: list[str] = []  # that are being rewritten, outermost first
         self.functions: list[str] = []
         self.current: Any = None  # the statement that is being rewritten

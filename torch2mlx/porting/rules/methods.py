@@ -9,8 +9,8 @@ import libcst as cst
 from torch2mlx.catalog.functions.table import caution, forms
 from torch2mlx.errors import Code
 from torch2mlx.porting.rules.context import code, expression, joined
-from torch2mlx.porting.rules.parameter_loops import Loops
 from torch2mlx.porting.rules.render import Argument, assigned, term, written
+from torch2mlx.porting.rules.shared_tensors import Shared
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.usage import viewed
@@ -32,6 +32,8 @@ _OF_MODULES_ONLY = ("state_dict", "load_state_dict", "parameters", "named_parame
 _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
 _OF_MODULES_ONLY += _HOOKS + _FORWARD_HOOKS
+#: Methods in place that leave the numbers as they are.
+_IDLE = ("requires_grad_", "detach_")
 #: Methods of modules, by name and number of arguments.
 _MODULE = {
     ("state_dict", 0): "kit.files.state_dict({0})",
@@ -45,7 +47,7 @@ _MODULE = {
 }
 
 
-class Methods(Loops):
+class Methods(Shared):
     """Rewrites calls of methods."""
 
     def method_call(self, original: cst.Call, updated: cst.Call) -> Any:
@@ -154,17 +156,13 @@ class Methods(Loops):
             return expression(receiver) if name in ("requires_grad_", "share_memory_") else updated
         if original in self._again:
             return updated  # a statement: see in_place
-        base = name[:-1] if name.endswith("_") and not name.endswith("__") else name
-        if name in _INPLACE_INIT and self._is_fresh(original.func.value):
-            self.change(original, f".{name}", "answers a new array")
-            return expression(
-                f"kit.init.{_INPLACE_INIT[name]}({joined([Argument('', receiver), *given])})"
-            )
+        if name.endswith("_") and not name.endswith("__"):
+            return self.changed(name, receiver, given, original, updated)
         full = [Argument("", receiver, "", "tensor"), *given]
-        if base in ("max", "min") and given and given[0].kind == "tensor":
-            text: str | None = f"mx.{base}imum({receiver}, {given[0].text})"
+        if name in ("max", "min") and given and given[0].kind == "tensor":
+            text: str | None = f"mx.{name}imum({receiver}, {given[0].text})"
         else:
-            text = written(forms(f"torch.{base}"), full, True)
+            text = written(forms(f"torch.{name}"), full, True)
         if text is None:
             known = results.is_of_tensors(name) or self.type_of(original.func.value).tensor
             if known and name not in ("__len__",):
@@ -172,7 +170,7 @@ class Methods(Loops):
                 self.refuse(original, why, f"Tensor.{name}", Code.ARGUMENTS)
             return updated
         if text != receiver:
-            self.change(original, f".{name}", "the same in MLX", caution(f"torch.{base}"))
+            self.change(original, f".{name}", "the same in MLX", caution(f"torch.{name}"))
         return expression(text)
 
     def _is_fresh(self, node: Any) -> bool:
@@ -196,6 +194,8 @@ class Methods(Loops):
         if not name.endswith("_") or name.endswith("__") or not self.is_tensor(func.value, name):
             return None
         place, target = _root(func.value, updated.func.value)  # type: ignore[union-attr]
+        if name in _IDLE or self.unchangeable(func.value, original):
+            return None
         if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
             return None
         value = self._computed(name, code(target), self.arguments(original, updated), original)
@@ -206,13 +206,14 @@ class Methods(Loops):
         if self.is_element(code(place)):
             self.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
             return None
-        return f"{code(place) if _in_place_call(func.value) else code(target)} = {value}\n"
+        left = code(place) if _in_place_call(func.value) else code(target)
+        if self.of_a_container(place):
+            left = f"{left}[...]"
+        return f"{left} = {value}\n"
 
     def _computed(self, name: str, target: str, given: Any, original: Any) -> str | None:
         """The value that a method in place gives its tensor."""
         receiver = Argument("", target, "", "tensor")
-        if name in ("requires_grad_", "detach_"):
-            return None
         if name == "copy_":
             value: str | None = given[0].text
         elif name in _INPLACE_INIT:
@@ -226,10 +227,22 @@ class Methods(Loops):
         self.change(
             original,
             name,
-            "arrays are values: the name gets the new one",
-            "other names for the same tensor keep the old value",
+            "arrays are values: the name gets the new one, or the array under all its names",
         )
         return value
+
+    def changed(self, name: str, receiver: str, given: Any, original: Any, updated: Any) -> Any:
+        """A method in place within an expression."""
+        if name in _INPLACE_INIT and self._is_fresh(original.func.value):
+            self.change(original, f".{name}", "returns a new array")
+            text = joined([Argument("", receiver), *given])
+            return expression(f"kit.init.{_INPLACE_INIT[name]}({text})")
+        value = self._computed(name, receiver, given, original)
+        if value is None:
+            why = "no counterpart is known for these arguments"
+            self.refuse(original, why, f"Tensor.{name}", Code.ARGUMENTS)
+            return updated
+        return self.given_back(original, updated, value, receiver)
 
 
 def _root(place: Any, target: Any) -> tuple[Any, Any]:

@@ -259,6 +259,9 @@ class Rewriter(Statements):
         trainable = self.trainable_filter(original, updated)
         if trainable is not None:
             return trainable
+        changing = self.of_layer(original, updated)
+        if changing is not None:
+            return changing
         if isinstance(original.func, cst.Attribute):
             made = self._parent(original, updated)
             return self.method_call(original, updated) if made is None else made

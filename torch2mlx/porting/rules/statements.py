@@ -39,6 +39,11 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
         return code(node) in stores(self.current) if self.current is not None else False
 
     def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> Any:
+        self.writes_parts(original_node)
+        named = self.under_all_names(original_node, updated_node)
+        return self._assignment(original_node, updated_node) if named is None else named
+
+    def _assignment(self, original_node: cst.Assign, updated_node: cst.Assign) -> Any:
         value = bare(updated_node.value, original_node.value)
         targets = original_node.targets
         if len(targets) == 1 and isinstance(targets[0].target, cst.Attribute):
@@ -80,6 +85,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
     def leave_AugAssign(self, original_node: Any, updated_node: Any) -> Any:
         value = bare(updated_node.value, original_node.value)
         target = _without_data(original_node.target)
+        self.changes_shared(target, original_node)
         if self.loop_of(code(target)) is not None:  # `p -= ...`: the module gets a new one
             operator = code(original_node.operator).strip().removesuffix("=")
             return small(
@@ -152,8 +158,13 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
         if isinstance(leaf, cst.Attribute) and leaf.attr.value in self.buffers:
             return made.with_changes(value=self.stopped(leaf, before, made.value))
         if self.leaves_stopped(leaf):
-            name = code(target)
+            name = code(leaf)
             return small(f"{name} = kit.training.overwritten({name}, {code(made.value)})")
+        if isinstance(target, cst.Name):
+            if before.func.attr.value == "copy_":  # type: ignore[attr-defined]
+                return small(f"kit.tensors.assign({target.value}, {code(made.value)})")
+            if not self.owned(target.value):
+                return small(f"{target.value}[...] = {code(made.value)}")
         return made
 
     def _added(self, before: cst.Call, after: cst.Call) -> Any:
@@ -184,6 +195,7 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
             name = call.func.attr.value
             method = name.endswith("_") and not self.names.of(call.func)
             if method and self.is_tensor(call.func.value, name):
+                self._within.add(call.func.value)
                 args = [a.with_changes(value=a.value.visit(self)) for a in call.args]
                 func = call.func.with_changes(value=call.func.value.visit(self))
                 self._again[call] = call.with_changes(args=args, func=func)

@@ -1,0 +1,168 @@
+"""Changes in place of tensors that have other names: `x[...] = value` changes an array under all
+of them, and what MLX cannot change, views, is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.errors import Code
+from torch2mlx.porting.rules.context import code, expression
+from torch2mlx.porting.rules.parameter_loops import Loops
+from torch2mlx.porting.rules.requires_grad import small
+from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.traversal import everything, walk
+
+_LINE = "it changes a part of a tensor: give it a line of its own"
+_COPY = "an index of tensors or lists copies: torch changes the copy, which nothing reads"
+
+#: Layers whose first argument is `inplace`.
+_SWITCH_FIRST = ("torch.nn.ReLU", "torch.nn.ReLU6", "torch.nn.SELU", "torch.nn.SiLU")
+_SWITCH_FIRST += ("torch.nn.Mish", "torch.nn.Hardswish", "torch.nn.Hardsigmoid")
+
+_FIRST = "its first layer changes `{0}` in place: give it a clone, or make the layer one of its own"
+
+
+class Shared(Loops):
+    """Asks what shares a tensor that is changed."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._within: set[Any] = set()  # calls in place that another one is called on
+        self.in_place_layers: Collection[tuple[str, str]] = ()  # (class, name within it)
+
+    def owned(self, name: str) -> bool:
+        """Whether nothing but the name has the tensor that the statement changes."""
+        return self.sharing is None or self.sharing.owned(self.current, name)
+
+    def of_a_container(self, place: Any) -> bool:
+        """Whether a tensor is an item of a list, tuple or dict, which holds it under its name."""
+        if not isinstance(place, cst.Subscript):
+            return False
+        index = place.slice[0].slice
+        key = isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)
+        return key or self.type_of(place.value).kind in ("list", "tuple", "dict", "batch")
+
+    def read_later(self, name: str) -> bool:
+        """Whether the value that a name has in the statement is read in it or behind it."""
+        return self.sharing is None or self.sharing.live(self.current, name)
+
+    def unchangeable(self, node: Any, call: Any) -> bool:
+        """Whether what a statement changes in place is refused, which is noted."""
+        if self.sharing is None:
+            return False
+        name, kind = self.sharing.held(node)
+        why = {"view": f"it changes `{name}` through a view: assign to `{name}`", "copy": _COPY}
+        told = why.get(kind, "") or (self.sharing.conflict(self.current, name) if name else "")
+        return self._refused(told, call)
+
+    def given_back(self, original: Any, updated: Any, value: str, receiver: str) -> Any:
+        """The value of a method in place within an expression, which its tensor gets too."""
+        call: Any = original.func
+        if self.sharing is None or original in self._within:
+            return expression(value)
+        name, kind = self.sharing.held(call.value)
+        told = self.sharing.conflict(self.current, name) if name else ""
+        if kind == "part":
+            told = told or _LINE
+        if kind == "view" and self.sharing.outlives(self.current, name):
+            told = f"it changes `{name}` through a view: assign to `{name}` first"
+        if self._refused(told, original):
+            return updated
+        passing = kind != "name" or (self.owned(name) and not self.read_later(name))
+        return expression(value if passing else f"kit.tensors.assign({name}, {value})")
+
+    def of_layer(self, original: cst.Call, updated: cst.Call) -> Any:
+        """`self.relu(x)`, of a layer that changes x in place; None of other calls."""
+        owner = self.classes[-1] if self.classes else ""
+        if (owner, dotted(original.func)) not in self.in_place_layers or len(original.args) != 1:
+            return None
+        given = original.args[0].value
+        if not isinstance(given, cst.Name):
+            return None
+        name, bound = given.value, _bound(self.current)
+        if self.owned(name) and (bound == name or not self.read_later(name)):
+            return None
+        if self.type_of(original.func).name == "torch.nn.Sequential":
+            self.refuse(original, _FIRST.format(name), dotted(original.func), Code.UNCLEAR)
+            return None
+        self.change(original, dotted(original.func), "the layer changes its argument in place")
+        return expression(f"kit.tensors.assign({name}, {code(updated)})")
+
+    def under_all_names(self, original: cst.Assign, updated: cst.Assign) -> Any:
+        """`x = kit.tensors.assign(x, y)` as `x[...] = y`; None of other statements."""
+        name, call = _bound(self.current), updated.value
+        known = isinstance(call, cst.Call) and code(call.func) == "kit.tensors.assign"
+        if not name or not known or code(call.args[0].value) != name:  # type: ignore[union-attr]
+            return None
+        return small(f"{name}[...] = {code(call.args[1].value)}")  # type: ignore[union-attr]
+
+    def _refused(self, why: str, call: Any) -> bool:
+        if why:
+            method = call.func.attr.value if isinstance(call, cst.Call) else ""  # type: ignore[union-attr]
+            self.refuse(call, why, f".{method}()" if method else "", Code.UNCLEAR)
+        return bool(why)
+
+    def visit_Call(self, node: cst.Call) -> bool | None:
+        """x.add_(1) in x.add_(1).mul_(2): the last one changes x."""
+        func = node.func
+        method = func.attr.value if isinstance(func, cst.Attribute) else ""
+        if method.endswith("_") and isinstance(func.value, cst.Call):  # type: ignore[attr-defined]
+            self._within.add(func.value)  # type: ignore[attr-defined]
+        return super().visit_Call(node)
+
+    def writes_parts(self, assigned: cst.Assign) -> None:
+        """Refuses the writes of `x[0] = y` that views would have to see."""
+        for each in assigned.targets:
+            if isinstance(each.target, cst.Subscript):
+                self.changes_shared(each.target, assigned)
+
+    def changes_shared(self, target: Any, statement: Any) -> None:
+        """Refuses `x[0] = y` and `x += y` where a view of x, or what x is a view of, is read
+        later."""
+        while isinstance(target, cst.Subscript):
+            target = target.value
+        if self.sharing is None or not self.type_of(target).tensor or not dotted(target):
+            return
+        self._refused(self.sharing.conflict(self.current, dotted(target)), statement)
+
+
+def _bound(line: Any) -> str:
+    """The one plain name that a statement assigns; "" of others."""
+    if not isinstance(line, cst.SimpleStatementLine) or len(line.body) != 1:
+        return ""
+    made = line.body[0]
+    if not isinstance(made, cst.Assign) or len(made.targets) != 1:
+        return ""
+    target = made.targets[0].target
+    return target.value if isinstance(target, cst.Name) else ""
+
+
+def in_place_layers(module: cst.Module, names: Names) -> frozenset[tuple[str, str]]:
+    """(class, name) of the layers of a file that were made with `inplace=True`, and of Sequentials
+    that begin with one."""
+    return frozenset(
+        (owner.name.value, dotted(node.targets[0].target))
+        for owner in everything(module)
+        if isinstance(owner, cst.ClassDef)
+        for node in walk(owner)
+        if isinstance(node, cst.Assign) and _is_in_place(node.value, names)
+    )
+
+
+def _is_in_place(value: Any, names: Names) -> bool:
+    if not isinstance(value, cst.Call) or not value.args:
+        return False
+    full = names.of(value.func)
+    if full == "torch.nn.Sequential":
+        return _is_in_place(value.args[0].value, names)
+    switched = any(
+        (a.keyword is not None and a.keyword.value == "inplace") and code(a.value) == "True"
+        for a in value.args
+    )
+    placed = full in _SWITCH_FIRST and value.args[0].keyword is None
+    return full.startswith("torch.nn.") and (
+        switched or (placed and code(value.args[0].value) == "True")
+    )

@@ -1,0 +1,476 @@
+"""Names that share a tensor. What torch changes in place changes under all of them: under other
+names for the same tensor, which MLX's `x[...] = value` does too, and in its views, which are
+arrays of their own in MLX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.catalog.layers.entry import BUILTIN
+from torch2mlx.porting.scopes.def_use import loads
+from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.traversal import calls, children, walk
+from torch2mlx.porting.types.kinds import Type
+from torch2mlx.porting.types.views import FIELDS, Views, changed, changes_in_place, is_data
+
+#: Layers that may give back what they are given.
+_PASSING = ("Identity", "Dropout", "Sequential", "Module", "ReLU", "ELU", "SiLU", "Hard", "SELU")
+_PASSING += ("Threshold", "Mish", "RReLU", "CELU")
+_FRESH_LAYERS = frozenset(
+    name for name in BUILTIN if not any(word in name.rpartition(".")[2] for word in _PASSING)
+)
+_KEEPING_NOTHING = frozenset(
+    [
+        "print",
+        "len",
+        "range",
+        "int",
+        "float",
+        "bool",
+        "str",
+        "abs",
+        "min",
+        "max",
+        "sum",
+        "sorted",
+        "round",
+        "isinstance",
+        "type",
+        "enumerate",
+        "zip",
+        "repr",
+        "hasattr",
+        "getattr",
+        "super",
+        "any",
+        "all",
+        "id",
+        "format",
+        "divmod",
+        "pow",
+    ]
+)
+_ROOTS = ("torch", "math", "numpy", "torchvision", "random", "os", "time")
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a name's value comes from: `kind` is "fresh", "shared" (it may have other names),
+    "view" of `base`, or "passed" by a module that was given the names in `base`."""
+
+    kind: str
+    base: str = ""
+
+
+_FRESH, _SHARED = _Origin("fresh"), _Origin("shared")
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A name read, set or kept at a place of a function; `path` names the blocks around it."""
+
+    kind: str
+    name: str
+    at: int
+    path: tuple[tuple[int, int], ...]
+    loops: tuple[int, ...]
+    origin: _Origin = _FRESH
+    statement: int = 0  # where its statement has read its names, and done nothing yet
+
+
+class Sharing:
+    """What the functions of a file share, each looked at when it is first asked about."""
+
+    def __init__(self, module: Any, names: Names, type_of: Callable[[Any], Type]) -> None:
+        self._names, self._type_of = names, type_of
+        self._around: dict[Any, Any] = {}
+        self._flows: dict[Any, _Flow] = {}
+        self._module = module
+
+    def owned(self, statement: Any, name: str) -> bool:
+        """Whether nothing but a plain name has the tensor that a statement changes."""
+        flow = self._flow(statement)
+        at = None if flow is None else flow.place(statement)
+        return flow is None or at is None or flow.owned(at, name)
+
+    def conflict(self, statement: Any, name: str) -> str:
+        """Why MLX cannot change a tensor in place as torch does; "" where it can."""
+        flow = self._flow(statement)
+        at = None if flow is None else flow.place(statement)
+        return "" if flow is None or at is None else flow.conflict(at, name)
+
+    def live(self, statement: Any, name: str) -> bool:
+        """Whether the tensor of a plain name is read more than once from a statement on."""
+        flow = self._flow(statement)
+        at = None if flow is None else flow.place(statement)
+        return flow is None or at is None or flow.live(at, name) or flow.reads(statement, name) > 1
+
+    def outlives(self, statement: Any, name: str) -> bool:
+        """Whether a tensor is read behind a statement, here or by who holds it."""
+        flow = self._flow(statement)
+        at = None if flow is None else flow.place(statement)
+        return flow is None or at is None or flow.outlives(at, name)
+
+    def held(self, node: Any) -> tuple[str, str]:
+        """What an expression changes when it changes in place what a node gives: the name, and
+        "name", "part" of what it is, a "copy" of a part, or a "view"; ("", "") of what is new."""
+        while changes_in_place(node) or is_data(node):
+            node = node.func.value if isinstance(node, cst.Call) else node.value
+        if isinstance(node, (cst.Name, cst.Attribute)):
+            return dotted(node), "name" if dotted(node) else ""
+        reader = Views(self._names, self._type_of)
+        if isinstance(node, cst.Subscript):
+            owner = node.value
+            while isinstance(owner, cst.Subscript):
+                owner = owner.value
+            tensor = self._type_of(node.value).tensor
+            return dotted(owner), "part" if not tensor or reader.basic(node) else "copy"
+        base = reader.base(node)
+        return base, "view" if base else ""
+
+    def _flow(self, statement: Any) -> _Flow | None:
+        if not self._around:
+            self._enter(self._module, self._module)
+        function = self._around.get(statement)
+        if function is None:
+            return None
+        if function not in self._flows:
+            self._flows[function] = _Flow(function, self._names, self._type_of)
+        return self._flows[function]
+
+    def _enter(self, node: Any, function: Any) -> None:
+        waiting = [(node, function)]
+        while waiting:
+            now, around = waiting.pop()
+            self._around[now] = around
+            inner = now if isinstance(now, cst.FunctionDef) else around
+            if not isinstance(now, cst.BaseExpression):
+                waiting += [(child, inner) for child in children(now)]
+
+
+class _Flow:
+    """The names of one function, or of the file outside of functions, in the order of its text."""
+
+    def __init__(self, function: Any, names: Names, type_of: Callable[[Any], Type]) -> None:
+        self._names, self._type_of = names, type_of
+        self._views = Views(names, type_of)
+        self._events: list[_Event] = []
+        self._found: dict[tuple[str, str], list[_Event]] = {}
+        self._places: dict[Any, _Event] = {}
+        self._late: set[str] = set()  # read by functions within, which run at any time
+        self._path: tuple[tuple[int, int], ...] = ()
+        self._loops: tuple[int, ...] = ()
+        self._count = self._statement_at = 0
+        self._outer = isinstance(function, cst.Module)
+        self._forward = not self._outer and function.name.value in ("forward", "__call__")
+        self._given: set[str] = set()
+        if not self._outer:
+            for parameter in _parameters(function.params):
+                self._given.add(parameter)
+                self._add("set", parameter, _SHARED)
+        for statement in function.body if self._outer else function.body.body:
+            self._statement(statement)
+        self._set = {event.name for event in self._events if event.kind == "set"}
+
+    # asking
+
+    def place(self, statement: Any) -> _Event | None:
+        """Where a statement stands."""
+        return self._places.get(statement)
+
+    def owned(self, at: _Event, name: str) -> bool:
+        """Whether a name's value was made here, and has no other name at a place."""
+        found = self._reaching(at, name)
+        if not found or not all(self._is_new(event) for event in found):
+            return False
+        last = max((e.at for e in found if _surely(e, at) and e.at < at.at), default=-1)
+        kept = (e for e in self._named(name, "kept") if e.at > last)
+        return not any(self._before(e, at) for e in kept)
+
+    def _is_new(self, event: _Event) -> bool:
+        """Whether a name was given a tensor without another name; what modules return may be what
+        they are given."""
+        if event.origin.kind != "passed":
+            return event.origin.kind != "shared"
+        given, event = event.origin.base.split(), replace(event, at=event.statement)
+        return all(
+            self.owned(event, each) and (each == event.name or not self.live(event, each))
+            for each in given
+        )
+
+    def conflict(self, at: _Event, name: str) -> str:
+        """What of a change in place does not reach in MLX what it reaches in torch."""
+        for event in self._reaching(at, name):
+            base = event.origin.base
+            if event.origin.kind == "view" and base != name and self.outlives(at, base):
+                return (
+                    f"`{name}` is a view of `{base}`, which torch changes too: "
+                    f"assign to the part of `{base}`, or clone it first"
+                )
+        for event in self._events:
+            seen = event.kind == "set" and event.origin == _Origin("view", name)
+            if seen and event.name != name and self._sees(event, at, name):
+                return (
+                    f"`{event.name}` is a view of `{name}`, which changes here: torch changes "
+                    f"both; take it again behind this line, or clone it first"
+                )
+        return ""
+
+    def _sees(self, view: _Event, at: _Event, base: str) -> bool:
+        """Whether a view that was taken before a place is read behind it."""
+        if not self._before(view, at) or not self.live(at, view.name):
+            return False
+        if view not in self._reaching(at, view.name):
+            return False
+        between = (e for e in self._named(base, "set") if view.at < e.at < at.at)
+        return not any(_surely(e, at) for e in between)
+
+    def reads(self, statement: Any, name: str) -> int:
+        """How often a statement has a name."""
+        return sum(isinstance(n, cst.Name) and n.value == name for n in walk(statement))
+
+    def outlives(self, at: _Event, name: str) -> bool:
+        """Whether what a name stands for is read behind a place, here or by a caller."""
+        if name not in self._set:
+            return True  # an attribute, or a name of the outside
+        given = any(e.at < len(self._given) for e in self._reaching(at, name))
+        return self.live(at, name) or (given and name in self._given and not self._forward)
+
+    def live(self, at: _Event, name: str) -> bool:
+        """Whether a name's value at a place is read later."""
+        if name in self._late:
+            return True
+        sets = self._named(name, "set")
+        for read in self._named(name, "read"):
+            if read.at > at.at:
+                between = (e for e in sets if at.at < e.at < read.at)
+                if _meets(read, at) and not any(_surely(e, read) for e in between):
+                    return True
+            shared = [loop for loop in read.loops if loop in at.loops]
+            if shared and read.at < at.at:  # in the next turn
+                between = (e for e in sets if shared[-1] in e.loops and e.at < read.at)
+                if not any(_surely(e, read) for e in between):
+                    return True
+        return False
+
+    def _reaching(self, at: _Event, name: str) -> list[_Event]:
+        """Where the value comes from that a name has at a place."""
+        found = []
+        sets = self._named(name, "set")
+        for event in reversed([e for e in sets if e.at < at.at]):
+            if _meets(event, at):
+                found.append(event)
+            if _surely(event, at):
+                break
+        else:
+            found += [e for e in sets if e.at > at.at and set(e.loops) & set(at.loops)]
+        return found
+
+    def _before(self, event: _Event, at: _Event) -> bool:
+        return (event.at < at.at and _meets(event, at)) or bool(set(event.loops) & set(at.loops))
+
+    def _named(self, name: str, kind: str) -> list[_Event]:
+        return self._found.get((name, kind), [])
+
+    # reading the function
+
+    def _add(self, kind: str, name: str, origin: _Origin = _FRESH) -> None:
+        at = self._count
+        event = _Event(kind, name, at, self._path, self._loops, origin, self._statement_at)
+        self._events.append(event)
+        self._found.setdefault((name, kind), []).append(event)
+        self._count += 1
+
+    def _placed(self, node: Any) -> None:
+        self._statement_at = self._count
+        self._places[node] = _Event("place", "", self._count, self._path, self._loops)
+        self._count += 1
+
+    def _statement(self, node: Any) -> None:
+        if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+            self._late |= {name for name in loads(node) if "." not in name}
+            return
+        if isinstance(node, cst.SimpleStatementLine):
+            for small in node.body:
+                self._small(small, node)
+            return
+        self._compound(node)
+
+    def _compound(self, node: Any) -> None:
+        loop = isinstance(node, (cst.For, cst.While))
+        before = self._loops
+        self._loops = (*before, id(node)) if loop else before
+        for head in (getattr(node, name, None) for name in ("iter", "test", "items")):
+            for part in head if isinstance(head, (list, tuple)) else [head]:
+                if part is not None:
+                    self._reads(part)
+        if isinstance(node, cst.For):
+            self._bind(node.target, self._item(node.iter))
+        for item in getattr(node, "items", ()):
+            if item.asname is not None:
+                self._bind(item.asname.name, _SHARED)
+        for i, body in enumerate(_bodies(node)):
+            around = self._path
+            if not isinstance(node, cst.With):
+                self._path = (*around, (id(node), i))
+            self._body(body, node)
+            self._path = around
+        self._loops = before
+
+    def _body(self, body: Any, node: Any) -> None:
+        for statement in body:
+            if isinstance(statement, cst.BaseSmallStatement):  # `if x: y.zero_()`
+                self._small(statement, node)
+            else:
+                self._statement(statement)
+
+    def _small(self, node: Any, statement: Any) -> None:
+        self._reads(node)
+        self._placed(statement)  # what it changes has the value that it reads
+        for call in calls(node):
+            if not self._keeps_nothing(call) and not self._is_layer(call):
+                for argument in call.args:
+                    self._keep(argument.value)
+        for found in walk(node):
+            if isinstance(found, cst.Yield) and found.value is not None:
+                self._keep(found.value)
+        if isinstance(node, cst.Assign):
+            for target in node.targets:
+                self._assigned(target.target, node.value)
+        elif isinstance(node, cst.AnnAssign) and node.value is not None:
+            self._assigned(node.target, node.value)
+
+    def _reads(self, node: Any) -> None:
+        value = node.value if isinstance(node, (cst.Assign, cst.AnnAssign)) else node
+        targets = [t.target for t in node.targets] if isinstance(node, cst.Assign) else []
+        inner = [t for t in targets if not isinstance(t, cst.Name)]
+        for part in (value, *inner):
+            for name in sorted(loads(part)) if part is not None else ():
+                self._add("read", name)
+
+    def _assigned(self, target: Any, value: Any) -> None:
+        pairs = isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple)
+        if pairs and len(target.elements) == len(value.elements):
+            for one, other in zip(target.elements, value.elements, strict=True):
+                self._assigned(one.value, other.value)
+            return
+        if isinstance(target, cst.Name):
+            origin, root = self._origin(value), changed(value)
+            if origin.kind == "shared" and isinstance(root, (cst.Name, cst.Attribute)):
+                self._add("kept", dotted(root))
+            if isinstance(value, (cst.Tuple, cst.List, cst.Dict, cst.Set)):
+                self._keep(value)
+            self._add("set", target.value, origin)
+            return
+        if isinstance(target, (cst.Tuple, cst.List)):
+            self._bind(target, self._item(value))
+            return
+        self._keep(value)
+
+    def _bind(self, target: Any, origin: _Origin) -> None:
+        if isinstance(target, (cst.Tuple, cst.List)):
+            for element in target.elements:
+                self._bind(element.value, origin)
+        elif isinstance(target, cst.Name):
+            self._add("set", target.value, origin)
+
+    def _keep(self, node: Any) -> None:
+        """The value of an expression gets another holder."""
+        if isinstance(node, (cst.Name, cst.Attribute)):
+            self._add("kept", dotted(node))
+        elif isinstance(node, (cst.Tuple, cst.List, cst.Set, cst.Dict)):
+            for element in node.elements:
+                self._keep(element.value)
+        elif isinstance(node, cst.IfExp):
+            self._keep(node.body)
+            self._keep(node.orelse)
+
+    def _keeps_nothing(self, call: cst.Call) -> bool:
+        func = call.func
+        full = self._names.of(func)
+        if full:
+            return full.partition(".")[0] in _ROOTS
+        if isinstance(func, cst.Attribute) and self._type_of(func.value).tensor:
+            return True
+        if self._type_of(func).name in _FRESH_LAYERS:
+            return True
+        return isinstance(func, cst.Name) and func.value in _KEEPING_NOTHING
+
+    def _is_layer(self, call: cst.Call) -> bool:
+        return self._type_of(call.func).name.startswith("torch.nn.")
+
+    # where values come from
+
+    def _item(self, value: Any) -> _Origin:
+        """Where the parts of a value come from."""
+        made = self._origin(value)
+        if made.kind == "view" or not self._type_of(value).tensor:
+            return made if made.kind != "fresh" or isinstance(value, cst.Call) else _SHARED
+        name = dotted(value)
+        return _Origin("view", name) if name else _FRESH
+
+    def _origin(self, value: Any) -> _Origin:
+        value = changed(value)
+        if isinstance(value, cst.IfExp):
+            both = [self._origin(value.body), self._origin(value.orelse)]
+            return next((o for o in both if o.kind != "fresh"), _FRESH)
+        if isinstance(value, cst.Name):
+            return _SHARED
+        if isinstance(value, cst.Attribute) and value.attr.value not in FIELDS:
+            return _SHARED if dotted(value) else _FRESH
+        if isinstance(value, cst.Subscript) and not self._type_of(value.value).tensor:
+            return _SHARED
+        base = self._views.base(value)
+        if base:
+            return _Origin("view", base)
+        if isinstance(value, cst.Call) and not self._keeps_nothing(value):
+            return self._passed(value)
+        return _FRESH
+
+    def _passed(self, call: cst.Call) -> _Origin:
+        """Where the result of a call comes from: of a module's part from what that is given."""
+        given = [dotted(a.value) for a in call.args if isinstance(a.value, cst.Name)]
+        part = dotted(call.func).startswith("self.") and len(given) == len(call.args)
+        return _Origin("passed", " ".join(given)) if part and given else _SHARED
+
+
+def _parameters(params: Any) -> Iterator[str]:
+    for parameter in (*params.posonly_params, *params.params, *params.kwonly_params):
+        yield parameter.name.value
+    for star in (params.star_arg, params.star_kwarg):
+        if isinstance(star, cst.Param):
+            yield star.name.value
+
+
+def _bodies(node: Any) -> Iterator[Any]:
+    """The blocks of a compound statement, those of `else` and `except` too."""
+    body = getattr(node, "body", None)
+    if body is not None and hasattr(body, "body"):
+        yield body.body
+    for handler in getattr(node, "handlers", ()):
+        yield handler.body.body
+    for case in getattr(node, "cases", ()):
+        yield case.body.body
+    other = getattr(node, "orelse", None)
+    if isinstance(other, cst.If):
+        yield [other]
+    elif other is not None:
+        yield other.body.body
+    final = getattr(node, "finalbody", None)
+    if final is not None:
+        yield final.body.body
+
+
+def _surely(event: _Event, at: _Event) -> bool:
+    """Whether every way to a place leads through an event before it."""
+    return at.path[: len(event.path)] == event.path
+
+
+def _meets(one: _Event, other: _Event) -> bool:
+    """Whether no two branches that exclude each other hold the places."""
+    blocks = dict(one.path)
+    return all(blocks.get(node, i) == i for node, i in other.path)

@@ -1,0 +1,122 @@
+"""Expressions whose tensors are views of others, and what calls in place give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.types.kinds import Type
+
+#: Methods and functions whose results read the tensor they are called on.
+_VIEWS = frozenset(
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "t",
+        "transpose",
+        "permute",
+        "squeeze",
+        "unsqueeze",
+        "narrow",
+        "select",
+        "chunk",
+        "split",
+        "unbind",
+        "expand",
+        "expand_as",
+        "view_as",
+        "diagonal",
+        "unfold",
+        "swapaxes",
+        "movedim",
+        "detach",
+        "unflatten",
+        "tensor_split",
+        "hsplit",
+        "vsplit",
+        "dsplit",
+    ]
+)
+FIELDS = frozenset(("T", "mT", "H", "data", "real", "imag"))
+#: Views after which `reshape` and `flatten` copy.
+_TURNING = frozenset(
+    ["t", "transpose", "permute", "expand", "expand_as", "swapaxes", "movedim", "T", "mT", "H"]
+)
+_COPYING = frozenset(["reshape", "flatten", "contiguous"])
+
+
+class Views:
+    """What expressions are views of."""
+
+    def __init__(self, names: Names, type_of: Callable[[Any], Type]) -> None:
+        self._names, self._type_of = names, type_of
+
+    def base(self, value: Any) -> str:
+        """The dotted name whose tensor an expression is a view of; "" of others."""
+        steps = []
+        while True:
+            step, inner = self._step(value)
+            if inner is None:
+                break
+            steps.append(step)
+            value = inner
+        steps.reverse()
+        for i, step in enumerate(steps):
+            if step in _COPYING and set(steps[:i]) & _TURNING:
+                return ""
+        if not steps or not self._type_of(value).tensor:
+            return ""
+        return dotted(value)
+
+    def _step(self, value: Any) -> tuple[str, Any]:
+        """(what the outermost view is, what it is taken of), None where it is no view."""
+        if isinstance(value, cst.Subscript):
+            return "[]", value.value if self.basic(value) else None
+        if isinstance(value, cst.Attribute) and value.attr.value in FIELDS:
+            return value.attr.value, value.value
+        if isinstance(value, cst.Call):
+            full = self._names.of(value.func)
+            name = full.rpartition(".")[2] if full.startswith("torch.") else ""
+            if name in _VIEWS and value.args:
+                return name, value.args[0].value
+            if not full and isinstance(value.func, cst.Attribute):
+                method = value.func.attr.value
+                if method in _VIEWS or method == "contiguous":
+                    return method, value.func.value
+        return "", None
+
+    def basic(self, value: cst.Subscript) -> bool:
+        """Whether an index takes a view: numbers, slices, None and an ellipsis do."""
+        for element in value.slice:
+            part = element.slice
+            if isinstance(part, cst.Slice):
+                continue
+            index: Any = part.value  # type: ignore[union-attr]
+            kind = self._type_of(index)
+            if kind.tensor or kind.kind in ("list", "numpy", "bool") or kind.name == "bool":
+                return False
+            if isinstance(index, (cst.List, cst.ListComp, cst.Comparison)):
+                return False
+        return True
+
+
+def changed(node: Any) -> Any:
+    """The expression whose tensor calls in place give back."""
+    while changes_in_place(node):
+        node = node.func.value
+    return node
+
+
+def changes_in_place(node: Any) -> bool:
+    if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
+        return False
+    name = node.func.attr.value
+    return name.endswith("_") and not name.endswith("__")
+
+
+def is_data(node: Any) -> bool:
+    return isinstance(node, cst.Attribute) and node.attr.value == "data"
