@@ -23,6 +23,7 @@ EDGES = {
     "analysis": ("catalog", "checkpoint"),
     "export": ("catalog", "checkpoint", "common", "kit"),
     "porting": ("catalog", "common"),
+    "lockstep": (),
     "report": (),
     "templates": ("common", "export", "kit"),
 }

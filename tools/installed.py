@@ -26,6 +26,26 @@ def small():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
     return model.eval(), (torch.randn(2, 3, 8, 8),)
 """
+TRAINED = """
+import torch
+
+x, model = torch.ones(4, 3), torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(2):
+    optimizer.zero_grad()
+    model(x).pow(2).mean().backward()
+    optimizer.step()
+"""
+TRAINED_IN_MLX = """
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+
+x, model, optimizer = mx.ones((4, 3)), nn.Linear(3, 1), optim.SGD(0.1)
+for _ in range(2):
+    loss, grads = nn.value_and_grad(model, lambda: mx.square(model(x)).mean())()
+    optimizer.update(model, grads)
+"""
 SCRIPT = "import torch\n\nx = torch.zeros(3)\nprint(x.sum().item())\n"
 CONV = ("--rule", "conv=Conv2d")
 #: Verb -> command lines, in the order in which they need each other's files.
@@ -43,6 +63,7 @@ FULL = {
     "verify": [("factory:small", "translated")],
     "generate": [],  # mlx-lm is not there
     "port": [("script.py", "ported.py"), ("script.py", "--format", "html")],
+    "verify-training": [("train.py", "train_mlx.py", "--steps", "2")],
     "doctor": [(), ("--format", "json")],
     "completion": [("bash",), ("zsh",), ("fish",)],
     "mcp": [("--root", ".")],
@@ -65,6 +86,7 @@ LACKING = {
     "verify": FULL["verify"],
     "generate": [("translated", "hello")],
     "port": FULL["port"],
+    "verify-training": FULL["verify-training"],
     "completion": FULL["completion"],
     "mcp": FULL["mcp"],
 }
@@ -105,6 +127,8 @@ def write_sources(bare: bool) -> None:
     Path("given.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)
     Path("factory.py").write_text("small = lambda: (None, ())\n" if bare else FACTORY)
     Path("script.py").write_text(SCRIPT)
+    Path("train.py").write_text(TRAINED)
+    Path("train_mlx.py").write_text(TRAINED_IN_MLX)
     if not bare:
         import torch
 

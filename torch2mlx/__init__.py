@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch2mlx.porter import PortResult, port, port_folder
     from torch2mlx.reverter import revert, to_torch
     from torch2mlx.state_dict import flatten, nest
+    from torch2mlx.training_verifier import TrainingVerification, verify_training
     from torch2mlx.translator import Translation, load, translate
     from torch2mlx.types import ConversionReport
     from torch2mlx.verifier import Verification, verify
@@ -30,6 +31,7 @@ _HOMES = {
     "LanguageModel": "language",
     "PortResult": "porter",
     "PortabilityReport": "analyzer",
+    "TrainingVerification": "training_verifier",
     "Translation": "translator",
     "Verification": "verifier",
     "analyze": "analyzer",
@@ -50,6 +52,7 @@ _HOMES = {
     "to_torch": "reverter",
     "translate": "translator",
     "verify": "verifier",
+    "verify_training": "training_verifier",
 }
 
 __all__ = [
@@ -57,6 +60,7 @@ __all__ = [
     "LanguageModel",
     "PortResult",
     "PortabilityReport",
+    "TrainingVerification",
     "Translation",
     "Verification",
     "__version__",
@@ -80,6 +84,7 @@ __all__ = [
     "to_torch",
     "translate",
     "verify",
+    "verify_training",
 ]
 
 

@@ -47,6 +47,7 @@ NEEDS = {
     "translate FOLDER": ("torch", "mlx", "transformers"),
     "generate": ("mlx", "mlx_lm"),
     "verify": ("torch", "mlx"),
+    "verify-training": ("torch", "mlx"),
     "port": ("libcst",),
     "port NOTEBOOK": ("libcst", "nbformat"),
     "completion": ("shtab",),

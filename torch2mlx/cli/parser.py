@@ -18,6 +18,7 @@ from torch2mlx.cli import (
     models,
     porting,
     schemas,
+    training,
     weights,
 )
 from torch2mlx.cli.envelope import USAGE, enveloped, error_data
@@ -32,6 +33,7 @@ VERBS: tuple[Verb, ...] = (
     models.VERIFY,
     generating.GENERATE,
     porting.PORT,
+    training.VERIFY_TRAINING,
     doctor.DOCTOR,
     completing.COMPLETION,
     agents.MCP,

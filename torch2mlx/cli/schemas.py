@@ -124,6 +124,23 @@ RESULTS: dict[str, Schema] = {
         extras=_by_name(_YES_NO),
         verbs=_by_name(_several(_TEXT)),
     ),
+    "verify-training": _having(
+        ok=_YES_NO,
+        causes=_several(
+            _having(kind=_TEXT, step=_WHOLE, where=_TEXT, detail=_TEXT, lines=_several(_TEXT))
+        ),
+        steps=_several(
+            _having(
+                step=_WHOLE,
+                optimizer=_TEXT,
+                torch_loss=_or_null(_NUMBER),
+                mlx_loss=_or_null(_NUMBER),
+                differences=_by_name(_or_null(_NUMBER)),
+            )
+        ),
+        notes=_several(_TEXT),
+        matched=_by_name(_TEXT),
+    ),
 }
 #: `result` of a verb that was run with --dry-run.
 PLANNED = _having(would_write=_several(_TEXT))

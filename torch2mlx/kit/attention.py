@@ -61,10 +61,22 @@ class MultiheadAttention(nn.Module):
         self.value_proj = nn.Linear(vdim or embed_dim, embed_dim, bias=bias)
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         if add_bias_kv:
-            self.bias_k = mx.random.normal((1, 1, embed_dim))
-            self.bias_v = mx.random.normal((1, 1, embed_dim))
+            self.bias_k = mx.random.normal((1, 1, embed_dim)) * math.sqrt(1 / embed_dim)
+            self.bias_v = mx.random.normal((1, 1, embed_dim)) * math.sqrt(1 / embed_dim)
+        self._draw(one_weight=embed_dim == (kdim or embed_dim) == (vdim or embed_dim))
         self._heads, self._dropout, self._zero = num_heads, dropout, add_zero_attn
         self._batch_first = batch_first
+
+    def _draw(self, one_weight: bool) -> None:
+        """First weights as torch draws them: Glorot's bound, of the three projections as the one
+        weight that torch has them in, and biases of zero."""
+        for layer in (self.query_proj, self.key_proj, self.value_proj):
+            rows, columns = layer.weight.shape
+            bound = math.sqrt(6 / ((3 * rows if one_weight else rows) + columns))
+            layer.weight = mx.random.uniform(-bound, bound, layer.weight.shape)
+        for layer in (self.query_proj, self.key_proj, self.value_proj, self.out_proj):
+            if "bias" in layer:
+                layer.bias = mx.zeros_like(layer.bias)
 
     def _extend(self, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
         """The learned and the zero position that torch may append to keys and values."""

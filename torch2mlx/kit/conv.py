@@ -47,7 +47,7 @@ class _Conv(nn.Module):
         bound = 1 / math.sqrt(inputs * math.prod(kernel))
         self.weight = mx.random.uniform(-bound, bound, (out_channels, *kernel, inputs))
         if bias:
-            self.bias = mx.zeros((out_channels,))
+            self.bias = mx.random.uniform(-bound, bound, (out_channels,))
         self._stride, self._dilation = (_sizes(v, self._rank) for v in (stride, dilation))
         self._widths = self._pads(padding, kernel)
         self._mode = "constant" if padding_mode == "zeros" else padding_mode
@@ -125,7 +125,7 @@ class _ConvTranspose(nn.Module):
         shape = (out_channels, *kernel, in_channels // groups)
         self.weight = mx.random.uniform(-bound, bound, shape)
         if bias:
-            self.bias = mx.zeros((out_channels,))
+            self.bias = mx.random.uniform(-bound, bound, (out_channels,))
         self._stride, self._dilation = (_sizes(v, self._rank) for v in (stride, dilation))
         pads, more = _sizes(padding, self._rank), _sizes(output_padding, self._rank)
         self._widths = [(-p, o - p) for p, o in zip(pads, more, strict=True)]
