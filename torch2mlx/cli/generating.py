@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict
 
 from torch2mlx.cli.progress import step
@@ -22,7 +23,7 @@ def _count(text: str) -> int:
     return found
 
 
-def _share(most: float, example: str) -> object:
+def _share(most: float, example: str) -> Callable[[str], float]:
     def read(text: str) -> float:
         try:
             found = float(text)
