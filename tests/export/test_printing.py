@@ -19,6 +19,7 @@ from torch2mlx.errors import TranslationError
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.ir.structures import to_mlx
 from torch2mlx.export.lower.ops import registry
+from torch2mlx.export.printing.wrap import wrapped
 
 
 def unknown_names(source):
@@ -208,3 +209,11 @@ def test_a_lowering_from_a_cell_without_a_module_is_the_users(monkeypatch):
     space = {"lowers": torch2mlx.lowers}
     exec("@lowers('mylib::celled')\ndef celled(b, x):\n    return x", space)
     assert list(registry._USERS.values()) == [space["celled"]]
+
+
+def test_a_tuple_of_one_stays_one_when_its_line_is_broken():
+    calls = ", ".join(f"argument_number_{i}" for i in range(7))
+    for line in (f"answer = (layer({calls}),)", f"answer = ({calls.replace(', ', ' + ')},)"):
+        lines = wrapped(line, 0)
+        assert len(lines) > 1
+        assert ast.dump(ast.parse("\n".join(lines))) == ast.dump(ast.parse(line))

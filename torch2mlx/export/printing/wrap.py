@@ -27,9 +27,9 @@ def wrapped(line: str, indent: int) -> list[str]:
     if indent + 4 + len(inner) <= WIDTH and not inner.rstrip().endswith(","):
         return [pad + head, " " * (indent + 4) + inner, pad + tail]
     lines = [pad + head]
+    comma = "," if len(items) > 1 or inner.rstrip().endswith(",") else ""  # (x,) is a tuple
     for item in items:
-        piece = wrapped(item + ",", indent + 4) if len(items) > 1 else wrapped(item, indent + 4)
-        lines += piece
+        lines += wrapped(item + comma, indent + 4)
     return [*lines, pad + tail]
 
 
