@@ -106,3 +106,28 @@ def test_a_star_of_torch_is_refused():
         3,
         "from torch.nn.functional import *",
     )
+
+
+def test_files_of_environments_and_hidden_folders_show_nothing(tmp_path):
+    from torch2mlx.porting.types.project import shown_to
+
+    own = tmp_path / "net.py"
+    own.write_text("class Net: ...\n")
+    for folder in (".tox", "env/lib", "node_modules"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.py").write_text("from net import Net\n")
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    assert shown_to(str(own), ["Net"]) == set()
+    (tmp_path / "train.py").write_text("from net import Net\n")
+    assert shown_to(str(own), ["Net"]) == {"Net"}
+
+
+def test_a_folder_of_too_many_files_shows_everything(tmp_path, monkeypatch):
+    from torch2mlx.porting.types import project
+
+    monkeypatch.setattr(project, "_MOST", 3)
+    own = tmp_path / "net.py"
+    for i in range(4):
+        (tmp_path / f"a{i}.py").touch()
+    own.write_text("class Net: ...\n")
+    assert project.shown_to(str(own), ["Net"]) == {"Net"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from functools import lru_cache
@@ -17,6 +18,8 @@ from torch2mlx.porting.types.infer import Inference
 
 #: Folders above a file in which an absolute import may begin.
 _UP = 4
+#: Files that are looked at for what they call of one file.
+_MOST = 2000
 
 
 def foreign(module: cst.Module, path: str) -> Foreign:
@@ -103,11 +106,29 @@ def shown_to(path: str, names: Collection[str]) -> set[str]:
         root = root.parent
     folder = place.parent if root == place.parent else root / place.relative_to(root).parts[0]
     found: set[str] = set()
-    for other in folder.rglob("*.py"):
+    for i, other in enumerate(_beside(folder)):
+        if i == _MOST:
+            return set(names)  # no project has so many: any of them may call the classes
         if other != place and set(names) - found:
             words = _words(other, other.stat().st_mtime_ns)
             found |= words.intersection(names) if place.stem in words else set()
     return found
+
+
+def _beside(folder: Path) -> Iterator[Path]:
+    """The sources under a folder, without those of environments and of hidden folders."""
+    for root, inner, names in os.walk(folder):
+        inner[:] = sorted(n for n in inner if not _foreign(Path(root, n)))
+        for name in sorted(names):
+            path = Path(root, name)
+            if name.endswith(".py") and path.is_file() and os.access(path, os.R_OK):
+                yield path
+
+
+def _foreign(folder: Path) -> bool:
+    """Whether a folder holds what others wrote: an environment, or what tools keep."""
+    known = folder.name.startswith(".") or folder.name in ("site-packages", "node_modules")
+    return known or (folder / "pyvenv.cfg").is_file()
 
 
 @lru_cache(maxsize=1024)
