@@ -127,7 +127,8 @@ def test_tools_and_resources_are_made_from_verbs_and_the_catalogue(root):
         return tools, texts
 
     tools, texts = talk(root, conversation)
-    assert [tool.name for tool in tools] == ["analyze", "convert", "translate", "port", "verify"]
+    names = ["analyze", "convert", "translate", "port", "verify", "verify_training"]
+    assert [tool.name for tool in tools] == names
     assert [tool.input_schema for tool in tools] == [schema(tool.verb) for tool in TOOLS]
     rows = json.loads(texts["torch2mlx://functions"])
     assert [row["torch"] for row in rows] == [row.torch for row in known_ops()]
@@ -157,6 +158,38 @@ def test_a_model_is_analyzed_translated_and_verified(root):
     assert sorted(p.name for p in (root / "out").iterdir())[:2] == ["config.json", "model.py"]
 
 
+TRAINING = """\
+import torch
+
+torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    x = torch.randn(4, 3)
+    loss = model(x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.slow
+def test_a_training_script_is_ported_and_run_beside_its_port(root):
+    (root / "train.py").write_text(TRAINING)
+    ported, verified = talk(
+        root,
+        calls(
+            ("port", {"source": "train.py", "out": "train_mlx.py"}),
+            (
+                "verify_training",
+                {"torch_script": "train.py", "mlx_script": "train_mlx.py", "steps": 3},
+            ),
+        ),
+        "--allow-running",
+    )
+    assert ported["ok"] and verified["ok"], verified
+
+
 #: A refusal, or a reader that was refused.
 CODES = ("not-granted", "checkpoint")
 PROGRAM = "is a program, and running programs was not granted"
@@ -179,6 +212,11 @@ REFUSED = [
     ("translate", {"source": "nets:small", "out": "out"}, PROGRAM),
     ("translate", {"source": "shards", "out": "out"}, OUTSIDE),
     ("verify", {"source": "own", "folder": "own", "trust_remote_code": True}, "trust_remote_code"),
+    (
+        "verify_training",
+        {"torch_script": "script.py", "mlx_script": "script.py"},
+        "was not granted",
+    ),
 ]
 
 
@@ -256,7 +294,7 @@ def _fields(text):
 def test_files_for_agents_name_the_tools_that_there_are(tmp_path, capsys):
     assert main(["agent-files", str(tmp_path / "conf")]) == 0
     agent, body = _fields((tmp_path / "conf/agents/pytorch-to-mlx.md").read_text())
-    names = [tool.verb.name for tool in TOOLS]
+    names = [tool.verb.name.replace("-", "_") for tool in TOOLS]
     assert agent["name"] == "pytorch-to-mlx" and agent["description"]
     assert agent["tools"].split(", ") == [f"mcp__torch2mlx__{name}" for name in names]
     assert set(re.findall(r"\*\*(\w+)\.\*\*", body)) == {

@@ -41,8 +41,9 @@ part by guess.
    dtype, which sizes of inputs, whether the result is trained. Never answer for the person.
 3. **Convert.** `convert` for weights, `translate` for a model with its weights, `port` for scripts,
    modules and notebooks. Write beside the source, never over it.
-4. **Validate.** `verify` compares a translation with the PyTorch model. A port is not compared by a
-   tool: run its tests or the script, where the person lets you, and say that you did.
+4. **Validate.** `verify` compares a translation with the PyTorch model. `verify_training` runs a
+   training script and its port side by side, where the server may run programs. A port that was
+   not run is not compared: say so.
 5. **Document.** Say what was changed and why, from the `changes` of a port and the `notes` of a
    translation; what is left, from `unsupported`; and what to check, from each change's `check`.
 
@@ -52,6 +53,7 @@ part by guess.
   inputs and sizes that were compared. `unstable` and `incomparable` are not `equal`; say what they
   are.
 - That a translation agrees: only what its `compared` says.
+- That a port trains alike: only what `verify_training` answered, for the steps that it ran.
 - That weights are exact: `convert` accounts for every tensor, and its result has the table.
 - Of speed and memory nothing, unless you measured it on the person's machine.
 - Where nothing was compared, say that nothing was compared.
@@ -88,7 +90,10 @@ server was started with `--allow-running`.
 3. `port` again with `out` and `answer: ["f.x=tensor"]`. Repeat until no question is left.
 4. Go through `unsupported` with the person: each has a line and a reason, and its code stands
    in the port under a comment.
-5. Report the changes, grouped by reason, with their checks. A port was not compared with torch.
+5. `verify_training` the script against the port, where programs may run: a row a step, and the
+   first cause where they part.
+6. Report the changes, grouped by reason, with their checks. Without step 5 the port was not
+   compared with torch.
 
 ## A model
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch2mlx.cli import analyzing, models, porting, weights
+from torch2mlx.cli import analyzing, models, porting, training, weights
 from torch2mlx.cli.envelope import USAGE
 from torch2mlx.cli.granted import Granted
 from torch2mlx.cli.verb import Verb
@@ -28,7 +28,8 @@ class Tool:
     """A verb, and which of its arguments are paths.
 
     `makes`: its source may be a function that makes the model, which is a program. `whole`:
-    folders that other libraries read too. `about`: what an agent has to know of it.
+    folders that other libraries read too. `runs`: it runs what it reads, always. `about`: what an
+    agent has to know of it.
     """
 
     verb: Verb
@@ -37,13 +38,14 @@ class Tool:
     writes: tuple[str, ...] = ("out",)
     whole: tuple[str, ...] = ()
     makes: bool = False
+    runs: bool = False
 
 
 _MODEL = (
     "The source is a folder with a config.json and weights; or, where the server was started with "
     "--allow-running, file.py:function. "
 )
-#: A tool is a row. `verify` alone shows that two models compute the same.
+#: A tool is a row. `verify` and `verify_training` alone show that two programs compute the same.
 TOOLS: tuple[Tool, ...] = (
     Tool(
         analyzing.ANALYZE,
@@ -77,6 +79,15 @@ TOOLS: tuple[Tool, ...] = (
         writes=(),
         whole=("source", "folder"),
         makes=True,
+    ),
+    Tool(
+        training.VERIFY_TRAINING,
+        "Runs a training script and its port in lock-step, where the server was started with "
+        "--allow-running, and names the first cause where they part. What agrees does so for the "
+        "steps that were run.",
+        reads=("torch_script", "mlx_script"),
+        writes=(),
+        runs=True,
     ),
 )
 _BY_NAME = {tool.verb.name.replace("-", "_"): tool for tool in TOOLS}
@@ -188,6 +199,11 @@ def _check(asked: Tool, given: Mapping[str, Any], granted: Granted) -> None:
 
 def _refuse_programs(asked: Tool, given: Mapping[str, Any]) -> None:
     """Raises NotGrantedError for a call that runs what somebody wrote."""
+    if asked.runs:
+        raise NotGrantedError(
+            f"{asked.verb.name} runs both scripts, and running programs was not granted; start "
+            "torch2mlx mcp with --allow-running"
+        )
     source = str(given.get("source", ""))
     made = asked.makes and (source.endswith(".py") or not os.path.exists(source))
     if made and (source.endswith(".py") or ":" in source):
