@@ -190,11 +190,13 @@ def _in_order(
     torch: list[Call], numbers: list[int], calls: list[Call], same: Any
 ) -> dict[int, Call]:
     found: dict[int, Call] = {}
-    place = 0
+    place, used = 0, set[int]()
     for rank, number in enumerate(numbers):
-        later = [k for k in range(place, len(calls)) if same(number, torch[number], calls[k])]
+        order = (*range(place, len(calls)), *range(place))
+        later = [k for k in order if k not in used and same(number, torch[number], calls[k])]
         if later:
             found[number], place = calls[later[0]], later[0] + 1
+            used.add(later[0])
         elif rank < len(calls) and len(numbers) < len(calls):
             found[number] = calls[rank]
     return found

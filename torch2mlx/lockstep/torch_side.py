@@ -236,6 +236,7 @@ class TorchRecorder:
             "options": {name: options[name] for name in options},
         }
         self.step["gradients"] = {n: self.kept.put(gradients[n]) for n in owned if n in gradients}
+        self.step["before"] = self.step["backwards"]
 
     def _round_gradients(self, optimizer: Any) -> None:
         for group in optimizer.param_groups:
@@ -260,6 +261,9 @@ class TorchRecorder:
 
     def stepped(self, optimizer: Any, *_: Any) -> None:
         """After an optimizer's step: everything that the models and the optimizer hold."""
+        if self.step["backwards"] > self.step.pop("before"):
+            self.stepping(optimizer)  # a closure has made the gradients within the step
+            self.step.pop("before")
         names = self._names()
         slots = {}
         for p, state in optimizer.state.items():
