@@ -10,7 +10,7 @@ from torch2mlx.export.ir.source_names import Names
 
 def named(file, line):
     return Names().of(
-        types.SimpleNamespace(meta={"stack_trace": f'  File "{file}", line {line}, in f'})
+        types.SimpleNamespace(meta={"stack_trace": f'  File "{file}", line {line}, in forward'})
     )
 
 
