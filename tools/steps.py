@@ -72,6 +72,21 @@ STEPS = (
         14,
     ),
     Step(
+        "generation",
+        "every causal language model of transformers at toy size, translated with its cache: "
+        "logits token by token, in pieces, in padded batches and past the end of its tables",
+        "python -m tests.zoo.generation",
+        (*_GRAPH, "torch2mlx/language.py", "torch2mlx/stateful.py", "tests/zoo/generation.py"),
+        14,
+    ),
+    Step(
+        "lockstep",
+        "training scripts with a planted fault, and clean pairs: the first cause named, no alarm",
+        "python -m tests.lockstep.planted",
+        ("torch2mlx/lockstep", "torch2mlx/porting", "torch2mlx/kit", "tests/lockstep"),
+        14,
+    ),
+    Step(
         "trm",
         "TinyRecursiveModels ported, and trained in MLX and torch from the same weights",
         "./dev trm",

@@ -9,6 +9,7 @@ need("torch", "mlx.core")
 
 import mlx.core as mx
 import torch
+from mlx.utils import tree_flatten
 from torch import nn
 
 from torch2mlx import kit, registry
@@ -166,3 +167,21 @@ def test_members_of_a_module_dict_are_attributes_too():
     members = kit.layers.ModuleDict({"a": nn.Linear(2, 2), "b": [nn.ReLU()]})
     assert members.a is members["a"] and "b" in members
     assert [name for name, _ in tree_flatten(members.parameters())] == ["a.weight", "a.bias"]
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_a_transformers_first_matrices_are_drawn_as_torch_draws_them():
+    sizes = (64, 4, 1, 1, 256)
+    ours = dict(tree_flatten(kit.transformer.Transformer(*sizes).parameters()))
+    theirs = torch.nn.Transformer(*sizes)
+    for name, drawn in ours.items():
+        if drawn.ndim < 2:
+            continue
+        part = name.replace("self_attention", "self_attn")
+        part = part.replace("cross_attention", "multihead_attn")
+        part = part.replace(".attention.", ".self_attn.")
+        for projected in ("query_proj.weight", "key_proj.weight", "value_proj.weight"):
+            part = part.replace(projected, "in_proj_weight")
+        expected = theirs.get_parameter(part).detach()
+        assert np.isclose(np.abs(np.array(drawn)).max(), expected.abs().max(), rtol=0.02), name
+        assert np.isclose(np.array(drawn).std(), expected.std(), rtol=0.05), name

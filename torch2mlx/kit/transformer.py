@@ -7,7 +7,9 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_map_with_path
 
+from torch2mlx.kit import init
 from torch2mlx.kit.attention import MultiheadAttention
 
 Activation = Callable[[mx.array], mx.array]
@@ -159,3 +161,13 @@ class Transformer(EncoderDecoder):
         encoder = [TransformerEncoderLayer(*options) for _ in range(num_encoder_layers)]
         decoder = [TransformerDecoderLayer(*options) for _ in range(num_decoder_layers)]
         super().__init__(TransformerEncoder(encoder, norm()), TransformerDecoder(decoder, norm()))
+        self.update(tree_map_with_path(_drawn, self.parameters()))
+
+
+#: What torch holds in one matrix, by whose size it is drawn: attention does so itself.
+_PROJECTED = ("query_proj.weight", "key_proj.weight", "value_proj.weight")
+
+
+def _drawn(name: str, x: mx.array) -> mx.array:
+    """First weights as torch.nn.Transformer draws them: all matrices are Glorot's."""
+    return x if x.ndim < 2 or name.endswith(_PROJECTED) else init.xavier_uniform(x)
