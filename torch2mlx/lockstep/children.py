@@ -72,7 +72,7 @@ def _read(script: Path, folder: Path, told: list[str], side: str) -> dict[str, A
     if not (folder / "record.json").exists():
         raise VerificationError(f"{script}: its recorder failed:\n{last}")
     found = read(folder)
-    if not found["steps"]:
+    if not found["steps"] or (side == "torch" and found["start"] is None):
         why = f"{found['failure']}\n{last}" if found["failure"] else _no_step(side)
         raise VerificationError(f"{script}: no step was seen: {why}")
     return found
