@@ -44,7 +44,8 @@ def test_what_a_program_froze_stays_frozen():
     frozen = gc.get_freeze_count()
     with paused():
         made = [[i] for i in range(MANY)]
-    assert gc.get_freeze_count() == frozen and len(made) == MANY
+    # some of what is frozen may be freed meanwhile, as other objects are
+    assert frozen - MANY // 100 <= gc.get_freeze_count() <= frozen and len(made) == MANY
 
 
 def test_an_exception_lets_the_collector_go_on():
