@@ -17,6 +17,7 @@ from typing import Any
 
 from torch2mlx.export.capture.code_positions import file_tree, path_to
 from torch2mlx.export.capture.kind_uses import Use, use_of
+from torch2mlx.export.capture.patched import read_through, replaced
 
 #: Attributes and methods of tensors, and what they tell.
 _TENSORS = {
@@ -82,44 +83,22 @@ def asked_kinds(node_of: Callable[[Any], str | None]) -> Iterator[Kinds]:
         yield kinds
 
 
-@contextmanager
-def _attribute(owner: Any, name: str, kind: str, kinds: Kinds, node_of: Any) -> Iterator[None]:
-    own = vars(owner).get(name)
-    original = next(vars(c)[name] for c in owner.__mro__ if name in vars(c))
+def _attribute(owner: Any, name: str, kind: str, kinds: Kinds, node_of: Any) -> Any:
+    def read(held: Any, answer: Callable[[], Any], frame: Any) -> Any:
+        kinds.note(frame, kind, lambda: node_of(held))
+        return answer()
 
-    class Noting:
-        def __get__(self, held: Any, of: Any = None) -> Any:
-            if held is None:
-                return original
-            kinds.note(sys._getframe(1), kind, lambda: node_of(held))
-            return original.__get__(held, of)
-
-        def __set__(self, held: Any, value: Any) -> None:
-            original.__set__(held, value)
-
-    setattr(owner, name, Noting())
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
+    return read_through(owner, name, read)
 
 
-@contextmanager
-def _function(module: Any, name: str, kinds: Kinds, node_of: Any) -> Iterator[None]:
+def _function(module: Any, name: str, kinds: Kinds, node_of: Any) -> Any:
     original = getattr(module, name)
 
     def asking(tensor: Any) -> Any:
         kinds.note(sys._getframe(1), "dtype", lambda: node_of(tensor))
         return original(tensor)
 
-    setattr(module, name, asking)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
+    return replaced(module, name, asking)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.export.capture.code_positions import path_to, source_of, statement_of
+from torch2mlx.export.capture.patched import replaced
 
 #: Functions of torch that demand their first argument, and the error that each raises.
 CHECKS = {
@@ -175,27 +176,13 @@ def demands_kept() -> Iterator[None]:
     _define()
     with ExitStack() as stack:
         for owner in (torch.Tensor, torch.SymBool):
-            stack.enter_context(_replaced(owner, "__bool__", _truth(owner.__bool__)))
+            stack.enter_context(replaced(owner, "__bool__", _truth(owner.__bool__)))
         for name, kind in (("__int__", int), ("__float__", float)):
             original = getattr(torch.Tensor, name)
-            stack.enter_context(_replaced(torch.Tensor, name, _number(original, kind)))
+            stack.enter_context(replaced(torch.Tensor, name, _number(original, kind)))
         for name in CHECKS.keys() - {"_assert"}:
-            stack.enter_context(_replaced(torch, name, _check(getattr(torch, name), name)))
+            stack.enter_context(replaced(torch, name, _check(getattr(torch, name), name)))
         yield
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own = vars(owner).get(name)
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, original)
 
 
 def _truth(original: Any) -> Callable[[Any], bool]:

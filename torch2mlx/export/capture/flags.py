@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.export.capture.patched import read_through
+
 #: Functions whose answers depend on whether gradients are recorded.
 _GRADIENTS = ("is_grad_enabled", "is_inference_mode_enabled")
 #: Others, by where torch has them.
@@ -136,9 +138,8 @@ def _computed(tensor: Any) -> bool:
     return torch._C.TensorBase.grad_fn.__get__(tensor) is not None
 
 
-def _asking() -> str:
-    """ "file.py:12" of code that is not torch's and asks right now; "" otherwise."""
-    frame = sys._getframe(2)
+def _asking(frame: Any) -> str:
+    """ "file.py:12" of code that is not torch's, of the frame that asks; "" otherwise."""
     name = str(frame.f_globals.get("__name__", ""))
     if name.partition(".")[0] in ("torch", "torch2mlx", "functorch"):
         return ""
@@ -157,7 +158,7 @@ def _function(homes: Homes, module: Any, name: str, note: Any) -> Iterator[None]
         if torch.compiler.is_dynamo_compiling():
             return original(*args, **kwargs)
         answer = original(*args, **kwargs)
-        place = _asking()
+        place = _asking(sys._getframe(1))
         if place:
             note(place, answer, None)
         return answer
@@ -173,34 +174,16 @@ def _function(homes: Homes, module: Any, name: str, note: Any) -> Iterator[None]
             held[key] = original
 
 
-@contextmanager
-def _attribute(owner: Any, name: str, note: Any, outside: Any = None) -> Iterator[None]:
+def _attribute(owner: Any, name: str, note: Any, outside: Any = None) -> Any:
     """An attribute of a class, read through a property that notes who reads it; `outside`: what
     it is before the trace."""
-    own = vars(owner).get(name)
-    original = (
-        own if own is not None else next(vars(c)[name] for c in owner.__mro__ if name in vars(c))
-    )
 
-    class Noting:
-        def __get__(self, held: Any, kind: Any = None) -> Any:
-            if held is None:
-                return original
-            place = _asking()
-            answer = original.__get__(held, kind)
-            if place:  # torch.export changes some flags for itself
-                answer = answer if outside is None else outside
-                note(place, answer, held)
-            return answer
+    def read(held: Any, original: Any, frame: Any) -> Any:
+        place = _asking(frame)
+        answer = original()
+        if place:  # torch.export changes some flags for itself
+            answer = answer if outside is None else outside
+            note(place, answer, held)
+        return answer
 
-        def __set__(self, held: Any, value: Any) -> None:
-            original.__set__(held, value)
-
-    setattr(owner, name, Noting())
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
+    return read_through(owner, name, read)

@@ -11,6 +11,7 @@ import libcst as cst
 from torch2mlx.catalog.functions.table import find_function
 from torch2mlx.porting.rules.context import code
 from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.types.views import changes_in_place
 
 #: Why a call stays.
 WHY = "it changes its argument: give that a name"
@@ -58,8 +59,7 @@ class WithoutInPlaceFunctions(cst.CSTTransformer):
     def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> Any:
         """x = torch.relu_(x) -> x.relu_()."""
         call: Any = updated_node.value
-        method = isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute)
-        if not method or not call.func.attr.value.endswith("_") or len(updated_node.targets) != 1:
+        if not changes_in_place(call) or len(updated_node.targets) != 1:
             return updated_node
         same = code(updated_node.targets[0].target) == code(call.func.value)
         known = _entry(call.func.attr.value[:-1]) is not None

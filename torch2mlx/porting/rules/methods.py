@@ -14,6 +14,7 @@ from torch2mlx.porting.rules.shared_tensors import Shared
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.usage import viewed
+from torch2mlx.porting.types.views import changes_in_place, is_data
 
 _AMBIGUOUS = frozenset(
     [
@@ -206,7 +207,7 @@ class Methods(Shared):
         if self.is_element(code(place)):
             self.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
             return None
-        left = code(place) if _in_place_call(func.value) else code(target)
+        left = code(place) if changes_in_place(func.value) else code(target)
         if self.of_a_container(place):
             left = f"{left}[...]"
         return f"{left} = {value}\n"
@@ -249,23 +250,16 @@ def _root(place: Any, target: Any) -> tuple[Any, Any]:
     """What a method in place changes, in the source, and the value it starts from, rewritten:
     of `x.data.mul_(a).add_(b)` x, and what x.mul_(a) gives."""
     while True:
-        if isinstance(place, cst.Attribute) and place.attr.value == "data":
+        if is_data(place):
             place = place.value
             if isinstance(target, cst.Call) and dotted(target.func) == "mx.stop_gradient":
                 target = target.args[0].value
             elif code(target).endswith(".data"):
                 target = target.value
-        elif _in_place_call(place):
+        elif changes_in_place(place):
             place = place.func.value
         else:
             return place, target
-
-
-def _in_place_call(node: Any) -> bool:
-    if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
-        return False
-    name = node.func.attr.value
-    return name.endswith("_") and not name.endswith("__")
 
 
 def _alike(name: str, given: list[Argument]) -> bool:

@@ -23,36 +23,10 @@ _PASSING += ("Threshold", "Mish", "RReLU", "CELU")
 _FRESH_LAYERS = frozenset(
     name for name in BUILTIN if not any(word in name.rpartition(".")[2] for word in _PASSING)
 )
-_KEEPING_NOTHING = frozenset(
-    [
-        "print",
-        "len",
-        "range",
-        "int",
-        "float",
-        "bool",
-        "str",
-        "abs",
-        "min",
-        "max",
-        "sum",
-        "sorted",
-        "round",
-        "isinstance",
-        "type",
-        "enumerate",
-        "zip",
-        "repr",
-        "hasattr",
-        "getattr",
-        "super",
-        "any",
-        "all",
-        "id",
-        "format",
-        "divmod",
-        "pow",
-    ]
+_KEEPING_NOTHING = (
+    *("print", "len", "range", "int", "float", "bool", "str", "abs", "min", "max"),
+    *("sum", "sorted", "round", "isinstance", "type", "enumerate", "zip", "repr"),
+    *("hasattr", "getattr", "super", "any", "all", "id", "format", "divmod", "pow"),
 )
 _ROOTS = ("torch", "math", "numpy", "torchvision", "random", "os", "time")
 
@@ -93,27 +67,23 @@ class Sharing:
 
     def owned(self, statement: Any, name: str) -> bool:
         """Whether nothing but a plain name has the tensor that a statement changes."""
-        flow = self._flow(statement)
-        at = None if flow is None else flow.place(statement)
-        return flow is None or at is None or flow.owned(at, name)
+        flow, at = self._place(statement)
+        return at is None or flow.owned(at, name)
 
     def conflict(self, statement: Any, name: str) -> str:
         """Why MLX cannot change a tensor in place as torch does; "" where it can."""
-        flow = self._flow(statement)
-        at = None if flow is None else flow.place(statement)
-        return "" if flow is None or at is None else flow.conflict(at, name)
+        flow, at = self._place(statement)
+        return "" if at is None else flow.conflict(at, name)
 
     def live(self, statement: Any, name: str) -> bool:
         """Whether the tensor of a plain name is read more than once from a statement on."""
-        flow = self._flow(statement)
-        at = None if flow is None else flow.place(statement)
-        return flow is None or at is None or flow.live(at, name) or flow.reads(statement, name) > 1
+        flow, at = self._place(statement)
+        return at is None or flow.live(at, name) or _count(statement, name) > 1
 
     def outlives(self, statement: Any, name: str) -> bool:
         """Whether a tensor is read behind a statement, here or by who holds it."""
-        flow = self._flow(statement)
-        at = None if flow is None else flow.place(statement)
-        return flow is None or at is None or flow.outlives(at, name)
+        flow, at = self._place(statement)
+        return at is None or flow.outlives(at, name)
 
     def held(self, node: Any) -> tuple[str, str]:
         """What an expression changes when it changes in place what a node gives: the name, and
@@ -132,15 +102,17 @@ class Sharing:
         base = reader.base(node)
         return base, "view" if base else ""
 
-    def _flow(self, statement: Any) -> _Flow | None:
+    def _place(self, statement: Any) -> tuple[Any, _Event | None]:
+        """The function that a statement is of, and where it stands there; None where that is not
+        known."""
         if not self._around:
             self._enter(self._module, self._module)
         function = self._around.get(statement)
         if function is None:
-            return None
+            return None, None
         if function not in self._flows:
             self._flows[function] = _Flow(function, self._names, self._type_of)
-        return self._flows[function]
+        return self._flows[function], self._flows[function].places.get(statement)
 
     def _enter(self, node: Any, function: Any) -> None:
         waiting = [(node, function)]
@@ -158,9 +130,9 @@ class _Flow:
     def __init__(self, function: Any, names: Names, type_of: Callable[[Any], Type]) -> None:
         self._names, self._type_of = names, type_of
         self._views = Views(names, type_of)
-        self._events: list[_Event] = []
+        self._taken: dict[str, list[_Event]] = {}  # names that views are taken of -> these
         self._found: dict[tuple[str, str], list[_Event]] = {}
-        self._places: dict[Any, _Event] = {}
+        self.places: dict[Any, _Event] = {}
         self._late: set[str] = set()  # read by functions within, which run at any time
         self._path: tuple[tuple[int, int], ...] = ()
         self._loops: tuple[int, ...] = ()
@@ -174,13 +146,8 @@ class _Flow:
                 self._add("set", parameter, _SHARED)
         for statement in function.body if self._outer else function.body.body:
             self._statement(statement)
-        self._set = {event.name for event in self._events if event.kind == "set"}
 
     # asking
-
-    def place(self, statement: Any) -> _Event | None:
-        """Where a statement stands."""
-        return self._places.get(statement)
 
     def owned(self, at: _Event, name: str) -> bool:
         """Whether a name's value was made here, and has no other name at a place."""
@@ -211,9 +178,8 @@ class _Flow:
                     f"`{name}` is a view of `{base}`, which torch changes too: "
                     f"assign to the part of `{base}`, or clone it first"
                 )
-        for event in self._events:
-            seen = event.kind == "set" and event.origin == _Origin("view", name)
-            if seen and event.name != name and self._sees(event, at, name):
+        for event in self._taken.get(name, ()):
+            if event.name != name and self._sees(event, at, name):
                 return (
                     f"`{event.name}` is a view of `{name}`, which changes here: torch changes "
                     f"both; take it again behind this line, or clone it first"
@@ -229,13 +195,9 @@ class _Flow:
         between = (e for e in self._named(base, "set") if view.at < e.at < at.at)
         return not any(_surely(e, at) for e in between)
 
-    def reads(self, statement: Any, name: str) -> int:
-        """How often a statement has a name."""
-        return sum(isinstance(n, cst.Name) and n.value == name for n in walk(statement))
-
     def outlives(self, at: _Event, name: str) -> bool:
         """Whether what a name stands for is read behind a place, here or by a caller."""
-        if name not in self._set:
+        if not self._named(name, "set"):
             return True  # an attribute, or a name of the outside
         given = any(e.at < len(self._given) for e in self._reaching(at, name))
         return self.live(at, name) or (given and name in self._given and not self._forward)
@@ -281,13 +243,14 @@ class _Flow:
     def _add(self, kind: str, name: str, origin: _Origin = _FRESH) -> None:
         at = self._count
         event = _Event(kind, name, at, self._path, self._loops, origin, self._statement_at)
-        self._events.append(event)
+        if origin.kind == "view":
+            self._taken.setdefault(origin.base, []).append(event)
         self._found.setdefault((name, kind), []).append(event)
         self._count += 1
 
     def _placed(self, node: Any) -> None:
         self._statement_at = self._count
-        self._places[node] = _Event("place", "", self._count, self._path, self._loops)
+        self.places[node] = _Event("place", "", self._count, self._path, self._loops)
         self._count += 1
 
     def _statement(self, node: Any) -> None:
@@ -436,6 +399,11 @@ class _Flow:
         given = [dotted(a.value) for a in call.args if isinstance(a.value, cst.Name)]
         part = dotted(call.func).startswith("self.") and len(given) == len(call.args)
         return _Origin("passed", " ".join(given)) if part and given else _SHARED
+
+
+def _count(statement: Any, name: str) -> int:
+    """How often a statement has a name."""
+    return sum(isinstance(n, cst.Name) and n.value == name for n in walk(statement))
 
 
 def _parameters(params: Any) -> Iterator[str]:

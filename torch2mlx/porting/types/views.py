@@ -11,35 +11,11 @@ from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.types.kinds import Type
 
 #: Methods and functions whose results read the tensor they are called on.
-_VIEWS = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "t",
-        "transpose",
-        "permute",
-        "squeeze",
-        "unsqueeze",
-        "narrow",
-        "select",
-        "chunk",
-        "split",
-        "unbind",
-        "expand",
-        "expand_as",
-        "view_as",
-        "diagonal",
-        "unfold",
-        "swapaxes",
-        "movedim",
-        "detach",
-        "unflatten",
-        "tensor_split",
-        "hsplit",
-        "vsplit",
-        "dsplit",
-    ]
+_VIEWS = (
+    *("view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze"),
+    *("narrow", "select", "chunk", "split", "unbind", "expand", "expand_as", "view_as"),
+    *("diagonal", "unfold", "swapaxes", "movedim", "detach", "unflatten", "tensor_split"),
+    *("hsplit", "vsplit", "dsplit"),
 )
 FIELDS = frozenset(("T", "mT", "H", "data", "real", "imag"))
 #: Views after which `reshape` and `flatten` copy.
