@@ -14,10 +14,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 from torch2mlx import _core
 from torch2mlx.common import cards
 from torch2mlx.common.amounts import counted, listed, shown_bytes
+from torch2mlx.common.progress import Progress as Progress
 from torch2mlx.errors import UnsupportedTensorError
-
-#: Called with (bytes done, bytes in all, what is being written).
-Progress = Callable[[int, int, str], None]
 
 OnUnmapped = Literal["warn", "error", "ignore"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch2mlx.common.optional import installed, need
 
+#: Called with (bytes done, bytes in all, what is being written).
 Progress = Callable[[int, int, str], None]
 
 
@@ -21,44 +22,45 @@ def reported(progress: Any, verb: str) -> Any:
 
 
 def _bar(verb: str) -> Progress:
-    if installed("tqdm"):
-        return _by_tqdm(verb)
-    need("progress=True", "rich")
-    return _by_rich(verb)
+    """A bar for each round of work: drawn when it begins, done when all bytes are."""
+    tqdm = installed("tqdm")
+    if not tqdm:
+        need("progress=True", "rich")
+    drawn = _by_tqdm if tqdm else _by_rich
+    bar: tuple[Callable[[int, int], None], Callable[[], None]] | None = None
+
+    def show(done: int, total: int, what: str) -> None:
+        nonlocal bar
+        bar = bar or drawn(verb, total)
+        move, end = bar
+        move(done, total)
+        if done >= total:
+            end()
+            bar = None
+
+    return show
 
 
-def _by_tqdm(verb: str) -> Progress:
+def _by_tqdm(verb: str, total: int) -> Any:
     from tqdm.auto import tqdm
 
-    bar: Any = None
+    bar: Any = tqdm(total=total, desc=verb, unit="B", unit_scale=True)
 
-    def show(done: int, total: int, what: str) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(total=total, desc=verb, unit="B", unit_scale=True)
+    def move(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
-            bar = None
 
-    return show
+    return move, bar.close
 
 
-def _by_rich(verb: str) -> Progress:
+def _by_rich(verb: str, total: int) -> Any:
     from rich.progress import Progress as Bar
 
-    bar: Any = None
+    bar = Bar()
+    task = bar.add_task(verb, total=total)
+    bar.start()
 
-    def show(done: int, total: int, what: str) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = Bar()
-            bar.add_task(verb, total=total)
-            bar.start()
-        bar.update(bar.task_ids[0], completed=done, total=total)
-        if done >= total:
-            bar.stop()
-            bar = None
+    def move(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
 
-    return show
+    return move, bar.stop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch2mlx.errors import TranslationError
@@ -54,14 +54,3 @@ def _told(row: Sequence[Statement]) -> str:
 def _short(statement: Statement) -> str:
     text = statement.written({})
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def same_numbers(
-    files: Sequence[Sequence[Statement]], written: Mapping[tuple[int, int], str]
-) -> bool:
-    """Whether the second file has the first's numbers, and `written` ones in some places."""
-    for i, row in enumerate(alike(files)):
-        for j, number in enumerate(row[0].numbers):
-            if row[1].numbers[j].text != written.get((i, j), number.text):
-                return False
-    return True
