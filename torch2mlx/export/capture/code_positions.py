@@ -84,3 +84,9 @@ def statement_of(path: tuple[ast.AST, ...]) -> int:
 def source_of(node: ast.AST) -> str:
     """An expression as one line of Python."""
     return " ".join(ast.unparse(node).split())
+
+
+def called(call: ast.Call) -> str:
+    """The last name of what a call calls."""
+    function: Any = call.func
+    return str(getattr(function, "attr", getattr(function, "id", "")))

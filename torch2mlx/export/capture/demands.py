@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.export.capture.code_positions import path_to, source_of, statement_of
+from torch2mlx.export.capture.code_positions import called, path_to, source_of, statement_of
 from torch2mlx.export.capture.patched import replaced
 
 #: Functions of torch that demand their first argument, and the error that each raises.
@@ -115,12 +115,6 @@ def _of_statement(statement: Any, inner: Any, frame: Any) -> Any:
     message = next((k.value for k in call.keywords if k.arg == "message"), None)
     message = call.args[1] if len(call.args) > 1 else message
     return True, call.args[0], CHECKS[called(call)], _said(message, frame)
-
-
-def called(call: ast.Call) -> str:
-    """The last name of what a call calls."""
-    function: Any = call.func
-    return str(getattr(function, "attr", getattr(function, "id", "")))
 
 
 def _raised(statement: ast.Raise, frame: Any) -> tuple[str, str]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.export.capture.code_positions import file_tree, source_of
-from torch2mlx.export.capture.demands import CHECKS, called
+from torch2mlx.export.capture.code_positions import called, file_tree, source_of
+from torch2mlx.export.capture.demands import CHECKS
 
 #: What makes a truth or a number of a tensor's values.
 _READING = ("any", "all", "item", "max", "min", "argmax", "argmin", "sum", "amax", "amin")

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
+from torch2mlx.export.capture.code_positions import called
+
 
 class Use(IntEnum):
     """What becomes of an answer: nothing of its kind (a length is read, an array is cast), it is a
@@ -65,7 +67,7 @@ def _shape(node: Any, parent: Any) -> tuple[str, Use | None]:
         return "shape", None if isinstance(parent.slice, ast.Slice) else Use.NONE
     if isinstance(parent, ast.Attribute):
         return "shape", Use.NONE
-    if isinstance(parent, ast.Call) and _called(parent) == "len":
+    if isinstance(parent, ast.Call) and called(parent) == "len":
         return "rank", None
     return "shape", _expression(node, parent, "rank")
 
@@ -91,17 +93,12 @@ def _call(node: Any, call: ast.Call, kind: str) -> Use | None:
     if call.func is node:
         cast_to = kind == "dtype" and call.args and getattr(node, "attr", "") == "type"
         return Use.NONE if cast_to else None
-    name = _called(call)
+    name = called(call)
     if name in _SAME:
         return None
     if name in _MAKING or name in _COUNTING:
         return Use.NONE if kind == "dtype" else Use.USED
     return Use.DECIDES
-
-
-def _called(call: ast.Call) -> str:
-    function: Any = call.func
-    return str(getattr(function, "attr", getattr(function, "id", "")))
 
 
 def _statement(node: Any, statement: Any, above: list[Any], kind: str, seen: frozenset[str]) -> Use:
