@@ -142,6 +142,35 @@ def test_what_no_later_call_reads_is_no_matter(function):
     assert type(places(3)) is torch.Tensor  # none of a trace is left in the cache
 
 
+class Anything:
+    """An object that has an attribute for every name, as proxies and mocks do."""
+
+    def __getattr__(self, name):
+        return Anything()
+
+    def __call__(self, *args):
+        return None
+
+
+LOG = Anything()
+
+
+def logs(x):
+    LOG.info("called")
+    return x * 2
+
+
+def asserts(x):
+    assert x.shape[1] <= 6, "pytest rewrites this where it collects the file"
+    return x * 2
+
+
+@pytest.mark.parametrize("function", [logs, asserts])
+def test_objects_that_have_every_attribute_are_no_caches(function):
+    made = torch2mlx.translate(Does(function), (X,))
+    np.testing.assert_array_equal(made.module(to_mlx(X[:1])), function(X[:1]))
+
+
 class Held(nn.Module):
     """A buffer that is given another tensor."""
 

@@ -44,6 +44,24 @@ f = lambda t: t.mul_(2); return f(x) + x
 y = x * 2; y = y.t(); y.neg_(); return y
 x.copy_(x * 3); return x
 y = x + 1; y.copy_(x[0]); return y
+a = b = x * 1; a.add_(1); return a + b
+a, b = x, x * 2; a.add_(1); return x + b
+h = x * 2; keep = [h for _ in range(2)]; h.mul_(3); return keep[0] + keep[1]
+h = x * 2; keep = dict(h=h); h.mul_(3); return keep["h"]
+h = x * 2; g = lambda: h; h.mul_(3); return g()
+torch.add(x, 1, out=x); return x
+y = x * 1; z = torch.mul(x, 2, out=y); return y + z
+x.masked_fill_(x > 0, 7.0); return x
+x.data += 1; return x
+x.data.add_(1); return x
+x[0], x[1] = x[1].clone(), x[0].clone(); return x
+y = x if x.ndim == 2 else x * 2; y.add_(1); return x
+y = nn.Identity()(x); y.add_(1); return x
+y = F.dropout(x, 0.5, False); y.add_(1); return x
+y = x * 2; y.unsqueeze_(0); return y
+y = x * 2; y.t_(); y.mul_(2); return y
+y = x; del x; y.add_(1); return y
+y = x.float(); y = y + 1; return x + y
 """
 REFUSED = """\
 x.view(-1).add_(1); return x
@@ -60,6 +78,18 @@ y = x * 2; v = y.view(-1); v.neg_(); return y
 return x[0].add_(1) + x[0]
 m = x > 0; x[m].add_(1); return x
 y = x.view(-1); z = F.elu_(y); return z + x.view(-1)
+y = x.unsqueeze_(0); return x.sum(0) + y.sum(0)
+y = x; y.t_(); return x
+y = x[0]; z = y; z.add_(1); return x
+y = x.view(-1); z = y[0:2]; z.zero_(); return x
+rows = list(x); rows[0].add_(1); return x
+rows = [r for r in x]; rows[0].add_(1); return x
+rows = x.unbind(0); rows[0].add_(1); return x
+x[0], x[1] = x[1], x[0]; return x
+y = x.float(); y.add_(1); return x
+y = x.to(torch.float32); y.add_(1); return x
+n = x.detach().numpy(); n += 1; return x
+y = torch.as_tensor(x); y.add_(1); return x
 """
 
 
@@ -100,8 +130,24 @@ def test_views_that_are_read_later_are_refused_by_name(body):
     assert any(
         word in left.detail
         for left in ported.unsupported
-        for word in ("is a view of", "through a view", "a part of a tensor", "copies")
+        for word in (
+            *("is a view of", "through a view", "a part of a tensor", "copies"),
+            *("another shape under other names", "read and written at once"),
+        )
     )
+
+
+@pytest.mark.parametrize(
+    "line, code",
+    [
+        ("y.fill_diagonal_(3.0)", Code.ARGUMENTS),
+        ("torch.max(x, 0, out=(y, y))", Code.NO_COUNTERPART),
+    ],
+)
+def test_what_cannot_be_written_to_a_tensor_is_refused_by_name(line, code):
+    text, ported = _ported(f"y = x * 1; {line}; return y")
+    (left,) = ported.unsupported
+    assert left.code == code and text.splitlines()[left.line - 1].strip() == line
 
 
 def test_plain_assignments_stay_where_nothing_shares_the_tensor():

@@ -17,6 +17,9 @@ MAX_OBJECTS = 20_000
 _LIBRARIES = sys.stdlib_module_names | {"torch", "functorch", "numpy", "mlx", "torch2mlx", "sympy"}
 _CONTAINERS = (dict, list, set, deque)
 _STORE = dis.opmap["STORE_GLOBAL"]
+_CACHE = type(functools.lru_cache(lambda: None))
+#: What leads from something that stands for a function to the function.
+_INNER = ("__func__", "__self__", "__wrapped__")
 #: What a module keeps its tensors and children in: these are looked at by themselves.
 OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})
 
@@ -116,9 +119,12 @@ class Outside:
 
     def _wrapped(self, name: str, value: Any) -> bool:
         """Follows what stands for a function."""
-        if hasattr(value, "cache_clear") and hasattr(value, "cache_info"):
+        if isinstance(value, _CACHE):
             self._caches.append((value, value.cache_info()))
-        inner = [getattr(value, key, None) for key in ("__func__", "__self__", "__wrapped__")]
+        # asked of the class and of what the object holds itself: one that makes an attribute for
+        # every name, as mocks and proxies do, stands for no function
+        held = (dir(type(value)), getattr(value, "__dict__", ()))
+        inner = [getattr(value, key, None) for key in _INNER if any(key in names for names in held)]
         if isinstance(value, (property, functools.cached_property, functools.partial)):
             keys = ("fget", "func", "args", "keywords")
             inner += [getattr(value, key, None) for key in keys]
@@ -185,7 +191,8 @@ def _of_library(name: Any) -> bool:
 def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
     """Names that are no locals in a function and the functions within, and those of them that a
     `global` statement assigns."""
-    named, stored = set(code.co_names), set()
+    # pytest puts names that no source can spell into the assertions of a test file
+    named, stored = {name for name in code.co_names if name.isidentifier()}, set()
     if _STORE in code.co_code[::2]:
         stored |= {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_GLOBAL"}
     for inner in code.co_consts:
@@ -208,8 +215,8 @@ def _progress(iterator: Any) -> Any:
     frame = getattr(iterator, "gi_frame", None)
     if frame is not None:
         return frame.f_lasti, repr(frame.f_locals)
-    hint = getattr(iterator, "__length_hint__", None)
-    return repr(iterator), None if hint is None else hint()
+    told = hasattr(type(iterator), "__length_hint__")
+    return repr(iterator), iterator.__length_hint__() if told else None
 
 
 def _set_item(holder: Any, key: str, value: Any) -> None:

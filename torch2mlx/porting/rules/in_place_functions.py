@@ -16,7 +16,7 @@ from torch2mlx.porting.types.views import changes_in_place
 #: Why a call stays.
 WHY = "it changes its argument: give that a name"
 #: What a text has that calls one of them.
-MARK = re.compile(r"\w_\(|\binplace\s*=")
+MARK = re.compile(r"\w_\(|\binplace\s*=|\bout\s*=")
 _GROUPS = ("torch", "torch.nn.functional")
 #: In place alone: there is no function that gives the value.
 _ALONE = ("zero", "fill")
@@ -45,7 +45,9 @@ class WithoutInPlaceFunctions(cst.CSTTransformer):
         self._names = names
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
-        """torch.relu_(x) -> x.relu_()."""
+        """torch.relu_(x) -> x.relu_(); torch.add(x, y, out=z) -> z.copy_(torch.add(x, y))."""
+        if self._names.of(original_node.func).startswith("torch."):
+            updated_node = _without_out(updated_node)
         base = self._changing(original_node)
         if not base or not isinstance(updated_node.args[0].value, _PLACES):
             return updated_node
@@ -86,3 +88,17 @@ _PLACES = (cst.Name, cst.Attribute, cst.Subscript)
 def _switch(argument: cst.Arg) -> bool:
     named = argument.keyword is not None and argument.keyword.value == "inplace"
     return named and code(argument.value) == "True"
+
+
+def _without_out(call: cst.Call) -> cst.Call:
+    """A call whose result goes to `out`: a method in place of that, which gets it."""
+    out = next((a for a in call.args if a.keyword is not None and a.keyword.value == "out"), None)
+    if out is None or not isinstance(out.value, _PLACES):
+        return call
+    rest = [a for a in call.args if a is not out]
+    if rest:
+        rest[-1] = rest[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+    made = call.with_changes(args=rest)
+    if code(out.value) == "None":
+        return made
+    return cst.Call(cst.Attribute(out.value, cst.Name("copy_")), [cst.Arg(made)])

@@ -34,7 +34,8 @@ _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
 _OF_MODULES_ONLY += _HOOKS + _FORWARD_HOOKS
 #: Methods in place that leave the numbers as they are.
-_IDLE = ("requires_grad_", "detach_")
+_IDLE = ("requires_grad_", "detach_", "share_memory_")
+_UNKNOWN = "no counterpart is known for these arguments"
 #: Methods of modules, by name and number of arguments.
 _MODULE = {
     ("state_dict", 0): "kit.files.state_dict({0})",
@@ -167,8 +168,7 @@ class Methods(Shared):
         if text is None:
             known = results.is_of_tensors(name) or self.type_of(original.func.value).tensor
             if known and name not in ("__len__",):
-                why = "no counterpart is known for these arguments"
-                self.refuse(original, why, f"Tensor.{name}", Code.ARGUMENTS)
+                self.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
             return updated
         if text != receiver:
             self.change(original, f".{name}", "the same in MLX", caution(f"torch.{name}"))
@@ -201,6 +201,7 @@ class Methods(Shared):
             return None
         value = self._computed(name, code(target), self.arguments(original, updated), original)
         if value is None:
+            self.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
             return None
         if self.loop_of(code(place)) is not None:
             return self.set_in_loop(code(place), value)
@@ -240,8 +241,7 @@ class Methods(Shared):
             return expression(f"kit.init.{_INPLACE_INIT[name]}({text})")
         value = self._computed(name, receiver, given, original)
         if value is None:
-            why = "no counterpart is known for these arguments"
-            self.refuse(original, why, f"Tensor.{name}", Code.ARGUMENTS)
+            self.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
             return updated
         return self.given_back(original, updated, value, receiver)
 

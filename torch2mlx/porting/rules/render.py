@@ -16,7 +16,7 @@ from torch2mlx.common.apple import CPU_LINALG
 PLACEMENT = frozenset(
     [
         *("device", "layout", "pin_memory", "memory_format", "non_blocking", "inplace"),
-        *("generator", "requires_grad", "out", "sparse", "copy", "async_", "stable", "driver"),
+        *("generator", "requires_grad", "sparse", "copy", "async_", "stable", "driver"),
         "sorted",  # what comes in an order is sorted
     ]
 )

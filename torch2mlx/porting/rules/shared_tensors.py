@@ -24,6 +24,10 @@ _SWITCH_FIRST += ("torch.nn.Mish", "torch.nn.Hardswish", "torch.nn.Hardsigmoid")
 
 _FIRST = "its first layer changes `{0}` in place: give it a clone, or make the layer one of its own"
 
+#: Methods in place that change the shape, which no array of MLX can.
+RESHAPING = ("unsqueeze_", "squeeze_", "t_", "transpose_", "swapaxes_", "swapdims_", "resize_")
+READING = ("view", "cast")
+
 
 class Shared(Loops):
     """Asks what shares a tensor that is changed."""
@@ -33,9 +37,10 @@ class Shared(Loops):
         self._within: set[Any] = set()  # calls in place that another one is called on
         self.in_place_layers: Collection[tuple[str, str]] = ()  # (class, name within it)
 
-    def owned(self, name: str) -> bool:
-        """Whether nothing but the name has the tensor that the statement changes."""
-        return self.sharing is None or self.sharing.owned(self.current, name)
+    def owned(self, name: str, given: bool = False) -> bool:
+        """Whether nothing but the name has the tensor that the statement changes; `given`: who
+        called the function may have it too."""
+        return self.sharing is None or self.sharing.owned(self.current, name, given)
 
     def of_a_container(self, place: Any) -> bool:
         """Whether a tensor is an item of a list, tuple or dict, which holds it under its name."""
@@ -54,8 +59,13 @@ class Shared(Loops):
         if self.sharing is None:
             return False
         name, kind = self.sharing.held(node)
-        why = {"view": f"it changes `{name}` through a view: assign to `{name}`", "copy": _COPY}
-        told = why.get(kind, "") or (self.sharing.conflict(self.current, name) if name else "")
+        why = {"copy": _COPY}
+        why |= dict.fromkeys(READING, f"it changes `{name}` through a view: assign to `{name}`")
+        told = (
+            why.get(kind, "")
+            or (self._other_shape(name, kind, call))
+            or (self.sharing.conflict(self.current, name) if name else "")
+        )
         return self._refused(told, call)
 
     def given_back(self, original: Any, updated: Any, value: str, receiver: str) -> Any:
@@ -67,12 +77,23 @@ class Shared(Loops):
         told = self.sharing.conflict(self.current, name) if name else ""
         if kind == "part":
             told = told or _LINE
-        if kind == "view" and self.sharing.outlives(self.current, name):
+        told = told or self._other_shape(name, kind, original)
+        if kind in READING and self.sharing.outlives(self.current, name, kind):
             told = f"it changes `{name}` through a view: assign to `{name}` first"
         if self._refused(told, original):
             return updated
-        passing = kind != "name" or (self.owned(name) and not self.read_later(name))
+        alone = self.owned(name, call.attr.value in RESHAPING)
+        passing = kind != "name" or (alone and not self.read_later(name))
         return expression(value if passing else f"kit.tensors.assign({name}, {value})")
+
+    def _other_shape(self, name: str, kind: str, call: Any) -> str:
+        """Why a tensor with other names cannot get another shape; "" where it can."""
+        if kind != "name" or call.func.attr.value not in RESHAPING:
+            return ""
+        statement = isinstance(getattr(self.current, "body", [None])[0], cst.Expr)
+        if self.owned(name, given=True) and (statement or not self.read_later(name)):
+            return ""
+        return f"it gives `{name}` another shape under other names too: assign it to each of them"
 
     def of_layer(self, original: cst.Call, updated: cst.Call) -> Any:
         """`self.relu(x)`, of a layer that changes x in place; None of other calls."""
@@ -116,15 +137,19 @@ class Shared(Loops):
     def writes_parts(self, assigned: cst.Assign) -> None:
         """Refuses the writes of `x[0] = y` that views would have to see."""
         for each in assigned.targets:
-            if isinstance(each.target, cst.Subscript):
-                self.changes_shared(each.target, assigned)
+            target = each.target
+            several = target.elements if isinstance(target, (cst.Tuple, cst.List)) else ()
+            for part in (target, *(element.value for element in several)):
+                if isinstance(part, cst.Subscript):
+                    self.changes_shared(part, assigned)
 
     def changes_shared(self, target: Any, statement: Any) -> None:
         """Refuses `x[0] = y` and `x += y` where a view of x, or what x is a view of, is read
         later."""
         while isinstance(target, cst.Subscript):
             target = target.value
-        if self.sharing is None or not self.type_of(target).tensor or not dotted(target):
+        kind = self.type_of(target)
+        if self.sharing is None or not (kind.tensor or kind.kind == "numpy") or not dotted(target):
             return
         self._refused(self.sharing.conflict(self.current, dotted(target)), statement)
 

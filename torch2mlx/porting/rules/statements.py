@@ -19,6 +19,7 @@ from torch2mlx.porting.rules.requires_grad import (
     setting,
     small,
 )
+from torch2mlx.porting.rules.shared_tensors import RESHAPING
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import dotted
 
@@ -161,9 +162,10 @@ class Statements(Functions, Methods, Freezing, Buffers, Stopping, Loops):
             name = code(leaf)
             return small(f"{name} = kit.training.overwritten({name}, {code(made.value)})")
         if isinstance(target, cst.Name):
-            if before.func.attr.value == "copy_":  # type: ignore[attr-defined]
+            method = before.func.attr.value  # type: ignore[attr-defined]
+            if method == "copy_":
                 return small(f"kit.tensors.assign({target.value}, {code(made.value)})")
-            if not self.owned(target.value):
+            if not self.owned(target.value, method in RESHAPING):
                 return small(f"{target.value}[...] = {code(made.value)}")
         return made
 

@@ -28,19 +28,23 @@ _KEEPING_NOTHING = (
     *("sum", "sorted", "round", "isinstance", "type", "enumerate", "zip", "repr"),
     *("hasattr", "getattr", "super", "any", "all", "id", "format", "divmod", "pow"),
 )
+#: Functions that hand on what they are given, or its items.
+_RELAYING = ("list", "tuple", "iter", "reversed", "enumerate", "zip", "sorted")
 _ROOTS = ("torch", "math", "numpy", "torchvision", "random", "os", "time")
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a name's value comes from: `kind` is "fresh", "shared" (it may have other names),
-    "view" of `base`, or "passed" by a module that was given the names in `base`."""
+    """Where a name's value comes from: `kind` is "fresh", "given" by the caller, "shared" (it may
+    have other names, `base` is one), "view" or "cast" of `base`, or "passed" by a module that was
+    given the names in `base`."""
 
     kind: str
     base: str = ""
 
 
 _FRESH, _SHARED = _Origin("fresh"), _Origin("shared")
+_READING = ("view", "cast")
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,11 @@ class Sharing:
         self._flows: dict[Any, _Flow] = {}
         self._module = module
 
-    def owned(self, statement: Any, name: str) -> bool:
-        """Whether nothing but a plain name has the tensor that a statement changes."""
+    def owned(self, statement: Any, name: str, given: bool = False) -> bool:
+        """Whether nothing but a plain name has the tensor that a statement changes; `given`: who
+        called the function may have it too."""
         flow, at = self._place(statement)
-        return at is None or flow.owned(at, name)
+        return at is None or flow.owned(at, name, given)
 
     def conflict(self, statement: Any, name: str) -> str:
         """Why MLX cannot change a tensor in place as torch does; "" where it can."""
@@ -80,14 +85,15 @@ class Sharing:
         flow, at = self._place(statement)
         return at is None or flow.live(at, name) or _count(statement, name) > 1
 
-    def outlives(self, statement: Any, name: str) -> bool:
-        """Whether a tensor is read behind a statement, here or by who holds it."""
+    def outlives(self, statement: Any, name: str, kind: str = "view") -> bool:
+        """Whether a tensor is read behind a statement, here or by who holds it; of a cast, here."""
         flow, at = self._place(statement)
-        return at is None or flow.outlives(at, name)
+        return at is None or flow.outlives(at, name, kind)
 
     def held(self, node: Any) -> tuple[str, str]:
         """What an expression changes when it changes in place what a node gives: the name, and
-        "name", "part" of what it is, a "copy" of a part, or a "view"; ("", "") of what is new."""
+        "name", "part" of what it is, a "copy" of a part, a "view" or a "cast"; ("", "") of what is
+        new."""
         while changes_in_place(node) or is_data(node):
             node = node.func.value if isinstance(node, cst.Call) else node.value
         if isinstance(node, (cst.Name, cst.Attribute)):
@@ -99,8 +105,7 @@ class Sharing:
                 owner = owner.value
             tensor = self._type_of(node.value).tensor
             return dotted(owner), "part" if not tensor or reader.basic(node) else "copy"
-        base = reader.base(node)
-        return base, "view" if base else ""
+        return reader.base(node)
 
     def _place(self, statement: Any) -> tuple[Any, _Event | None]:
         """The function that a statement is of, and where it stands there; None where that is not
@@ -139,51 +144,65 @@ class _Flow:
         self._count = self._statement_at = 0
         self._outer = isinstance(function, cst.Module)
         self._forward = not self._outer and function.name.value in ("forward", "__call__")
-        self._given: set[str] = set()
+        self._swaps: set[int] = set()  # places of x[0], x[1] = x[1], x[0]
         if not self._outer:
             for parameter in _parameters(function.params):
-                self._given.add(parameter)
-                self._add("set", parameter, _SHARED)
+                self._add("set", parameter, _Origin("given"))
         for statement in function.body if self._outer else function.body.body:
             self._statement(statement)
 
     # asking
 
-    def owned(self, at: _Event, name: str) -> bool:
-        """Whether a name's value was made here, and has no other name at a place."""
+    def owned(self, at: _Event, name: str, given: bool = False) -> bool:
+        """Whether a name's value was made here, or given, and has no other name at a place."""
         found = self._reaching(at, name)
-        if not found or not all(self._is_new(event) for event in found):
+        if not found or not all(self._is_new(event, given) for event in found):
             return False
         last = max((e.at for e in found if _surely(e, at) and e.at < at.at), default=-1)
         kept = (e for e in self._named(name, "kept") if e.at > last)
         return not any(self._before(e, at) for e in kept)
 
-    def _is_new(self, event: _Event) -> bool:
+    def _is_new(self, event: _Event, given: bool) -> bool:
         """Whether a name was given a tensor without another name; what modules return may be what
         they are given."""
         if event.origin.kind != "passed":
-            return event.origin.kind != "shared"
-        given, event = event.origin.base.split(), replace(event, at=event.statement)
+            return event.origin.kind not in (("shared",) if given else ("shared", "given"))
+        names, event = event.origin.base.split(), replace(event, at=event.statement)
         return all(
-            self.owned(event, each) and (each == event.name or not self.live(event, each))
-            for each in given
+            self.owned(event, each, given) and (each == event.name or not self.live(event, each))
+            for each in names
         )
 
     def conflict(self, at: _Event, name: str) -> str:
         """What of a change in place does not reach in MLX what it reaches in torch."""
-        for event in self._reaching(at, name):
-            base = event.origin.base
-            if event.origin.kind == "view" and base != name and self.outlives(at, base):
-                return (
-                    f"`{name}` is a view of `{base}`, which torch changes too: "
-                    f"assign to the part of `{base}`, or clone it first"
-                )
+        if at.at in self._swaps:
+            return f"parts of `{name}` are read and written at once: clone those that are read"
+        base = self._read_base(at, at, name, set())
+        if base:
+            return (
+                f"`{name}` is a view of `{base}`, which torch changes too: "
+                f"assign to the part of `{base}`, or clone it first"
+            )
         for event in self._taken.get(name, ()):
             if event.name != name and self._sees(event, at, name):
                 return (
                     f"`{event.name}` is a view of `{name}`, which changes here: torch changes "
                     f"both; take it again behind this line, or clone it first"
                 )
+        return ""
+
+    def _read_base(self, at: _Event, place: _Event, name: str, seen: set[_Event]) -> str:
+        """What is read behind `at` of which a name's value at a place is a view; "" for nothing."""
+        for event in self._reaching(place, name):
+            kind, base = event.origin.kind, event.origin.base
+            if event in seen or kind not in ("shared", *_READING) or not base:
+                continue
+            seen.add(event)
+            if kind in _READING and base != name and self.outlives(at, base, kind):
+                return base
+            deeper = self._read_base(at, replace(event, at=event.statement), base, seen)
+            if deeper:
+                return deeper
         return ""
 
     def _sees(self, view: _Event, at: _Event, base: str) -> bool:
@@ -195,12 +214,12 @@ class _Flow:
         between = (e for e in self._named(base, "set") if view.at < e.at < at.at)
         return not any(_surely(e, at) for e in between)
 
-    def outlives(self, at: _Event, name: str) -> bool:
+    def outlives(self, at: _Event, name: str, kind: str = "view") -> bool:
         """Whether what a name stands for is read behind a place, here or by a caller."""
         if not self._named(name, "set"):
             return True  # an attribute, or a name of the outside
-        given = any(e.at < len(self._given) for e in self._reaching(at, name))
-        return self.live(at, name) or (given and name in self._given and not self._forward)
+        given = any(e.origin.kind == "given" for e in self._reaching(at, name))
+        return self.live(at, name) or (given and kind == "view" and not self._forward)
 
     def live(self, at: _Event, name: str) -> bool:
         """Whether a name's value at a place is read later."""
@@ -243,7 +262,7 @@ class _Flow:
     def _add(self, kind: str, name: str, origin: _Origin = _FRESH) -> None:
         at = self._count
         event = _Event(kind, name, at, self._path, self._loops, origin, self._statement_at)
-        if origin.kind == "view":
+        if origin.kind in _READING:
             self._taken.setdefault(origin.base, []).append(event)
         self._found.setdefault((name, kind), []).append(event)
         self._count += 1
@@ -301,9 +320,11 @@ class _Flow:
         for found in walk(node):
             if isinstance(found, cst.Yield) and found.value is not None:
                 self._keep(found.value)
+            elif isinstance(found, cst.Lambda):
+                self._late |= {name for name in loads(found.body) if "." not in name}
         if isinstance(node, cst.Assign):
             for target in node.targets:
-                self._assigned(target.target, node.value)
+                self._assigned(target.target, node.value, len(node.targets) > 1)
         elif isinstance(node, cst.AnnAssign) and node.value is not None:
             self._assigned(node.target, node.value)
 
@@ -315,24 +336,33 @@ class _Flow:
             for name in sorted(loads(part)) if part is not None else ():
                 self._add("read", name)
 
-    def _assigned(self, target: Any, value: Any) -> None:
+    def _assigned(self, target: Any, value: Any, several: bool = False) -> None:
+        """`several`: the value goes to other names as well."""
         pairs = isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple)
         if pairs and len(target.elements) == len(value.elements):
+            self._swapped(target, value)
             for one, other in zip(target.elements, value.elements, strict=True):
                 self._assigned(one.value, other.value)
-            return
-        if isinstance(target, cst.Name):
+        elif isinstance(target, cst.Name):
             origin, root = self._origin(value), changed(value)
             if origin.kind == "shared" and isinstance(root, (cst.Name, cst.Attribute)):
                 self._add("kept", dotted(root))
-            if isinstance(value, (cst.Tuple, cst.List, cst.Dict, cst.Set)):
+            if not isinstance(value, (cst.Name, cst.Attribute)):
                 self._keep(value)
-            self._add("set", target.value, origin)
-            return
-        if isinstance(target, (cst.Tuple, cst.List)):
+            self._add("set", target.value, _SHARED if several and origin == _FRESH else origin)
+        elif isinstance(target, (cst.Tuple, cst.List)):
             self._bind(target, self._item(value))
-            return
-        self._keep(value)
+        else:
+            self._keep(value)
+
+    def _swapped(self, target: Any, value: Any) -> None:
+        """x[0], x[1] = x[1], x[0]: the second value is a part of x that has changed by then."""
+        written: set[str] = set()
+        for one, other in zip(target.elements, value.elements, strict=True):
+            if self._views.base(other.value)[0] in written:
+                self._swaps.add(self._statement_at)
+            if isinstance(one.value, cst.Subscript):
+                written.add(dotted(one.value.value))
 
     def _bind(self, target: Any, origin: _Origin) -> None:
         if isinstance(target, (cst.Tuple, cst.List)):
@@ -351,6 +381,10 @@ class _Flow:
         elif isinstance(node, cst.IfExp):
             self._keep(node.body)
             self._keep(node.orelse)
+        elif isinstance(node, (cst.ListComp, cst.SetComp, cst.GeneratorExp)):
+            self._keep(node.elt)
+        elif isinstance(node, cst.DictComp):
+            self._keep(node.value)
 
     def _keeps_nothing(self, call: cst.Call) -> bool:
         func = call.func
@@ -371,7 +405,7 @@ class _Flow:
     def _item(self, value: Any) -> _Origin:
         """Where the parts of a value come from."""
         made = self._origin(value)
-        if made.kind == "view" or not self._type_of(value).tensor:
+        if made.kind in _READING or not self._type_of(value).tensor:
             return made if made.kind != "fresh" or isinstance(value, cst.Call) else _SHARED
         name = dotted(value)
         return _Origin("view", name) if name else _FRESH
@@ -382,17 +416,28 @@ class _Flow:
             both = [self._origin(value.body), self._origin(value.orelse)]
             return next((o for o in both if o.kind != "fresh"), _FRESH)
         if isinstance(value, cst.Name):
-            return _SHARED
+            return _Origin("shared", value.value)
         if isinstance(value, cst.Attribute) and value.attr.value not in FIELDS:
             return _SHARED if dotted(value) else _FRESH
         if isinstance(value, cst.Subscript) and not self._type_of(value.value).tensor:
             return _SHARED
-        base = self._views.base(value)
+        base, kind = self._views.base(value)
         if base:
-            return _Origin("view", base)
-        if isinstance(value, cst.Call) and not self._keeps_nothing(value):
-            return self._passed(value)
-        return _FRESH
+            return _Origin(kind, base)
+        if isinstance(value, cst.ListComp) and isinstance(value.elt, cst.Name):
+            same = dotted(value.for_in.target) == value.elt.value
+            return self._item(value.for_in.iter) if same else _SHARED
+        return self._result(value) if isinstance(value, cst.Call) else _FRESH
+
+    def _result(self, call: cst.Call) -> _Origin:
+        """Where the result of a call comes from."""
+        if isinstance(call.func, cst.Name) and call.func.value in _RELAYING:
+            items = (self._item(a.value) for a in call.args)
+            return next((o for o in items if o.kind in _READING), _FRESH)
+        if "dropout" in self._names.of(call.func):  # in evaluation it is what it is given
+            given = dotted(call.args[0].value) if call.args else ""
+            return _Origin("shared", given) if given else _FRESH
+        return _FRESH if self._keeps_nothing(call) else self._passed(call)
 
     def _passed(self, call: cst.Call) -> _Origin:
         """Where the result of a call comes from: of a module's part from what that is given."""

@@ -23,6 +23,11 @@ _TURNING = frozenset(
     ["t", "transpose", "permute", "expand", "expand_as", "swapaxes", "movedim", "T", "mT", "H"]
 )
 _COPYING = frozenset(["reshape", "flatten", "contiguous"])
+#: Methods that give back the tensor itself where nothing is to be done.
+_CASTS = ("float", "double", "half", "bfloat16", "long", "int", "to", "type", "type_as")
+_CASTS += ("cpu", "cuda")
+#: Functions whose tensors read the memory of an array.
+_WRAPPING = ("from_numpy", "as_tensor", "asarray")
 
 
 class Views:
@@ -31,8 +36,9 @@ class Views:
     def __init__(self, names: Names, type_of: Callable[[Any], Type]) -> None:
         self._names, self._type_of = names, type_of
 
-    def base(self, value: Any) -> str:
-        """The dotted name whose tensor an expression is a view of; "" of others."""
+    def base(self, value: Any) -> tuple[str, str]:
+        """The dotted name whose tensor an expression reads, and how: as a "view", or as a "cast",
+        which is the tensor itself where its dtype is the same; ("", "") of others."""
         steps = []
         while True:
             step, inner = self._step(value)
@@ -43,10 +49,11 @@ class Views:
         steps.reverse()
         for i, step in enumerate(steps):
             if step in _COPYING and set(steps[:i]) & _TURNING:
-                return ""
-        if not steps or not self._type_of(value).tensor:
-            return ""
-        return dotted(value)
+                return "", ""
+        known = self._type_of(value)
+        if not steps or not (known.tensor or known.kind == "numpy") or not dotted(value):
+            return "", ""
+        return dotted(value), "cast" if set(steps) & set(_CASTS) else "view"
 
     def _step(self, value: Any) -> tuple[str, Any]:
         """(what the outermost view is, what it is taken of), None where it is no view."""
@@ -57,11 +64,11 @@ class Views:
         if isinstance(value, cst.Call):
             full = self._names.of(value.func)
             name = full.rpartition(".")[2] if full.startswith("torch.") else ""
-            if name in _VIEWS and value.args:
+            if name in (*_VIEWS, *_WRAPPING) and value.args:
                 return name, value.args[0].value
             if not full and isinstance(value.func, cst.Attribute):
                 method = value.func.attr.value
-                if method in _VIEWS or method == "contiguous":
+                if method in (*_VIEWS, *_CASTS, "contiguous", "numpy"):
                     return method, value.func.value
         return "", None
 
