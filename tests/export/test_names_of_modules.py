@@ -246,7 +246,72 @@ class Clashing(nn.Module):
         return x
 
 
+class Chain(nn.ModuleList):
+    """A list with a forward."""
+
+    def forward(self, x):
+        for layer in self:
+            x = layer(x).tanh()
+        return x
+
+
+class Table(nn.ModuleDict):
+    """A dict with a forward and a tensor."""
+
+    def __init__(self, layers):
+        super().__init__(layers)
+        self.scale = nn.Parameter(torch.rand(4))
+
+    def forward(self, x):
+        for layer in self.values():
+            x = layer(x) * self.scale
+        return x
+
+
+class Row(nn.Sequential):
+    """A Sequential with a forward and a buffer."""
+
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.register_buffer("shift", torch.rand(4))
+
+    def forward(self, x):
+        return super().forward(x) + self.shift
+
+
+class Longer(nn.ModuleList):
+    """A list with a tensor, and a layer that is no item, and that nobody calls."""
+
+    def __init__(self, layers):
+        super().__init__(layers)
+        self.scale, self.norm = nn.Parameter(torch.rand(4)), nn.LayerNorm(4)
+
+
+class Containers(nn.Module):
+    """Containers that compute, in one another, and one that is more than its items."""
+
+    def __init__(self):
+        super().__init__()
+        self.chain = Chain([Lin(), nn.Linear(4, 4), Chain([nn.Linear(4, 4)])])
+        self.table = Table({"a": nn.Linear(4, 4), "b": Row(nn.Linear(4, 4), Lin())})
+        self.chains = nn.ModuleList([Chain([Lin(), Lin()]), Chain([Lin()])])
+        self.longer = Longer([nn.Linear(4, 4), nn.Linear(4, 4)])
+
+    def forward(self, x):
+        x = self.table(self.chain(x))
+        for chain in self.chains:
+            x = chain(x)
+        for layer in self.longer[:2]:
+            x = layer(x)
+        return self.longer.norm(x * self.longer.scale)
+
+
 NAMES = {
+    "containers": (Containers, ROWS),
+    "chain": (lambda: Chain([nn.Linear(4, 4), Lin()]), ROWS),
+    "chain of one": (lambda: Chain([nn.Linear(4, 4)]), ROWS),
+    "table": (lambda: Table({"0": nn.Linear(4, 4), "a": Lin()}), ROWS),
+    "row": (lambda: Row(nn.Linear(4, 4), Lin()), ROWS),
     "numbered": (Numbered, ((2, 4, 6, 6), (3, 4, 5, 5))),
     "hidden": (Hidden, ROWS),
     "clashing": (Clashing, ROWS),

@@ -57,7 +57,7 @@ def child_names(spec: LayerSpec | None, record: ModuleRecord) -> Mapping[str, st
     lists, and a module or a dict that has them as names cannot load weights. Names that start with
     an underscore, which MLX hides, lose it.
     """
-    if spec is not None and (spec.children or spec.mlx == "builtins.list" or spec.transparent):
+    if spec is not None and (spec.children or _is_list(spec, record) or spec.transparent):
         return spec.child_names(record)
     if record.options.get("from_keys"):  # a module that nothing is known of
         return {}
@@ -65,6 +65,14 @@ def child_names(spec: LayerSpec | None, record: ModuleRecord) -> Mapping[str, st
     others = [name for name in record.children if not name.isdigit()]
     hidden = shown(others, (*record.children, *record.tensors))
     return {**{name: f"layers.{i}" for i, name in enumerate(numbered)}, **hidden}
+
+
+def _is_list(spec: LayerSpec, record: ModuleRecord) -> bool:
+    """Whether a module becomes a list: one that is called, or holds more than items, does not."""
+    items_alone = not record.tensors and all(name.isdigit() for name in record.children)
+    parameters = spec.torch == "torch.nn.ParameterList"
+    plain = items_alone and not record.options.get("own_forward")
+    return spec.mlx == "builtins.list" and (parameters or plain)
 
 
 def register(

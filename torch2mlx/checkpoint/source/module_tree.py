@@ -33,10 +33,13 @@ def _plain(value: Any) -> bool:
     return isinstance(value, _PLAIN)
 
 
+_CONTAINERS = ("torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict")
+
+
 def _own_forward(cls: type) -> bool:
-    """Whether a Sequential subclass computes something of its own."""
-    bases = [c for c in cls.__mro__ if class_name(c) == "torch.nn.Sequential"]
-    return bool(bases) and getattr(cls, "forward", None) is not vars(bases[0])["forward"]
+    """Whether a subclass of a container computes something of its own."""
+    base = next((c for c in cls.__mro__ if class_name(c) in _CONTAINERS), None)
+    return base is not None and getattr(cls, "forward", None) is not getattr(base, "forward", None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,8 @@ class Tree:
 
         module = self.modules[path]
         if isinstance(module, nn.ModuleList):
-            return "list"
-        if isinstance(module, nn.ModuleDict):
+            return "numbered" if any(self.renames(path).values()) else "list"
+        if isinstance(module, nn.ModuleDict) and not _holds_tensors(module):
             return "numbered" if any(n.isdigit() for n in module._modules) else "dict"
         if isinstance(module, nn.ParameterList):
             return "parameters"
@@ -124,6 +124,10 @@ class Tree:
             return found
         alone = path in self._kept and not self._records[path].folds
         return with_both_biases(found) if alone else None
+
+
+def _holds_tensors(module: Any) -> bool:
+    return any(t is not None for t in (*module._parameters.values(), *module._buffers.values()))
 
 
 def _is_tensor(value: Any) -> bool:
