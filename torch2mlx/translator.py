@@ -54,7 +54,7 @@ from torch2mlx.export.verify.other_sizes import right_at, right_at_another
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import Case, Pair, plainly
 from torch2mlx.export.verify.small import conditions_of_small, needless
-from torch2mlx.export.verify.unrun import noted_changes, refuse_changing, told
+from torch2mlx.export.verify.unrun import noted_changes, refuse_changing, refuse_spent, told
 from torch2mlx.sized import refuse_sizes, sized
 from torch2mlx.stateful import refuse_with_state, streamed
 from torch2mlx.types import Progress
@@ -332,6 +332,7 @@ def translate(
             return streamed(model, args, kwargs, state, check)
     with preserved(model), plainly():
         expected = answered(model, case) if check else None
+        refuse_spent(expected.changed if expected else {})
 
         def make(way: Way) -> Translation:
             wishes = (way, io_layout == "mlx", standalone)
@@ -366,6 +367,7 @@ def _tried(
     way, last_ends, standalone = wishes
     with noted_changes(model, expected is None) as changed:
         write, traced = _made(model, case.args, case.kwargs, way, last_ends, standalone, width)
+    refuse_spent(changed)
     if check:
         if expected is None:
             refuse_changing(model, case, way, changed)

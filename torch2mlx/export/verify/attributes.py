@@ -16,6 +16,7 @@ class Attributes:
         self._modules = dict(model.named_modules())
         self._outside = Outside(model)
         self._before, self._moved = self._now(), self._versions()
+        self._taken = self._outside.taken()
 
     def _now(self) -> dict[Any, list[Any]]:
         found = {
@@ -43,7 +44,8 @@ class Attributes:
         return found
 
     def changed(self) -> dict[str, Any]:
-        """What is another object than before, or holds others, by path: the values now."""
+        """What is another object than before, or holds others, by path: the values now. Of a tensor
+        that was written to there is None, of an iterator a `Taken`."""
         now, moved = self._now(), self._versions()
         others = {
             place[0]: held[0]
@@ -51,7 +53,8 @@ class Attributes:
             if place not in self._before or not _same(held, self._before[place])
         }
         known = self._moved
-        written = {p[0]: None for p, how in moved.items() if p in known and known[p] != how}
+        taken = self._taken
+        written = {p[0]: taken.get(p) for p, how in moved.items() if p in known and known[p] != how}
         return written | others
 
 

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from torch2mlx.export.verify.iterators import Taken, again, is_iterator, progress, sources
+
 #: Objects that are looked at.
 MAX_OBJECTS = 20_000
 #: What changes no model: torch's own files, and those of Python.
@@ -35,6 +37,7 @@ class Outside:
         self._owners: list[tuple[str, Any]] = []
         self._cells: list[tuple[str, Any]] = []
         self._iterators: list[tuple[str, Any]] = []
+        self._modules: list[Any] = []
         self._caches: list[tuple[Any, Any]] = []
         self._waiting: list[tuple[str, Any]] = []
         self._seen: set[int] = set()
@@ -60,7 +63,11 @@ class Outside:
         """What is changed without becoming another object: tensors' versions, and how far
         iterators are."""
         tensors = {(name, id(t)): 0 if t.is_inference() else t._version for name, t in self.tensors}
-        return tensors | {(name, id(it)): _progress(it) for name, it in self._iterators}
+        return tensors | {(name, id(it)): progress(it) for name, it in self._iterators}
+
+    def taken(self) -> dict[Any, Taken]:
+        """What stands for each iterator, should it go on."""
+        return {(name, id(it)): Taken(again(it) is not None) for name, it in self._iterators}
 
     def undo(self) -> Iterator[Callable[[], None]]:
         """What gives names their values of now back; containers and tensors are the caller's."""
@@ -74,9 +81,34 @@ class Outside:
             yield functools.partial(_set_cell, cell, before[name, id(cell)])
         for cache, known in self._caches:
             yield functools.partial(_forget, cache, known)
+        for _, iterator in self._iterators:
+            yield functools.partial(self._rewind, iterator, progress(iterator), again(iterator))
+
+    def _rewind(self, iterator: Any, known: Any, other: Any) -> None:
+        """Where an iterator has gone on, everything that held it gets one that has not."""
+        if other is None or progress(iterator) == known:
+            return
+        for held in self._holders():
+            keys = list(held) if isinstance(held, dict) else range(len(held))
+            for key in keys:
+                if held[key] is iterator:
+                    held[key] = other
+        for _, owner in self._owners:
+            for name in [n for n, v in vars(owner).items() if v is iterator]:
+                setattr(owner, name, other)
+        for _, cell in self._cells:
+            if _content(cell) is iterator:
+                cell.cell_contents = other
+
+    def _holders(self) -> Iterator[Any]:
+        """What holds values by keys or by numbers, and lets them be replaced."""
+        yield from (space for _, space in self._variables.values())
+        yield from map(vars, self._modules)
+        yield from (held for _, held in self.containers if not isinstance(held, set))
 
     def _walk(self, model: Any) -> None:
         for path, module in model.named_modules():
+            self._modules.append(module)
             self._seen.add(id(module))
             self._of_class(type(module))
             for key, value in vars(module).items():
@@ -169,11 +201,11 @@ class Outside:
 
     def _object(self, name: str, value: Any) -> None:
         kind = type(value)
-        if isinstance(value, types.GeneratorType) or (
-            hasattr(kind, "__next__") and hasattr(kind, "__iter__")
-        ):
+        seen = hasattr(value, "__dict__") and not _of_library(kind.__module__)
+        if is_iterator(value) and not seen:
             self._iterators.append((name, value))
-        elif hasattr(value, "__dict__") and not _of_library(kind.__module__):
+            self._waiting += [(name, source) for source in sources(value)]
+        elif seen:
             self._owners.append((name, value))
             self._of_class(kind)
             self._waiting += [(f"{name}.{key}", held) for key, held in vars(value).items()]
@@ -208,15 +240,6 @@ def _content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # nothing was assigned yet
         return _ABSENT
-
-
-def _progress(iterator: Any) -> Any:
-    """How far an iterator is, as far as it says so."""
-    frame = getattr(iterator, "gi_frame", None)
-    if frame is not None:
-        return frame.f_lasti, repr(frame.f_locals)
-    told = hasattr(type(iterator), "__length_hint__")
-    return repr(iterator), iterator.__length_hint__() if told else None
 
 
 def _set_item(holder: Any, key: str, value: Any) -> None:

@@ -10,6 +10,7 @@ from torch2mlx.errors import ExportError, TranslationError
 from torch2mlx.export.capture.freedom import Way
 from torch2mlx.export.capture.recording import steps, traced_in_mode
 from torch2mlx.export.verify.attributes import Attributes
+from torch2mlx.export.verify.iterators import Taken
 from torch2mlx.export.verify.preserved import preserved
 from torch2mlx.export.verify.running import Case
 
@@ -70,6 +71,9 @@ def told_of(call: str, changed: Mapping[str, Any]) -> str:
 def refuse_changing(model: Any, case: Case, way: Way, changed: Mapping[str, Any]) -> None:
     """Traces the second call too. Raises TranslationError, with names, where it is another program
     than the first, by numbers, texts and flags that the forward changes."""
+    taken = {name: value for name, value in changed.items() if isinstance(value, Taken)}
+    if taken:
+        raise _settled(told_of("the second call", taken))
     plain = {name: value for name, value in changed.items() if _is_plain(value)}
     if not plain:
         return
@@ -85,9 +89,25 @@ def refuse_changing(model: Any, case: Case, way: Way, changed: Mapping[str, Any]
         except ExportError:
             return
     if first != again:
-        error = TranslationError(told_of("the second call", plain))
-        error.settled = True
-        raise error
+        raise _settled(told_of("the second call", plain))
+
+
+def refuse_spent(changed: Mapping[str, Any]) -> None:
+    """Raises TranslationError, with names, where a forward takes what cannot be given again: a file
+    would have the item after the one that the next call gets."""
+    names = sorted(n for n, v in changed.items() if isinstance(v, Taken) and not v.again)
+    if names:
+        raise _settled(
+            f"each call of the forward takes the next item of {', '.join(names)}, and what it gave "
+            "cannot be given again: keep the items in a list or a buffer, and the number of the "
+            "next one in a buffer (register_buffer) that the forward adds to"
+        )
+
+
+def _settled(message: str) -> TranslationError:
+    error = TranslationError(message)
+    error.settled = True
+    return error
 
 
 def _is_plain(value: Any) -> bool:
