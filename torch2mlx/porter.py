@@ -26,6 +26,7 @@ from torch2mlx.common.amounts import counted
 from torch2mlx.common.apple import RULE, places
 from torch2mlx.common.optional import need
 from torch2mlx.errors import Code, PortError, Unsupported
+from torch2mlx.lockstep.result import TrainingVerification
 from torch2mlx.porting.questions import (
     Question,
     check_answers,
@@ -42,7 +43,8 @@ from torch2mlx.porting.scopes.encoding import decoded, encoded
 class PortResult:
     """One ported file: its `source`, the `changes` that were made, with reasons, and what is
     `unsupported`: those lines keep their code under a comment. `torch`: whether it imports it.
-    `questions`: what the source does not tell and the port has to know; `port` takes answers."""
+    `questions`: what the source does not tell and the port has to know; `port` takes answers.
+    `verified`: how training went beside the original, where that was asked for."""
 
     source: str
     changes: tuple[Change, ...]
@@ -51,6 +53,7 @@ class PortResult:
     path: str = "<source>"
     torch: bool = True
     questions: tuple[Question, ...] = ()
+    verified: TrainingVerification | None = None
 
     @property
     def ok(self) -> bool:
@@ -111,6 +114,8 @@ def port(
     layout: str = "mlx",
     data: str = "kit",
     answers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    verify: bool | Mapping[str, Any] = False,
 ) -> PortResult:
     """Rewrites a PyTorch script, module or notebook as MLX source.
 
@@ -119,16 +124,21 @@ def port(
     images are (N, *spatial, C) between the layers of a network, which is called with (N, C,
     *spatial) as before; with "torch" they are that everywhere. `data`: with "kit", DataLoader is
     `kit.data`'s; with "mlx-data" its workers are threads of mlx.data (`kit.streams`). `answers`:
-    to `questions` of an earlier port of this source, by their ids.
+    to `questions` of an earlier port of this source, by their ids. `verify`: True, or keywords of
+    `verify_training`, runs the script and its port and compares their training: `verified`.
 
     Raises ValueError for other values of these; PortError for what is no Python (with line and
-    column), for answers to what was not asked, and when libcst is missing.
+    column), for answers to what was not asked, for a script that trains nothing when it is to be
+    verified, and when libcst is missing.
     """
     wishes = _Wishes(layout, data, answers)
     text, path = _read(source)
-    if path.endswith(".ipynb"):
-        return _notebook(text, path, wishes)
-    return _source(text, path, wishes)
+    made = (_notebook if path.endswith(".ipynb") else _source)(text, path, wishes)
+    if not isinstance(verify, Mapping) and not verify:
+        return made
+    from torch2mlx.port_verifier import verified
+
+    return replace(made, verified=verified(made, verify if isinstance(verify, Mapping) else {}))
 
 
 #: What is ported; other files are copied.

@@ -212,6 +212,7 @@ REFUSED = [
     ("translate", {"source": "nets:small", "out": "out"}, PROGRAM),
     ("translate", {"source": "shards", "out": "out"}, OUTSIDE),
     ("verify", {"source": "own", "folder": "own", "trust_remote_code": True}, "trust_remote_code"),
+    ("port", {"source": "script.py", "verify": True}, "port with verify runs both scripts"),
     (
         "verify_training",
         {"torch_script": "script.py", "mlx_script": "script.py"},

@@ -28,8 +28,8 @@ class Tool:
     """A verb, and which of its arguments are paths.
 
     `makes`: its source may be a function that makes the model, which is a program. `whole`:
-    folders that other libraries read too. `runs`: it runs what it reads, always. `about`: what an
-    agent has to know of it.
+    folders that other libraries read too. `runs`: it runs what it reads, always; `runs_with`: where
+    this argument is given. `about`: what an agent has to know of it.
     """
 
     verb: Verb
@@ -39,6 +39,7 @@ class Tool:
     whole: tuple[str, ...] = ()
     makes: bool = False
     runs: bool = False
+    runs_with: str = ""
 
 
 _MODEL = (
@@ -69,7 +70,11 @@ TOOLS: tuple[Tool, ...] = (
         porting.PORT,
         "Without `out` the result has the source of the port. `unsupported` is left for a person; "
         "`questions` are what the source does not tell: ask, and pass `answer` in the next call, "
-        "as ID=CHOICE. A port is not compared with torch: it is not shown to compute the same.",
+        "as ID=CHOICE. A port is not compared with torch, so it is not shown to compute the same; "
+        "`verify` runs both scripts and compares, where the server was started with "
+        "--allow-running.",
+        reads=("source", "script"),
+        runs_with="verify",
     ),
     Tool(
         models.VERIFY,
@@ -199,10 +204,11 @@ def _check(asked: Tool, given: Mapping[str, Any], granted: Granted) -> None:
 
 def _refuse_programs(asked: Tool, given: Mapping[str, Any]) -> None:
     """Raises NotGrantedError for a call that runs what somebody wrote."""
-    if asked.runs:
+    if asked.runs or given.get(asked.runs_with):
+        option = f" with {asked.runs_with}" if asked.runs_with else ""
         raise NotGrantedError(
-            f"{asked.verb.name} runs both scripts, and running programs was not granted; start "
-            "torch2mlx mcp with --allow-running"
+            f"{asked.verb.name}{option} runs both scripts, and running programs was not granted; "
+            "start torch2mlx mcp with --allow-running"
         )
     source = str(given.get("source", ""))
     made = asked.makes and (source.endswith(".py") or not os.path.exists(source))

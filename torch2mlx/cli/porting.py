@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from torch2mlx.cli import verifying
 from torch2mlx.cli.verb import Answer, Verb, planned
-from torch2mlx.errors import PortError
+from torch2mlx.errors import PortError, Torch2MLXError
 
 _REPORTS = ("html", "md", "json")
 
@@ -40,6 +41,7 @@ def _describe(sub: argparse.ArgumentParser) -> None:
         metavar="ID=CHOICE",
         help="to a question of an earlier port: f.x=tensor says what x holds in the function f",
     )
+    verifying.describe(sub)
     sub.add_argument(
         "--report", dest="format", choices=_REPORTS, help="--format, as it was spelled"
     )
@@ -54,10 +56,12 @@ def _answer_pair(text: str) -> tuple[str, str]:
 
 def _port(args: argparse.Namespace) -> Answer:
     source, out = Path(args.source), _out(args)
+    verifying.check(args)
     results, files = (_folder if source.is_dir() else _file)(args, source, out)
     if args.dry_run:
         left = sum(len(result.unsupported) for result in results)
         return planned([str(file) for file in files], {"places left as they are": left})
+    results = verifying.verified(args, results)
     return _answer(args, results, files)
 
 
@@ -98,11 +102,15 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
     from torch2mlx.report.port import as_data, as_html, as_markdown
 
     left = [f"{r.path}:{u.line}: {u.reason}" for r in results for u in r.unsupported]
-    text, failure, shown = "", None, not written
+    text, shown = "", not written
+    failure: Torch2MLXError | None = None
     if args.diff:
         text = "".join(result.diff() for result in results)
     elif shown and not args.check:
         text = results[0].source
+    ran = next((result.verified for result in results if result.verified), None)
+    if ran is not None:
+        text, failure = "\n".join([*([text] if text else []), ran.table()]), verifying.failure(ran)
     if args.check and left:
         failure = PortError("\n".join([f"{len(left)} places are left:", *left]))
     elif args.format != "json":
@@ -127,6 +135,8 @@ PORT = Verb(
         "torch2mlx port notebook.ipynb --diff",
         "torch2mlx port src/ --check",
         "torch2mlx port train.py train_mlx.py --answer f.x=tensor",
+        "torch2mlx port train.py train_mlx.py --verify --steps 20 --args=--quick",
+        "torch2mlx port src/ src_mlx/ --verify --script train.py",
     ),
     formats=("text", "json", "html", "md"),
     writes=True,

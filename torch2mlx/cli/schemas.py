@@ -51,11 +51,29 @@ _OUTPUT = _having(
     case=_TEXT,
     what={"enum": ["output", "gradient", "step"]},
 )
+_TRAINED = _having(
+    ok=_YES_NO,
+    causes=_several(
+        _having(kind=_TEXT, step=_WHOLE, where=_TEXT, detail=_TEXT, lines=_several(_TEXT))
+    ),
+    steps=_several(
+        _having(
+            step=_WHOLE,
+            optimizer=_TEXT,
+            torch_loss=_or_null(_NUMBER),
+            mlx_loss=_or_null(_NUMBER),
+            differences=_by_name(_or_null(_NUMBER)),
+        )
+    ),
+    notes=_several(_TEXT),
+    matched=_by_name(_TEXT),
+)
 _PORTED = _having(
     path=_TEXT,
     changes=_several(_having(line=_WHOLE, what=_TEXT, why=_TEXT, check=_TEXT)),
     unsupported=_several(_having(line=_WHOLE, reason=_TEXT, code=_TEXT, where=_TEXT)),
     questions=_several(_having(id=_TEXT, line=_WHOLE, text=_TEXT, choices=_several(_TEXT))),
+    verified=_or_null(_TRAINED),
 )
 ENVELOPE: Schema = {
     **_having(
@@ -124,23 +142,7 @@ RESULTS: dict[str, Schema] = {
         extras=_by_name(_YES_NO),
         verbs=_by_name(_several(_TEXT)),
     ),
-    "verify-training": _having(
-        ok=_YES_NO,
-        causes=_several(
-            _having(kind=_TEXT, step=_WHOLE, where=_TEXT, detail=_TEXT, lines=_several(_TEXT))
-        ),
-        steps=_several(
-            _having(
-                step=_WHOLE,
-                optimizer=_TEXT,
-                torch_loss=_or_null(_NUMBER),
-                mlx_loss=_or_null(_NUMBER),
-                differences=_by_name(_or_null(_NUMBER)),
-            )
-        ),
-        notes=_several(_TEXT),
-        matched=_by_name(_TEXT),
-    ),
+    "verify-training": _TRAINED,
 }
 #: `result` of a verb that was run with --dry-run.
 PLANNED = _having(would_write=_several(_TEXT))

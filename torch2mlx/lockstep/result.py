@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -82,17 +82,42 @@ class TrainingVerification:
             "matched": dict(self.matched),
         }
 
+    def table(self) -> str:
+        """A row for each step, a column for each kind of number, and what that amounts to."""
+        kinds = _kinds(self.steps)
+        rows = [["step", "optimizer", "torch loss", "MLX loss", *kinds]]
+        for step in self.steps:
+            losses = (
+                f"{v:.6g}" if v is not None else "-" for v in (step.torch_loss, step.mlx_loss)
+            )
+            found = (step.differences.get(kind) for kind in kinds)
+            apart = ("-" if v is None else f"{v:.1e}" for v in found)
+            rows.append([str(step.step), step.optimizer, *losses, *apart])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([*lines, *self._verdict()])
+
     def __str__(self) -> str:
         count = len(self.steps)
         lines = [f"{count} step{'s' * (count != 1)} compared"]
         lines += [_row(step) for step in self.steps]
-        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, *self._verdict()])
+
+    def _verdict(self) -> list[str]:
+        lines = [f"note: {note}" for note in self.notes]
         if self.ok:
             lines.append("the two scripts train alike")
         else:
             lines.append(f"the two part: {self.causes[0]}")
             lines += [f"also: {cause}" for cause in self.causes[1:]]
-        return "\n".join(lines)
+        return lines
+
+
+def _kinds(steps: Sequence[Agreement]) -> list[str]:
+    """The kinds of numbers, in the order in which a step has them."""
+    told = (k for step in steps for k, v in step.differences.items() if v is not None)
+    known = list(dict.fromkeys(kind for step in steps for kind in step.differences))
+    return sorted(set(told), key=known.index)
 
 
 def _row(step: Agreement) -> str:

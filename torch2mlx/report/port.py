@@ -84,6 +84,7 @@ def as_data(results: Sequence[PortResult]) -> dict[str, Any]:
                 for u in result.unsupported
             ],
             "questions": [question.to_dict() for question in result.questions],
+            "verified": None if result.verified is None else result.verified.to_dict(),
         }
         for result in results
     ]
