@@ -39,13 +39,46 @@ def test_sizes(picture):
     np.testing.assert_allclose(vision.Resize(6)(x), small[0].numpy(), atol=1e-5)
     assert vision.CenterCrop(4)(x).shape == (3, 4, 4)
     np.testing.assert_array_equal(vision.CenterCrop((9, 4))(x), np.array(x)[:, :, 4:8])
-    np.random.seed(0)
     assert vision.RandomCrop(8, padding=2)(x).shape == (3, 8, 8)
     assert vision.RandomCrop(8, padding=2)(picture).shape == (8, 8, 3)
     turned = vision.RandomHorizontalFlip(p=1.0)
     np.testing.assert_array_equal(turned(x), np.array(x)[..., ::-1])
     np.testing.assert_array_equal(turned(picture), picture[:, ::-1])
+    np.testing.assert_array_equal(vision.RandomCrop((9, 12))(picture), picture)
     assert vision.Lambda(lambda v: v + 1)(1) == 2
+
+
+@pytest.mark.parametrize("size", [(5, 7), (20, 31), 6, [6], 17])
+def test_pictures_are_resized_before_to_tensor_as_pillow_does(picture, size):
+    """A size that is one number is the shorter side's; filters have names, and Pillow's numbers."""
+    Image = need("PIL.Image")[0]
+    short = size if isinstance(size, int) else size[0]
+    height, width = size if size in ((5, 7), (20, 31)) else (short, int(short * 12 / 9))
+    numbers = {"nearest": 0, "bilinear": 2, "bicubic": 3, "lanczos": 1}
+    for pixels in (picture, picture[..., 0]):
+        for name, number in numbers.items():
+            expected = np.asarray(Image.fromarray(pixels).resize((width, height), number))
+            for mode in (name, number):
+                np.testing.assert_array_equal(vision.Resize(size, mode)(pixels), expected)
+    turned = vision.Resize(size)(picture.transpose(1, 0, 2))
+    assert size in ((5, 7), (20, 31)) or turned.shape[:2] == (width, height)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+def test_arrays_are_resized_with_the_filter_that_was_asked_for(picture, mode):
+    x = vision.ToTensor()(picture)
+    options = {} if mode == "nearest" else {"antialias": True}
+    expected = F.interpolate(torch.from_numpy(np.array(x))[None], (6, 17), mode=mode, **options)
+    np.testing.assert_allclose(vision.Resize((6, 17), mode)(x), expected[0].numpy(), atol=1e-5)
+
+
+def test_filters_that_there_are_not_are_refused(picture):
+    with pytest.raises(ValueError, match="interpolation='area', max_size=None: unknown"):
+        vision.Resize(4, "area")
+    with pytest.raises(ValueError, match="interpolation='bilinear', max_size=9: unknown"):
+        vision.Resize(4, max_size=9)
+    with pytest.raises(ValueError, match="interpolation='lanczos': pictures before ToTensor"):
+        vision.Resize(4, "lanczos")(vision.ToTensor()(picture))
 
 
 def idx(array):

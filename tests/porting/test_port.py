@@ -218,6 +218,36 @@ def loader(root, **kwargs):
 """
 
 
+BOARD = """\
+import torch
+import torch.utils.tensorboard as board
+from torch.utils.tensorboard import SummaryWriter
+
+
+def log(writer: SummaryWriter, x: torch.Tensor):
+    writer.add_scalar("mean", x.mean(), 1)
+
+
+with board.SummaryWriter("runs") as writer:
+    log(writer, torch.ones(3))
+"""
+
+
+def test_a_summary_writer_stays_one():
+    result = torch2mlx.port(BOARD)
+    assert result.ok, result.unsupported
+    assert "def log(writer: kit.tensorboard.SummaryWriter, x: mx.array):" in result.source
+    assert 'with kit.tensorboard.SummaryWriter("runs") as writer:' in result.source
+    left = torch2mlx.port("from torch.utils import tensorboard\ntensorboard.FileWriter(1)\n")
+    assert [u.where for u in left.unsupported] == ["torch.utils.tensorboard.FileWriter"]
+
+
+def test_filters_of_torchvision_have_names():
+    head = "from torchvision import transforms\n"
+    made = "t = transforms.Resize(3, transforms.InterpolationMode.BICUBIC)\n"
+    assert 'kit.vision.Resize(3, "bicubic")' in torch2mlx.port(head + made).source
+
+
 def test_torchvision_basics():
     result = torch2mlx.port(VISION)
     assert result.ok

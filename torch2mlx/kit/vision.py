@@ -1,6 +1,6 @@
 """torchvision's basic transforms and its MNIST-like datasets, over numpy and MLX arrays.
 
-Pictures are (C, H, W) arrays after `ToTensor`, as in torchvision; random ones draw from numpy.
+Pictures are (C, H, W) arrays after `ToTensor`, as in torchvision, whose draws random ones draw.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class RandomHorizontalFlip:
         self.p = p
 
     def __call__(self, image: Any) -> Any:
-        turned = np.random.rand() < self.p
+        turned = mx.random.uniform(shape=(1,)).item() < self.p
         if isinstance(image, mx.array):
             return image[..., ::-1] if turned else image
         return np.asarray(image)[:, ::-1] if turned else image
@@ -116,26 +116,63 @@ class RandomCrop:
             pixels = np.asarray(image)
             image = np.pad(pixels, [(p, p), (p, p)] + [(0, 0)] * (pixels.ndim - 2))
         (h, w), (height, width) = self.size, _lengths(image)
-        top, left = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
-        return _cut(image, int(top), int(left), h, w)
+        if (h, w) == (height, width):
+            return image
+        top, left = (int(mx.random.randint(0, n + 1, (1,)).item()) for n in (height - h, width - w))
+        return _cut(image, top, left, h, w)
+
+
+#: Pillow's numbers of the filters that torchvision names.
+_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
 class Resize:
-    """A picture after `ToTensor` in another size, bilinear with antialiasing as torchvision's."""
+    """A picture in another size, as torchvision resizes it.
 
-    def __init__(self, size: Any, antialias: bool = True) -> None:
+    Before `ToTensor`, an array (H, W) or (H, W, C) of bytes is resized by Pillow; after it, an
+    array (C, H, W) by `kit.interpolate`, with antialiasing. `size`: (height, width), or the length
+    of the shorter side. `interpolation`: a name ("bicubic"), or Pillow's number of a filter.
+
+    Raises ValueError for a filter that arrays (C, H, W) have not, and for `max_size`.
+    """
+
+    def __init__(
+        self,
+        size: Any,
+        interpolation: Any = "bilinear",
+        max_size: int | None = None,
+        antialias: bool = True,
+    ) -> None:
+        names = {number: name for name, number in _FILTERS.items()}
         self.size, self.antialias = size, antialias
+        self.mode = names.get(interpolation, interpolation)
+        if self.mode not in _FILTERS or max_size is not None:
+            raise ValueError(f"interpolation={interpolation!r}, max_size={max_size!r}: unknown")
 
-    def __call__(self, image: mx.array) -> mx.array:
-        height, width = image.shape[-2:]
-        if isinstance(self.size, int):  # the shorter side
-            scale = self.size / min(height, width)
-            size = (int(height * scale), int(width * scale))
-        else:
-            size = _pair(self.size)
-        last = mx.moveaxis(image, 0, -1)[None]
-        made = interpolate(last, size, mode="bilinear", antialias=self.antialias)
+    def __call__(self, image: Any) -> Any:
+        size = self._made_of(*_lengths(image))
+        if not isinstance(image, mx.array):
+            return _resized(np.asarray(image), size, _FILTERS[self.mode])
+        if self.mode not in ("nearest", "bilinear", "bicubic"):
+            raise ValueError(f"interpolation={self.mode!r}: pictures before ToTensor alone")
+        options = {} if self.mode == "nearest" else {"antialias": self.antialias}
+        made = interpolate(mx.moveaxis(image, 0, -1)[None], size, mode=self.mode, **options)
         return mx.moveaxis(made[0], -1, 0)
+
+    def _made_of(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what a picture becomes."""
+        if not isinstance(self.size, int) and len(self.size) == 2:
+            return _pair(self.size)
+        short = self.size if isinstance(self.size, int) else int(self.size[0])
+        if height <= width:
+            return short, int(short * width / height)
+        return int(short * height / width), short
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int], number: int) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling(number)))
 
 
 class MNIST(Pictures):

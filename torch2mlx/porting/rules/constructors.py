@@ -134,6 +134,13 @@ class Constructors(Placing):
         self.change(original, full, "the same over numpy and MLX arrays", check)
         return again(f"kit.vision.{name}", updated, ("download",))
 
+    def _board(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+        name = full.rpartition(".")[2]
+        if name not in layers.BOARD:
+            return self._unknown(full, original, updated)
+        self.change(original, full, "torch's calls, written by tensorboardX, which it needs")
+        return again(f"kit.tensorboard.{name}", updated)
+
     def _file(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]
         if name not in ("save", "load"):

@@ -71,6 +71,7 @@ class Functions(Constructors):
             (("torch.optim.",), self._optimizer),
             (("torch.utils.data.",), self._data),
             (("torch.distributions.",), self._distribution),
+            (("torch.utils.tensorboard.",), self._board),
             (("torch.distributed.",), self._alone),
             (("torch.Generator",), lambda *_: expression("kit.training.Generator()")),
             (("torch.save", "torch.load"), self._file),

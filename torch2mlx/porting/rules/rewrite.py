@@ -72,7 +72,10 @@ _NAMED: tuple[tuple[str, str, Collection[str]], ...] = (
     ("torch.optim.", "kit.optimizers", layers.OPTIMIZER_ARGUMENTS),
     ("torch.utils.data.", "kit.data", layers.DATA),
     ("torch.nn.utils.rnn.", "kit.packed", PACKED),
+    ("torch.utils.tensorboard.", "kit.tensorboard", layers.BOARD),
 )
+#: A filter of torchvision, which the kit takes by its name.
+_FILTER = "torchvision.transforms.InterpolationMode."
 _OPTIMIZER = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
 
 
@@ -187,6 +190,8 @@ class Rewriter(Statements):
         for prefix, target, known in _NAMED:
             if full.startswith(prefix) and short in known:
                 return expression(f"{target}.{short}")
+        if full.startswith(_FILTER):
+            return expression(f'"{short.lower()}"')
         if full.startswith("torch.nn.functional."):
             return self._function_value(full)
         layer = layers.known(short) if full == f"torch.nn.{short}" else None

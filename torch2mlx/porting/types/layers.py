@@ -87,5 +87,7 @@ DATA = frozenset(
         *("DataLoader", "default_collate"),
     ]
 )
+#: Of torch.utils.tensorboard.
+BOARD = ("SummaryWriter",)
 #: Of torch.distributions.
 DISTRIBUTIONS = ("Bernoulli", "Categorical", "Independent", "Normal", "Uniform", "kl_divergence")
