@@ -74,11 +74,6 @@ def _answered(
             text, count = text + part.text, part.generation_tokens
     except ValueError as error:  # what the model's file refuses
         raise TranslationError(f"{place}: {error}") from error
-    except (AttributeError, TypeError) as error:
-        if given.get("kv_bits") is None:
-            raise
-        told = "its attention is written out and takes no quantized keys and values"
-        raise TranslationError(f"{place}: {told}: leave kv_bits out") from error
     return Generated(text, len(ids), count)
 
 

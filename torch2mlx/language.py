@@ -26,9 +26,16 @@ from torch2mlx.export.printing.emit import written
 from torch2mlx.export.state.causal import step_of
 from torch2mlx.export.state.conditions import of_tokens
 from torch2mlx.export.state.generating import padding_left_out, proved
-from torch2mlx.export.state.idioms import attends, may_be_padded, read_bare, with_idioms
+from torch2mlx.export.state.idioms import (
+    attends,
+    may_be_padded,
+    may_be_quantized,
+    read_bare,
+    with_idioms,
+)
 from torch2mlx.export.state.lifting import lifted
 from torch2mlx.export.state.model_file import Told, ending
+from torch2mlx.export.state.written_out import with_calls
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import plainly
@@ -168,7 +175,8 @@ def _written(model: Any, tokens: int) -> tuple[LanguageModel, LanguageModel | No
 
 def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, LanguageModel | None]:
     entries, stored, traced = found.entries, found.stored, found.traced
-    program = without_dead(with_idioms(lifted(found.program, entries), stored.tree))
+    held = with_calls(lifted(found.program, entries), stored.tree)
+    program = without_dead(with_idioms(held, stored.tree))
     stored.keep_used(program)
     assembly = Assembly(program, traced, stored, stored.tree)
     kind = type(model)
@@ -179,6 +187,7 @@ def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, La
         tokens == _ONE,
         attends(program),
         tuple(read_bare(program, stored.tree)),
+        quantized=may_be_quantized(program),
     )
     kinds = tuple("KVCache" if entry.keys is not None else "ArraysCache" for entry in entries)
     config = json.loads(model.config.to_json_string(use_diff=False))

@@ -79,6 +79,16 @@ def attends(program: Program) -> bool:
     return any(node.op == "attend" for node in program.nodes)
 
 
+def may_be_quantized(program: Program) -> bool:
+    """Whether all that reads keys and values of caches is attention that takes them in any form."""
+    return all(
+        node.op == "attend"
+        for node in program.nodes
+        for read in operands(node)
+        if read.op == "item" and read.args[0].op == "method.update_and_fetch"
+    )
+
+
 def may_be_padded(program: Program) -> bool:
     """Whether all that reads a cache is attention whose masks tell who may be seen: padding could
     be left out there."""

@@ -28,7 +28,7 @@ class Model({root}):
     def __call__(self, inputs, cache=None):
         if cache is None:
             cache = self.make_cache()
-{padding}{begin}{answer}
+{checks}{bits}{begin}{answer}
     @property
     def layers(self):
         return {layers}
@@ -70,6 +70,17 @@ def refuse_padding(cache):
         padded = before is not None and mx.any(before).item()
         if padded or (lengths is not None and mx.any(lengths != lengths[0]).item()):
             raise ValueError("this file takes no batches of sequences with padding")
+
+'''
+_UNQUANTIZED = "        refuse_quantized(cache)\n"
+_REFUSING_BITS = '''
+def refuse_quantized(cache):
+    """Raises ValueError for caches that hold keys and values in a few bits."""
+    if any(hasattr(held, "bits") for held in cache):
+        raise ValueError(
+            "the attention of this file is written out and takes no quantized keys and values: "
+            "leave --kv-bits out"
+        )
 
 '''
 _WHOLE = "        return super().__call__(inputs, cache)\n"
@@ -122,6 +133,8 @@ class Told:
     bare: tuple[str, ...] = ()
     #: Whether attention leaves out the padding of a batch, where it is all that sees other places.
     padded: bool = False
+    #: Whether keys and values may be quantized in a cache.
+    quantized: bool = True
 
 
 def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
@@ -130,13 +143,15 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
     growing = any(entry.keys is not None for entry in entries)
     text = _LENGTH if growing else ""
     text += _ATTENTION if told.padded else _REFUSING
+    text += "" if told.quantized else _REFUSING_BITS
     text += _ARGS
     if slots:
         main = str(program.inputs[0].path[0])
         text += "\n" + _beginning(program, entries, {main: "inputs"})[0]
     made = _MODEL.format(
         root=told.root,
-        padding="" if told.padded else _UNPADDED,
+        checks="" if told.padded else _UNPADDED,
+        bits="" if told.quantized else _UNQUANTIZED,
         begin="        begin(cache, inputs)\n" if slots else "",
         answer=_BY_ONE if told.by_one else _WHOLE,
         layers=told.layers,
