@@ -20,6 +20,9 @@ _HEADS = {
     cst.ClassDef: ("class ",),
 }
 
+#: A line that both texts end with, so that their last lines have one to go with.
+_END = "\n"
+
 
 def _statements(node: Any) -> Iterator[Any]:
     for child in children(node):
@@ -50,10 +53,13 @@ def lines_of(module: cst.Module, text: str) -> dict[cst.CSTNode, int]:
 
 def line_map(before: str, after: str) -> dict[int, int]:
     """Lines of a text -> the lines of another that they come from."""
-    old, new = before.splitlines(), after.splitlines()
+    old, new = ([*text.splitlines(), _END] for text in (before, after))
     found: dict[int, int] = {}
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    # lines that stand at very many places (blank ones, `return x`) begin no match, which would make
+    # the time grow with the square of their number; they go with what they stand beside
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=True)
     for tag, a, b, c, d in matcher.get_opcodes():
         for i in range(c, d):
             found[i + 1] = (a + (i - c) if tag == "equal" else min(a + (i - c), max(b - 1, a))) + 1
+    del found[len(new)]
     return found
