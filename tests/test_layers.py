@@ -24,7 +24,7 @@ EDGES = {
     "export": ("catalog", "checkpoint", "common", "kit"),
     "porting": ("catalog", "common"),
     "lockstep": (),
-    "report": (),
+    "report": ("common",),
     "templates": ("common", "export", "kit"),
 }
 FOR_ALL = {"errors", "types", "_core"}

@@ -124,6 +124,7 @@ def test_an_output_that_is_no_path_is_refused(out):
 
 
 def test_an_error_of_the_system_names_its_path(checkpoint, tmp_path, capsys):
+    support.need("jinja2")
     nowhere = tmp_path / "absent" / "page.html"
     error = said(capsys, "analyze", checkpoint, "--html", nowhere)
     assert "absent" in error and "Errno" not in error

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 #: What a module may fail to import for where only numpy is installed.
-OPTIONAL = {"libcst", "mcp", "ml_dtypes", "mlx", "nbformat", "pytest", "torch"}
+OPTIONAL = {"jinja2", "libcst", "mcp", "ml_dtypes", "mlx", "nbformat", "pytest", "torch"}
 FACTORY = """
 import torch
 
@@ -74,7 +74,7 @@ BARE = {
     "convert": FULL["convert"][:1],
     "inspect": FULL["inspect"][:1],
     "revert": FULL["revert"][:1],
-    "analyze": FULL["analyze"],
+    "analyze": [("given.safetensors", "--sarif", "found.sarif", "--fail-on", "none")],
     "doctor": FULL["doctor"],
     "agent-files": FULL["agent-files"],
     "schema": FULL["schema"],
@@ -82,6 +82,7 @@ BARE = {
 #: Where numpy is alone: what needs more says so.
 LACKING = {
     "revert": [("converted.safetensors", "back.pt")],
+    "analyze": FULL["analyze"],
     "translate": FULL["translate"],
     "verify": FULL["verify"],
     "generate": [("translated", "hello")],

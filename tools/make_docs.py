@@ -57,9 +57,10 @@ mlx.nn or a function of mlx.core covers; what is inside a layer (the linears of 
 counts with it; containers and classes with sub-modules are no layers.
 
 The same report prints as text, or with `--format json|sarif|html`; `--sarif FILE` (for editors)
-and `--html FILE` write it to a file too. The page needs no script and no network, and has a treemap
-of parameters by status and the module tree. SARIF names files from the root of the repository on
-that the working folder is in. `--fail-on blocker` (or `warning`) makes the exit code 1 where there
+and `--html FILE` write it to a file too. The page ([pages.md](pages.md)) begins with what may
+differ and has a treemap of parameters by status, the findings and the module tree. SARIF names
+files from the root of the repository on that the working folder is in. `--fail-on blocker` (or
+`warning`) makes the exit code 1 where there
 is one, or where no type of a layer is known; in Python `report.failure("blocker")` is the sentence
 to fail with, or None.
 

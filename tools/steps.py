@@ -72,6 +72,14 @@ STEPS = (
         14,
     ),
     Step(
+        "pages",
+        "the pages of five verbs, made of real results and opened in Chromium (playwright) at two "
+        "widths, light and dark: they fit, load nothing, and their console stays empty",
+        "./dev pages",
+        ("torch2mlx/report", "torch2mlx/common/page.css", "torch2mlx/pages.py", "tools/pages.py"),
+        30,
+    ),
+    Step(
         "generation",
         "every causal language model of transformers at toy size, translated with its cache: "
         "logits token by token, in pieces, in padded batches and past the end of its tables",

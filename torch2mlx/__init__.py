@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch2mlx.inspector import inspect
     from torch2mlx.language import LanguageModel, language_model
     from torch2mlx.optimizer_state import convert_optimizer_state, revert_optimizer_state
+    from torch2mlx.pages import page
     from torch2mlx.porter import PortResult, port, port_folder
     from torch2mlx.reverter import revert, to_torch
     from torch2mlx.state_dict import flatten, nest
@@ -45,6 +46,7 @@ _HOMES = {
     "load_converted": "converter",
     "lowers": "export.lower.ops.registry",
     "nest": "state_dict",
+    "page": "pages",
     "port": "porter",
     "port_folder": "porter",
     "revert": "reverter",
@@ -76,6 +78,7 @@ __all__ = [
     "load_converted",
     "lowers",
     "nest",
+    "page",
     "port",
     "port_folder",
     "registry",

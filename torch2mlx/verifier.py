@@ -22,7 +22,7 @@ from torch2mlx.export.verify.gradients import trained
 from torch2mlx.export.verify.judging import Judgement, judge
 from torch2mlx.export.verify.other_sizes import cases, judged_at
 from torch2mlx.export.verify.running import Answer, Case, Pair
-from torch2mlx.export.verify.walk import first_difference, read_at_calls
+from torch2mlx.export.verify.walk import first_difference, layer_differences, read_at_calls
 from torch2mlx.export.verify.weights import strangers
 from torch2mlx.translator import Translation, load
 
@@ -37,6 +37,7 @@ def verify(
     *,
     sizes: Sequence[Mapping[str, Sequence[int | None]]] | None = None,
     gradients: bool = False,
+    layers: bool = False,
     weights: Any = None,
     key: str | None = None,
     trust_remote_code: bool = False,
@@ -62,6 +63,9 @@ def verify(
     model in the mode that it is in. A gradient's difference is max|a - b| / max|a|, a being at
     least a hundredth of the model's largest; allowed is 1e-3 for float32, 5e-2 for half formats.
 
+    `layers`: compared is also the result of every module that both sides call, on the given
+    inputs, for `Verification.layers`; both sides run once more for it.
+
     `weights`: the checkpoint of a model made under `empty_weights`, `translated` being the folder:
     each side then reads a module's weights when that module is called and forgets them again, so
     that models larger than memory are compared, in the dtype of the torch model's parameters.
@@ -83,6 +87,7 @@ def verify(
     outputs: list[Compared] = []
     notes: list[str] = []
     first = None
+    walked: tuple[Compared, ...] = ()
     tried = [] if weights is not None and sizes is None else sizes
     ours = isinstance(translated, (str, Path, Translation))  # others may have any attribute
     shapes = shapes_of(translated) if ours else {}
@@ -95,13 +100,16 @@ def verify(
         if first is None and Verification(found.outputs).apart:
             first = first_difference(pair, case, tolerance)
         compared = found.outputs
+        if layers and not case.label:
+            walked = layer_differences(pair, case, tolerance)
         if gradients and not case.label:
             compared += _trained(pair, case, tolerance)
         outputs += [replace(o, case=case.label) for o in compared]
         notes += found.notes
         if off and not case.label:
             break  # other sizes would differ too
-    whole = Verification(tuple(outputs), first, notes=tuple(dict.fromkeys(notes)))
+    told = tuple(dict.fromkeys(notes))
+    whole = Verification(tuple(outputs), first, notes=told, layers=walked)
     if whole.verdict != "differs":
         return whole
     return replace(whole, weights=strangers(pair.model, pair.module))

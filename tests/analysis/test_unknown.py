@@ -6,7 +6,7 @@ import pytest
 
 from tests.support import need
 
-need("torch", "safetensors")
+need("torch", "safetensors", "jinja2")
 
 import torch
 from safetensors.torch import save_file
@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.analysis.models import Branch
 from torch2mlx import analyze
-from torch2mlx.report.html import as_html
+from torch2mlx.pages import page
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_no_coverage_is_claimed_for_it(vectors):
         vectors.coverage is None and json.loads(json.dumps(vectors.to_dict()))["coverage"] is None
     )
     assert "coverage unknown" in str(vectors) and "100" not in vectors.headline()
-    assert "<b>unknown</b>" in as_html(vectors) and "100" not in vectors.covered()
+    assert "<dd>unknown</dd>" in page(vectors) and "100" not in vectors.covered()
 
 
 def test_checks_fail_for_it_unless_nothing_is_asked(vectors):

@@ -216,6 +216,8 @@ def test_a_result_that_means_failure_comes_with_its_error(here, capsys):
     ids=["file", "folder", "revert", "page", "nothing"],
 )
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(line, written, here, capsys):
+    if "--html" in line:
+        need("jinja2")
     before = content(here)
     shape = enveloped(capsys, *line, "--dry-run")
     assert shape["result"]["would_write"][: len(written)] == written
@@ -259,6 +261,7 @@ def test_a_dry_run_refuses_what_the_run_would(here, capsys):
 
 
 def test_a_dry_run_of_an_analysis_looks_for_the_folder(here, capsys):
+    need("jinja2")
     Path("led.html").symlink_to(here / "missing" / "x.html")
     for page in ("missing/x.html", "led.html"):
         said = []
@@ -269,6 +272,7 @@ def test_a_dry_run_of_an_analysis_looks_for_the_folder(here, capsys):
 
 
 def test_a_dry_run_takes_a_stream_as_the_run_does(here, capsys):
+    need("jinja2")
     line = ("analyze", "torch.safetensors", "--html", "/dev/null", *NEVER)
     assert enveloped(capsys, *line, "--dry-run")["result"]["would_write"] == ["/dev/null"]
     assert main(list(line)) == 0

@@ -18,7 +18,9 @@ def _describe(sub: argparse.ArgumentParser) -> None:
         help="a folder with a config.json, a checkpoint, file.py, or file.py:function or "
         "package.module:function, which answers a model",
     )
-    sub.add_argument("--html", metavar="FILE", help="write a page with tree and treemap too")
+    sub.add_argument(
+        "--html", metavar="FILE", help="write a page with findings, tree and treemap too"
+    )
     sub.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 for editors too")
     sub.add_argument(
         "--fail-on",
@@ -33,12 +35,12 @@ def _analyze(args: argparse.Namespace) -> Answer:
     from torch2mlx.checkpoint.write.replacing import Guard, paths_of
     from torch2mlx.checkpoint.write.tree import check_one, write_small
     from torch2mlx.export.capture.sources import paths
-    from torch2mlx.report.html import as_html
+    from torch2mlx.pages import page
 
     report = analyze(args.source)
     guard = Guard(paths_of(*paths(args.source)), args.force)
     pages = [
-        (args.html, lambda: as_html(report), _has(b'content="torch2mlx"')),
+        (args.html, lambda: page(report), _has(b'content="torch2mlx"')),
         (args.sarif, lambda: _sarif(report), _has(b'"name": "torch2mlx"')),
     ]
     wanted = [(Path(path), make().encode(), ours) for path, make, ours in pages if path]
@@ -47,7 +49,7 @@ def _analyze(args: argparse.Namespace) -> Answer:
         return planned(files, {"analyzed": report.headline()})
     for path, content, ours in wanted:
         write_small(path, content, guard, ours)
-    forms = {"html": lambda: as_html(report), "sarif": lambda: _sarif(report)}
+    forms = {"html": lambda: page(report), "sarif": lambda: _sarif(report)}
     failure = report.failure(args.fail_on)
     error = ConversionError(failure) if failure else None
     return Answer(report.to_dict(), str(report), forms, error)

@@ -14,6 +14,7 @@ from torch2mlx.cli.verb import Answer, Verb, listed, planned
 from torch2mlx.common.optional import need
 from torch2mlx.common.options import option
 from torch2mlx.errors import TranslationError
+from torch2mlx.pages import page
 
 _MODEL = (
     "a folder with a config.json and weights, or file.py:function or package.module:function, "
@@ -126,7 +127,7 @@ def _translate(args: argparse.Namespace) -> Answer:
         "free": _free(made),
         "compared": _compared(args, made),
     }
-    return _saved(args, made, result)
+    return _saved(args, made, result, model)
 
 
 #: Options of translate that a language model with a cache does not take.
@@ -165,7 +166,12 @@ def _language(args: argparse.Namespace) -> Answer:
     step(args.verbose, f"writing {args.out}")
     data = {"written": str(made.save(args.out, tokenizer=folder, force=args.force)), **result}
     text = "\n".join([listed(data), *(f"note: {note}" for note in made.notes)])
-    return Answer({**data, "notes": list(made.notes)}, text)
+    return _answered(made, data, text, model)
+
+
+def _answered(made: Any, data: dict[str, Any], text: str, model: Any) -> Answer:
+    forms = {"html": lambda: page(made, model=model)}
+    return Answer({**data, "notes": list(made.notes)}, text, forms)
 
 
 def _free(made: Any) -> str:
@@ -193,7 +199,7 @@ def _compared(args: argparse.Namespace, made: Any) -> str:
     return _COMPARED[made.compared]
 
 
-def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any]) -> Answer:
+def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any], model: Any) -> Answer:
     """The answer, after the folder was written, unless only that is asked what would be."""
     from torch2mlx.checkpoint.write.translated import check_translated
     from torch2mlx.export.capture.folders import weights_of
@@ -214,7 +220,7 @@ def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any]) -> Answe
         )
     data = {"written": str(folder), **result}
     text = "\n".join([listed(data), *(f"note: {note}" for note in made.notes)])
-    return Answer({**data, "notes": list(made.notes)}, text)
+    return _answered(made, data, text, model)
 
 
 def _tolerance(text: str) -> float:
@@ -235,6 +241,11 @@ def _describe_verify(sub: argparse.ArgumentParser) -> None:
         "--gradients",
         action="store_true",
         help="compare gradients of all parameters too, and one training step",
+    )
+    sub.add_argument(
+        "--layers",
+        action="store_true",
+        help="compare the result of every layer too (--format html does)",
     )
     sub.add_argument(
         "--stream",
@@ -264,6 +275,7 @@ def _verify(args: argparse.Namespace) -> Answer:
         args.tolerance,
         sizes=sizing.settled(args.sizes, model, given, named) if args.sizes else None,
         gradients=args.gradients,
+        layers=args.layers or args.format == "html",
         weights=weights_of(Path(args.source)) if args.stream else None,
         key=args.key if args.stream else None,
         trust_remote_code=args.trust_remote_code,
@@ -274,9 +286,11 @@ def _verify(args: argparse.Namespace) -> Answer:
         "first": checked.first,
         "weights": list(checked.weights),
         "notes": list(checked.notes),
+        "layers": [_row(layer) for layer in checked.layers],
     }
     failure = None if checked.ok else VerificationError(str(checked))
-    return Answer(data, str(checked) if checked.ok else "", failure=failure)
+    forms = {"html": lambda: page(checked, model=model)}
+    return Answer(data, str(checked) if checked.ok else "", forms, failure)
 
 
 def _row(output: Any) -> dict[str, Any]:
@@ -294,7 +308,9 @@ TRANSLATE = Verb(
         "torch2mlx translate folder/ out/",
         "torch2mlx translate nets.py:resnet out/ --io-layout mlx",
         "torch2mlx translate package.module:make out/ --dry-run",
+        "torch2mlx translate nets.py:resnet out/ --format html > page.html",
     ),
+    formats=("text", "json", "html"),
     writes=True,
     bar=True,
 )
@@ -306,5 +322,7 @@ VERIFY = Verb(
     (
         "torch2mlx verify folder/ out/",
         "torch2mlx verify nets.py:resnet out/ --tolerance 1e-5",
+        "torch2mlx verify nets.py:resnet out/ --format html > page.html",
     ),
+    formats=("text", "json", "html"),
 )

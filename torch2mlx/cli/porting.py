@@ -99,7 +99,8 @@ def _folder(
 
 def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -> Answer:
     """What is shown: the difference, the source where it was not written, or a report of it."""
-    from torch2mlx.report.port import as_data, as_html, as_markdown
+    from torch2mlx.pages import page
+    from torch2mlx.report.port import as_data, as_markdown
 
     left = [f"{r.path}:{u.line}: {u.reason}" for r in results for u in r.unsupported]
     text, shown = "", not written
@@ -117,7 +118,7 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
         notes = [f"{r.path}: does not import torch: left as it is" for r in results if not r.torch]
         open_ = [f"{r.path}:{q.line}: question: {q}" for r in results for q in r.questions]
         print("".join(f"{line}\n" for line in (*left, *open_, *notes)), end="", file=sys.stderr)
-    forms = {"html": lambda: as_html(results), "md": lambda: as_markdown(results)}
+    forms = {"html": lambda: page(results), "md": lambda: as_markdown(results)}
     data = {**as_data(results), "written": [str(path) for path in written]}
     if shown and not args.check:
         data["files"][0]["source"] = results[0].source

@@ -21,6 +21,7 @@ from torch2mlx.cli.parser import parsed
 from torch2mlx.cli.printing import complain
 from torch2mlx.cli.verb import Answer
 from torch2mlx.common.amounts import listed
+from torch2mlx.common.optional import need
 from torch2mlx.common.options import command_line
 from torch2mlx.errors import Torch2MLXError
 
@@ -45,6 +46,8 @@ def _run(args: argparse.Namespace) -> int:
         try:
             if not args.verb.alone:
                 written = stack.enter_context(_watched())
+            if args.format == "html":
+                need("--format html", "jinja2")
             _show(args, args.verb.run(args))
             sys.stdout.flush()
             return DONE

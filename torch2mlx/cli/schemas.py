@@ -49,7 +49,7 @@ _OUTPUT = _having(
     tolerance=_NUMBER,
     verdict={"enum": ["equal", "differs", "unstable", "incomparable"]},
     case=_TEXT,
-    what={"enum": ["output", "gradient", "step"]},
+    what={"enum": ["output", "gradient", "step", "layer"]},
 )
 _TRAINED = _having(
     ok=_YES_NO,
@@ -130,6 +130,7 @@ RESULTS: dict[str, Schema] = {
         first=_or_null(_TEXT),
         weights=_several(_TEXT),
         notes=_several(_TEXT),
+        layers=_several(_OUTPUT),
     ),
     "generate": _having(text=_TEXT, prompt_tokens=_WHOLE, tokens=_WHOLE),
     "port": _having(files=_several(_PORTED), advice=_several(_TEXT), written=_several(_TEXT)),

@@ -21,6 +21,7 @@ def _describe(sub: argparse.ArgumentParser) -> None:
 
 
 def _verify(args: argparse.Namespace) -> Answer:
+    from torch2mlx.pages import page
     from torch2mlx.training_verifier import verify_training
 
     found = verify_training(
@@ -32,7 +33,9 @@ def _verify(args: argparse.Namespace) -> Answer:
         timeout=args.timeout,
     )
     failure = None if found.ok else VerificationError(f"the two scripts part: {found.first}")
-    return Answer(found.to_dict(), str(found), failure=failure)
+    scripts = (args.torch_script, args.mlx_script)
+    forms = {"html": lambda: page(found, scripts=scripts)}
+    return Answer(found.to_dict(), str(found), forms, failure)
 
 
 VERIFY_TRAINING = Verb(
@@ -43,5 +46,7 @@ VERIFY_TRAINING = Verb(
     (
         "torch2mlx verify-training train.py train_mlx.py",
         "torch2mlx verify-training train.py train_mlx.py --steps 20 --args=--quick",
+        "torch2mlx verify-training train.py train_mlx.py --format html > page.html",
     ),
+    formats=("text", "json", "html"),
 )

@@ -1,30 +1,40 @@
 """Results as a notebook shows them: a heading, a few facts, tables and source that fold.
 
-Colours are the notebook's own, light or dark; there is no script.
+The stylesheet is that of the pages, colours are the notebook's own, light or dark; there is no
+script. A place that shows no stylesheets shows plain tables.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from html import escape
+from pathlib import Path
+
+from torch2mlx.common.side_by_side import Pieces, folded, rows_of
 
 #: Rows of a table that are shown.
 MOST = 50
-_CELL = "text-align:left;padding:.2em .8em .2em 0;vertical-align:top"
-_STYLE = "max-width:70em;font-size:90%"
+#: Equal lines around what differs.
+_AROUND = 2
+
+
+@cache
+def style() -> str:
+    """The one stylesheet, of pages and of cards."""
+    return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 def card(title: str, facts: Mapping[str, object], *parts: str) -> str:
     """A heading with facts below it, and parts made by the functions here; empty ones go."""
     told = "".join(
-        f"<tr><td style='{_CELL}'>{escape(name)}</td><td style='{_CELL}'>{escape(str(value))}</td>"
-        f"</tr>"
+        f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>"
         for name, value in facts.items()
         if value not in ("", None, (), [])
     )
     body = f"<table>{told}</table>" if told else ""
-    return f"<div style='{_STYLE}'><b>{escape(title)}</b>{body}{''.join(parts)}</div>"
+    head = f"<style>{style()}</style><b>{escape(title)}</b>"
+    return f"<div class='t2m-card'>{head}{body}{''.join(parts)}</div>"
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -32,9 +42,9 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) ->
     found = list(rows)
     if not found:
         return ""
-    head = "".join(f"<th style='{_CELL}'>{escape(name)}</th>" for name in heads)
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     body = "".join(
-        f"<tr>{''.join(f'<td style={_CELL!r}>{escape(str(cell))}</td>' for cell in row)}</tr>"
+        f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>"
         for row in found[:MOST]
     )
     more = f"<p>and {len(found) - MOST} more</p>" if len(found) > MOST else ""
@@ -44,7 +54,7 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) ->
 def lines(title: str, found: Iterable[object]) -> str:
     """Sentences in a list, open to see."""
     items = "".join(f"<li>{escape(str(line))}</li>" for line in found)
-    return f"<p style='margin:.5em 0 0'>{escape(title)}</p><ul>{items}</ul>" if items else ""
+    return f"<p>{escape(title)}</p><ul>{items}</ul>" if items else ""
 
 
 def source(title: str, text: str) -> str:
@@ -56,15 +66,23 @@ def side_by_side(title: str, old: str, new: str) -> str:
     """Two programs beside each other, with two lines around what differs."""
     if old == new:
         return ""
-    made = difflib.HtmlDiff(wrapcolumn=70).make_table(
-        old.splitlines(), new.splitlines(), "torch", "MLX", context=True, numlines=2
-    )
-    marks = (
-        "<style>.diff td{font-family:ui-monospace,monospace;text-align:left}"
-        ".diff_add{background:#2f9e6e40}.diff_sub{background:#cf4b4b40}"
-        ".diff_chg{background:#d99a2b40}.diff_header{opacity:.6}</style>"
-    )
-    return _folded(title, marks + made)
+    body = []
+    for part in folded(rows_of(old, new), _AROUND):
+        for row in part.rows if part.shown else ():
+            off, on = row.kind in ("changed", "removed"), row.kind in ("changed", "added")
+            body.append(
+                f"<tr><td>{row.old_number or ''}</td>{_side('old', row.old, off)}"
+                f"<td>{row.new_number or ''}</td>{_side('new', row.new, on)}</tr>"
+            )
+        if not part.shown:
+            body.append("<tr><td>&#8943;</td></tr>")
+    head = "<tr><th></th><th>torch</th><th></th><th>MLX</th></tr>"
+    return _folded(title, f"<table class='side'>{head}{''.join(body)}</table>")
+
+
+def _side(name: str, pieces: Pieces, on: bool) -> str:
+    text = escape("".join(text for text, _ in pieces))
+    return f"<td class='{name}{' on' if on else ''}'>{text}</td>"
 
 
 def _folded(title: str, body: str) -> str:

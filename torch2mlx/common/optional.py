@@ -17,6 +17,7 @@ _EXTRAS = {
     "rich": "cli",
     "shtab": "cli",
     "mcp": "mcp",
+    "jinja2": "pages",
 }
 _HIDDEN = object()
 

@@ -1,1 +1,1 @@
-"""Portability reports for people and programs: SARIF, HTML. The text is the report's own str."""
+"""Reports for people and programs: pages, SARIF, Markdown. Text is the results' own str."""

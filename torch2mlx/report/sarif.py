@@ -30,7 +30,8 @@ _PAGES = {
     f"{_MLX}/python/random.html": "T2M111",
     "https://docs.pytorch.org/docs/stable/export.html": "T2M112 T2M113",
 }
-_HELP = {rule: page for page, rules in _PAGES.items() for rule in rules.split()}
+#: Page -> by rule.
+HELP = {rule: page for page, rules in _PAGES.items() for rule in rules.split()}
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 _ROOT = "%SRCROOT%"
 
@@ -79,7 +80,7 @@ def _rules() -> Iterator[dict[str, Any]]:
                 "text": f"{message}. What to do: {suggestion}. Rules: docs/analyzer.md.",
                 "markdown": f"**{name}**: {message}.\n\nWhat to do: {suggestion}.",
             },
-            "helpUri": _HELP[name],
+            "helpUri": HELP[name],
             "defaultConfiguration": {"level": _LEVELS[severity]},
         }
 

@@ -43,7 +43,8 @@ class Compared:
 
     `verdict` is "equal", "differs", "unstable" or "incomparable", and `reason` says why it is one
     of the last two. `case` names the inputs where several were compared; `what` is compared: an
-    "output", the "gradient" of a weight, or something after a "step" of training. `shape` and
+    "output", the "gradient" of a weight, something after a "step" of training, or the result of a
+    "layer". `shape` and
     `dtype` are those of torch's. Where the two differ in what no number says, a dtype or a plain
     value, `wanted` is torch's and `found` MLX's.
     """
@@ -54,7 +55,7 @@ class Compared:
     verdict: Verdict = "equal"
     reason: str = ""
     case: str = ""
-    what: Literal["output", "gradient", "step"] = "output"
+    what: Literal["output", "gradient", "step", "layer"] = "output"
     shape: tuple[int, ...] = ()
     dtype: str = ""
     wanted: str = ""
@@ -89,12 +90,14 @@ class Compared:
 @dataclass(frozen=True)
 class Verification:
     """Every output compared. `first` is the path of the first module that gives something else;
-    `weights` names weights that are not those of the model, where outputs differ."""
+    `weights` names weights that are not those of the model, where outputs differ. `layers` has the
+    worst result of each module where that was asked for; the verdict is that of the outputs."""
 
     outputs: tuple[Compared, ...]
     first: str | None = None
     weights: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    layers: tuple[Compared, ...] = ()
 
     @property
     def ok(self) -> bool:

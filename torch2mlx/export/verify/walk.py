@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from torch2mlx.export.ir.structures import arrays_of, difference, numpy_of
-from torch2mlx.export.verify.comparing import allowed
+from torch2mlx.export.verify.comparing import Compared, Verdict, allowed
 from torch2mlx.export.verify.running import Case, Pair
 
 
@@ -20,6 +20,18 @@ def first_difference(pair: Pair, case: Case, tolerance: float | None = None) -> 
     with mlx_calls(pair.module) as ours:
         pair.mlx(case)
         return _first(theirs, ours, tolerance)
+
+
+def layer_differences(
+    pair: Pair, case: Case, tolerance: float | None = None
+) -> tuple[Compared, ...]:
+    """The worst result of each module that both sides call, in torch's order: the inner ones
+    before the outer. Runs both sides once more, and holds the results of all of torch's."""
+    with torch_calls(pair.model) as theirs:
+        pair.torch(case)
+    with mlx_calls(pair.module) as ours:
+        pair.mlx(case)
+        return _layers(theirs, ours, tolerance)
 
 
 @contextmanager
@@ -99,6 +111,34 @@ def _watched(
 
 def _first(theirs: Any, ours: Mapping[str, list[list[Any]]], tolerance: float | None) -> str | None:
     """The first module, innermost first, one of whose results is none of torch's."""
+    found = _results(theirs, ours, tolerance)
+    return next((path for path, gap, most, _ in found if not gap <= most), None)
+
+
+def _layers(
+    theirs: Any, ours: Mapping[str, list[list[Any]]], tolerance: float | None
+) -> tuple[Compared, ...]:
+    """The worst result of each module."""
+    worst: dict[str, Compared] = {}
+    for path, gap, most, expected in _results(theirs, ours, tolerance):
+        verdict: Verdict = "equal" if gap <= most else "differs"
+        shape, dtype = tuple(expected.shape), str(expected.dtype)
+        made = Compared(path, gap, most, verdict, what="layer", shape=shape, dtype=dtype)
+        if path not in worst or _over(worst[path]) < _over(made):
+            worst[path] = made
+    return tuple(worst.values())
+
+
+def _over(one: Compared) -> tuple[bool, float]:
+    gap = one.difference
+    return not one.ok, gap if gap == gap else float("inf")
+
+
+def _results(
+    theirs: Any, ours: Mapping[str, list[list[Any]]], tolerance: float | None
+) -> Iterator[tuple[str, float, float, Any]]:
+    """Of each result of a module in MLX, in torch's order of calls: the module's path, the
+    difference from that of torch's results which is nearest, what is allowed, and that result."""
     counts: dict[str, int] = {}
     for path, expected in theirs:
         number = counts[path] = counts.get(path, -1) + 1
@@ -109,13 +149,12 @@ def _first(theirs: Any, ours: Mapping[str, list[list[Any]]], tolerance: float | 
         for result in found[number]:
             given = numpy_of(result)
             near = [
-                difference(a, b) <= (allowed if tolerance is None else tolerance)
+                (difference(a, b), allowed if tolerance is None else tolerance, a)
                 for a, allowed in expected
                 for b in _turned(given, a.shape)
             ]
-            if near and not any(near):
-                return str(path)
-    return None
+            if near:
+                yield str(path), *min(near, key=lambda n: (not n[0] <= n[1], n[0]))
 
 
 def _spelled(path: str) -> Iterator[str]:
