@@ -54,7 +54,7 @@ def test_the_page_of_operators_is_that_of_the_mapping():
     assert OPERATORS.read_text() == operators_page(), "run: python -m tools.make_docs"
 
 
-@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]))
 def test_links_between_documents_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target

@@ -80,6 +80,13 @@ STEPS = (
         30,
     ),
     Step(
+        "site",
+        "the documentation site (mkdocs, strict), and every link within it",
+        "./dev site",
+        ("docs", "mkdocs.yml", "tools/site.py", "tools/site_hooks.py"),
+        14,
+    ),
+    Step(
         "generation",
         "every causal language model of transformers at toy size, translated with its cache: "
         "logits token by token, in pieces, in padded batches and past the end of its tables",
