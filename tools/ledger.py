@@ -187,12 +187,14 @@ def main() -> int:
     parser.add_argument("verb", choices=("run", "check", "page"))
     parser.add_argument("step", nargs="*", help=", ".join(step.name for step in STEPS))
     args = parser.parse_args()
-    if args.verb == "run":
-        return run(args.step)
+    if args.verb == "check":
+        return check()
+    code = run(args.step) if args.verb == "run" else 0
     if args.verb == "page":
         write(kept())
-        return 0
-    return check()
+    from tools.make_readme import main as write_readme  # which reads what was just kept
+
+    return write_readme() or code
 
 
 if __name__ == "__main__":
