@@ -185,3 +185,15 @@ def test_a_transformers_first_matrices_are_drawn_as_torch_draws_them():
         expected = theirs.get_parameter(part).detach()
         assert np.isclose(np.abs(np.array(drawn)).max(), expected.abs().max(), rtol=0.02), name
         assert np.isclose(np.array(drawn).std(), expected.std(), rtol=0.05), name
+
+
+def test_a_padding_of_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"^padding is 'valid', 'same' or widths, not 'full'$"):
+        kit.Conv1d(2, 2, 3, padding="full")
+    assert kit.Conv1d(2, 2, 3, padding="valid")(mx.zeros((1, 5, 2))).shape == (1, 3, 2)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 4)])
+def test_the_identity_of_other_than_two_axes_is_refused(shape):
+    with pytest.raises(ValueError, match="values to unpack"):
+        kit.init.eye(mx.zeros(shape))

@@ -59,3 +59,11 @@ def test_groups_where_channels_come_first(groups, shape):
 def test_groups_that_do_not_divide_the_channels_are_an_error():
     with pytest.raises(ValueError, match=r"^4 groups do not divide 6 channels$"):
         kit.channels_first.group_norm(mx.zeros((2, 6, 3)), 4)
+
+
+@pytest.mark.parametrize(
+    "name, options", [("batch_norm", "training"), ("instance_norm", "use_input_stats")]
+)
+def test_running_statistics_that_are_used_have_to_be_given(name, options):
+    with pytest.raises(ValueError, match=f"^{options}=False needs running_mean and running_var$"):
+        getattr(kit.norm, name)(mx.zeros((2, 3, 4)), None, None, **{options: False})

@@ -93,6 +93,20 @@ def test_writing_by_index_and_mask():
     close(indexing.accumulate(mx.zeros(3), (mx.array([1, 1]),), mx.array([2.0, 3.0])), [0, 5, 0])
 
 
+@pytest.mark.parametrize("dims", [(0, 1), (2, 0), (-2, -1)])
+@pytest.mark.parametrize("offset", [-1, 0, 2])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 4, 3, 5)])
+def test_a_diagonal_of_two_of_several_axes_is_written(shape, offset, dims):
+    x = torch.from_numpy(DRAW.standard_normal(shape).astype(np.float32)).requires_grad_()
+    part = torch.diagonal(x, offset, *dims).detach() * 2 + 1
+    expected = torch.diagonal_scatter(x, part, offset, *dims)
+    given, source = mx.array(x.detach().numpy()), mx.array(part.numpy())
+    write = lambda x: indexing.diagonal_scatter(x, source, offset, *dims)
+    close(write(given), expected.detach())
+    (expected**2).sum().backward()
+    close(mx.grad(lambda x: (write(x) ** 2).sum())(given), x.grad)
+
+
 def test_grouped_products():
     x, w = DRAW.standard_normal((6, 5)), DRAW.standard_normal((3, 5, 2))
     x, w, ends = x.astype(np.float32), w.astype(np.float32), [2, 2, 5]

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from torch2mlx.kit.stubs import custom_function
+
 
 def det(x: mx.array) -> mx.array:
     """The determinant of (..., N, N) matrices, from their LU decomposition on the CPU stream."""
@@ -57,7 +59,7 @@ def pinv(x: mx.array, rtol: float, atol: float = 0.0) -> mx.array:
 
 def solve(a: mx.array, b: mx.array) -> mx.array:
     """X in a @ X = b, for a (..., N, N) and b (..., N, K) or (..., N); with gradients of both."""
-    run = mx.custom_function(lambda a, b: mx.linalg.solve(a, b, stream=mx.cpu))
+    run = custom_function(lambda a, b: mx.linalg.solve(a, b, stream=mx.cpu))
 
     def backward(primals, cotangent, output):
         matrix = output.ndim == primals[0].ndim
@@ -72,7 +74,7 @@ def solve(a: mx.array, b: mx.array) -> mx.array:
 
 def inv(x: mx.array) -> mx.array:
     """The inverse of (..., N, N) matrices, with a gradient."""
-    run = mx.custom_function(lambda x: mx.linalg.inv(x, stream=mx.cpu))
+    run = custom_function(lambda x: mx.linalg.inv(x, stream=mx.cpu))
 
     def backward(primals, cotangent, output):
         turned = output.swapaxes(-1, -2)

@@ -23,11 +23,13 @@ def diff(x: mx.array, n: int = 1, dim: int = -1, prepend: Any = None, append: An
 
 
 def _from(x: mx.array, dim: int, start: int) -> mx.array:
-    return x[(*[slice(None)] * (dim % x.ndim), slice(start, None))]
+    place = (*[slice(None)] * (dim % x.ndim), slice(start, None))
+    return x[place]
 
 
 def _upto(x: mx.array, dim: int, end: int) -> mx.array:
-    return x[(*[slice(None)] * (dim % x.ndim), slice(None, end))]
+    place = (*[slice(None)] * (dim % x.ndim), slice(None, end))
+    return x[place]
 
 
 def _strips(y: mx.array, x: Any, dx: float, dim: int) -> mx.array:

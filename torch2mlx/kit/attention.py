@@ -80,13 +80,12 @@ class MultiheadAttention(nn.Module):
 
     def _extend(self, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
         """The learned and the zero position that torch may append to keys and values."""
-        for on, pair in (
-            ("bias_k" in self, (self.get("bias_k"), self.get("bias_v"))),
-            (self._zero, (mx.zeros((1, 1, k.shape[-1]), k.dtype),) * 2),
-        ):
-            if on:
-                extra = [mx.broadcast_to(p, (k.shape[0], 1, k.shape[2])) for p in pair]
-                k, v = (mx.concatenate(both, axis=1) for both in zip((k, v), extra, strict=True))
+        pairs = [(self.bias_k, self.bias_v)] if "bias_k" in self else []
+        if self._zero:
+            pairs.append((mx.zeros((1, 1, k.shape[-1]), k.dtype),) * 2)
+        for pair in pairs:
+            more_k, more_v = (mx.broadcast_to(p, (k.shape[0], 1, k.shape[2])) for p in pair)
+            k, v = mx.concatenate([k, more_k], axis=1), mx.concatenate([v, more_v], axis=1)
         return k, v
 
     def _mask(

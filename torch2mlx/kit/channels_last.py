@@ -228,7 +228,7 @@ NAMES: dict[str, Any] = {
     **{name: function for name, (function, _) in FUNCTIONS.items()},
     **{name: base for name, (base, _) in WEIGHTED.items()},
     **{name: with_options(name, function) for name, (function, _) in PLAIN.items()},
-    "FeatureAlphaDropout": layers.FeatureAlphaDropout,
+    "FeatureAlphaDropout": layers.LAYERS["FeatureAlphaDropout"],
     **{f"dropout{n}d": channel_dropout for n in (1, 2, 3)},
     **{f"Dropout{n}d": _named(f"Dropout{n}d", ChannelDropout) for n in (1, 2, 3)},
 }

@@ -11,6 +11,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from torch2mlx.kit.stubs import custom_function
+
 Body = Callable[..., Sequence[Any]]
 
 
@@ -43,13 +45,13 @@ def scan(
         found = tuple(step(*carried, *(item[i] for item in items), *extra))
         carried = found[: len(start)]
         kept.append(found[len(start) :])
-    return (*carried, *(mx.stack(turns) for turns in zip(*kept, strict=True)))
+    return (*carried, *(mx.stack(list(turns)) for turns in zip(*kept, strict=True)))
 
 
 def map_items(function: Body, items: Sequence[Any], extra: Sequence[Any] = ()) -> tuple[Any, ...]:
     """`function(*items[i], *extra)` for each i of the first axis, results stacked."""
     found = [function(*(x[i] for x in items), *extra) for i in range(items[0].shape[0])]
-    return tuple(mx.stack(turns) for turns in zip(*found, strict=True))
+    return tuple(mx.stack(list(turns)) for turns in zip(*found, strict=True))
 
 
 def associative_scan(
@@ -59,14 +61,14 @@ def associative_scan(
     running = [tuple(item[0] for item in items)]
     for i in range(1, items[0].shape[0]):
         running.append(tuple(combine(*running[-1], *(item[i] for item in items), *extra)))
-    return tuple(mx.stack(turns) for turns in zip(*running, strict=True))
+    return tuple(mx.stack(list(turns)) for turns in zip(*running, strict=True))
 
 
 def with_backward(forward: Body, backward: Body, *arrays: Any) -> tuple[Any, ...]:
     """`forward(*arrays)`, with `backward(*arrays, *cotangents)` for its gradient: one for each
     array."""
 
-    @mx.custom_function
+    @custom_function
     def call(*given: Any) -> Any:
         return list(forward(*given))
 

@@ -55,11 +55,13 @@ class _Conv(nn.Module):
 
     def _pads(self, padding: Size | str, kernel: tuple[int, ...]) -> list[tuple[int, int]]:
         """(before, after) of each spatial axis; "same" puts the odd one after."""
-        if padding == "valid":
-            padding = 0
         if padding == "same":
             total = [d * (k - 1) for d, k in zip(self._dilation, kernel, strict=True)]
             return [(n // 2, n - n // 2) for n in total]
+        if isinstance(padding, str):
+            if padding != "valid":
+                raise ValueError(f"padding is 'valid', 'same' or widths, not {padding!r}")
+            padding = 0
         return [(n, n) for n in _sizes(padding, self._rank)]
 
     def _convolve(self, x: mx.array, weight: mx.array, groups: int = 1) -> mx.array:
@@ -132,12 +134,12 @@ class _ConvTranspose(nn.Module):
         self._groups = groups
 
     def _convolve(self, x: mx.array, weight: mx.array) -> mx.array:
-        zeros = (0,) * self._rank
-        if self._rank == 3:
-            return mx.conv_transpose3d(x, weight, self._stride, zeros, self._dilation)
-        if self._rank == 2:
-            return mx.conv_transpose2d(x, weight, self._stride, zeros, self._dilation)
-        return mx.conv_transpose1d(x, weight, self._stride[0], 0, self._dilation[0])
+        if self._rank == 1:
+            return mx.conv_transpose1d(x, weight, self._stride[0], 0, self._dilation[0])
+        conv: Callable[..., mx.array] = (
+            mx.conv_transpose2d if self._rank == 2 else mx.conv_transpose3d
+        )
+        return conv(x, weight, self._stride, (0,) * self._rank, self._dilation)
 
     def __call__(self, x: mx.array) -> mx.array:
         single = x.ndim == self._rank + 1

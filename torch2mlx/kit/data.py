@@ -48,7 +48,7 @@ class TensorDataset(Dataset):
 class Subset(Dataset):
     """Some items of a dataset."""
 
-    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+    def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray) -> None:
         self.dataset, self.indices = dataset, indices
 
     def __getitem__(self, index: int) -> Any:

@@ -93,7 +93,10 @@ def lu_solve(
 def _alike(a: mx.array, b: mx.array) -> tuple[mx.array, mx.array]:
     """Matrices with their batch axes broadcast."""
     batch = mx.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    return tuple(mx.broadcast_to(m, (*batch, *m.shape[-2:])) for m in (a, b))
+    return (
+        mx.broadcast_to(a, (*batch, *a.shape[-2:])),
+        mx.broadcast_to(b, (*batch, *b.shape[-2:])),
+    )
 
 
 def cholesky_inverse(factor: mx.array, upper: bool = False) -> mx.array:
@@ -152,5 +155,7 @@ def cond(x: mx.array, p: float | str | None = None) -> mx.array:
 def _norm(x: mx.array, p: float | str) -> mx.array:
     if p == "fro":
         return mx.sqrt(mx.sum(mx.square(x), axis=(-1, -2)))
+    if isinstance(p, str):
+        raise ValueError(f"p={p!r}: a norm is a number, 'fro' or 'nuc'")
     sums = mx.sum(mx.abs(x), axis=-2 if abs(p) == 1 else -1)
     return mx.max(sums, axis=-1) if p > 0 else mx.min(sums, axis=-1)

@@ -11,11 +11,11 @@ import mlx.core as mx
 import numpy as np
 
 
-def _asked(values: mx.array, inverse: Any, counts: Any, both: tuple[bool, bool]) -> Any:
+def _asked(values: mx.array, more: list[mx.array], asked: tuple[bool, bool]) -> Any:
     """The values, or a tuple of them and what else is asked for, as torch gives it."""
-    if not any(both):
+    if not any(asked):
         return values
-    return (values, *(part for part, wanted in zip((inverse, counts), both, strict=True) if wanted))
+    return (values, *(part for part, wanted in zip(more, asked, strict=True) if wanted))
 
 
 def _rows(x: mx.array, dim: int | None) -> tuple[mx.array, tuple[int, ...]]:
@@ -49,14 +49,15 @@ def unique(
     """
     rows, shape = _rows(x, dim)
     found = _readable(rows)
-    options = {"axis": 0, "return_index": True, "return_inverse": True, "return_counts": True}
     if rows.shape[1] == 1:
-        found, options = found[:, 0], {**options, "axis": None, "equal_nan": False}
-    _, places, inverse, counts = np.unique(found, **options)
+        parts = np.unique(found[:, 0], True, True, True, equal_nan=False)
+    else:
+        parts = np.unique(found, True, True, True, axis=0)
+    _, places, inverse, counts = parts
     values = _taken(rows, places, shape, dim)
     back = inverse.reshape(x.shape if dim is None else (-1,))
-    numbers = (mx.array(part.astype(np.int64)) for part in (back, counts))
-    return _asked(values, *numbers, (return_inverse, return_counts))
+    both = [mx.array(part.astype(np.int64)) for part in (back, counts)]
+    return _asked(values, both, (return_inverse, return_counts))
 
 
 def unique_consecutive(
@@ -74,5 +75,5 @@ def unique_consecutive(
     values = _taken(rows, places, shape, dim)
     inverse = (np.cumsum(new) - 1).reshape(x.shape if dim is None else (-1,))
     counts = np.diff(np.append(places, found.shape[0]))
-    numbers = (mx.array(part.astype(np.int64)) for part in (inverse, counts))
-    return _asked(values, *numbers, (return_inverse, return_counts))
+    both = [mx.array(part.astype(np.int64)) for part in (inverse, counts)]
+    return _asked(values, both, (return_inverse, return_counts))

@@ -9,8 +9,9 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
+from torch2mlx.kit.stubs import tree_flatten
 from torch2mlx.kit.tying import aliases, noted
 
 _KEY = "torch2mlx.kit.files"
@@ -100,7 +101,8 @@ def save(value: Any, path: Any) -> None:
 
 def load(path: Any, **_: Any) -> Any:
     """What `save` wrote. Raises ValueError for other files: `torch2mlx.convert` reads torch's."""
-    arrays, metadata = mx.load(str(path), format="safetensors", return_metadata=True)
+    found: Any = mx.load(str(path), format="safetensors", return_metadata=True)
+    arrays, metadata = found
     if _KEY not in metadata:
         raise ValueError(
             f"{path}: not written by kit.files.save; convert torch's checkpoints first"

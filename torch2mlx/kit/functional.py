@@ -35,8 +35,8 @@ def layer_norm(
     """torch.nn.functional.layer_norm over the last axes."""
     last = len(normalized_shape)
     flat = x.reshape(*x.shape[: x.ndim - last], -1)
-    parts = [None if p is None else p.reshape(-1) for p in (weight, bias)]
-    return mx.fast.layer_norm(flat, *parts, eps).reshape(x.shape)
+    scale, shift = (None if p is None else p.reshape(-1) for p in (weight, bias))
+    return mx.fast.layer_norm(flat, scale, shift, eps).reshape(x.shape)
 
 
 def rms_norm(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
+
+from torch2mlx.kit.stubs import custom_function
 
 
 def in_full(function: Callable[..., mx.array], *arrays: mx.array) -> mx.array:
@@ -26,7 +29,7 @@ def derived(
     """A function of one array whose derivative is another function of it."""
 
     def function(x: mx.array) -> mx.array:
-        run = mx.custom_function(lambda x: in_full(value, x))
+        run = custom_function(lambda x: in_full(value, x))
         run.vjp(lambda x, cotangent, _: cotangent * slope(x))
         return run(x)
 
@@ -144,7 +147,7 @@ def mvlgamma(x: mx.array, p: int) -> mx.array:
     """torch.mvlgamma: the multivariate log-gamma function of p dimensions, elementwise."""
     x = x if mx.issubdtype(x.dtype, mx.floating) else x.astype(mx.float32)
     total = p * (p - 1) / 4 * math.log(math.pi)
-    return total + sum(lgamma(x - j / 2) for j in range(p))
+    return total + sum((lgamma(x - j / 2) for j in range(1, p)), lgamma(x))
 
 
 def _hurwitz(s: mx.array, q: mx.array) -> mx.array:
@@ -164,8 +167,8 @@ def _hurwitz(s: mx.array, q: mx.array) -> mx.array:
 
 def _zeta(s: mx.array, q: mx.array) -> mx.array:
     s, q = mx.broadcast_arrays(s, q)
-    lower = float(mx.min(mx.maximum(mx.where(mx.isfinite(q), q, 0), -1e4)).item()) if q.size else 0
-    steps = max(math.ceil(-lower), 0)  # items below zero, added one by one
+    lowest: Any = mx.min(mx.maximum(mx.where(mx.isfinite(q), q, 0), -1e4)).item() if q.size else 0
+    steps = max(math.ceil(-lowest), 0)  # items below zero, added one by one
     total, y = mx.zeros_like(q), q
     for _ in range(steps):
         below = y < 0
@@ -185,7 +188,7 @@ def zeta(s: mx.array, q: mx.array) -> mx.array:
     s and q broadcast. Reads how far q goes below zero; there is a gradient of q, as in torch.
     """
 
-    @mx.custom_function
+    @custom_function
     def run(s, q):
         return in_full(_zeta, s, q)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, overload
 
 import mlx.core as mx
+
+from torch2mlx.kit.stubs import custom_function
 
 
 def _places(index: mx.array, dim: int) -> tuple[mx.array, ...]:
@@ -19,6 +21,10 @@ def _places(index: mx.array, dim: int) -> tuple[mx.array, ...]:
     )
 
 
+@overload
+def _cut(source: mx.array, index: mx.array) -> mx.array: ...
+@overload
+def _cut(source: float, index: mx.array) -> float: ...
 def _cut(source: mx.array | float, index: mx.array) -> mx.array | float:
     """The part of a source that an index of a smaller shape reads."""
     if not isinstance(source, mx.array) or source.ndim == 0:
@@ -70,7 +76,7 @@ def scatter_reduce(
         return _reduced(x, dim, index, source, reduce, include_self)
     slopes = _slopes_of_product if reduce == "prod" else _slopes_of_extreme
 
-    @mx.custom_function
+    @custom_function
     def reduced(x, index, source):
         return _reduced(x, dim, index, source, reduce, include_self)
 
@@ -189,7 +195,7 @@ def _put(x: mx.array, where: Any, values: Any, accumulate: bool) -> mx.array:
 def nonzero(x: mx.array) -> mx.array:
     """torch.nonzero: positions (count, ndim) of items that are not zero; reads the count."""
     flat = mx.stop_gradient(x != 0).reshape(-1)
-    count = int(flat.sum().item())
+    count: Any = flat.sum().item()
     found = mx.sort(mx.where(flat, mx.arange(flat.size), flat.size))[:count]
     columns = []
     for n in reversed(x.shape):
@@ -261,11 +267,10 @@ def diagonal_scatter(
     x: mx.array, source: mx.array, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> mx.array:
     """torch.diagonal_scatter: x with the diagonal of two axes replaced."""
-    turned = mx.moveaxis(x, (dim1, dim2), (-2, -1)) if x.ndim > 2 else x
-    turned = turned.swapaxes(0, 1) if x.ndim == 2 and dim1 % 2 == 1 else turned
+    first, second = dim1 % x.ndim, dim2 % x.ndim
+    order = [*(a for a in range(x.ndim) if a not in (first, second)), first, second]
+    turned = x.transpose(*order)
     steps = mx.arange(source.shape[-1])
     rows, columns = steps - min(offset, 0), steps + max(offset, 0)
     result = assign(turned, (..., rows, columns), source)
-    if x.ndim == 2:
-        return result.swapaxes(0, 1) if dim1 % 2 == 1 else result
-    return mx.moveaxis(result, (-2, -1), (dim1, dim2))
+    return result.transpose(*(order.index(a) for a in range(x.ndim)))

@@ -82,8 +82,9 @@ def ones(x: mx.array) -> mx.array:
 
 
 def eye(x: mx.array) -> mx.array:
-    """The identity."""
-    return mx.eye(*x.shape, dtype=x.dtype)
+    """The identity. Raises ValueError unless x has two axes, as torch does."""
+    rows, columns = x.shape
+    return mx.eye(rows, columns, dtype=x.dtype)
 
 
 def xavier_uniform(x: mx.array, gain: float = 1.0) -> mx.array:

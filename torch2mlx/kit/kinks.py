@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from torch2mlx.kit.stubs import custom_function
+
 
 def _summed(cotangent: mx.array, like: mx.array) -> mx.array:
     """A cotangent summed over the axes that broadcasting has added."""
@@ -20,16 +22,17 @@ def _summed(cotangent: mx.array, like: mx.array) -> mx.array:
 
 def _arrays(x: mx.array | float, y: mx.array | float) -> tuple[mx.array, mx.array]:
     """Two operands as arrays; a number takes the dtype of the other."""
-    if not isinstance(x, mx.array) and not isinstance(y, mx.array):
-        return mx.array(x), mx.array(y)
-    x = x if isinstance(x, mx.array) else mx.array(x, y.dtype)
-    return x, y if isinstance(y, mx.array) else mx.array(y, x.dtype)
+    if isinstance(x, mx.array):
+        return x, y if isinstance(y, mx.array) else mx.array(y, x.dtype)
+    if isinstance(y, mx.array):
+        return mx.array(x, y.dtype), y
+    return mx.array(x), mx.array(y)
 
 
 def where(condition: mx.array, x: mx.array | float, y: mx.array | float) -> mx.array:
     """torch.where: the gradient of what is not taken is 0, also where the other's is infinite."""
 
-    @mx.custom_function
+    @custom_function
     def taken(condition, x, y):
         return mx.where(condition, x, y)
 
@@ -86,7 +89,7 @@ def _halves(x: mx.array, y: mx.array, first: mx.array, cotangent: mx.array):
 
 
 def _extreme(name: str, x: mx.array | float, y: mx.array | float) -> mx.array:
-    @mx.custom_function
+    @custom_function
     def best(x, y):
         return getattr(mx, name)(x, y)
 
@@ -122,7 +125,7 @@ def fmin(x: mx.array, y: mx.array) -> mx.array:
 def _along(name: str, x: mx.array, axis: int, keepdims: bool) -> mx.array:
     """An extreme along an axis, whose gradient goes to the first of equal items."""
 
-    @mx.custom_function
+    @custom_function
     def best(x):
         return getattr(mx, name)(x, axis=axis, keepdims=keepdims)
 
@@ -148,7 +151,7 @@ def smallest(x: mx.array, axis: int, keepdims: bool = False) -> mx.array:
 def power(x: mx.array | float, y: mx.array | float) -> mx.array:
     """torch.pow of arrays: slopes at 0 are 0 where torch's are."""
 
-    @mx.custom_function
+    @custom_function
     def raised(x, y):
         return mx.power(x, y)
 

@@ -31,7 +31,8 @@ class _Trained:
     """A recurrent layer with both of torch's biases, which training moves apart."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, both_biases=True, **options)
+        layer: Any = super()  # of the class that this is mixed into
+        layer.__init__(*args, both_biases=True, **options)
 
 
 class RNN(_Trained, recurrent.RNN):
@@ -89,8 +90,8 @@ class Unflatten(nn.Module):
         return mx.unflatten(x, self._dim, self._size)
 
 
-class _Plain(nn.Module):
-    """A function with the options of its constructor, by place or by name."""
+class _Options(nn.Module):
+    """A function and the options of its constructor, by place or by name."""
 
     _function: Any
     _names: tuple[str, ...] = ()
@@ -102,11 +103,15 @@ class _Plain(nn.Module):
         if self._given.get("weight") is not None:
             self._given["weight"] = mx.array(self._given["weight"])
 
+
+class _Plain(_Options):
+    """A layer that acts alike in training and after it."""
+
     def __call__(self, *inputs: mx.array) -> mx.array:
         return type(self)._function(*inputs, **self._given)
 
 
-class _Random(_Plain):
+class _Random(_Options):
     """A layer that acts in training only."""
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -173,7 +178,9 @@ _TABLE: tuple[tuple[Any, ...], ...] = (
     ("MultiLabelSoftMarginLoss", losses.multilabel_soft_margin_loss, f"weight {_OLD}"),
     ("CTCLoss", ctc.ctc_loss, "blank reduction zero_infinity"),
 )
-globals().update({row[0]: _layer(*row) for row in _TABLE})
+#: Layers by name.
+LAYERS = {row[0]: _layer(*row) for row in _TABLE}
+globals().update(LAYERS)
 
 
 class CosineSimilarity(nn.Module):

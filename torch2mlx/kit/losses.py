@@ -13,6 +13,7 @@ from torch2mlx.kit import kinks
 from torch2mlx.kit.activations import log_softmax, logsigmoid
 from torch2mlx.kit.distance import pairwise_distance
 from torch2mlx.kit.precision import in_float32
+from torch2mlx.kit.stubs import custom_function
 
 
 def reduced(loss: mx.array, reduction: str | int) -> mx.array:
@@ -60,7 +61,7 @@ def smooth_l1_loss(x, target, reduction: str = "mean", beta: float = 1.0):
 def binary_cross_entropy(x, target, weight=None, reduction: str = "mean"):
     """-log of the probability of what was the case; logs are at least -100, as in torch."""
 
-    @mx.custom_function
+    @custom_function
     def cost(x, target):
         log = lambda p: mx.maximum(mx.log(p), -100)  # noqa: E731
         return -(target * log(x) + (1 - target) * log(1 - x))

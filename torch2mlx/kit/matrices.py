@@ -74,7 +74,8 @@ def svd(x: mx.array, some: bool = True, compute_uv: bool = True) -> Factors:
 
 def svdvals(x: mx.array) -> mx.array:
     """torch.linalg.svdvals of (..., M, N): singular values, the largest first."""
-    return mx.linalg.svd(x, compute_uv=False, stream=mx.cpu)
+    values: Any = mx.linalg.svd(x, compute_uv=False, stream=mx.cpu)
+    return values
 
 
 def pinverse(x: mx.array, rcond: float = 1e-15) -> mx.array:

@@ -226,9 +226,12 @@ def batch_norm(
 ) -> mx.array:
     """torch.nn.functional.batch_norm. x: (N, ..., C).
 
-    Raises ValueError for running statistics that are to be changed: arrays of MLX are values.
+    Raises ValueError for running statistics that are to be changed: arrays of MLX are values; and
+    for those that are missing.
     """
     if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError("training=False needs running_mean and running_var")
         return standardized(x, running_mean, running_var, weight, bias, eps)
     if running_mean is not None:
         raise ValueError("running statistics cannot be changed by a function: use BatchNorm")
@@ -248,9 +251,12 @@ def instance_norm(
 ) -> mx.array:
     """torch.nn.functional.instance_norm. x: (N, *spatial, C).
 
-    Raises ValueError for running statistics that are to be changed: arrays of MLX are values.
+    Raises ValueError for running statistics that are to be changed: arrays of MLX are values; and
+    for those that are missing.
     """
     if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ValueError("use_input_stats=False needs running_mean and running_var")
         return standardized(x, running_mean, running_var, weight, bias, eps)
     if running_mean is not None:
         raise ValueError("running statistics cannot be changed by a function: use InstanceNorm")

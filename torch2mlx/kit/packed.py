@@ -43,12 +43,19 @@ def invert_permutation(permutation: mx.array | None) -> mx.array | None:
     return None if permutation is None else mx.argsort(permutation).astype(permutation.dtype)
 
 
+def _numbers(x: mx.array) -> list[int]:
+    """The items of an array of integers (n,)."""
+    items: Any = x.tolist()
+    return items
+
+
 def pack_padded_sequence(
     x: mx.array, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
 ) -> PackedSequence:
     """torch's: x (L, B, ...) or (B, L, ...). Raises ValueError for lengths that are not sorted
     though `enforce_sorted`, below 1, above L, or of another number than there are sequences."""
-    counts = [int(n) for n in (lengths.tolist() if isinstance(lengths, mx.array) else lengths)]
+    given: Any = lengths.tolist() if isinstance(lengths, mx.array) else lengths
+    counts = [int(n) for n in given]
     x = x.swapaxes(0, 1) if batch_first else x
     if len(counts) != x.shape[1]:
         raise ValueError(f"{len(counts)} lengths for {x.shape[1]} sequences")
@@ -67,8 +74,8 @@ def pack_padded_sequence(
 
 def packed_like(x: mx.array, like: PackedSequence) -> PackedSequence:
     """Padded sequences (L, B, ...), packed as others of the same lengths are."""
-    sizes, batch = like.batch_sizes.tolist(), x.shape[1]
-    order = range(batch) if like.sorted_indices is None else like.sorted_indices.tolist()
+    sizes, batch = _numbers(like.batch_sizes), x.shape[1]
+    order = range(batch) if like.sorted_indices is None else _numbers(like.sorted_indices)
     rows = [step * batch + i for step, size in enumerate(sizes) for i in order[:size]]
     data = x.reshape(-1, *x.shape[2:])[mx.array(rows, mx.int32)]
     return PackedSequence(data, *like[1:])
@@ -77,8 +84,8 @@ def packed_like(x: mx.array, like: PackedSequence) -> PackedSequence:
 def padded(sequence: PackedSequence, padding_value: float = 0.0) -> tuple[mx.array, mx.array]:
     """The sequences (longest, B, ...) in the order in which they came, and their lengths (B,)."""
     data, batch_sizes, _, unsorted_indices = sequence
-    sizes = batch_sizes.tolist()
-    places = range(sizes[0]) if unsorted_indices is None else unsorted_indices.tolist()
+    sizes = _numbers(batch_sizes)
+    places = range(sizes[0]) if unsorted_indices is None else _numbers(unsorted_indices)
     starts = accumulate(sizes[:-1], initial=0)
     rows = [[s + p if p < n else 0 for p in places] for s, n in zip(starts, sizes, strict=True)]
     inside = mx.array(list(places)) < batch_sizes[:, None]
@@ -147,4 +154,4 @@ def pack_sequence(sequences: Sequence[mx.array], enforce_sorted: bool = True) ->
 def unpad_sequence(x: mx.array, lengths: mx.array, batch_first: bool = False) -> list[mx.array]:
     """torch's: the sequences of a padded batch, each at its length."""
     x = x if batch_first else x.swapaxes(0, 1)
-    return [row[:n] for row, n in zip(x, lengths.tolist(), strict=True)]
+    return [row[:n] for row, n in zip(x, _numbers(lengths), strict=True)]

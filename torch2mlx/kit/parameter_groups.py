@@ -8,8 +8,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
+from torch2mlx.kit.stubs import tree_flatten
 from torch2mlx.kit.training import held
 
 #: Options of torch's groups that say nothing about the update.

@@ -33,7 +33,8 @@ def polynomial(family: str, x: Any, n: Any, shifted: bool = False) -> mx.array:
         raise ValueError(f"family={family!r}: choose one of {', '.join(_FAMILIES)}")
     first, following = _FAMILIES[family]
     x, n = (v if isinstance(v, mx.array) else mx.array(v) for v in (x, n))
-    highest = int(mx.max(n).item()) if n.size else 0
+    largest: Any = mx.max(n).item() if n.size else 0
+    highest = int(largest)
     whole = not mx.issubdtype(n.dtype, mx.floating)
 
     def value(x: mx.array, n: mx.array) -> mx.array:

@@ -16,7 +16,7 @@ PackedSequence of kit.packed brings its own lengths, and comes back as one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ import mlx.nn as nn
 from torch2mlx.kit.dropout import dropout
 from torch2mlx.kit.packed import PackedSequence, on_items, over_padded
 
-_ACTIVATIONS = {"tanh": mx.tanh, "relu": nn.relu}
+_ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {"tanh": mx.tanh, "relu": nn.relu}
 State = tuple[mx.array, ...]
 Weights = Mapping[str, Any]
 
@@ -113,7 +113,7 @@ class _Recurrent(nn.Module):
         """All steps of one direction; past its length a sequence keeps its state, and gives 0."""
         gates = self._inputs(weights, x)
         steps = range(x.shape[0])
-        outputs = [None] * x.shape[0]
+        outputs: list[Any] = [None] * x.shape[0]
         for i in reversed(steps) if backward else steps:
             after = self._step(weights, gates[i], state)
             if lengths is not None:

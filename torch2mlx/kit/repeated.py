@@ -51,7 +51,8 @@ class Repeated:
             *((part, _statistics(part)) for part in parts),
             *((vars(part), _counters(part)) for part in parts),
         ]
-        high, low = (int(word) for word in mx.random.state[0].tolist())
+        state: Any = mx.random.state
+        high, low = (int(word) for word in state[0].tolist())
         return held, high << 32 | low
 
 

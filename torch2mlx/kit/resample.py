@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -163,7 +164,8 @@ def _place(at: mx.array, length: int, padding_mode: str, align: bool) -> mx.arra
 def _pick(x: mx.array, corner: Sequence[mx.array]) -> mx.array:
     """Pixels at whole coordinates, zero outside. x: (N, *spatial, C) -> (N, *grid, C)."""
     spatial, shape = x.shape[1:-1], corner[0].shape
-    valid, flat = None, 0
+    valid: Any = None
+    flat: Any = 0
     for at, n in zip(corner, spatial, strict=True):
         here = (at >= 0) & (at <= n - 1)
         valid = here if valid is None else valid & here
@@ -176,9 +178,9 @@ def _pick(x: mx.array, corner: Sequence[mx.array]) -> mx.array:
 
 def _linear_sample(x: mx.array, at: Sequence[mx.array]) -> mx.array:
     base = [mx.floor(a) for a in at]
-    total: mx.array | float = 0.0
+    total: Any = 0.0
     for bits in np.ndindex(*(2,) * len(at)):
-        weight = 1.0
+        weight: Any = 1.0
         for bit, a, low in zip(bits, at, base, strict=True):
             weight = weight * (a - low if bit else low + 1 - a)
         corner = [low + bit for bit, low in zip(bits, base, strict=True)]
@@ -189,7 +191,7 @@ def _linear_sample(x: mx.array, at: Sequence[mx.array]) -> mx.array:
 def _cubic_sample(x: mx.array, at: Sequence[mx.array], padding_mode: str, align: bool) -> mx.array:
     base = [mx.floor(a) for a in at]
     rows, columns = (cubic_weights(a - low) for a, low in zip(at, base, strict=True))
-    total: mx.array | float = 0.0
+    total: Any = 0.0
     for i, j in np.ndindex(4, 4):
         corner = [base[0] + (i - 1), base[1] + (j - 1)]
         sizes = x.shape[1:-1]

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch2mlx.kit.optimizers import set_momentum
 
+Factor = Callable[[int], float]
+
 
 class Scheduler:
     """Sets `optimizer.learning_rate` to `rate(n)` after the n-th step; `rate(0)` at once."""
@@ -126,14 +128,14 @@ class LambdaLR(Scheduler):
     """torch's LambdaLR: the base rate times a function of the step."""
 
     def __init__(
-        self, optimizer: Any, lr_lambda: Callable[[int], float], last_epoch: int = -1
+        self, optimizer: Any, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1
     ) -> None:
         self.lr_lambda = lr_lambda
         super().__init__(optimizer, last_epoch)
 
     def rate(self, n: int, group: int = 0) -> float:
-        several = isinstance(self.lr_lambda, (list, tuple))
-        factor = self.lr_lambda[group] if several else self.lr_lambda
+        given = self.lr_lambda
+        factor = given if callable(given) else given[group]
         return self.bases[group] * factor(n)
 
 

@@ -32,6 +32,8 @@ def _ends(lengths: mx.array | None, offsets: mx.array | None) -> tuple[mx.array,
     if lengths is not None:
         ends = mx.cumsum(lengths, axis=-1)
         return ends - lengths, ends
+    if offsets is None:
+        raise ValueError("lengths or offsets say where segments are: give one of them")
     return offsets[..., :-1], offsets[..., 1:]
 
 
@@ -66,7 +68,8 @@ def segment_reduce(
     blank = mx.full(shape, _EMPTY[start] if initial is None else initial, data.dtype)
     names = {"max": "amax", "min": "amin", "prod": "prod"}
     made = indexing.scatter_reduce(blank, axis, index, data, names.get(reduce, "sum"))
-    made = made[(*[slice(None)] * axis, slice(count))]
+    kept = (*[slice(None)] * axis, slice(count))
+    made = made[kept]
     if reduce != "mean":
         return made
     sizes = (ends - starts).reshape(*starts.shape, *[1] * (data.ndim - starts.ndim))

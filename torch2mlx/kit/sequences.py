@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 
@@ -52,7 +53,7 @@ def _layer(cell, x: mx.array, state: States, weights: Sequence[mx.array], backwa
     count = len(weights)
     projection = weights[-1] if count in (3, 5) else None
     weights = weights[: count - 1] if projection is not None else weights
-    outputs = [None] * x.shape[0]
+    outputs: list[Any] = [None] * x.shape[0]
     steps = range(x.shape[0])
     for i in reversed(steps) if backward else steps:
         after = cell(x[i], state, *weights)

@@ -39,8 +39,8 @@ def unfold(
     """torch's unfold: (N, H, W, C) -> (N, blocks, C * kH * kW), columns in torch's order."""
     options = (sizes(v, 2) for v in (kernel_size, stride, padding, dilation))
     rows, columns = (
-        sliding(n, *option, False)
-        for n, option in zip(x.shape[1:3], zip(*options, strict=True), strict=True)
+        sliding(n, size, step, pad, gap, False)
+        for n, (size, step, pad, gap) in zip(x.shape[1:3], zip(*options, strict=True), strict=True)
     )
     parts = [part for line in items(x, 1, rows, 0) for part in items(line, 2, columns, 0)]
     stacked = mx.stack(parts, axis=-1)  # (N, h, w, C, kH * kW)

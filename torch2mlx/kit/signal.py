@@ -123,7 +123,7 @@ def hfftn(
     norm: str | None = None,
 ) -> mx.array:
     """torch.fft.hfftn (hfft2 with dim=(-2, -1)): hfft over several axes, the last one mirrored."""
-    sizes = None if s is None else list(s)
+    sizes = None if s is None else tuple(s)
     return mx.fft.irfftn(mx.conj(x), s=sizes, axes=_axes(x, s, dim), norm=_OPPOSITE[norm])
 
 
@@ -134,5 +134,5 @@ def ihfftn(
     norm: str | None = None,
 ) -> mx.array:
     """torch.fft.ihfftn (ihfft2 with dim=(-2, -1)): the inverse of hfftn."""
-    sizes = None if s is None else list(s)
+    sizes = None if s is None else tuple(s)
     return mx.conj(mx.fft.rfftn(x, s=sizes, axes=_axes(x, s, dim), norm=_OPPOSITE[norm]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
 from torch2mlx.kit import distinct
+from torch2mlx.kit.stubs import custom_function
 from torch2mlx.kit.ties import order_of_equals
 
 
@@ -27,13 +28,13 @@ def _rank(x: mx.array, dim: int, descending: bool) -> mx.array:
     return mx.take(order, mx.arange(count - 1, -1, -1), axis=dim)
 
 
-def sort(x: mx.array, dim: int = -1, descending: bool = False) -> tuple[mx.array, mx.array]:
+def sort(x: mx.array, dim: int = -1, descending: bool = False) -> Picked:
     """torch.sort(stable=True): values and indices."""
     order = mx.stop_gradient(_rank(x, dim, descending))
     return Picked(mx.take_along_axis(x, order, axis=dim), order.astype(mx.int64))
 
 
-def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> tuple[mx.array, mx.array]:
+def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> Picked:
     """torch.topk, sorted: values and indices.
 
     Of equal items the first ones come first; of a row in which all are equal, those that torch
@@ -81,7 +82,7 @@ def middle(x: mx.array, without_nan: bool = False) -> mx.array:
     """The lower of two middle values of all items, NaN where one is and they are not left out;
     equal items share its gradient."""
 
-    @mx.custom_function
+    @custom_function
     def found(x):
         row = mx.sort(x.reshape(-1))
         count = x.size - mx.sum(mx.isnan(row))
@@ -153,12 +154,11 @@ def cummin(x: mx.array, dim: int) -> Picked:
 
 def histc(x: mx.array, bins: int = 100, low: float = 0, high: float = 0) -> mx.array:
     """torch.histc: how many of x fall into each of `bins` between low and high, x's dtype."""
-    if low == high:
-        low, high = mx.min(x), mx.max(x)
-    width = high - low
-    place = mx.floor((x - low) * (bins / width)).astype(mx.int32)
-    place = mx.where(x == high, bins - 1, place).reshape(-1)
-    inside = ((x >= low) & (x <= high)).reshape(-1)
+    start: Any = mx.min(x) if low == high else low
+    end: Any = mx.max(x) if low == high else high
+    place = mx.floor((x - start) * (bins / (end - start))).astype(mx.int32)
+    place = mx.where(x == end, bins - 1, place).reshape(-1)
+    inside = ((x >= start) & (x <= end)).reshape(-1)
     found = (place[:, None] == mx.arange(bins)) & inside[:, None]
     return mx.sum(found, axis=0).astype(x.dtype)
 
@@ -203,7 +203,8 @@ def lcm(x: mx.array, y: mx.array) -> mx.array:
 def bincount(x: mx.array, weights: mx.array | None = None, minlength: int = 0) -> mx.array:
     """torch.bincount: how often each number from 0 on occurs, or the sum of its weights; reads the
     largest."""
-    count = max(int(mx.max(x).item()) + 1, minlength) if x.size else minlength
+    largest: Any = mx.max(x).item() if x.size else -1
+    count = max(int(largest) + 1, minlength)
     if not x.size:
         return mx.zeros((count,), mx.int64 if weights is None else weights.dtype)
     ones = mx.ones(x.shape, mx.int64) if weights is None else weights

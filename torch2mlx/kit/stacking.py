@@ -8,6 +8,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from torch2mlx.kit.stubs import split
+
 
 def column_stack(tensors: Sequence[mx.array]) -> mx.array:
     """torch.column_stack: joined along the second axis, vectors as columns."""
@@ -16,7 +18,8 @@ def column_stack(tensors: Sequence[mx.array]) -> mx.array:
 
 def dstack(tensors: Sequence[mx.array]) -> mx.array:
     """torch.dstack: joined along the third axis."""
-    return mx.concatenate([mx.atleast_3d(x) for x in tensors], axis=2)
+    deep: list[Any] = [mx.atleast_3d(x) for x in tensors]
+    return mx.concatenate(deep, axis=2)
 
 
 def atleast(rank: int, *tensors: Any) -> Any:
@@ -35,10 +38,10 @@ def broadcast_tensors(*tensors: Any) -> list[mx.array]:
 
 def block_diag(*tensors: mx.array) -> mx.array:
     """torch.block_diag: matrices along a diagonal; vectors are rows."""
-    blocks = [mx.atleast_2d(x) for x in tensors]
+    blocks: list[Any] = [mx.atleast_2d(x) for x in tensors]
     width, rows, before = sum(x.shape[1] for x in blocks), [], 0
     for x in blocks:
-        rows.append(mx.pad(x, ((0, 0), (before, width - before - x.shape[1]))))
+        rows.append(mx.pad(x, [(0, 0), (before, width - before - x.shape[1])]))
         before += x.shape[1]
     return mx.concatenate(rows)
 
@@ -48,10 +51,10 @@ def tensor_split(x: mx.array, parts: Any, dim: int = 0) -> list[mx.array]:
     if isinstance(parts, mx.array):
         parts = parts.tolist()
     if not isinstance(parts, int):
-        return mx.split(x, list(parts), axis=dim)
+        return split(x, list(parts), axis=dim)
     size, more = divmod(x.shape[dim], parts)
     ends = np.cumsum([size + (i < more) for i in range(parts)])
-    return mx.split(x, ends[:-1].tolist(), axis=dim)
+    return split(x, ends[:-1].tolist(), axis=dim)
 
 
 def hsplit(x: mx.array, parts: Any) -> list[mx.array]:

@@ -15,9 +15,9 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from torch2mlx.kit import data
+from torch2mlx.kit.stubs import tree_flatten
 
 
 class DataLoader(data.DataLoader):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from torch2mlx.kit import distinct, division, moments, sorting
+from torch2mlx.kit import distinct, division, moments, sorting, stubs
 from torch2mlx.kit.distance import power_norm
 from torch2mlx.kit.sorting import Picked
 
@@ -96,7 +96,7 @@ def norm(x: mx.array, p: Any = 2, axis: Any = None, keepdims: bool = False) -> m
         return power_norm(x, p, axis, keepdims)
     stream = mx.cpu if p == "nuc" else None  # singular values: no kernel of the GPU's
     order = None if p == 2 else p
-    return mx.linalg.norm(x, ord=order, axis=tuple(axis), keepdims=keepdims, stream=stream)
+    return mx.linalg.norm(x, ord=order, axis=list(axis), keepdims=keepdims, stream=stream)
 
 
 def expand(x: mx.array, *sizes: Any) -> mx.array:
@@ -126,12 +126,12 @@ def split(x: mx.array, split_size: int | Sequence[int], dim: int = 0) -> list[mx
     """torch's split: pieces of a size (the last may be shorter), or of several sizes."""
     length = x.shape[dim]
     if isinstance(split_size, int):
-        return mx.split(x, list(range(split_size, length, split_size)), axis=dim)
+        return stubs.split(x, list(range(split_size, length, split_size)), axis=dim)
     ends, at = [], 0
     for size in split_size:
         at += size
         ends.append(at)
-    return mx.split(x, ends[:-1], axis=dim)
+    return stubs.split(x, ends[:-1], axis=dim)
 
 
 def chunk(x: mx.array, chunks: int, dim: int = 0) -> list[mx.array]:
@@ -146,7 +146,8 @@ def unbind(x: mx.array, dim: int = 0) -> tuple[mx.array, ...]:
 
 def narrow(x: mx.array, dim: int, start: int, length: int) -> mx.array:
     """torch's narrow: `length` items of an axis."""
-    return x[(*[slice(None)] * (dim % x.ndim), slice(start, start + length))]
+    place = (*[slice(None)] * (dim % x.ndim), slice(start, start + length))
+    return x[place]
 
 
 def repeat_interleave(x: mx.array, repeats: Any, dim: int | None = None) -> mx.array:
@@ -161,15 +162,16 @@ def repeat_interleave(x: mx.array, repeats: Any, dim: int | None = None) -> mx.a
 
 def hstack(tensors: Sequence[mx.array]) -> mx.array:
     """torch.hstack."""
-    return mx.concatenate(tensors, axis=0 if tensors[0].ndim < 2 else 1)
+    return mx.concatenate(list(tensors), axis=0 if tensors[0].ndim < 2 else 1)
 
 
 def vstack(tensors: Sequence[mx.array]) -> mx.array:
     """torch.vstack."""
-    return mx.concatenate([mx.atleast_2d(x) for x in tensors], axis=0)
+    rows: list[Any] = [mx.atleast_2d(x) for x in tensors]
+    return mx.concatenate(rows, axis=0)
 
 
-def meshgrid(*tensors: Any, indexing: str = "ij") -> list[mx.array]:
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[mx.array, ...]:
     """torch.meshgrid: "ij" unless told otherwise."""
     given = tensors[0] if isinstance(tensors[0], (tuple, list)) else tensors
     return mx.meshgrid(*given, indexing=indexing)
@@ -194,7 +196,8 @@ def arange(*bounds: Any, dtype: Any = None) -> mx.array:
     """torch.arange: int64 of integers, float32 of floats."""
     if dtype is None:
         dtype = mx.int64 if all(isinstance(b, int) for b in bounds) else mx.float32
-    return mx.arange(*bounds, dtype=dtype)
+    made: Callable[..., mx.array] = mx.arange
+    return made(*bounds, dtype=dtype)
 
 
 def randint(*bounds: Any, dtype: Any = None) -> mx.array:
@@ -237,13 +240,15 @@ def multinomial(weights: mx.array, num_samples: int, replacement: bool = False) 
 
 def one_hot(x: mx.array, num_classes: int = -1) -> mx.array:
     """torch.nn.functional.one_hot: int64."""
-    count = int(mx.max(x).item()) + 1 if num_classes < 0 else num_classes
+    last: Any = mx.max(x).item() if num_classes < 0 else num_classes - 1
+    count = int(last) + 1
     return (x[..., None] == mx.arange(count)).astype(mx.int64)
 
 
 def bincount(x: mx.array, minlength: int = 0) -> mx.array:
     """torch.bincount."""
-    count = max(int(mx.max(x).item()) + 1 if x.size else 0, minlength)
+    last: Any = mx.max(x).item() if x.size else -1
+    count = max(int(last) + 1, minlength)
     return mx.zeros((count,), mx.int64).at[x].add(1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -95,7 +95,7 @@ class TransformerDecoderLayer(_Layer):
 
 
 class _Stack(nn.Module):
-    def __init__(self, layers: list[nn.Module], norm: nn.Module | None) -> None:
+    def __init__(self, layers: Sequence[nn.Module], norm: nn.Module | None) -> None:
         super().__init__()
         self.layers = layers
         if norm is not None:
@@ -155,8 +155,8 @@ class Transformer(EncoderDecoder):
         norm_first: bool = False,
         bias: bool = True,
     ) -> None:
-        options = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps)
-        options += (batch_first, norm_first, bias)
+        sizes = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps)
+        options = (*sizes, batch_first, norm_first, bias)
         norm = lambda: nn.LayerNorm(d_model, eps=layer_norm_eps, bias=bias)  # noqa: E731
         encoder = [TransformerEncoderLayer(*options) for _ in range(num_encoder_layers)]
         decoder = [TransformerDecoderLayer(*options) for _ in range(num_decoder_layers)]

@@ -6,10 +6,11 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
+
+from torch2mlx.kit.stubs import tree_flatten
 
 
-class _Tied:
+class _Tied(nn.Module):
     """Mixed into the class of a module whose arrays of some keys are another module's."""
 
     _ties: dict[str, tuple[nn.Module, str]]
@@ -19,19 +20,19 @@ class _Tied:
 
     def __getitem__(self, key: Any) -> Any:
         found = self._tie(key)
-        return super().__getitem__(key) if found is None else found[0][found[1]]  # type: ignore
+        return super().__getitem__(key) if found is None else found[0][found[1]]
 
     def __getattr__(self, key: str) -> Any:
         found = self._tie(key)
-        return super().__getattr__(key) if found is None else found[0][found[1]]  # type: ignore
+        return super().__getattr__(key) if found is None else found[0][found[1]]
 
     def __contains__(self, key: Any) -> bool:
-        return self._tie(key) is not None or super().__contains__(key)  # type: ignore[misc]
+        return self._tie(key) is not None or super().__contains__(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         found = self._tie(key)
         if found is None:
-            super().__setitem__(key, value)  # type: ignore[misc]
+            super().__setitem__(key, value)
         else:
             found[0][found[1]] = value
 

@@ -71,7 +71,8 @@ class RandomHorizontalFlip:
         self.p = p
 
     def __call__(self, image: Any) -> Any:
-        turned = mx.random.uniform(shape=(1,)).item() < self.p
+        drawn: Any = mx.random.uniform(shape=(1,)).item()
+        turned = drawn < self.p
         if isinstance(image, mx.array):
             return image[..., ::-1] if turned else image
         return np.asarray(image)[:, ::-1] if turned else image
@@ -88,7 +89,15 @@ def _cut(image: Any, top: int, left: int, height: int, width: int) -> Any:
 
 
 def _lengths(image: Any) -> tuple[int, int]:
-    return tuple(image.shape[-2:]) if isinstance(image, mx.array) else np.asarray(image).shape[:2]
+    in_mlx = isinstance(image, mx.array)
+    height, width = image.shape[-2:] if in_mlx else np.asarray(image).shape[:2]
+    return height, width
+
+
+def _below(n: int) -> int:
+    """A random number from 0 to n - 1."""
+    drawn: Any = mx.random.randint(0, n, (1,)).item()
+    return int(drawn)
 
 
 class CenterCrop:
@@ -118,7 +127,7 @@ class RandomCrop:
         (h, w), (height, width) = self.size, _lengths(image)
         if (h, w) == (height, width):
             return image
-        top, left = (int(mx.random.randint(0, n + 1, (1,)).item()) for n in (height - h, width - w))
+        top, left = (_below(n + 1) for n in (height - h, width - w))
         return _cut(image, top, left, h, w)
 
 

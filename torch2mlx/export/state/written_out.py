@@ -124,7 +124,9 @@ class _Reader:
         if not _is(node, "layer"):
             return False
         twin = self._tree.stock(node.args[0].args[0])
-        return twin is not None and twin.path == "mlx.nn.Dropout" and twin.arguments.get("p") == 0
+        if twin is None or twin.path != "mlx.nn.Dropout":
+            return False
+        return bool(twin.arguments.get("p") == 0)
 
     def _products(self, scores: Any, values: Node, heads: Any) -> _Attention | None:
         """The attention of scores that are sums of a product and of masks."""
@@ -146,7 +148,9 @@ class _Reader:
                 return None
         return _made(scores.args, scale, masks, values, heads)
 
-    def _scaled(self, total: Node, masks: list[Node], values: Node, heads: Any) -> Any:
+    def _scaled(
+        self, total: Node, masks: list[Node], values: Node, heads: Any
+    ) -> _Attention | None:
         """The attention whose product and first mask are one call."""
         if total.kwargs.get("beta", 1) != 1:
             return None
@@ -186,7 +190,8 @@ def _dims(node: Node) -> tuple[Any, ...]:
 
 def _kept(node: Node) -> bool:
     """Whether a reshape changes no more than the first axes."""
-    return _dims(node)[-1] == _dims(node.args[0])[-1] or node.shape[-1] == node.args[0].shape[-1]
+    before: Node = node.args[0]
+    return bool(_dims(node)[-1] == _dims(before)[-1]) or node.shape[-1] == before.shape[-1]
 
 
 def _apart(value: Any, heads: Any) -> Node | None:
