@@ -123,6 +123,14 @@ STEPS = (
         14,
     ),
     Step(
+        "arm64",
+        "the core compiled for arm64 and run by qemu-user: kernels give the same bits as here, "
+        "readers run over the seeds of the fuzzers",
+        "./dev arm64",
+        ("csrc/core", "tests/core/kernels.c", "tools/arm64.sh"),
+        14,
+    ),
+    Step(
         "headers",
         "mutated safetensors files, read here and by the format's own library",
         "python -m tests.checkpoint.source.headers --files 400000",

@@ -29,7 +29,8 @@ read_all(const uint8_t *data, size_t size)
     if (t2m_zip_parse(data, size, &zip, &where) == T2M_OK) {
         t2m_zip_free(&zip);
     }
-    if (t2m_pickle_load(data, size, &pickle, &used, &where) == T2M_OK) {
+    if (t2m_pickle_load(data, size, &t2m_torch_hooks, &pickle, &used,
+                        &where) == T2M_OK) {
         t2m_pickle_free(&pickle);
     }
     if (t2m_torchfile_parse(data, size, &pickle, &where) == T2M_OK) {
