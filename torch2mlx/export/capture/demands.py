@@ -181,7 +181,7 @@ def demands_kept() -> Iterator[None]:
 
 def _truth(original: Any) -> Callable[[Any], bool]:
     def truth(value: Any) -> bool:
-        if not _open(value):
+        if not is_open(value):
             return bool(original(value))
         frame = sys._getframe(1)
         found = demanded(frame)
@@ -207,7 +207,7 @@ def _number(original: Any, kind: type) -> Callable[[Any], Any]:
 
     def number(value: Any) -> Any:
         frame = sys._getframe(1)
-        found = demanded(frame) if _open(value) else None
+        found = demanded(frame) if is_open(value) else None
         links = _links(found) if found else ()
         tries = map(kind, _NUMBERS)
         tried = next((n for n in tries if links and _meets(n, links, found, frame)), None)
@@ -270,7 +270,7 @@ def _check(original: Any, name: str) -> Callable[..., Any]:
     """One of torch's checks: of values it stays in the program."""
 
     def check(condition: Any, message: Any = None) -> Any:
-        if _open(condition):
+        if is_open(condition):
             told = str(message()) if callable(message) else ""
             text = told or _asked(sys._getframe(1))
             value = condition.all() if name == "_check_tensor_all" else condition
@@ -287,7 +287,7 @@ def _asked(frame: Any) -> str:
     return _usual(given[0], frame) if given else ""
 
 
-def _open(value: Any) -> bool:
+def is_open(value: Any) -> bool:
     """Whether a tensor, or a truth made of numbers in tensors, has no value while it is traced."""
     import torch
     from torch._subclasses.functional_tensor import FunctionalTensor
@@ -300,6 +300,16 @@ def _open(value: Any) -> bool:
     if isinstance(value, FunctionalTensor):
         value = torch._from_functional_tensor(value.elem)
     return isinstance(value, torch._subclasses.FakeTensor) and value.constant is None
+
+
+def demand_of(value: Any, wanted: Any, kind: str, told: str) -> None:
+    """Keeps in the program that a truth, or a number in a tensor, is what it was found to be."""
+    import torch
+
+    if isinstance(value, torch.SymBool) or value.dtype == torch.bool:
+        _demand(value, Demand(bool(wanted), kind, told, ast.Pass()))
+    else:
+        _add(value == wanted, f"{kind}{_MARK}{told}")
 
 
 def _demand(value: Any, demand: Demand) -> None:

@@ -29,6 +29,7 @@ from torch2mlx.export.capture.failures import quietly, untraceable
 from torch2mlx.export.capture.freedom import Way, dynamic_shapes, twice
 from torch2mlx.export.capture.guards import Lengths, lengths_of, watched
 from torch2mlx.export.capture.keywords import named_keywords
+from torch2mlx.export.capture.known_branches import known_branches
 from torch2mlx.export.capture.packing import packed_as_operators
 from torch2mlx.export.capture.scanned import shapes_without_steps
 from torch2mlx.export.capture.sizes import ways_to
@@ -208,6 +209,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         dataclasses_known(model, given),
         _recording(model) as recorder,
         recorded(way.own_gradients) as functions,
+        known_branches(model, way.strict) as known_states,
         standing_in(model),
         shapes_without_steps(),
         named_keywords(model, kwargs),
@@ -233,6 +235,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
             under_one_name(model, program)
         except Exception as problem:  # torch.export raises what the model and it run into
             raise untraceable(model, [problem]) from problem
+        known_states.refuse_changed()
         examples = dict(ways_to(model, args, kwargs))
     leaves, calls = tuple(examples), {} if way.strict else recorder.calls
     notes = notes_of_dropped(model, program) if way.strict else ()
