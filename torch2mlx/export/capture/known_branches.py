@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.errors import TranslationError
-from torch2mlx.export.capture.demands import demand_of, is_open
+from torch2mlx.export.capture.demands import demand_of, demands_kept, is_open
 from torch2mlx.export.capture.patched import replaced
 from torch2mlx.export.capture.source_lines import calling_line
 
@@ -138,14 +138,15 @@ class Known:
 
 
 @contextmanager
-def known_branches(model: Any, strict: bool) -> Iterator[Known]:
-    """While open, what a model holds decides branches that depend on it alone; nothing where the
-    strict tracer, which reads Python itself, is at work."""
+def values_asked(model: Any, strict: bool) -> Iterator[None]:
+    """While open, demands on values become operators of the program, and what a model holds decides
+    branches that depend on it alone; not where the strict tracer, which reads Python itself, is at
+    work. Raises TranslationError where the forward changed what decided a branch."""
     import torch
 
     if strict:
-        with _truths_compared():
-            yield Known({})
+        with _truths_compared(), demands_kept():
+            yield
         return
     known = Known({n: t for n, t in _states(model).items() if not t.is_meta})
     handles = (
@@ -161,7 +162,9 @@ def known_branches(model: Any, strict: bool) -> Iterator[Known]:
             for name, kind in (("__int__", int), ("__float__", float), ("__index__", int)):
                 read = _deciding(known, getattr(torch.Tensor, name), kind)
                 stack.enter_context(replaced(torch.Tensor, name, read))
-            yield known
+            stack.enter_context(demands_kept())
+            yield
+        known.refuse_changed()
     finally:
         for handle in handles:
             handle.remove()

@@ -20,7 +20,6 @@ from torch2mlx.export.capture.autograd_functions import recorded
 from torch2mlx.export.capture.calls import under_one_name
 from torch2mlx.export.capture.cumulative import standing_in_for_none
 from torch2mlx.export.capture.deeper_lines import deeper_lines
-from torch2mlx.export.capture.demands import demands_kept
 from torch2mlx.export.capture.dropped_demands import notes_of_dropped
 from torch2mlx.export.capture.empty_weights import standing_in
 from torch2mlx.export.capture.expand_vmap import without_vmap
@@ -29,7 +28,7 @@ from torch2mlx.export.capture.failures import quietly, untraceable
 from torch2mlx.export.capture.freedom import Way, dynamic_shapes, twice
 from torch2mlx.export.capture.guards import Lengths, lengths_of, watched
 from torch2mlx.export.capture.keywords import named_keywords
-from torch2mlx.export.capture.known_branches import known_branches
+from torch2mlx.export.capture.known_branches import values_asked
 from torch2mlx.export.capture.packing import packed_as_operators
 from torch2mlx.export.capture.scanned import shapes_without_steps
 from torch2mlx.export.capture.sizes import ways_to
@@ -209,14 +208,13 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         dataclasses_known(model, given),
         _recording(model) as recorder,
         recorded(way.own_gradients) as functions,
-        known_branches(model, way.strict) as known_states,
         standing_in(model),
         shapes_without_steps(),
         named_keywords(model, kwargs),
         watched() as watch,
         standing_in_for_none(model),
         traced_data(),
-        demands_kept(),
+        values_asked(model, way.strict),
         asked_kinds(_node_name) as kinds,
         explicit_masks(),
         without_validation(),
@@ -235,7 +233,6 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
             under_one_name(model, program)
         except Exception as problem:  # torch.export raises what the model and it run into
             raise untraceable(model, [problem]) from problem
-        known_states.refuse_changed()
         examples = dict(ways_to(model, args, kwargs))
     leaves, calls = tuple(examples), {} if way.strict else recorder.calls
     notes = notes_of_dropped(model, program) if way.strict else ()
