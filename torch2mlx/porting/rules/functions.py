@@ -10,6 +10,7 @@ import libcst as cst
 from torch2mlx.catalog.functions.table import caution, find_function, forms
 from torch2mlx.porting.rules.constructors import Constructors
 from torch2mlx.porting.rules.context import again, code, drop_keywords, expression, joined
+from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 
 _GONE = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
@@ -158,7 +159,7 @@ class Functions(Constructors):
         text = self._written(full, given)
         if text is None:
             return self._unknown(full, original, updated)
-        self.change(original, full, "the same function in MLX")
+        self.change(original, full, reason(name, text))
         return expression(text)
 
     def _written(self, full: str, given: list[Argument]) -> str | None:
@@ -198,10 +199,7 @@ class Functions(Constructors):
         if text is None:
             return self._unknown(full, original, updated)
         stream = ", on the CPU stream" if text.endswith("stream=mx.cpu)") else ""
-        why = (
-            "the same in MLX" if text.startswith(f"mx.{full[6:]}(") else "the same function in MLX"
-        )
-        self.change(original, full, why + stream)
+        self.change(original, full, reason(_bare(full), text) + stream)
         return expression(text)
 
     def _function(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
@@ -218,8 +216,13 @@ class Functions(Constructors):
             text = self._written(full, given)
         if text is None:
             return self._unknown(full, original, updated)
-        self.change(original, full, "the same function in MLX", caution(full))
+        self.change(original, full, reason(_bare(full), text), caution(full))
         return expression(text)
+
+
+def _bare(full: str) -> str:
+    """A function's name without the modules of torch that MLX has none like."""
+    return full.removeprefix("torch.").removeprefix("nn.functional.")
 
 
 def _with(text: str | None, more: str) -> str | None:

@@ -9,6 +9,7 @@ import libcst as cst
 from torch2mlx.catalog.functions.table import caution, forms
 from torch2mlx.errors import Code
 from torch2mlx.porting.rules.context import code, expression, joined
+from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import Argument, assigned, term, written
 from torch2mlx.porting.rules.shared_tensors import Shared
 from torch2mlx.porting.scopes.import_table import dotted
@@ -171,7 +172,7 @@ class Methods(Shared):
                 self.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
             return updated
         if text != receiver:
-            self.change(original, f".{name}", "the same in MLX", caution(f"torch.{name}"))
+            self.change(original, f".{name}", reason(name, text), caution(f"torch.{name}"))
         return expression(text)
 
     def _is_fresh(self, node: Any) -> bool:
