@@ -41,6 +41,7 @@ KINDS = {
         lambda: kit.optimizers.SGD(1e-2, momentum=0.9, dampening=0.5),
     ),
     "nadam": (lambda p: torch.optim.NAdam(p), lambda: kit.optimizers.NAdam()),
+    "radam": (lambda p: torch.optim.RAdam(p), lambda: kit.optimizers.RAdam()),
     "adamax": (lambda p: torch.optim.Adamax(p), lambda: kit.optimizers.Adamax()),
     "adagrad": (lambda p: torch.optim.Adagrad(p), lambda: kit.optimizers.Adagrad()),
     "adadelta": (lambda p: torch.optim.Adadelta(p), lambda: kit.optimizers.Adadelta()),

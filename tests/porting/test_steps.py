@@ -77,6 +77,38 @@ def run(xs):
         out.append(loss.item())
     return out
 """,
+    "a penalty on slopes, whose cotangents are not the outputs'": """
+def run(xs):
+    out = []
+    for x in xs:
+        x = x.requires_grad_(True)
+        value = torch.tanh(model(x))
+        ones = torch.full((x.shape[0], 2), 1.0)
+        slope = torch.autograd.grad(value, x, ones, create_graph=True)[0]
+        steep = slope.pow(2).sum(1)
+        loss = value.mean() + steep.mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out.append(loss.item())
+    return out
+""",
+    "functions of the step": """
+def run(xs):
+    out = []
+    for x in xs:
+        def forward(y, scale=1.0):
+            return model(y) * scale
+        def penalty():
+            return value.abs().mean()
+        value = forward(x, scale=2.0)
+        loss = (value - 1).pow(2).mean() + penalty()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out.append(loss.item() + forward(x).sum().item())
+    return out
+""",
     "a state of an outer loop": """
 def run(xs):
     hidden, out = torch.zeros(4, 2), []

@@ -7,6 +7,7 @@ its state per parameter as mlx.optimizers does, so `optimizer.update(model, grad
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import mlx.core as mx
@@ -162,6 +163,41 @@ class NAdam(Adam):
         below = mx.sqrt(state["v"] / (1 - mx.power(b2, t))) + self.eps
         parameter = parameter - lr * (1 - mu) / (1 - state["product"]) * gradient / below
         return parameter - lr * after / (1 - state["product"] * after) * state["m"] / below
+
+
+class RAdam(Adam):
+    """torch.optim.RAdam: Adam's step once its variance can be told, momentum's before."""
+
+    def __init__(
+        self,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        super().__init__(lr, betas, eps, 0.0 if decoupled_weight_decay else weight_decay)
+        self.decay = weight_decay if decoupled_weight_decay else 0.0
+
+    def _step(self, gradient: Any, parameter: Any, state: dict, lr: Any) -> mx.array:
+        (b1, b2), t = self.betas, state["t"].astype(mx.float32)
+        state["m"] = b1 * state["m"] + (1 - b1) * gradient
+        state["v"] = b2 * state["v"] + (1 - b2) * mx.square(gradient)
+        longest = 2 / (1 - b2) - 1
+        length = self._length(t)
+        over = (longest - 4) * (longest - 2) * length
+        rectified = mx.sqrt(mx.maximum((length - 4) * (length - 2) * longest / over, 0))
+        step = rectified * mx.sqrt(1 - mx.power(b2, t)) / (mx.sqrt(state["v"]) + self.eps)
+        parameter = parameter * (1 - lr * self.decay)
+        return parameter - lr * state["m"] / (1 - mx.power(b1, t)) * mx.where(length > 5, step, 1.0)
+
+    def _length(self, t: mx.array) -> mx.array:
+        """2 / (1 - b2) - 1 - 2 t b2^t / (1 - b2^t), which float32 would lose in differences."""
+        rate = -math.log(self.betas[1])
+        s = rate * t
+        series = s / 2 - s**2 / 12 + s**4 / 720 - s**6 / 30240  # 1 - s / (e^s - 1)
+        lost = mx.where(s < 0.5, series, 1 - s / mx.expm1(mx.maximum(s, 0.5)))
+        return 2 / (1 - self.betas[1]) - 1 - 2 / rate + 2 / rate * lost
 
 
 class Adamax(Adam):

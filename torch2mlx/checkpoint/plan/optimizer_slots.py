@@ -53,6 +53,7 @@ def kept_by(optimizer: Any, group: Mapping[str, Any]) -> dict[str, str]:
     else:
         known = {
             "NAdam": ["exp_avg", "exp_avg_sq", "mu_product"],
+            "RAdam": ["exp_avg", "exp_avg_sq"],
             "Adamax": ["exp_avg", "exp_inf"],
             "Adagrad": ["sum"],
             "Adadelta": ["square_avg", "acc_delta"],

@@ -8,7 +8,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.scopes.traversal import children
+from torch2mlx.porting.scopes.traversal import children, walk
 
 #: Methods that change the list, dict or set they are called on.
 _CHANGING = ("append", "extend", "insert", "add", "appendleft", "setdefault")
@@ -72,6 +72,22 @@ class _Names:
         self._store(node.target)
         self._visit(node.body)
 
+    def _of_FunctionDef(self, node: cst.FunctionDef) -> None:
+        """The function's name is written; read is what its body takes from around it."""
+        inner = _Names(node.body)
+        own = {name for name in inner.stores if "." not in name} | _parameters(node)
+        own -= {item.name.value for item in _declared(node.body)}
+        self.loads += [name for name in inner.loads if name.partition(".")[0] not in own]
+        self.stores += [name for name in inner.stores if name.partition(".")[0] not in own]
+        self.stores.append(node.name.value)
+        self.calls += inner.calls
+        for part in (*node.decorators, node.params):
+            self._visit(part)
+
+    def _of_Param(self, node: cst.Param) -> None:
+        if node.default is not None:
+            self._visit(node.default)
+
     def _of_AsName(self, node: cst.AsName) -> None:
         self._store(node.name)
 
@@ -95,6 +111,17 @@ class _Names:
         self._visit(node.func)
         for argument in node.args:
             self._visit(argument.value)
+
+
+def _parameters(node: cst.FunctionDef) -> set[str]:
+    return {part.name.value for part in walk(node.params) if isinstance(part, cst.Param)}
+
+
+def _declared(body: Any) -> Iterator[Any]:
+    """The names that a function's `global` and `nonlocal` say are those of around it."""
+    for part in walk(body):
+        if isinstance(part, (cst.Global, cst.Nonlocal)):
+            yield from part.names
 
 
 class Scanner:
@@ -128,8 +155,12 @@ class Scanner:
 
     def _exposed(self, statements: Sequence[Any], written: set[str]) -> set[str]:
         found: set[str] = set()
+        within: set[str] = set()  # what functions read, when they are called
         for statement in statements:
-            if isinstance(statement, cst.With):
+            if isinstance(statement, cst.FunctionDef):
+                within |= self._plain(statement)
+                written.add(statement.name.value)
+            elif isinstance(statement, cst.With):
                 found |= set().union(*(self._plain(i) for i in statement.items)) - written
                 found |= self._exposed(statement.body.body, written)
             elif isinstance(statement, (cst.For, cst.If, cst.While)):
@@ -137,7 +168,7 @@ class Scanner:
             else:
                 found |= self._plain(statement) - written
                 written |= set(self.stores(statement))
-        return found
+        return found | (within - written)
 
     def _branching(self, statement: Any, written: set[str]) -> set[str]:
         """Adds to `written` what every way through the statement writes."""

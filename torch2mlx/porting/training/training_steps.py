@@ -195,15 +195,25 @@ class Finder:
             if self.reach.reaches(statement, tainted) and self._computes(statement):
                 marked.append(i)
                 tainted |= set(self.scan.stores(statement))
-        needed, found = self.scan.loads(step.loss), []
-        for i in reversed(marked):
+        needed, found, given = self.scan.loads(step.loss), [], set[str]()
+        for i in range(step.place - 1, -1, -1):
             written = set(self.scan.stores(old[i]))
-            if written & needed:
+            # a function may read what is given after it is defined
+            late_reader = isinstance(old[i], cst.FunctionDef) and self.scan.loads(old[i]) & given
+            if written & needed and (i in marked or late_reader):
                 found.append(i)
+                given |= written
                 if isinstance(old[i], cst.SimpleStatementLine):
                     needed -= written  # what was in them before does not matter
                 needed |= self.scan.loads(old[i])
+        found = self._without_whole(found, old)
         return self._with_late(self._with_starts(sorted(found), old), step, old)
+
+    def _without_whole(self, found: list[int], old: list[Any]) -> list[int]:
+        """Those but functions that can stay where they are: they read nothing that is moved."""
+        functions = {i for i in found if isinstance(old[i], cst.FunctionDef)}
+        given = {n for i in found if i not in functions for n in self.scan.stores(old[i])}
+        return [i for i in found if i not in functions or self.scan.loads(old[i]) & given]
 
     def _with_late(self, found: list[int], step: Step, old: list[Any]) -> list[int]:
         """Those, and statements that can stand neither before the function (they change what it
@@ -295,8 +305,14 @@ class Finder:
             defines = isinstance(node, (cst.FunctionDef, cst.ClassDef))
             if not defines and any(name in self.scan.loads(head) for head in heads):
                 return True
-            return any(self._read(p, name, but) for p in parts if p not in heads)
+            return any(self._read_in(p, name, but) for p in parts if p not in heads)
         return name in self.scan.loads(node)
+
+    def _read_in(self, part: Any, name: str, but: set[cst.CSTNode]) -> bool:
+        """The same of a part; of a function, what it takes from around it."""
+        if isinstance(part, cst.FunctionDef):
+            return part not in but and name in self.scan.loads(part)
+        return self._read(part, name, but)
 
 
 def _made_elsewhere(kept: set[str]) -> str:
