@@ -109,6 +109,22 @@ def run(xs):
         out.append(loss.item() + forward(x).sum().item())
     return out
 """,
+    "derivatives of derivatives": """
+def run(xs):
+    out = []
+    for x in xs:
+        x = x.requires_grad_(True)
+        value = torch.tanh(model(x)).sum()
+        slope = torch.autograd.grad(value, x, create_graph=True)[0]
+        bent = torch.autograd.grad(slope.pow(2).sum(), x, create_graph=True)[0]
+        other = torch.autograd.grad(slope.sum(), x, create_graph=True)[0]
+        loss = value / 8 + bent.pow(2).mean() + other.mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out.append(loss.item())
+    return out
+""",
     "a state of an outer loop": """
 def run(xs):
     hidden, out = torch.zeros(4, 2), []
@@ -229,6 +245,14 @@ def test_a_step_gives_and_learns_what_it_does_in_torch(name, tmp_path):
     assert np.allclose(theirs.run(xs), ours.run(ys), atol=1e-5)
     weight = theirs.model.weight.detach().numpy()
     assert np.allclose(weight, np.array(ours.model.weight), atol=1e-5)
+
+
+def test_gradients_that_add_up_start_before_a_step_of_the_file():
+    """A file that never sets its gradients to zero, and steps outside of a loop."""
+    step = "loss = model(torch.ones(2, 3)).pow(2).sum()\nloss.backward()\nopt.step()\n"
+    made = torch2mlx.port(HEAD + step + step).source
+    assert made.index("grads = None") < made.index("kit.training.add(grads, new_grads)")
+    exec(compile(made, "<steps>", "exec"), {})
 
 
 def test_comments_above_a_clipping_stay(tmp_path):

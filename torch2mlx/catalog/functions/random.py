@@ -40,6 +40,8 @@ ENTRIES = (
     op(
         "randint",
         "*bounds dtype | kit.tensors.randint({*bounds}«, dtype={dtype}»)",
+        "low high size dtype | kit.tensors.randint({low}, {high}, {size}«, dtype={dtype}»)",
+        "high size dtype | kit.tensors.randint({high}, {size}«, dtype={dtype}»)",
         mlx="random.randint",
         note=_STREAM,
         made=True,

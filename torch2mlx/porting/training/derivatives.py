@@ -46,6 +46,7 @@ class Derivatives(cst.CSTTransformer):
         self._names, self._report = names, report
         self._scan = Scanner()
         self._around: list[Any] = []
+        self._made: dict[Any, set[str]] = {}  # function -> names of functions made in it
 
     def visit_Module(self, node: cst.Module) -> None:
         self._around.append(node)
@@ -131,10 +132,12 @@ class Derivatives(cst.CSTTransformer):
         return set(self._scan.stores(statement))
 
     def _emitted(self, asked: _Asked, statement: Any, path: list[Any]) -> list[Any]:
+        made = self._made.setdefault(self._around[-1], set())
         used = {n.value for n in everything(self._around[-1]) if isinstance(n, cst.Name)}
         name = f"{MADE}{'_'.join(asked.inputs)}"
-        while name in used | {d for s in path for d in self._gives(s)}:
+        while name in used | made:
             name += "_"
+        made.add(name)
         lines = [_EMPTY.code_for_node(s.with_changes(leading_lines=[])) for s in path]
         lines.append(f"return {_EMPTY.code_for_node(asked.outputs)}\n")
         body = "".join(f"    {line}\n" for text in lines for line in text.splitlines())

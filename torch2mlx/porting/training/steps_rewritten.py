@@ -14,7 +14,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.report import Report
-from torch2mlx.porting.scopes.def_use import called_method
+from torch2mlx.porting.scopes.def_use import called_method, loads
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls
 from torch2mlx.porting.training.clipping import Clipped, clip_of
@@ -308,9 +308,15 @@ def _started(body: list[Any], scope: Scope) -> list[Any]:
     names = [n for n in sorted(scope.accumulated)]
     at = 1 if body and _is_docstring(body[0]) else 0
     if isinstance(scope.node, cst.Module):
-        while at < len(body) and not isinstance(body[at], (cst.For, cst.While, cst.If)):
+        while at < len(body) and not _begins(body[at], names):
             at += 1
     return [*body[:at], *(parse(f"{n} = None\n") for n in names), *body[at:]]
+
+
+def _begins(statement: Any, names: list[str]) -> bool:
+    """Whether a statement may be the first that needs some names: it reads or branches."""
+    branches = isinstance(statement, (cst.For, cst.While, cst.If))
+    return branches or bool(loads(statement) & set(names))
 
 
 def _is_docstring(node: Any) -> bool:
