@@ -37,6 +37,7 @@ from torch2mlx.porting.questions import (
 )
 from torch2mlx.porting.report import Change, Report
 from torch2mlx.porting.scopes.encoding import decoded, encoded
+from torch2mlx.porting.unported import left_whole
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class PortResult:
     torch: bool = True
     questions: tuple[Question, ...] = ()
     verified: TrainingVerification | None = None
+    failed: str = ""  # why a file of a folder was left as it is, whole
 
     @property
     def ok(self) -> bool:
@@ -161,9 +163,10 @@ def port_folder(
 
     Symbolic links that lead out of the folder are copied as links. A file that is there already
     and differs is replaced with `force` alone. `dry_run`: nothing is written. `answers`: as `port`
-    takes them, with the file's path in the folder before the id, "net.py:f.x".
+    takes them, with the file's path in the folder before the id, "net.py:f.x". A file that is no
+    Python is copied; its result has `failed`, the error.
 
-    Raises PortError when a file is no Python or there is none, when the target is the source, has
+    Raises PortError when there is no file to port, when the target is the source, has
     the name of a library that ported code imports, or has a file that differs; nothing is written
     then.
     """
@@ -221,7 +224,13 @@ def _all_ported(root: Path, sources: list[Path], wishes: _Wishes) -> dict[Path, 
     results, files = {}, {path: path.relative_to(root).as_posix() for path in sources}
     check_files(wishes.answers, files.values())
     for path, file in files.items():
-        made = port(path, wishes.layout, wishes.data, of_file(wishes.answers, file))
+        asked = of_file(wishes.answers, file)
+        try:
+            made = port(path, wishes.layout, wishes.data, asked)
+        except Exception as error:
+            if asked:
+                raise
+            made = PortResult("", (), (left_whole(error, path),), "", str(path), failed=str(error))
         results[path] = replace(made, questions=in_file(made.questions, file))
     return results
 
@@ -251,7 +260,7 @@ def write(result: PortResult, place: Path, *, force: bool = False, dry_run: bool
 
 
 def _content(path: Path, result: PortResult | None, root: Path) -> Content:
-    if result is not None:
+    if result is not None and not result.failed:
         return encoded(result.source)
     if path.is_symlink() and root.resolve() not in path.resolve().parents:
         return Link(os.readlink(path))

@@ -171,6 +171,49 @@ def test_folders(tmp_path, capsys):
     assert "lies in the source" in capsys.readouterr().err
 
 
+def test_a_bad_file_of_a_folder_is_named_and_the_others_are_written(tmp_path, capsys):
+    source, out = tmp_path / "src", tmp_path / "out"
+    source.mkdir()
+    (source / "net.py").write_text(SCRIPT)
+    bad = {"old.py": b"import torch\nprint 1\n", "odd.py": b"import torch\nx = '\xff'\n"}
+    for name, raw in bad.items():
+        (source / name).write_bytes(raw)
+    assert main(["port", str(source), str(out)]) == 1
+    told = capsys.readouterr().err
+    assert f"{source}/old.py:2:1: Missing parentheses" in told
+    assert f"{source}/odd.py:2: is no text in UTF-8" in told
+    assert "import mlx.nn as nn" in (out / "net.py").read_text()
+    assert {name: (out / name).read_bytes() for name in bad} == bad
+    results = {Path(r.path).name: r for r in torch2mlx.port_folder(source, tmp_path / "again")}
+    assert results["net.py"].ok and not results["net.py"].failed
+    assert [(u.line, u.reason) for u in results["old.py"].unsupported] == [
+        (2, "the file is left as it is: " + results["old.py"].failed.partition(":2:1: ")[2])
+    ]
+
+
+def test_a_fault_in_one_file_of_a_folder_is_named_too(tmp_path, monkeypatch):
+    source = tmp_path / "src"
+    source.mkdir()
+    for name in ("a.py", "b.py"):
+        (source / name).write_text(SCRIPT)
+    whole = torch2mlx.porter.port
+    faulty = {"a.py": TypeError("first\nsecond"), "b.py": None}
+
+    def port(path, *rest):
+        if faulty[path.name] is not None:
+            raise faulty[path.name]
+        return whole(path, *rest)
+
+    monkeypatch.setattr(torch2mlx.porter, "port", port)
+    first, second = torch2mlx.port_folder(source, tmp_path / "out")
+    fault = "the file is left as it is: a fault of torch2mlx itself: TypeError: first"
+    assert first.unsupported[0].reason == fault and second.ok
+    faulty["b.py"] = MemoryError()
+    with pytest.raises(MemoryError):
+        torch2mlx.port_folder(source, tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+
+
 def test_the_command_line(tmp_path, capsys):
     path = tmp_path / "net.py"
     path.write_text(SCRIPT)
@@ -240,6 +283,42 @@ def test_a_summary_writer_stays_one():
     assert 'with kit.tensorboard.SummaryWriter("runs") as writer:' in result.source
     left = torch2mlx.port("from torch.utils import tensorboard\ntensorboard.FileWriter(1)\n")
     assert [u.where for u in left.unsupported] == ["torch.utils.tensorboard.FileWriter"]
+
+
+FILES_OF_NN = """\
+import torch
+from torch.nn.modules.module import Module
+from torch.nn.modules.linear import Linear as Dense
+
+
+class Net(Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.modules.linear.Linear(3, 2)
+        self.out = Dense(2, 1)
+
+    def forward(self, x):
+        return self.out(torch.nn.modules.activation.ReLU()(self.fc(x)))
+
+
+known = [Net, torch.nn.modules.linear.NonDynamicallyQuantizableLinear]
+torch.serialization.add_safe_globals(known)
+with torch.serialization.safe_globals(known):
+    state = torch.load("m.pt")
+"""
+
+
+def test_files_of_torch_nn_are_named_and_what_a_pickle_may_hold_is_not_asked():
+    result = torch2mlx.port(FILES_OF_NN)
+    assert result.ok, result.unsupported
+    for line in (
+        "class Net(nn.Module):",
+        "self.fc = nn.Linear(3, 2)",
+        "self.out = nn.Linear(2, 1)",
+        "known = [Net, nn.Linear]",
+        '\nstate = kit.files.load("m.pt")',
+    ):
+        assert line in result.source
 
 
 def test_filters_of_torchvision_have_names():

@@ -102,7 +102,7 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
     from torch2mlx.pages import page
     from torch2mlx.report.port import as_data, as_markdown
 
-    left = [f"{r.path}:{u.line}: {u.reason}" for r in results for u in r.unsupported]
+    left = [f"{r.path}:{u.line}: {u.reason}" for r in results for u in _told(r, args.check)]
     text, shown = "", not written
     failure: Torch2MLXError | None = None
     if args.diff:
@@ -112,6 +112,9 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
     ran = next((result.verified for result in results if result.verified), None)
     if ran is not None:
         text, failure = "\n".join([*([text] if text else []), ran.table()]), verifying.failure(ran)
+    failed = [result.failed for result in results if result.failed]
+    if failed:
+        failure = PortError("\n".join(failed))
     if args.check and left:
         failure = PortError("\n".join([f"{len(left)} places are left:", *left]))
     elif args.format != "json":
@@ -123,6 +126,11 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
     if shown and not args.check:
         data["files"][0]["source"] = results[0].source
     return Answer(data, text, forms, failure)
+
+
+def _told(result: Any, check: bool) -> Any:
+    """What is left of a file; not of one that failed whole, which is the error."""
+    return () if result.failed and not check else result.unsupported
 
 
 PORT = Verb(

@@ -102,6 +102,10 @@ class SequentialSampler:
         return self.count
 
 
+#: Places that a `RandomSampler` with replacement draws at once.
+_DRAWN = 32
+
+
 class RandomSampler(SequentialSampler):
     """Places in random order, or drawn with replacement."""
 
@@ -113,8 +117,14 @@ class RandomSampler(SequentialSampler):
 
     def __iter__(self) -> Iterator[int]:
         if self.replacement:
-            return iter(np.random.randint(self.count, size=self.drawn).tolist())
+            return self._replaced()
         return iter(np.random.permutation(self.count)[: self.drawn].tolist())
+
+    def _replaced(self) -> Iterator[int]:
+        """A few places at a time, as torch draws them: there may be more than memory holds."""
+        for first in range(0, self.drawn, _DRAWN):
+            shape = (min(_DRAWN, self.drawn - first),)
+            yield from mx.random.randint(0, self.count, shape).tolist()
 
     def __len__(self) -> int:
         return self.drawn

@@ -15,6 +15,7 @@ from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 
 _GONE = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
 _GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
+_GONE += ("torch.serialization.add_safe_globals",)
 _GONE += ("torch.multiprocessing.set_start_method", "torch.autograd.set_detect_anomaly")
 #: What torch.distributed answers and does where there is one process.
 _ALONE = {"is_available": "False", "is_initialized": "False", "is_nccl_available": "False"}

@@ -14,6 +14,7 @@ UNWRAPPED = ("torch.no_grad", "torch.inference_mode", "torch.enable_grad", "torc
 UNWRAPPED += ("torch.set_grad_enabled", "torch.autograd.set_detect_anomaly")
 UNWRAPPED += ("torch.autograd.profiler.record_function", "torch.cuda.device", "torch.device")
 UNWRAPPED += ("torch.cuda.amp.autocast", "torch.nn.attention.sdpa_kernel")
+UNWRAPPED += ("torch.serialization.safe_globals",)
 UNWRAPPED += ("torch.backends.cuda.sdp_kernel", "torch.autograd.profiler.profile")
 STOPPING = ("torch.no_grad", "torch.inference_mode")
 #: Types of which nothing has a gradient.

@@ -22,6 +22,7 @@ TYPED = tuple(
 #: Other names under which torch offers the same thing.
 _SAME = {
     "torch.functional": "torch.nn.functional",
+    "torch.nn.linear.NonDynamicallyQuantizableLinear": "torch.nn.Linear",
     "torch.nn.modules": "torch.nn",
     "torch.nn.parameter.Parameter": "torch.nn.Parameter",
     "torch.autograd.Variable": "torch.autograd.Variable",
@@ -32,6 +33,15 @@ _SAME = {
     **{f"torch.{backend}": "torch.cuda" for backend in ("accelerator", "xpu", "mps")},
     **{f"torch.cuda.{kind}": f"torch.{kind}" for kind in TYPED},
 }
+#: Files of torch.nn.modules, whose classes are torch.nn's.
+_FILES = frozenset(
+    [
+        *("activation", "adaptive", "batchnorm", "channelshuffle", "container", "conv"),
+        *("distance", "dropout", "flatten", "fold", "instancenorm", "lazy", "linear", "loss"),
+        *("module", "normalization", "padding", "pixelshuffle", "pooling", "rnn", "sparse"),
+        *("transformer", "upsampling"),
+    ]
+)
 
 
 @dataclass
@@ -68,7 +78,15 @@ def canonical(name: str) -> str:
     """One name for what torch offers under several."""
     for other, usual in _SAME.items():
         if name == other or name.startswith(f"{other}."):
-            return usual + name[len(other) :]
+            return _outside_file(usual + name[len(other) :])
+    return _outside_file(name)
+
+
+def _outside_file(name: str) -> str:
+    """`torch.nn.Linear` of `torch.nn.linear.Linear`, as torch.nn.modules.linear has it."""
+    parts = name.split(".")
+    if len(parts) > 3 and parts[:2] == ["torch", "nn"] and parts[2] in _FILES:
+        return ".".join([*parts[:2], *parts[3:]])
     return name
 
 

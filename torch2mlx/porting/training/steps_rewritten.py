@@ -63,7 +63,7 @@ class Training(cst.CSTTransformer):
         self._scopes.append(
             Scope(
                 node,
-                set(self._find.scan.loads(node)) | set(self._find.scan.stores(node)) | {*arguments},
+                {*self._find.scan.loads(node.body), *self._find.scan.stores(node.body), *arguments},
             )
         )
         if isinstance(node.body, cst.IndentedBlock):
