@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,8 @@ class LanguageModel:
     caches: tuple[str, ...]
     notes: tuple[str, ...] = ()
     _made: Any = field(default=None, repr=False)
+    #: How many tokens its calls take, as `_written` is asked for them, and whether with padding.
+    _form: tuple[int, bool] = field(default=(_SEVERAL, False), repr=False)
 
     def __repr__(self) -> str:
         return f"<LanguageModel: {self.headline()}>"
@@ -91,7 +93,7 @@ class LanguageModel:
         """The live model: takes token ids (B, L) and a list of caches, gives logits (B, L, V)."""
         made = types.ModuleType(f"language_model_{next(_SERIAL)}")
         sys.modules[made.__name__] = made  # dataclasses look their module up
-        exec(compile(self.source, f"<{made.__name__}>", "exec"), made.__dict__)
+        exec(compile(self.source, f"<{made.__name__}>", "exec", dont_inherit=True), made.__dict__)
         with preserved_stream():
             model = made.Model(made.ModelArgs.from_dict(dict(self.config)))
         model.load_weights(list(self.weights.items()), strict=True)
@@ -134,7 +136,7 @@ def language_model(model: Any, *, check: bool = True, sizes: bool = False) -> La
     model.eval()
     try:
         if sizes:
-            return sized_language(model, lambda one: language_model(one, check=check))
+            return sized_language(model, partial(language_model, check=check), _formed)
         with preserved(model), plainly():
             return _made(model, check)
     finally:
@@ -166,6 +168,14 @@ def _proved(model: Any, tokens: int, check: bool) -> LanguageModel:
     return replace(made, notes=(*made.notes, "the tokens of a call are taken one by one"))
 
 
+def _formed(model: Any, like: LanguageModel) -> LanguageModel:
+    """The file of a model in the form that another one was found to have, not compared."""
+    tokens, padded = like._form
+    with preserved(model), plainly():
+        made = _written(model, tokens)
+    return made[1] if padded and made[1] is not None else made[0]
+
+
 def _written(model: Any, tokens: int) -> tuple[LanguageModel, LanguageModel | None]:
     """The file, and where it could be the one that takes batches with padding."""
     found = lowered(model, step_of(model, tokens))
@@ -193,10 +203,11 @@ def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, La
     config = json.loads(model.config.to_json_string(use_diff=False))
 
     def file(told: Told) -> LanguageModel:
+        form = (tokens, told.padded)
         end = ending(found.program, entries, told)
         source = written(assembly, heading, end.text, end.imports)
         made = Translation(source, "Model", False, traced.dynamic, _stored=stored)
-        return LanguageModel(source, config, kinds, traced.notes, made)
+        return LanguageModel(source, config, kinds, traced.notes, made, form)
 
     padded = may_be_padded(program) and tokens > 1
     return file(told), file(replace(told, padded=True)) if padded else None

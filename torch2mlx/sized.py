@@ -81,23 +81,28 @@ def sized(
     return here
 
 
-def sized_language(model: Any, make: Callable[[Any], Any]) -> Any:
-    """The file of a language model for all sizes; `make` makes that of one.
+def sized_language(
+    model: Any, make: Callable[[Any], Any], formed: Callable[[Any, Any], Any]
+) -> Any:
+    """The file of a language model for all sizes; `make` makes that of one and compares it,
+    `formed` that of another size in the form of the first.
 
     Raises TranslationError as `sized` does.
     """
     recipe, model = recipe_of(model)
     with printing(_TABLE):
-        return _language(recipe, model, make)
+        return _language(recipe, model, make, formed)
 
 
-def _language(recipe: Recipe, model: Any, make: Callable[[Any], Any]) -> Any:
+def _language(
+    recipe: Recipe, model: Any, make: Callable[[Any], Any], formed: Callable[[Any, Any], Any]
+) -> Any:
     import torch
 
     own = make(model)
     tokens = {model.main_input_name: torch.arange(10).reshape(2, 5) % 7, "use_cache": False}
     root = own.source.rpartition("class Model(")[2].partition(")")[0]
-    made = _file(recipe, Sized({}, model, (), tokens), own, root, lambda m, a, k: make(m))
+    made = _file(recipe, Sized({}, model, (), tokens), own, root, lambda m, a, k: formed(m, own))
     proof = replace(made.proof.made, source=made.source)
     proved(made.proof.at.model, proof.module)
     here = replace(own, source=made.source)

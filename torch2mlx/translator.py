@@ -474,7 +474,7 @@ def load(folder: str | Path, *, trust_remote_code: bool = False) -> nn.Module:
     sys.modules[module.__name__] = module
     try:
         # the bytes that were looked at, not a cached compilation that lies beside them
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except SyntaxError as error:
         raise TranslationError(f"{path}: line {error.lineno}: {error.msg}") from error
     if is_language(module):

@@ -65,6 +65,12 @@ def _describe_translate(sub: argparse.ArgumentParser) -> None:
         "and the folder is one that mlx_lm.generate and its like take with --trust-remote-code",
     )
     sub.add_argument(
+        "--all-sizes",
+        action="store_true",
+        help="one file for models of all sizes: numbers in it become expressions of what the model "
+        "is made with, found at other sizes (takes a few times as long)",
+    )
+    sub.add_argument(
         "--stream",
         action="store_true",
         help="for models larger than memory: source from shapes, weights tensor by tensor; "
@@ -105,6 +111,8 @@ def _translate(args: argparse.Namespace) -> Answer:
     from torch2mlx.checkpoint.write.replacing import settled
     from torch2mlx.translator import translate
 
+    if args.all_sizes and args.sizes:
+        raise TranslationError("--sizes is not taken together with --all-sizes")
     check_folder(settled(Path(args.out)), _guard(args))
     if args.cache:
         return _language(args)
@@ -116,7 +124,7 @@ def _translate(args: argparse.Namespace) -> Answer:
         named,
         dynamic=not args.fixed,
         check=not args.no_check,
-        sizes=sizing.settled(args.sizes, model, given, named),
+        sizes=args.all_sizes or sizing.settled(args.sizes, model, given, named),
         io_layout=args.io_layout,
         standalone=args.standalone,
     )
@@ -153,7 +161,7 @@ def _language(args: argparse.Namespace) -> Answer:
     dtype = dtype_name(args.dtype)
     model = model_in(folder, Wishes(False, dtype, args.key, args.prefix, args.ignore_unexpected))
     step(args.verbose, f"translating {type(model).__name__}")
-    made = language_model(model, check=not args.no_check)
+    made = language_model(model, check=not args.no_check, sizes=args.all_sizes)
     result = {
         "class": type(model).__name__,
         "lines": made.source.count("\n"),
