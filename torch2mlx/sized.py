@@ -49,11 +49,21 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _File:
-    """The file for all sizes; what its root class takes; a size that shows that it is right."""
+    """The file for all sizes; what its root class takes; a size that shows that it is right; what
+    there is to say of it."""
 
     source: str
     head: Head
     proof: _Trial
+    notes: tuple[str, ...] = ()
+
+
+class _Unfit(TranslationError):
+    """A number that no expression gives, or several do, with its place in the file."""
+
+    def __init__(self, told: str, hole: Hole) -> None:
+        super().__init__(told)
+        self.hole = hole
 
 
 def sized(
@@ -78,7 +88,7 @@ def sized(
     _right(proof.at.model, at(proof.made, proof.at.values), proof.at.args, proof.at.kwargs)
     here = at(own, {})
     _right(model, here, args, kwargs)
-    return here
+    return replace(here, notes=(*here.notes, *made.notes))
 
 
 def sized_language(
@@ -107,24 +117,48 @@ def _language(
     proved(made.proof.at.model, proof.module)
     here = replace(own, source=made.source)
     proved(model, here.module)
-    return here
+    return replace(here, notes=(*here.notes, *made.notes))
 
 
 def _file(recipe: Recipe, at: Sized, own: Any, root: str, make: Callable[..., Any]) -> _File:
     """The file for all sizes of what `make` makes at one."""
     prober = Prober(recipe, at.model, Inputs(at.args, at.kwargs))
     values = {field.way: field.value for field in recipe.fields()}
-    trials = _Trials(prober, make, (replace(at, values=values), own))
-    found, proof = _fitted(trials, prober)
+    begun = (replace(at, values=values), own)
+    trials, (found, proof), pinned = _fitted_or_pinned(prober, make, begun)
     first, lists = trials.all[0], trials.used_lists()
     used = list(dict.fromkeys(f for e in found.values() for f in e.fields))
     used += [f for f in recipe.fields() if f.way in lists]
     fixed = relevant(recipe, prober.fields, trials.all[-1].at)
-    fixed = [f for f in fixed if f.way not in lists]
+    fixed = [f for f in dict.fromkeys((*pinned, *fixed)) if f.way not in lists]
     head = Head(root, recipe, used, fixed, lengths_of(recipe, (*used, *fixed)))
     models = [trial.at.model for trial in trials.all if trial is not proof]
     told = [f for f in recipe.fields() if f.way in trials.lists]
-    return _File(Rewriting(first.file, found, head, models, told).source(), head, proof)
+    source = Rewriting(first.file, found, head, models, told).source()
+    return _File(source, head, proof, tuple(pinned.values()))
+
+
+def _fitted_or_pinned(
+    prober: Prober, make: Callable[..., Any], own: tuple[Sized, Any]
+) -> tuple[_Trials, tuple[dict[Hole, Expression], _Trial], dict[Field, str]]:
+    """Files at several sizes, the expressions of their numbers with a size that shows that they are
+    right, and the fields that stay as they are, with the reason: what numbers without an
+    expression depend on.
+
+    Raises TranslationError where none would be left to be another.
+    """
+    pinned: dict[Field, str] = {}
+    while True:
+        trials = _Trials(prober, make, own)
+        try:
+            return trials, _fitted(trials, prober), pinned
+        except _Unfit as error:
+            causes = trials.causes(error.hole)
+            if not causes or len(causes) == len(prober.fields):
+                raise
+            prober.pin(causes)
+            said = "is a constant of the file, which is checked where a model is made"
+            pinned |= {f: f"{f.text} {said}: {error}" for f in causes}
 
 
 def refuse_sizes(**asked: bool) -> None:
@@ -158,6 +192,23 @@ class _Trials:
         values = {f.way: f.value for f in self._prober.recipe.at(at.values).fields()}
         file = with_tables(with_series(statements(made.source), self.lists, values))
         return _Trial(at, made, file)
+
+    def causes(self, hole: Hole) -> list[Field]:
+        """The fields that a number of the file depends on: with another value of one alone it is
+        another, or the program is."""
+        if not _alike(self.all[0], self._own):
+            return []
+        usual = self._own.file[hole.statement].numbers[hole.place].text
+        found = []
+        for field in self._prober.fields:
+            at = self._prober.alone(field)
+            if at is None:
+                continue
+            one = self.trial(at, self._make(at.model, at.args, at.kwargs))
+            same = _alike(one, self._own)
+            if not same or one.file[hole.statement].numbers[hole.place].text != usual:
+                found.append(field)
+        return found
 
     def next(self) -> _Trial:
         """Another size. Raises TranslationError where there is none of the same program."""
@@ -193,32 +244,37 @@ def _fitted(trials: _Trials, prober: Prober) -> tuple[dict[Hole, Expression], _T
         known = list(trials.all)
         found, unclear = _expressions(known, prober.fields)
         proof = trials.next()
-        if not unclear and _agrees(proof, known[0], found):
+        if unclear is None and _agrees(proof, known[0], found):
             return found, proof
         if len(trials.all) > _MOST:
-            raise TranslationError(unclear or "no expressions of the sizes give its numbers")
+            raise unclear or TranslationError("no expressions of the sizes give its numbers")
 
 
 def _expressions(
     trials: Sequence[_Trial], fields: Sequence[Field]
-) -> tuple[dict[Hole, Expression], str]:
-    """An expression for each number, and what is not clear about one."""
+) -> tuple[dict[Hole, Expression], _Unfit | None]:
+    """An expression for each number, and what is not clear about one.
+
+    Raises _Unfit for a number that none gives.
+    """
     known = Expressions(fields, [trial.at.values for trial in trials])
     found: dict[Hole, Expression] = {}
-    unclear = ""
+    unclear = None
     for hole in holes([trial.file for trial in trials]):
         fitting = known.of(hole.values)
         where = trials[0].file[hole.statement]
         line = f"{'.'.join(filter(None, where.place))}: `{where.written({})}`"
         if not fitting:
             told = " and ".join(hole.values)
-            raise TranslationError(
+            raise _Unfit(
                 f"in {line}: {told} at other sizes is no expression of "
-                f"{', '.join(f.text for f in fields)}"
+                f"{', '.join(f.text for f in fields)}",
+                hole,
             )
         if len(fitting) > 1:
             texts = [e.text({f: f.text for f in e.fields}) for e in fitting]
-            unclear = f"in {line}: {texts[0]} and {texts[1]} both give {', '.join(hole.values)}"
+            said = f"{texts[0]} and {texts[1]} both give {', '.join(hole.values)}"
+            unclear = _Unfit(f"in {line}: {said}", hole)
         found[hole] = fitting[0]
     return found, unclear
 

@@ -144,6 +144,33 @@ def test_settings_are_a_class_of_the_file():
     close(made(mx.array(x.numpy())), model(x).detach())
 
 
+class Slopes(nn.Module):
+    def __init__(self, width=12, heads=4):
+        super().__init__()
+        self.linear, self.heads = nn.Linear(width, width), heads
+        self.slope = 2.0 ** (-8 / heads)
+
+    def forward(self, x):
+        return self.linear(x).view(*x.shape[:2], self.heads, -1) * self.slope
+
+
+def test_what_a_number_without_an_expression_depends_on_is_a_constant_that_is_checked():
+    translation = torch2mlx.translate(Slopes(), torch.randn(2, 5, 12), sizes=True)
+    (note,) = [note for note in translation.notes if "constant" in note]
+    assert note.startswith(
+        "heads is a constant of the file, which is checked where a model is made"
+    )
+    held = {}
+    exec(compile(translation.source, "<model>", "exec", dont_inherit=True), held)
+    model = Slopes(20).eval()
+    made = held["Slopes"](width=20)
+    made.load_weights(list(weights_of(model).items()), strict=True)
+    x = torch.randn(3, 7, 20)
+    close(made(mx.array(x.numpy())), model(x).detach())
+    with pytest.raises(ValueError, match="^heads is 2, translated for 4$"):
+        held["Slopes"](width=20, heads=2)
+
+
 class Odd(nn.Module):
     def __init__(self, width=10):
         super().__init__()

@@ -61,6 +61,22 @@ class Prober:
             f"tried {', '.join(f.text for f in self.fields) or 'nothing: it takes no numbers'}"
         )
 
+    def pin(self, fields: Sequence[Field]) -> None:
+        """Leaves fields as they are from now on."""
+        ways = {field.way for field in fields}
+        self.fields = [field for field in self.fields if field.way not in ways]
+        self._seen = []
+
+    def alone(self, field: Field) -> Sized | None:
+        """A size in which one field is another and the rest is the model's own; None where there
+        is none that torch runs."""
+        values = {f.way: f.value for f in self.fields}
+        others = list(_other(field, self._random, _TRIES))
+        if type(field.value) is int:
+            others += [2 * field.value, 3 * field.value]
+        made = (self._tried({**values, field.way: value}) for value in dict.fromkeys(others))
+        return next(filter(None, made), None)
+
     def _settle(self) -> None:
         """Leaves the fields that can be others, at best all of them together."""
         self._settled = True
