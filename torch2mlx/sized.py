@@ -78,7 +78,8 @@ def sized(
     model, args, kwargs = given("translate", model, args, kwargs)
     with printing(_TABLE):
         own = make(model, args, kwargs)
-        made = _file(recipe, Sized({}, model, args, kwargs), own, own.name, make)
+        inputs = Inputs(args, kwargs)
+        made = _file(recipe, Sized({}, model, args, kwargs), own, own.name, inputs, make)
 
     def at(one: Translation, values: Mapping[Any, Any]) -> Translation:
         held, kinds = made.head.arguments(recipe.at(values)), made.head.settings
@@ -112,7 +113,9 @@ def _language(
     own = make(model)
     tokens = {model.main_input_name: torch.arange(10).reshape(2, 5) % 7, "use_cache": False}
     root = own.source.rpartition("class Model(")[2].partition(")")[0]
-    made = _file(recipe, Sized({}, model, (), tokens), own, root, lambda m, a, k: formed(m, own))
+    inputs = Inputs((), tokens, follow=False)
+    at = Sized({}, model, (), tokens)
+    made = _file(recipe, at, own, root, inputs, lambda m, a, k: formed(m, own))
     proof = replace(made.proof.made, source=made.source)
     proved(made.proof.at.model, proof.module)
     here = replace(own, source=made.source)
@@ -120,9 +123,11 @@ def _language(
     return replace(here, notes=(*here.notes, *made.notes))
 
 
-def _file(recipe: Recipe, at: Sized, own: Any, root: str, make: Callable[..., Any]) -> _File:
-    """The file for all sizes of what `make` makes at one."""
-    prober = Prober(recipe, at.model, Inputs(at.args, at.kwargs))
+def _file(
+    recipe: Recipe, at: Sized, own: Any, root: str, inputs: Inputs, make: Callable[..., Any]
+) -> _File:
+    """The file for all sizes of what `make` makes at one; `inputs` are those of other sizes."""
+    prober = Prober(recipe, at.model, inputs)
     values = {field.way: field.value for field in recipe.fields()}
     begun = (replace(at, values=values), own)
     trials, (found, proof), pinned = _fitted_or_pinned(prober, make, begun)

@@ -17,13 +17,16 @@ _MOST = 200
 
 
 class Inputs:
-    """The inputs that a model was given, in the sizes that others take."""
+    """The inputs that a model was given, in the sizes that others take.
 
-    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    `follow`: whether lengths may follow fields; those of tokens do not.
+    """
+
+    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], follow: bool = True) -> None:
         import torch
 
         self._leaves, self._spec = torch.utils._pytree.tree_flatten((tuple(args), dict(kwargs)))
-        self._following: Following | None = None
+        self._following: Following | None = None if follow else {}
 
     def at(self, model: Any, fields: Sequence[Field], values: Mapping[Way, Any]) -> Any:
         """(args, kwargs) for a model with other values; None where there are none that it takes.

@@ -112,7 +112,7 @@ class _Reader:
     def _scores(self, weights: Any) -> Node | None:
         """What a softmax over the last axis is taken of; only such dropout may follow it as drops
         nothing."""
-        while self._once(weights) and (_is(weights, "method.reshape") or self._drops_none(weights)):
+        while self._once(weights) and (_reshaped(weights) or self._drops_none(weights)):
             weights = weights.args[-1] if weights.op == "layer" else weights.args[0]
         if not self._once(weights) or not _is(weights, "mx.softmax"):
             return None
@@ -142,7 +142,7 @@ class _Reader:
                 masks.append(mask)
             elif _is(scores, "operator.mul") and isinstance(scores.args[1], float):
                 scores, scale = scores.args[0], scale * scores.args[1]
-            elif _is(scores, "method.reshape") and _kept(scores):
+            elif _reshaped(scores):
                 scores = scores.args[0]
             else:
                 return None
@@ -188,10 +188,9 @@ def _dims(node: Node) -> tuple[Any, ...]:
     return tuple(node.dims or node.shape)
 
 
-def _kept(node: Node) -> bool:
-    """Whether a reshape changes no more than the first axes."""
-    before: Node = node.args[0]
-    return bool(_dims(node)[-1] == _dims(before)[-1]) or node.shape[-1] == before.shape[-1]
+def _reshaped(node: Node) -> bool:
+    """Whether a node is a reshape that changes no more than the first axes."""
+    return _is(node, "method.reshape") and bool(node.shape[-2:] == node.args[0].shape[-2:])
 
 
 def _apart(value: Any, heads: Any) -> Node | None:
