@@ -167,7 +167,7 @@ def test_what_a_number_without_an_expression_depends_on_is_a_constant_that_is_ch
     made.load_weights(list(weights_of(model).items()), strict=True)
     x = torch.randn(3, 7, 20)
     close(made(mx.array(x.numpy())), model(x).detach())
-    with pytest.raises(ValueError, match="^heads is 2, translated for 4$"):
+    with pytest.raises(ValueError, match=r"^heads is 2, translated for 4$"):
         held["Slopes"](width=20, heads=2)
 
 
