@@ -124,7 +124,8 @@ class RandomSampler(SequentialSampler):
         """A few places at a time, as torch draws them: there may be more than memory holds."""
         for first in range(0, self.drawn, _DRAWN):
             shape = (min(_DRAWN, self.drawn - first),)
-            yield from mx.random.randint(0, self.count, shape).tolist()
+            places: Any = mx.random.randint(0, self.count, shape).tolist()
+            yield from places
 
     def __len__(self) -> int:
         return self.drawn
