@@ -30,7 +30,7 @@ _WAY_OUT = (
     "where torch and transformers are installed: pip install 'torch2mlx[torch]' transformers"
 )
 #: Rules about layers that are no mlx.nn class or function, kit layers included.
-_UNMAPPED = ("T2M001", "T2M002", "T2M010", "T2M011")
+_UNMAPPED = ("T2M001", "T2M002", "T2M010", "T2M011", "T2M014")
 
 
 @dataclass(frozen=True)

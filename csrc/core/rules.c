@@ -17,7 +17,10 @@ typedef int (*module_test)(const t2m_module_record *module);
 TEST(is_unmapped, m->status == T2M_MODULE_UNMAPPED)
 TEST(is_kit, m->status == T2M_MODULE_KIT)
 TEST(is_custom, m->status == T2M_MODULE_CUSTOM)
-TEST(is_refused, m->status == T2M_MODULE_REFUSED)
+TEST(is_refused,
+     m->status == T2M_MODULE_REFUSED && !(m->flags & T2M_FLAG_WRITTEN_OUT))
+TEST(is_written_out,
+     m->status == T2M_MODULE_REFUSED && (m->flags & T2M_FLAG_WRITTEN_OUT))
 TEST(has_bare_tensors, m->flags &T2M_FLAG_BARE_TENSORS)
 TEST(is_uninitialized, m->flags &T2M_FLAG_UNINITIALIZED)
 TEST(has_hooks, m->flags &T2M_FLAG_HOOKS)

@@ -34,6 +34,7 @@ enum {
     T2M_FLAG_BARE_TENSORS = 64,
     T2M_FLAG_UNTYPED = 128,
     T2M_FLAG_FLATTENED = 256,
+    T2M_FLAG_WRITTEN_OUT = 512, /* translate writes down what it computes */
 };
 
 typedef enum {

@@ -228,8 +228,12 @@ CASES = {
     "a leaf of its own": (lambda: nn.Sequential(Leaf()), [("T2M011", "")]),
     "kit": (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1)), [("T2M002", "")]),
     "refused option": (
+        lambda: nn.Sequential(nn.Embedding(3, 2, scale_grad_by_freq=True)),
+        [("T2M010", "scale_grad_by_freq")],
+    ),
+    "written out": (
         lambda: nn.Sequential(nn.Embedding(3, 2, max_norm=1.0)),
-        [("T2M010", "max_norm")],
+        [("T2M014", "max_norm")],
     ),
     "no counterpart": (lambda: nn.Sequential(Unregistered()), [("T2M001", "")]),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), [("T2M004", "")]),

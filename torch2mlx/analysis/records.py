@@ -38,6 +38,7 @@ FLAGS = {
     "bare_tensors": 64,
     "untyped": 128,
     "flattened": 256,
+    "written_out": 512,
 }
 NO_PARENT = 0xFFFFFFFF
 _LARGEST = 2**63
@@ -89,6 +90,11 @@ def _status(module: Any, is_root: bool) -> tuple[str, str]:
     if module._modules or is_root or name == "torch.nn.Module":
         return "own", ""
     return "custom", ""
+
+
+def _is_written_out(module: Any) -> bool:
+    """Whether translate writes down what a layer computes that has no twin."""
+    return getattr(find_twin(module), "code", None) is not Code.NO_LOWERING
 
 
 def _own_tensors(module: Any) -> Iterator[Any]:
@@ -184,6 +190,8 @@ def flatten(root: Any, lowered: frozenset[str] = frozenset()) -> Tree:
         status, reason = _status(module, parent < 0)
         both = again or any(id(t) in shared for t in _own_tensors(module))
         flags = _flags(module, status, both)
+        if status == "refused" and _is_written_out(module):
+            flags |= FLAGS["written_out"]
         if path in traps:
             flags, reason = flags | FLAGS["flattened"], told
         count, nbytes = _size(module, seen)

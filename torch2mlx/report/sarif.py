@@ -18,7 +18,7 @@ _SCHEMA = (
 _MLX = "https://ml-explore.github.io/mlx/build/html"
 #: Page of MLX's or PyTorch's documentation -> the rules that it helps with.
 _PAGES = {
-    f"{_MLX}/python/nn/layers.html": "T2M001 T2M002 T2M004 T2M010 T2M011 T2M012 T2M013",
+    f"{_MLX}/python/nn/layers.html": "T2M001 T2M002 T2M004 T2M010 T2M011 T2M012 T2M013 T2M014",
     f"{_MLX}/python/nn/module.html": "T2M003 T2M005 T2M006 T2M009",
     f"{_MLX}/python/data_types.html": "T2M007 T2M008 T2M115",
     f"{_MLX}/python/ops.html": "T2M101 T2M102 T2M114",

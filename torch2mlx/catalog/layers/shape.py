@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch2mlx.catalog.layers.entry import Make, Twin, layer, made_of, refused
-from torch2mlx.errors import Unsupported
+from torch2mlx.errors import Code, Unsupported
 
 _SHUFFLE = "torch2mlx.kit.shuffle."
 
@@ -86,7 +86,7 @@ layer(
 def unflatten(module: Any) -> Twin | Unsupported:
     """unflatten of the kit."""
     if not isinstance(module.dim, int):
-        return refused(module, "named dimensions")
+        return refused(module, "named dimensions", Code.NO_LOWERING)
     options = {"axis": module.dim, "shape": tuple(module.unflattened_size)}
     return Twin("torch2mlx.kit.shuffle.unflatten", options)
 

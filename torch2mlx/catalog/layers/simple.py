@@ -6,7 +6,7 @@ from typing import Any
 
 from torch2mlx.catalog.layers.entry import Twin, layer, made_of, refused, taken
 from torch2mlx.catalog.weights.visible import shown
-from torch2mlx.errors import Unsupported
+from torch2mlx.errors import Code, Unsupported
 from torch2mlx.types import ModuleRecord
 
 
@@ -34,9 +34,8 @@ def _unusual(module: Any) -> Unsupported | None:
     if module.max_norm is not None:
         return refused(module, "max_norm rewrites the weights in every forward pass")
     if module.scale_grad_by_freq:
-        return refused(
-            module, "scale_grad_by_freq changes gradients by counts that MLX does not keep"
-        )
+        told = "scale_grad_by_freq changes gradients by counts that MLX does not keep"
+        return refused(module, told, Code.NO_LOWERING)
     return None
 
 
