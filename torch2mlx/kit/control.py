@@ -7,7 +7,7 @@ Branches are taken in Python, so that only one is computed; `mx.compile` cannot 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import mlx.core as mx
 
@@ -106,13 +106,16 @@ class Function:
     The backward runs the forward again, for what that leaves in the context.
     """
 
+    forward: ClassVar[Callable[..., Any]]
+    backward: ClassVar[Callable[..., Any]]
+
     @classmethod
     def _run(cls, context: Context, given: Sequence[Any]) -> tuple[Any, ...]:
         if hasattr(cls, "setup_context"):
-            found = cls.forward(*given)  # type: ignore[attr-defined]
+            found = cls.forward(*given)
             cls.setup_context(context, tuple(given), found)
         else:
-            found = cls.forward(context, *given)  # type: ignore[attr-defined]
+            found = cls.forward(context, *given)
         return found if isinstance(found, tuple) else (found,)
 
     @classmethod
@@ -132,7 +135,7 @@ class Function:
         def backward(*arrays: Any) -> tuple[Any, ...]:
             context, inputs = Context(len(given)), arrays[: len(places)]
             cls._run(context, filled(inputs))
-            found = cls.backward(context, *arrays[len(places) :])  # type: ignore[attr-defined]
+            found = cls.backward(context, *arrays[len(places) :])
             found = found if isinstance(found, tuple) else (found,)
             pairs = zip(places, inputs, strict=True)
             return tuple(mx.zeros_like(x) if found[i] is None else found[i] for i, x in pairs)

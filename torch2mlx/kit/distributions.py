@@ -58,9 +58,14 @@ class Distribution:
         raise NotImplementedError
 
     @property
+    def variance(self) -> mx.array:
+        """For each of the batch."""
+        raise NotImplementedError
+
+    @property
     def stddev(self) -> mx.array:
         """The root of the variance."""
-        return mx.sqrt(self.variance)  # type: ignore[attr-defined]
+        return mx.sqrt(self.variance)
 
 
 class Normal(Distribution):

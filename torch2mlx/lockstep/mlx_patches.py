@@ -93,8 +93,9 @@ def _patch_calls(recorder: MLXRecorder, module: Any) -> None:
             def call(self: Any, *args: Any, **kwargs: Any) -> Any:
                 return recorder.call(original, self, args, kwargs)
 
-            call.recorded = True  # type: ignore[attr-defined]
-            kind.__call__ = call
+            patched: Any = call
+            patched.recorded = True
+            kind.__call__ = patched
 
     for kind in _below(module):
         wrap(kind)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch2mlx.catalog.weights.visible import shown
 from torch2mlx.types import ModuleRecord
@@ -72,7 +73,8 @@ Rule = Mapping[str, Entry] | RuleFunction
 
 def by_shapes(rule: RuleFunction) -> RuleFunction:
     """Says of a rule that names and shapes alone decide: modules with equal ones share actions."""
-    rule.by_shapes = True  # type: ignore[attr-defined]
+    marked: Any = rule
+    marked.by_shapes = True
     return rule
 
 

@@ -19,7 +19,8 @@ def traced_data() -> Iterator[None]:
     import torch
     from torch.fx.experimental import proxy_tensor
 
-    original = torch._C.TensorBase.data
+    kind: Any = torch.Tensor
+    original: Any = torch._C.TensorBase.data
 
     def read(tensor: Any) -> Any:
         if proxy_tensor.get_proxy_mode() is None:
@@ -36,14 +37,14 @@ def traced_data() -> Iterator[None]:
         original.__set__(tensor, value)
 
     own = vars(torch.Tensor).get("data")
-    torch.Tensor.data = property(read, write)
+    kind.data = property(read, write)
     try:
         yield
     finally:
         if own is None:
-            del torch.Tensor.data
+            del kind.data
         else:
-            torch.Tensor.data = own
+            kind.data = own
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def assigned_buffers(model: Any) -> Iterator[None]:
             raise RuntimeError(f"the forward gives {where} another parameter: write to its data")
 
     def ended(*_: Any) -> None:
-        for (_, name), (part, before) in first.items():
+        for (_of, name), (part, before) in first.items():
             before.copy_(part._buffers[name].detach())
         first.clear()
 

@@ -43,8 +43,9 @@ def attempted(
 def _cause(problem: ExportError) -> Exception:
     """What torch.export itself raised."""
     cause = problem.__cause__
-    own = isinstance(cause, Exception) and not isinstance(cause, ExportError)
-    return cause if own else problem  # type: ignore[return-value]
+    if isinstance(cause, Exception) and not isinstance(cause, ExportError):
+        return cause
+    return problem
 
 
 def _notes(said: Sequence[str], way: Way) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ def recorded(wanted: bool = True) -> Iterator[dict[str, Applied]]:
     """While open, every `apply` on traced tensors becomes an operator; yields those by name."""
     import torch
 
-    base, found = _base(), {}
+    base = _base()
+    found: dict[str, Applied] = {}
     original = base.__dict__["apply"]
     library = torch.library.Library(NAMESPACE, "FRAGMENT")
 

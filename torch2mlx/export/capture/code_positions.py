@@ -71,7 +71,7 @@ def _path(tree: ast.AST, span: Span) -> tuple[ast.AST, ...]:
 def _holds(node: Any, span: Span) -> bool:
     start, left, end, right = span
     if left < 0:
-        return isinstance(node, ast.stmt) and node.lineno <= start <= node.end_lineno
+        return isinstance(node, ast.stmt) and node.lineno <= start <= (node.end_lineno or start)
     first, last = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
     return first <= (start, left) and (end, right) <= last
 

@@ -18,7 +18,8 @@ def deeper_lines() -> Iterator[None]:
 
     from torch.fx.proxy import TracerBase
 
-    original = getattr(TracerBase, "_filter_traceback_frames", None)
+    tracer: Any = TracerBase
+    original = getattr(tracer, "_filter_traceback_frames", None)
     if original is None:  # a torch that keeps other lines
         yield
         return
@@ -31,8 +32,8 @@ def deeper_lines() -> Iterator[None]:
         own = [frame for frame in summary[last + 1 :] if not of_library(frame.filename)]
         return traceback.StackSummary.from_list([*kept, *own])
 
-    TracerBase._filter_traceback_frames = filtered
+    tracer._filter_traceback_frames = filtered
     try:
         yield
     finally:
-        TracerBase._filter_traceback_frames = original
+        tracer._filter_traceback_frames = original

@@ -53,7 +53,7 @@ class Demand:
     wanted: bool
     kind: str
     told: str
-    leaf: ast.AST
+    leaf: ast.expr
 
     @property
     def text(self) -> str:
@@ -141,7 +141,7 @@ def _said(message: Any, frame: Any) -> str:
     return ""
 
 
-def _leaf(test: ast.AST, inner: Any, wanted: bool) -> tuple[ast.AST, bool] | None:
+def _leaf(test: ast.expr, inner: Any, wanted: bool) -> tuple[ast.expr, bool] | None:
     """The part of a test whose truth is asked for, and what it has to be; None where other parts
     could make the test true or false as well."""
     node: Any = test
@@ -210,7 +210,7 @@ def _number(original: Any, kind: type) -> Callable[[Any], Any]:
         found = demanded(frame) if is_open(value) else None
         links = _links(found) if found else ()
         tries = map(kind, _NUMBERS)
-        tried = next((n for n in tries if links and _meets(n, links, found, frame)), None)
+        tried = next((n for n in tries if found and links and _meets(n, links, found, frame)), None)
         if tried is None or found is None:
             return original(value)
         for link in links:
@@ -220,7 +220,7 @@ def _number(original: Any, kind: type) -> Callable[[Any], Any]:
     return number
 
 
-def _links(demand: Demand) -> tuple[ast.AST, ...]:
+def _links(demand: Demand) -> tuple[ast.expr, ...]:
     """The comparisons of `a < b < c`; none of what cannot be computed a second time."""
     leaf = demand.leaf
     if any(isinstance(node, ast.NamedExpr) for node in ast.walk(leaf)):
@@ -250,7 +250,7 @@ def _read(value: Any, kind: type) -> Any:
     return torch.sym_int(number) if whole else number
 
 
-def _evaluated(leaf: ast.AST, frame: Any, read: Callable[[Any, type], Any]) -> Any:
+def _evaluated(leaf: ast.expr, frame: Any, read: Callable[[Any, type], Any]) -> Any:
     """A part of a test with numbers that arrays hold read in another way."""
     import torch
 
@@ -261,7 +261,7 @@ def _evaluated(leaf: ast.AST, frame: Any, read: Callable[[Any, type], Any]) -> A
         return made
 
     own = {kind.__name__: as_number(kind) for kind in (int, float)}
-    expression: Any = ast.fix_missing_locations(ast.Expression(leaf))  # type: ignore[arg-type]
+    expression: Any = ast.fix_missing_locations(ast.Expression(leaf))
     code = compile(expression, "<demand>", "eval")
     return eval(code, {**frame.f_globals, **frame.f_locals, **own})
 

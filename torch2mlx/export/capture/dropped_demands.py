@@ -14,7 +14,18 @@ from torch2mlx.export.capture.code_positions import called, file_tree, source_of
 from torch2mlx.export.capture.demands import CHECKS
 
 #: What makes a truth or a number of a tensor's values.
-_READING = ("any", "all", "item", "max", "min", "argmax", "argmin", "sum", "amax", "amin")
+_READING: tuple[str, ...] = (
+    "any",
+    "all",
+    "item",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+    "sum",
+    "amax",
+    "amin",
+)
 _READING += ("equal", "allclose")
 _NUMBERS = ("int", "float", "bool")
 

@@ -24,7 +24,8 @@ def empty_weights() -> Iterator[None]:
     """
     import torch
 
-    original = torch.nn.Module.register_parameter
+    kind: Any = torch.nn.Module
+    original = kind.register_parameter
 
     def register(self: Any, name: str, parameter: Any) -> None:
         original(self, name, parameter)
@@ -33,11 +34,11 @@ def empty_weights() -> Iterator[None]:
             empty = torch.nn.Parameter(kept.data.to("meta"), requires_grad=kept.requires_grad)
             self._parameters[name] = empty
 
-    torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+    kind.register_parameter = register
     try:
         yield
     finally:
-        torch.nn.Module.register_parameter = original  # type: ignore[method-assign]
+        kind.register_parameter = original
 
 
 def is_empty(model: Any) -> bool:

@@ -258,7 +258,7 @@ def without_cache(model: Any) -> None:
     """
     if "use_cache" not in inspect.signature(model.forward).parameters:
         for part in (model.config, getattr(model.config, "text_config", None)):
-            if getattr(part, "use_cache", False):
+            if part is not None and getattr(part, "use_cache", False):
                 part.use_cache = False
 
 

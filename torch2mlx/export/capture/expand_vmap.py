@@ -8,6 +8,7 @@ is recorded in its place.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from torch2mlx.errors import ExportError
@@ -122,7 +123,7 @@ def _recorded(module: Any, region: Any, inputs: Any, results: Any) -> Any:
     values = [node.meta["val"] for node in inputs]
     mode = detect_fake_mode(values) or detect_fake_mode([n.meta.get("val") for n in region])
     runs = torch.fx.GraphModule(module, alone)
-    with torch.no_grad(), enable_python_dispatcher(), mode:
+    with torch.no_grad(), enable_python_dispatcher(), mode or nullcontext():
         batched = make_fx(runs)(*values)
         # batching rules change tensors of their own in place: not what a graph should have
         return make_fx(torch.func.functionalize(batched))(*values)

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch2mlx.checkpoint.source.foreign import missing
 from torch2mlx.common.optional import need
 from torch2mlx.errors import TranslationError
+
+Made = TypeVar("Made")
 
 
 def is_factory(text: str) -> bool:
@@ -149,7 +151,7 @@ def _refuse_arguments(made: Callable[..., Any], text: str) -> None:
         )
 
 
-def _guarded(run: Callable[[], Any], text: str, file: str | None) -> Any:
+def _guarded(run: Callable[[], Made], text: str, file: str | None) -> Made:
     """What `run` answers. Whatever it raises is a TranslationError that names its line."""
     try:
         return run()

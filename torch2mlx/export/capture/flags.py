@@ -135,7 +135,8 @@ def _of_result(asked: Asked, name: str) -> Callable[..., None]:
 def _computed(tensor: Any) -> bool:
     import torch
 
-    return torch._C.TensorBase.grad_fn.__get__(tensor) is not None
+    read: Any = torch._C.TensorBase.grad_fn
+    return read.__get__(tensor) is not None
 
 
 def _asking(frame: Any) -> str:

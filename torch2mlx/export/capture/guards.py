@@ -24,7 +24,12 @@ from torch2mlx.export.ir.provenance import size_hint
 Way = tuple[Any, ...]
 
 #: Files that carry a question about a length on; whoever asked is further out.
-_CARRIERS = ("symbolic_shapes.py", "sym_node.py", "recording.py", "torch/__init__.py")
+_CARRIERS: tuple[str, ...] = (
+    "symbolic_shapes.py",
+    "sym_node.py",
+    "recording.py",
+    "torch/__init__.py",
+)
 _CARRIERS += ("functools.py", "contextlib.py", "_sympy", "sympy/", "_stats.py")
 #: Comparisons of lengths; torch answers those with 0 and 1 without a guard.
 _RELATIONS = ("gt", "ge", "lt", "le", "eq", "ne")
@@ -208,7 +213,8 @@ def watched() -> Iterator[Watch]:
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     compared = {name: getattr(SymNode, name) for name in _RELATIONS}
-    watch, original = Watch(), ShapeEnv.evaluate_expr
+    shapes: Any = ShapeEnv
+    watch, original = Watch(), shapes.evaluate_expr
 
     def evaluate(self: Any, expression: Any, *args: Any, **kwargs: Any) -> Any:
         before = len(self.guards)
@@ -216,13 +222,13 @@ def watched() -> Iterator[Watch]:
         watch.note(self, expression, answer, before)
         return answer
 
-    ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
+    shapes.evaluate_expr = evaluate
     for name, compare in compared.items():
         setattr(SymNode, name, _comparing(watch, name, compare))
     try:
         yield watch
     finally:
-        ShapeEnv.evaluate_expr = original  # type: ignore[method-assign]
+        shapes.evaluate_expr = original
         for name, compare in compared.items():
             setattr(SymNode, name, compare)
 

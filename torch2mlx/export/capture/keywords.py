@@ -25,10 +25,11 @@ def named_keywords(model: Any, kwargs: Mapping[str, Any]) -> Iterator[None]:
         return
 
     @functools.wraps(forward)
-    def named(*args: Any, **given: Any) -> Any:
+    def call(*args: Any, **given: Any) -> Any:
         return forward(*args, **given)
 
-    named.__signature__ = signature  # type: ignore[attr-defined]
+    named: Any = call
+    named.__signature__ = signature
     model.forward = named
     try:
         yield

@@ -21,10 +21,33 @@ class Use(IntEnum):
 
 
 #: Functions whose result says what their argument says.
-_SAME = ("str", "repr", "int", "bool", "tuple", "list", "max", "min", "id", "hash", "type", "any")
+_SAME: tuple[str, ...] = (
+    "str",
+    "repr",
+    "int",
+    "bool",
+    "tuple",
+    "list",
+    "max",
+    "min",
+    "id",
+    "hash",
+    "type",
+    "any",
+)
 _SAME += ("all", "len")
 #: Methods and functions that make or cast arrays, or tell the limits of a dtype.
-_MAKING = ("to", "type", "astype", "type_as", "view", "finfo", "iinfo", "cast", "asarray")
+_MAKING: tuple[str, ...] = (
+    "to",
+    "type",
+    "astype",
+    "type_as",
+    "view",
+    "finfo",
+    "iinfo",
+    "cast",
+    "asarray",
+)
 _MAKING += ("zeros", "ones", "full", "empty", "tensor", "arange", "linspace", "eye", "rand")
 _MAKING += ("randn", "zeros_like", "ones_like", "full_like", "empty_like", "as_tensor", "expand")
 _MAKING += ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "reshape", "repeat")

@@ -38,7 +38,7 @@ def packed_as_operators() -> Iterator[None]:
     _define()
     codes = [(rnn.pack_padded_sequence, _pack), (rnn.pad_packed_sequence, _pad)]
     kept = [(function, function.__code__) for function, _ in codes]
-    forwards = [(kind, kind.forward) for kind in (nn.RNN, nn.LSTM, nn.GRU)]
+    forwards: list[tuple[Any, Any]] = [(kind, kind.forward) for kind in (nn.RNN, nn.LSTM, nn.GRU)]
     for function, ours in codes:
         function.__code__ = ours.__code__
     for kind, forward in forwards:
@@ -150,7 +150,7 @@ def _define() -> Any:
     given = "(Tensor input, Tensor lengths, bool batch_first)"
     sequence = f"Tensor data, Tensor batch_sizes, {_SHARED}"
     options = "bool batch_first, float padding_value, SymInt? total_length"
-    found = [
+    found: list[tuple[str, Callable[..., Any], Callable[..., Any]]] = [
         (f"pack{given} -> (Tensor, Tensor, Tensor, Tensor)", _eager_pack, _shape_of_pack),
         (f"pack_sorted{given} -> (Tensor, Tensor)", _eager_sorted, _shape_of_sorted),
         (f"pad({sequence}, {options}) -> (Tensor, Tensor)", _eager_pad, _shape_of_pad),

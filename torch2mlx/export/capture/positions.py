@@ -17,7 +17,16 @@ from torch2mlx.export.ir.provenance import where_of
 Bounds = tuple[Any, Any] | None
 
 #: Operators whose values are among those of the first argument.
-_MOVED = ("unsqueeze", "expand", "view", "reshape", "_unsafe_view", "to", "_to_copy", "contiguous")
+_MOVED: tuple[str, ...] = (
+    "unsqueeze",
+    "expand",
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "to",
+    "_to_copy",
+    "contiguous",
+)
 _MOVED += ("clone", "slice", "select", "repeat", "flatten", "squeeze", "alias", "expand_as")
 _MOVED += ("view_as", "lift_fresh_copy", "detach", "permute", "transpose", "index", "gather")
 _MOVED += ("index_select", "amax", "amin", "flip", "roll", "repeat_interleave", "type_as")

@@ -209,7 +209,8 @@ def _length(dim: Any, now: int, wanted: Mapping[str, int]) -> int:
 
 def _evaluated(node: Any, wanted: Mapping[str, int]) -> int:
     if isinstance(node, ast.Constant):
-        return int(node.value)
+        value: Any = node.value
+        return int(value)
     if isinstance(node, ast.Name):
         return wanted[node.id]
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:

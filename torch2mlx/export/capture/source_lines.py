@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 import traceback
+from types import FrameType
 
 #: Packages whose frames are no part of a model.
 _LIBRARIES = ("torch", "torch2mlx", "sympy", "contextlib.py", "copy.py")
@@ -16,10 +17,10 @@ _MADE = ("<frozen", "<string>", "<eval_with_key>", "<attrs generated")
 
 def calling_line() -> str:
     """ "model.py:12" of the innermost running line that is a model's; "" where there is none."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and of_library(frame.f_code.co_filename):
         outside = frame.f_globals.get("__name__") == _RUNS  # further out is who called translate
-        frame = None if outside else frame.f_back  # type: ignore[assignment]
+        frame = None if outside else frame.f_back
     return "" if frame is None else f"{_name(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 

@@ -90,11 +90,15 @@ class Unread:
         import mlx.core as mx
 
         files = (self._folder / n for n in ("weights.safetensors", "constants.safetensors"))
-        arrays = {k: v for path in files if path.exists() for k, v in mx.load(str(path)).items()}
+        arrays: dict[str, mx.array] = {}
+        for path in files:
+            if path.exists():
+                read: Any = mx.load(str(path))
+                arrays.update(read)
         if self._dtype is None:
             return arrays
-        floating = lambda a: mx.issubdtype(a.dtype, mx.floating)  # noqa: E731
-        return {k: v.astype(self._dtype) if floating(v) else v for k, v in arrays.items()}
+        floats = {k for k, v in arrays.items() if mx.issubdtype(v.dtype, mx.floating)}
+        return {k: v.astype(self._dtype) if k in floats else v for k, v in arrays.items()}
 
     def _put(self, one: Any, arrays: dict[str, Any]) -> None:
         prefix = self._names.get(id(one))

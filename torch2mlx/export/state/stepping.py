@@ -111,8 +111,9 @@ def stepping(model: Any, step: Step) -> Iterator[dict[str, Any]]:
 
     kind = Parameter.POSITIONAL_OR_KEYWORD
     names = [Parameter(name, kind) for name in (*step.inputs, STATE)]
-    called.__signature__ = Signature(names)  # type: ignore[attr-defined]
-    model.forward = called
+    stepped: Any = called
+    stepped.__signature__ = Signature(names)
+    model.forward = stepped
     try:
         yield {**step.inputs, STATE: step.values}
     finally:

@@ -22,7 +22,7 @@ def argument_names(
     """
     origins = {
         aliases.get(origin, origin): name
-        for name, origin in reversed(call.arguments.items())
+        for name, origin in reversed(tuple(call.arguments.items()))
         if isinstance(origin, str)
     }
     found = {node: origins[node.origin] for node in region.inputs if node.origin in origins}

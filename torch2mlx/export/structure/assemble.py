@@ -123,7 +123,7 @@ class Assembly:
             self._writing = region
             for item, step in zip(region.items, outline.steps, strict=True):
                 here = {i: names.get(first + i) for i in range(len(step.numbers))}
-                if any(here.values()):
+                if isinstance(item, Node) and any(here.values()):
                     attributes = {i: Symbol(f"self.{n}") for i, n in here.items() if n}
                     with_attributes(item, attributes)
                 first += len(step.numbers)

@@ -128,7 +128,8 @@ class Paths:
         """A stored tensor, a constant or a module, as text in a region's method."""
         name = node.args[0]
         if node.op == "constant" and self._stored.printed(name):
-            return self.value(self._stored.constants[name]).text
+            written: Symbol = self.value(self._stored.constants[name])
+            return written.text
         return self.relative(node.args[-1], region)
 
     def relative(self, target: str, region: Region) -> str:

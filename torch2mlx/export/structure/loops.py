@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch2mlx.export.ir.local_numbers import STORED
 from torch2mlx.export.ir.nodes import Node, learn, leaves, replace
@@ -21,7 +21,7 @@ from torch2mlx.export.structure.series import Series
 _FEWEST, _FEWEST_CALLS, _LONGEST = 2, 3, 6
 #: Where a statement reads or writes a value: the statement's place in its turn, the value's in it.
 Place = tuple[int, int]
-Item = "Node | Region | Loop"
+Item: TypeAlias = "Node | Region | Loop"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Loop:
     each: list[tuple[Node, list[Any]]] = field(default_factory=list)
     last: dict[Node, Node] = field(default_factory=dict)
 
+    @property
+    def results(self) -> list[Node]:
+        """What the first turn makes for the next, then what it adds to lists."""
+        return [*(one.result for one in self.carried), *(one.result for one in self.grown)]
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -87,7 +92,8 @@ def with_loops(
 def outer_reads(loop: Loop) -> list[Node]:
     """What a loop reads of what was made before it."""
     made = {node for item in loop.items for node in made_by(item)}
-    made |= {one.value for one in (*loop.carried, *loop.grown)} | {v for v, _ in loop.each}
+    made |= {one.value for one in loop.carried} | {one.value for one in loop.grown}
+    made |= {value for value, _ in loop.each}
     reads = [one.first for one in loop.carried]
     reads += [node for one in loop.grown for node in one.first]
     reads += [value for _, values in loop.each for value in values if isinstance(value, Node)]
@@ -184,7 +190,10 @@ def _what(item: Any, row: Series | None, i: int, texts: Texts) -> Any:
         return item  # another loop is another statement
     if isinstance(item, Node) and item.op == "list":
         return "list"
-    opened = lambda text: row.opened(text, i) if row else text  # noqa: E731
+
+    def opened(text: str) -> str:
+        return row.opened(text, i) if row else text
+
     held = tuple(opened(_own(read, texts)) for read in reads_of(item))
     if isinstance(item, Region):
         callee = item.callee is not None
@@ -210,7 +219,7 @@ def _rolled(
     if not flow.loops or not (row or flow.carried):
         return None
     loop = flow.loop(row)
-    inner = [one.result for one in (*loop.carried, *loop.grown)] + list(loop.last.values())
+    inner = [*loop.results, *loop.last.values()]
     within = [r for r in rows if row and r is not row and row.place(r.source) == 0]
     loop.items = with_loops(loop.items, inner, within, texts) if within else loop.items
     return [*items[:begin], loop, *(item for item in rest if item not in loop.last)]

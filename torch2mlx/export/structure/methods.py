@@ -81,7 +81,7 @@ class Body:
         self._all = list(_flat(self._items))
         self._inside = {item for item in self._all if isinstance(item, Node)}
         self._makers = {r.outputs[0]: r for r in self._all if isinstance(r, Region) and r.outputs}
-        loops = [item for item in _flat(self._items, loops=True) if isinstance(item, Loop)]
+        loops = list(_loops(self._items))
         self._first = {end: start for loop in loops for end, start in loop.last.items()}
         self._pinned = {
             node for loop in loops for node in (*outer_reads(loop), *loop.last.values())
@@ -115,7 +115,8 @@ class Body:
     def write(self, result: Callable[[Callable[[Any], str]], str]) -> Method:
         """All statements; `result` prints the value to return with the printer it is given."""
         self._decide()
-        arguments, containers = [], {}
+        arguments: list[str] = []
+        containers: dict[str, str] = {}
         for name in dict.fromkeys(str(way[0]) for way in self._around.ways.values()):
             containers[name] = self._names.argument(name)
         arguments += containers.values()
@@ -191,11 +192,10 @@ class Body:
         self._indent += "    "
         if loop.over:
             self._opened.insert(0, (loop.over, targets[0]))
-        results = [one.result for one in (*loop.carried, *loop.grown)]
         own = {node for item in loop.items for node in made_by(item)} | set(started)
         for value, name in started.items():
             self._text[value] = (name, ATOM)
-        self._block(loop.items, [*results, *loop.last.values()], own)
+        self._block(loop.items, [*loop.results, *loop.last.values()], own)
         self._hand_on(loop, started)
         self._indent, self._opened = outside, opened
         for name in targets:
@@ -423,22 +423,28 @@ class Body:
         return f"{called}({given})"
 
 
-def _flat(items: Iterable[Item], loops: bool = False) -> Iterator[Item]:
-    """Statements, those of loops in the place of the loops, or after them."""
+def _flat(items: Iterable[Item]) -> Iterator[Node | Region]:
+    """Statements, those of loops in the place of the loops."""
     for item in items:
-        if not isinstance(item, Loop):
+        if isinstance(item, Loop):
+            yield from _flat(item.items)
+        else:
             yield item
-            continue
-        if loops:
+
+
+def _loops(items: Iterable[Item]) -> Iterator[Loop]:
+    """Loops, those within others after them."""
+    for item in items:
+        if isinstance(item, Loop):
             yield item
-        yield from _flat(item.items, loops)
+            yield from _loops(item.items)
 
 
 def _with_shapes(lines: list[str]) -> Iterator[str]:
     """Lengths of one array read in a row, in one statement: `B, L = x.shape[:2]`."""
     i = 0
     while i < len(lines):
-        run = []
+        run: list[tuple[str, str]] = []
         for line in lines[i:]:
             match = _SHAPE.match(line)
             if match is None or int(match[3]) != len(run) or (run and match[2] != run[0][1]):

@@ -204,8 +204,8 @@ def _choose(one: Instance, option: Option, value: bool, like: Instance | None = 
 
     after = [replace(s, reads=tuple(map(moved, s.reads))) for s in outline.steps[at + 1 :]]
     outputs = tuple(map(moved, outline.outputs))
-    steps = (*outline.steps[: at + 1], added, *after)
-    one.methods[0] = (name, region, Outline(steps, outputs, outline.inputs))
+    whole_steps = (*outline.steps[: at + 1], added, *after)
+    one.methods[0] = (name, region, Outline(whole_steps, outputs, outline.inputs))
     _may_be(region, at, lambda made, item: (value, made, item.args[option.stays]))
 
 
