@@ -8,6 +8,7 @@ free lengths to be 2 or more.
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import sys
@@ -181,26 +182,43 @@ def _reached(environment: Any, size: Sequence[tuple[Any, int]]) -> tuple[tuple[A
     return tuple(found.items())
 
 
-def _asking(frame: Any) -> Asked:
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What the name of a frame's file says."""
+
+    ours: bool
+    carries: bool  # asks for others
+    numbers: bool  # makes a Python number of a length
+    torch: str  # the name within torch; "" elsewhere
+    written: bool  # a file, not "<string>"
+
+
+@functools.lru_cache(maxsize=4096)
+def _origin(name: str) -> _Origin:
     import torch
 
     home = os.path.dirname(torch.__file__) + os.sep
-    ours = str(Path(__file__).parents[2]) + os.sep
+    ours = name.startswith(str(Path(__file__).parents[2]) + os.sep)
+    carries = ours or any(part in name for part in _CARRIERS)
+    within = name.removeprefix(home) if name.startswith(home) else ""
+    return _Origin(ours, carries, name.endswith(_NUMBERS), within, not name.startswith("<"))
+
+
+def _asking(frame: Any) -> Asked:
+    """Who asks, of the innermost frame: the outermost frames are the user's."""
     file = function = ""
     first, python = True, False
     while frame is not None:
-        name = frame.f_code.co_filename
-        if frame.f_code.co_name == "trace" and name.startswith(ours):
+        code = frame.f_code
+        origin = _origin(code.co_filename)
+        if origin.ours and code.co_name == "trace":
             break  # further out is who called translate
-        python |= first and name.endswith(_NUMBERS)
-        if not any(part in name for part in _CARRIERS) and not name.startswith(ours):
-            within = name.startswith(home)
+        python |= first and origin.numbers
+        if not origin.carries:
             if first:
-                first = False
-                file = name.removeprefix(home) if within else ""
-                function = frame.f_code.co_name
-            if not within and not name.startswith("<"):
-                line = f"{os.path.basename(name)}:{frame.f_lineno}"
+                first, file, function = False, origin.torch, code.co_name
+            if not origin.torch and origin.written:
+                line = f"{os.path.basename(code.co_filename)}:{frame.f_lineno}"
                 return Asked(file, function, line, python)
         frame = frame.f_back
     return Asked(file, function, "", python)
