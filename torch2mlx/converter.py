@@ -25,6 +25,7 @@ from torch2mlx.checkpoint.plan.portable import portable
 from torch2mlx.checkpoint.plan.prefixes import select
 from torch2mlx.checkpoint.plan.training import chosen_by, kept
 from torch2mlx.checkpoint.plan.typing import Typed, from_keys, from_module
+from torch2mlx.checkpoint.plan.widened import widened
 from torch2mlx.checkpoint.source import config_model
 from torch2mlx.checkpoint.source import converted as loading
 from torch2mlx.checkpoint.source.arguments import check_choice, check_function, check_threads
@@ -41,6 +42,7 @@ from torch2mlx.errors import (
     ConversionError,
     LayoutWarning,
     MissingTypesError,
+    OutOfRangeError,
     UnmappedLayersError,
 )
 from torch2mlx.state_dict import nest
@@ -106,7 +108,8 @@ def convert(
     prefix under which all of `module` is there is taken and noted. What is outside goes to the
     sidecar.
     `dtype` ("float32", "float16", "bfloat16", "float64", or the type of torch, MLX or numpy) casts
-    floating-point tensors; without it float64 alone becomes float32 (MLX's GPUs have no float64),
+    floating-point tensors, save those with finite numbers that it cannot hold, which keep a wider
+    one and are noted; without it float64 alone becomes float32 (MLX's GPUs have no float64),
     with the exact originals in the sidecar. `strict`: whether every key must fit `module`.
     `on_unmapped`: what to do about layers that MLX lacks.
     `progress` is called with (bytes done, bytes in all, tensor); True draws a bar.
@@ -153,7 +156,7 @@ def convert(
         traps = _report_flattened(source if checkpoint.tree is not None else module)
         values, lost = plain_values(checkpoint.values)
         where = output.Output(target, WRITER, values, bar, threads, guard)
-        written = _write(plan, where, limit, merge or source, dry_run)
+        plan, written = _written(plan, where, limit, merge or source, dry_run)
     return ConversionReport(
         written.files,
         written.sidecar,
@@ -166,6 +169,18 @@ def convert(
         (*checkpoint.notes, *plan.notes, *_notes(typed, plan, lost), *traps, *written.notes),
         written.beside,
     )
+
+
+def _written(
+    plan: Plan, where: output.Output, limit: int | None, source: Any, dry_run: bool
+) -> tuple[Plan, output.Written]:
+    """What was written, and by which plan: tensors that the dtype asked for cannot hold keep a
+    wider one."""
+    while True:  # each turn writes in wider dtypes, of which there are few
+        try:
+            return plan, _write(plan, where, limit, source, dry_run)
+        except OutOfRangeError as error:
+            plan = widened(plan, error.tensors)
 
 
 def _write(

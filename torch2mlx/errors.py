@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -124,6 +125,17 @@ class AmbiguousCheckpointError(Torch2MLXError, ValueError):
 
 class ConversionError(Torch2MLXError, ValueError):
     """A source cannot be converted as asked; nothing was written."""
+
+
+class OutOfRangeError(ConversionError):
+    """Tensors hold finite numbers that the dtype they are written in cannot; `tensors` are their
+    names in what was to be written."""
+
+    def __init__(self, dtypes: Mapping[str, str]) -> None:
+        name, dtype = next(iter(dtypes.items()))
+        more = f" (and {len(dtypes) - 1} more)" if len(dtypes) > 1 else ""
+        super().__init__(f"tensor {name!r}{more} holds numbers that {dtype} cannot")
+        self.tensors = dict(dtypes)
 
 
 class AlreadyConvertedError(ConversionError):

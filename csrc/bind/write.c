@@ -41,7 +41,26 @@ read_jobs(PyObject *module, PyObject *list, Py_ssize_t n)
     return jobs;
 }
 
-/* write(fd, start, jobs, *, threads, span, simd, flush, progress) */
+/* The places of the bytes that are not 0. */
+static PyObject *
+places_of(const uint8_t *flags, Py_ssize_t n)
+{
+    PyObject *list = PyList_New(0);
+
+    for (Py_ssize_t i = 0; list && i < n; i++) {
+        if (flags[i]) {
+            PyObject *place = PyLong_FromSsize_t(i);
+            if (!place || PyList_Append(list, place) < 0) {
+                Py_CLEAR(list);
+            }
+            Py_XDECREF(place);
+        }
+    }
+    return list;
+}
+
+/* write(fd, start, jobs, *, threads, span, simd, flush, progress) -> places
+   of jobs that hold what their new dtype cannot */
 static PyObject *
 write_jobs(PyObject *module, PyObject *args, PyObject *kwargs)
 {
@@ -50,7 +69,7 @@ write_jobs(PyObject *module, PyObject *args, PyObject *kwargs)
     t2m_target target = {.fd = -1};
     t2m_exec_options options = {.simd = 1};
     Py_ssize_t span = 0;
-    PyObject *list, *progress = Py_None;
+    PyObject *list, *progress = Py_None, *result = NULL;
 
     if (!PyArg_ParseTupleAndKeywords(
             args, kwargs, "iO&O!|$inppO:write", names, &target.fd, bind_size,
@@ -70,15 +89,23 @@ write_jobs(PyObject *module, PyObject *args, PyObject *kwargs)
     Py_ssize_t n = PyList_GET_SIZE(held);
     t2m_job *jobs = read_jobs(module, held, n);
     if (!jobs) {
-        Py_DECREF(held);
-        return NULL;
+        goto done;
     }
     options.span = span > 0 ? (size_t)span : 0;
-    int failed =
-        bind_execute(module, jobs, (size_t)n, &target, &options, progress);
+    options.lost = PyMem_Calloc((size_t)n + 1, 1);
+    if (!options.lost) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (bind_execute(module, jobs, (size_t)n, &target, &options, progress) ==
+        0) {
+        result = places_of(options.lost, n);
+    }
+done:
+    PyMem_Free(options.lost);
     PyMem_Free(jobs);
     Py_DECREF(held);
-    return failed ? NULL : Py_NewRef(Py_None);
+    return result;
 }
 
 /* Reads (name, dtype, shape) into an entry whose name the tuple owns. */
@@ -212,7 +239,8 @@ PyMethodDef bind_write_functions[] = {
     {"write", (PyCFunction)(void (*)(void))write_jobs,
      METH_VARARGS | METH_KEYWORDS,
      "write(fd, start, jobs, *, threads=0, span=0, simd=True, flush=False, "
-     "progress=None): gather, cast and write tensors one behind the other."},
+     "progress=None): gather, cast and write tensors one behind the other; "
+     "returns the places of those with finite items that are infinite now."},
     {"safetensors_header", safetensors_header, METH_VARARGS,
      "safetensors_header([(name, dtype, shape)], {metadata}): the bytes."},
     {"exchange", exchange, METH_VARARGS,

@@ -1,6 +1,7 @@
 #include "cast.h"
 #include "cast_formats.h"
-#include "cast_simd.h"
+
+#include <math.h>
 
 /* Every source widens to one of five types without loss, every target is
    stored from each of the five; a block of this many items goes through the
@@ -244,7 +245,7 @@ t2m_cast_check(t2m_dtype from, t2m_dtype to)
 
 void
 t2m_cast(t2m_dtype to, void *dst, t2m_dtype from, const void *src,
-         uint64_t count, int simd)
+         uint64_t count, t2m_cast_loop fast)
 {
     uint8_t *d = dst;
     const uint8_t *s = src;
@@ -255,9 +256,8 @@ t2m_cast(t2m_dtype to, void *dst, t2m_dtype from, const void *src,
         memcpy(d, s, count * dn);
         return;
     }
-    if (simd) {
-        t2m_cast_loop fast = t2m_cast_fast(to, from);
-        uint64_t done = fast ? fast(d, s, count) : 0;
+    if (fast) {
+        uint64_t done = fast(d, s, count);
         d += done * dn;
         s += done * sn;
         count -= done;
@@ -271,6 +271,65 @@ t2m_cast(t2m_dtype to, void *dst, t2m_dtype from, const void *src,
         s += n * sn;
         count -= n;
     }
+}
+
+/* Whether any of n items has the bits of an infinity (of the NaN without
+   payload for float8_e4m3fn), its sign aside. */
+#define HAS_BITS(name, type, mask, bits)                                      \
+    static int name(const uint8_t *items, uint64_t n)                         \
+    {                                                                         \
+        type found = 0;                                                       \
+        for (uint64_t i = 0; i < n; i++) {                                    \
+            type t;                                                           \
+            memcpy(&t, items + i * sizeof t, sizeof t);                       \
+            found |= (type)((t & (mask)) == (bits));                          \
+        }                                                                     \
+        return found != 0;                                                    \
+    }
+
+HAS_BITS(infinite_f16, uint16_t, 0x7fff, 0x7c00)
+HAS_BITS(infinite_bf16, uint16_t, 0x7fff, 0x7f80)
+HAS_BITS(infinite_f32, uint32_t, 0x7fffffff, 0x7f800000)
+HAS_BITS(infinite_e5m2, uint8_t, 0x7f, 0x7c)
+HAS_BITS(infinite_e4m3, uint8_t, 0x7f, 0x7f)
+
+static int
+has_infinite(t2m_dtype dtype, const uint8_t *items, uint64_t n)
+{
+    switch (dtype) {
+    case T2M_F16:
+        return infinite_f16(items, n);
+    case T2M_BF16:
+        return infinite_bf16(items, n);
+    case T2M_F32:
+        return infinite_f32(items, n);
+    case T2M_F8_E5M2:
+        return infinite_e5m2(items, n);
+    case T2M_F8_E4M3:
+        return infinite_e4m3(items, n);
+    default:
+        return 0;
+    }
+}
+
+int
+t2m_cast_lost(t2m_dtype to, const void *dst, t2m_dtype from, const void *src,
+              uint64_t count)
+{
+    const uint8_t *d = dst, *s = src;
+    size_t dn = t2m_dtype_get(to)->bytes;
+    size_t sn = t2m_dtype_get(from)->bytes;
+
+    if (from == to || !has_infinite(to, d, count)) {
+        return 0;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        if (has_infinite(to, d + i * dn, 1) &&
+            isfinite(t2m_item_as_double(from, s + i * sn))) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 double

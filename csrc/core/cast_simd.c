@@ -1,4 +1,4 @@
-#include "cast_simd.h"
+#include "cast.h"
 
 #include <stddef.h>
 

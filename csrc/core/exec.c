@@ -30,6 +30,7 @@
 
 typedef struct {
     t2m_gather_plan plan;
+    t2m_cast_loop fast;
     size_t from_bytes, to_bytes;
 } prepared;
 
@@ -182,6 +183,21 @@ flush(worker *w)
     return error;
 }
 
+/* Casts n items of a job, and tells where one was beyond the target's
+   range. */
+static void
+cast_items(const run *r, size_t job, const uint8_t *src, uint64_t n,
+           uint8_t *dst)
+{
+    const t2m_job *j = &r->jobs[job];
+    uint8_t *lost = r->options->lost;
+
+    t2m_cast(j->to, dst, j->from, src, n, r->ready[job].fast);
+    if (lost && t2m_cast_lost(j->to, dst, j->from, src, n)) {
+        __atomic_store_n(&lost[job], 1, __ATOMIC_RELAXED);
+    }
+}
+
 /* Puts n items of a job from `item` on at dst, through the cast where the
    dtypes differ. */
 static void
@@ -195,16 +211,16 @@ produce(worker *w, size_t job, uint64_t item, uint64_t n, uint8_t *dst)
         t2m_gather(&p->plan, item, n, dst, simd);
         return;
     }
-    if (p->plan.dense) {
-        t2m_cast(j->to, dst, j->from, p->plan.data + item * p->from_bytes, n,
-                 simd);
-        return;
-    }
     uint64_t step = CAST_BLOCK / p->from_bytes;
     while (n > 0) {
         uint64_t k = n < step ? n : step;
-        t2m_gather(&p->plan, item, k, w->block, simd);
-        t2m_cast(j->to, dst, j->from, w->block, k, simd);
+        const uint8_t *src = w->block;
+        if (p->plan.dense) {
+            src = p->plan.data + item * p->from_bytes;
+        } else {
+            t2m_gather(&p->plan, item, k, w->block, simd);
+        }
+        cast_items(w->r, job, src, k, dst);
         dst += k * p->to_bytes;
         item += k;
         n -= k;
@@ -439,9 +455,15 @@ run_all(run *r, int threads, int is_long)
 }
 
 static t2m_status
-prepare_jobs(const t2m_job *jobs, size_t count, prepared *ready, size_t *bad)
+prepare_jobs(const t2m_job *jobs, size_t count, int simd, prepared *ready,
+             size_t *bad)
 {
     for (size_t i = 0; i < count; i++) {
+        int again = i > 0 && jobs[i].to == jobs[i - 1].to &&
+                    jobs[i].from == jobs[i - 1].from;
+        ready[i].fast = !simd   ? NULL
+                        : again ? ready[i - 1].fast
+                                : t2m_cast_fast(jobs[i].to, jobs[i].from);
         ready[i].from_bytes = t2m_dtype_get(jobs[i].from)->bytes;
         ready[i].to_bytes = t2m_dtype_get(jobs[i].to)->bytes;
         t2m_status status = t2m_gather_prepare(
@@ -494,7 +516,7 @@ t2m_exec(const t2m_job *jobs, size_t count, const t2m_target *target,
         status = T2M_NO_MEMORY;
         goto done;
     }
-    status = prepare_jobs(jobs, count, ready, bad);
+    status = prepare_jobs(jobs, count, options->simd, ready, bad);
     if (status == T2M_OK) {
         r.ready = ready;
         run_all(&r, thread_count(options, bytes, r.span),

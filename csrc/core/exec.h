@@ -34,10 +34,12 @@ typedef struct {
 typedef int (*t2m_progress)(void *context, uint64_t done);
 
 typedef struct {
-    int threads; /* 0 or less: one for each processor, at most 8 */
-    size_t span; /* bytes; below 4096: T2M_EXEC_SPAN */
-    int simd;    /* 0: scalar kernels only */
-    int flush;   /* 1: start writing back to disk early (file targets) */
+    int threads;   /* 0 or less: one for each processor, at most 8 */
+    size_t span;   /* bytes; below 4096: T2M_EXEC_SPAN */
+    int simd;      /* 0: scalar kernels only */
+    int flush;     /* 1: start writing back to disk early (file targets) */
+    uint8_t *lost; /* NULL, or a byte for each job: 1 is put where a cast made
+                      an item infinite that was finite */
     t2m_progress progress; /* may be NULL */
     void *context;
 } t2m_exec_options;

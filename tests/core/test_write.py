@@ -39,6 +39,24 @@ def test_bytes_do_not_depend_on_span_or_threads(tmp_path, span, threads):
     assert found == expected
 
 
+INFINITE = {"float16": 65520.0, "bfloat16": 3.4e38, "float32": 3.41e38}
+
+
+@pytest.mark.parametrize("dtype", INFINITE)
+@pytest.mark.parametrize("simd", [True, False])
+@pytest.mark.parametrize("place", [0, 13, 9000, 19_999])
+def test_it_returns_which_tensors_hold_what_their_dtype_cannot(tmp_path, dtype, simd, place):
+    wide = np.float64 if dtype == "float32" else np.float32
+    fine, lost = np.full((2, 20_000), 3, wide)
+    lost[place] = -INFINITE[dtype]
+    fine[place], fine[0] = np.nextafter(wide(INFINITE[dtype]), wide(0)) * 0.99, np.inf
+    arrays = [fine, lost, lost.reshape(100, 200).T, np.full(5, np.nan, wide), lost[:0]]
+    fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT, 0o600)
+    jobs = [(tensor_of(a), dtype) for a in arrays] + [(tensor_of(lost), wide.__name__)]
+    assert _core.write(fd, 0, jobs, simd=simd) == [1, 2]
+    os.close(fd)
+
+
 def test_a_mapped_source_is_copied_by_the_system(tmp_path):
     data = np.random.randn(1 << 18).astype(np.float32)
     (tmp_path / "source").write_bytes(b"head" * 16 + data.tobytes())

@@ -39,7 +39,7 @@ from torch2mlx.checkpoint.write.transaction import Staged, inherit, staged_file,
 from torch2mlx.common.collecting import paused
 from torch2mlx.common.lock import FolderLock
 from torch2mlx.common.options import given
-from torch2mlx.errors import WriteError
+from torch2mlx.errors import OutOfRangeError, WriteError
 from torch2mlx.types import Piece, Plan, Progress
 
 _FOLDER_SIDECAR = "originals.torch.safetensors"
@@ -293,9 +293,15 @@ def _write_weights(
         size += _write_new(path, plan.sidecar, _sidecar_metadata(first), out)
         named = {"file": path.name, "sha256": digest(path)}
     meta = marker(plan, out.writer, out.values, named)
+    beyond: dict[str, str] = {}
     for name, pieces in named_files.items():
-        size += _write_new(folder / name, pieces, meta, out)
+        try:
+            size += _write_new(folder / name, pieces, meta, out)
+        except OutOfRangeError as error:  # those of the other files are wanted too
+            beyond |= error.tensors
         meta = part_marker(first)
+    if beyond:
+        raise OutOfRangeError(beyond)
     return size
 
 

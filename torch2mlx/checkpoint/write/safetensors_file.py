@@ -15,6 +15,7 @@ from itertools import accumulate
 from torch2mlx import _core
 from torch2mlx.checkpoint.formats.schema import DIGESTS
 from torch2mlx.common.collecting import paused
+from torch2mlx.errors import OutOfRangeError
 from torch2mlx.types import ITEM_BYTES, Piece, Progress
 
 #: Tensors that have to be computed are held in memory together up to this many bytes.
@@ -62,8 +63,8 @@ def write_safetensors(
 
     Tensors lie widest items first, so that each is aligned, unless `keep_order`.
 
-    Raises OSError when the system cannot write, UnsupportedTensorError and whatever making a
-    deferred tensor raises.
+    Raises OSError when the system cannot write, OutOfRangeError, UnsupportedTensorError and
+    whatever making a deferred tensor raises.
     """
     with paused():
         ordered = list(pieces) if keep_order else aligned(pieces)
@@ -77,14 +78,19 @@ def write_safetensors(
     while view:
         view = view[os.write(fd, view) :]
     done = 0
+    beyond: dict[str, str] = {}
     for places in _batches(ordered, sizes):
         with paused():
             jobs = [(piece.load(), piece.dtype) for piece in ordered[places]]
         report = _reporter(progress, ordered[places], sizes[places], done, total)
         # flush: the disk starts on each span while the next is made, so the sync is short
-        _core.write(fd, len(header) + done, jobs, threads=threads, flush=True, progress=report)
+        start, batch = len(header) + done, ordered[places]
+        lost = _core.write(fd, start, jobs, threads=threads, flush=True, progress=report)
+        beyond |= {batch[i].target: batch[i].dtype for i in lost}
         done += sum(sizes[places])
         jobs.clear()
+    if beyond:
+        raise OutOfRangeError(beyond)
     if told:
         digests = _digests(fd, len(header), ordered, sizes)
         os.pwrite(fd, _header(entries, metadata, digests), 0)
