@@ -21,8 +21,9 @@ from torch2mlx.cli import main as cli
 from torch2mlx.export.state.causal import some_tokens
 from torch2mlx.export.state.generating import mlx_logits
 
-NAMES = ("convert", "fuse", "generate", "lora", "server")
-convert, fuse, generate, lora, server = need(*(f"mlx_lm.{name}" for name in NAMES))
+convert, fuse, generate, lora, server = need(
+    "mlx_lm.convert", "mlx_lm.fuse", "mlx_lm.generate", "mlx_lm.lora", "mlx_lm.server"
+)
 
 pytestmark = pytest.mark.slow
 
