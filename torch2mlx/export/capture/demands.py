@@ -53,7 +53,7 @@ class Demand:
     wanted: bool
     kind: str
     told: str
-    leaf: ast.expr
+    leaf: ast.expr | ast.Pass  # `pass`: of no line of the model's
 
     @property
     def text(self) -> str:
@@ -223,7 +223,7 @@ def _number(original: Any, kind: type) -> Callable[[Any], Any]:
 def _links(demand: Demand) -> tuple[ast.expr, ...]:
     """The comparisons of `a < b < c`; none of what cannot be computed a second time."""
     leaf = demand.leaf
-    if any(isinstance(node, ast.NamedExpr) for node in ast.walk(leaf)):
+    if isinstance(leaf, ast.Pass) or any(isinstance(n, ast.NamedExpr) for n in ast.walk(leaf)):
         return ()
     if not isinstance(leaf, ast.Compare) or len(leaf.ops) == 1:
         return (leaf,)

@@ -85,7 +85,8 @@ class Known:
             named = ", ".join(sorted({name.rpartition(".")[2] for name in leaves}))
             told = f"{named} has another value than when translated ({line})"
             demand_of(value, found, "ValueError", told)
-        return found
+        answer: bool | int | float = found
+        return answer
 
     def _evaluated(self, value: Any) -> tuple[Any, set[str]]:
         import torch
