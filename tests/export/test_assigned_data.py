@@ -136,9 +136,23 @@ def test_a_weight_in_another_layout_is_written_to():
 
 
 def test_data_that_the_strict_tracer_reads_is_refused_by_name():
-    """A number that is read of a buffer leaves the strict tracer alone, which reads .data as a
+    """A number that is read of an input leaves the strict tracer alone, which reads .data as a
     constant without values."""
 
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4))
+
+        def forward(self, x):
+            self.weight.data = self.weight.data * 0.9
+            return x * self.weight, float(x.sum())
+
+    with pytest.raises(TranslationError, match=r"read through \.data has no values"):
+        torch2mlx.translate(Counts(), (torch.randn(2, 4),))
+
+
+def test_data_is_assigned_beside_a_number_that_is_read_of_a_buffer():
     class Counts(nn.Module):
         def __init__(self):
             super().__init__()
@@ -149,5 +163,13 @@ def test_data_that_the_strict_tracer_reads_is_refused_by_name():
             self.weight.data = self.weight.data * 0.9
             return x * self.weight, int(self.at)
 
-    with pytest.raises(TranslationError, match=r"read through \.data has no values"):
-        torch2mlx.translate(Counts(), (torch.randn(2, 4),))
+    model = Counts()
+    module = torch2mlx.translate(model, (torch.randn(2, 4),)).module
+    for batch in (2, 1, 3):
+        x = torch.randn(batch, 4)
+        (expected, number), (found, same) = model(x), module(to_mlx(x))
+        np.testing.assert_allclose(found, expected.detach(), rtol=1e-6)
+        assert number == same == 0
+    module.at = module.at + 1
+    with pytest.raises(ValueError, match="at has another value"):
+        module(to_mlx(x))
