@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support import need
@@ -16,6 +17,7 @@ from torch import nn
 
 import torch2mlx
 from torch2mlx import verify
+from torch2mlx.export.ir.structures import to_mlx
 
 
 class Joined(nn.Module):
@@ -447,3 +449,63 @@ def test_weights_load_under_the_names_of_torch(length: int) -> None:
     net = Stack(Tokens, length)
     translation = torch2mlx.translate(net.eval(), (torch.randn(2, 5, 4),))
     assert set(translation.weights) == set(net.state_dict())
+
+
+class Aside(nn.Module):
+    """A block with a result for the next one and two beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = torch.tanh(self.a(x))
+        z = self.b(y).sigmoid()
+        return y, z, self.c(z) + x
+
+
+class Keeps(nn.Module):
+    """Blocks of which some results beside the first are read."""
+
+    def __init__(self, kept: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Aside() for _ in range(3))
+        self.kept = kept
+
+    def forward(self, x: torch.Tensor) -> Any:
+        found = []
+        for i, layer in enumerate(self.layers):
+            x, *rest = layer(x)
+            found += [rest[place] for at, place in self.kept if at == i]
+        return x, *found
+
+
+READ = [((0, 0),), ((1, 0),), ((2, 1),), ((0, 1), (2, 1)), ((1, 0), (1, 1)), ((0, 0), (2, 1))]
+
+
+@pytest.mark.parametrize("kept", READ)
+def test_results_that_some_blocks_alone_are_asked_for(kept: Any) -> None:
+    model = Keeps(kept)
+    module = torch2mlx.translate(model, (torch.randn(2, 4),)).module
+    for batch in (1, 3):
+        x = torch.randn(batch, 4)
+        for found, expected in zip(module(to_mlx(x)), model(x), strict=True):
+            np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_block_that_is_called_twice_and_asked_for_more_the_second_time() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Aside()
+
+        def forward(self, x: torch.Tensor) -> Any:
+            x, _, _ = self.block(x)
+            return self.block(x)
+
+    model = Twice()
+    made = torch2mlx.translate(model, (torch.randn(2, 4),))
+    x = torch.randn(3, 4)
+    for found, expected in zip(made.module(to_mlx(x)), model(x), strict=True):
+        np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-6)
+    assert made.source.count("def __call__") == 2

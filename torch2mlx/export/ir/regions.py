@@ -36,6 +36,11 @@ class Region:
         """The module's path, without the number of the call."""
         return self.path.split("@")[0]
 
+    def leaves_out(self) -> bool:
+        """Whether the caller has no use for a result that callers of its class's others have: then
+        the class is not written after this call."""
+        return any(node.op == "unused" for node in self.outputs)
+
     def nodes(self) -> Iterator[Node]:
         """All nodes, of inner regions too."""
         for item in self.items:

@@ -78,9 +78,11 @@ class Calls:
         """Finds the method that does the same, or adds one."""
         known = self.methods.setdefault(region.module, [])
         exact = self.outlines[region].exact()
-        for name, other in known:
+        for i, (name, other) in enumerate(known):
             if self.outlines[other].exact() == exact:
                 self.names[region] = name
+                if other.leaves_out():
+                    known[i] = (name, region)
                 return
         name = "__call__" if not known else f"call_{len(known) + 1}"
         known.append((name, region))

@@ -209,6 +209,7 @@ class ClassTable:
             fresh[signature].instances.append(instance)
             found[id(instance)] = fresh[signature]
         for made in fresh.values():
+            made.instances.sort(key=lambda one: any(r.leaves_out() for _, r, _ in one.methods))
             made.settle()
         self.order += fresh.values()
         return found

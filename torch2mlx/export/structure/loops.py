@@ -331,8 +331,9 @@ class _Flow:
         """The loop; the statements of the first turn read what differs from turn to turn."""
         turn = self._turns[0]
         loop = Loop(turn, len(self._turns), row)
-        first = {place: node for node, place in self._made[0].items()}
         end = {place: node for node, place in self._made[-1].items()}
+        self._take_results(turn, end)
+        first = {place: node for node, place in self._made[0].items()}
         loop.last = {end[place]: first[place] for place in end if end[place] in self._later}
         formals: dict[Any, Node] = {}
         changes: dict[Place, Node] = {}
@@ -353,6 +354,14 @@ class _Flow:
         self._numbers(loop)
         self._lists(loop, first)
         return loop
+
+    def _take_results(self, turn: list[Any], end: Mapping[Place, Node]) -> None:
+        """Results of the first turn that the last one alone has a use for get values."""
+        for node, (o, j) in list(self._made[0].items()):
+            if node.op == "unused" and end[o, j] in self._later:
+                del self._made[0][node]
+                turn[o].outputs[j] = _formal("result", end[o, j])
+                self._made[0][turn[o].outputs[j]] = o, j
 
     def _lists(self, loop: Loop, first: Mapping[Place, Node]) -> None:
         """Lists that grow: what reads them, in a turn and afterwards, reads one value."""
