@@ -171,7 +171,14 @@ class RevertError(Torch2MLXError, ValueError):
 
 
 class PortError(Torch2MLXError):
-    """A source that cannot be ported: it is no Python, or a file is missing."""
+    """A source that cannot be ported: it is no Python, or a file is missing.
+
+    `line` and `why` are those of what is wrong in a file; 0 and the message where it is not that.
+    """
+
+    def __init__(self, message: str, line: int = 0, why: str = "") -> None:
+        super().__init__(message)
+        self.line, self.why = line, why or message
 
 
 class TranslationError(Torch2MLXError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import os
 import warnings
@@ -37,7 +36,7 @@ from torch2mlx.porting.questions import (
 )
 from torch2mlx.porting.report import Change, Report
 from torch2mlx.porting.scopes.encoding import decoded, encoded
-from torch2mlx.porting.unported import left_whole
+from torch2mlx.porting.unported import left_whole, no_python
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,7 @@ def _all_ported(root: Path, sources: list[Path], wishes: _Wishes) -> dict[Path, 
         except Exception as error:
             if asked:
                 raise
-            made = PortResult("", (), (left_whole(error, path),), "", str(path), failed=str(error))
+            made = PortResult("", (), (left_whole(error),), "", str(path), failed=str(error))
         results[path] = replace(made, questions=in_file(made.questions, file))
     return results
 
@@ -279,7 +278,8 @@ def _notebook(text: str, path: str, wishes: _Wishes) -> PortResult:
         reason = "it has not the structure of one"
         if isinstance(error, ValueError):
             reason = f"{str(error).strip().partition(chr(10))[0]:.100}"
-        raise PortError(f"{path}: is no notebook: {reason}") from error
+        why = f"is no notebook: {reason}"
+        raise PortError(f"{path}: {why}", why=why) from error
     made = _source(joined(notebook), path, wishes)
     if not made.changes and not made.unsupported:
         return PortResult(text, (), (), text, path, made.torch)
@@ -299,7 +299,7 @@ def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
         with uncollected():
             module = cst.parse_module(text)
     except cst.ParserSyntaxError as problem:
-        raise PortError(_no_python(text, path, problem)) from problem
+        raise no_python(text, path, problem) from problem
     if "import *" in text:
         module = with_stars(module, path)
     if not imports_torch(module):
@@ -307,16 +307,6 @@ def _source(text: str, path: str, wishes: _Wishes) -> PortResult:
         return PortResult(text, (), (), text, path, torch=False)
     with uncollected():
         return _ported(module, text, path, wishes)
-
-
-def _no_python(text: str, path: str, problem: Any) -> str:
-    """Where and why a text is no Python, as Python says it; as the parser does, where it agrees."""
-    try:
-        ast.parse(text)
-    except SyntaxError as error:
-        return f"{path}:{error.lineno}:{error.offset}: {error.msg}"
-    where = f"{path}:{problem.raw_line}:{problem.raw_column + 1}"
-    return f"{where}: {problem.message.splitlines()[0].partition(': expected one of')[0]}"
 
 
 def _read(source: str | os.PathLike[str]) -> tuple[str, str]:

@@ -126,6 +126,7 @@ _OWN = (
     "port x.py o.py -o p.py",
     "port left.py --check",
     "port scripts",
+    "port faulty --check",
     "analyze conv.safetensors",
     "agent-files empty.safetensors",
     "mcp --root absent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import warnings
 from pathlib import Path
@@ -13,6 +14,10 @@ from torch2mlx.lockstep.records import read
 from torch2mlx.lockstep.result import TrainingVerification
 from torch2mlx.training_verifier import pieces_of
 
+#: Torch cannot go backward in a fork of a process in which it went backward before: these are of a
+#: process that has only imported it.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["torch", "torch2mlx.lockstep.torch_side"])
 PROGRAMS = Path(__file__).parent / "programs"
 
 
@@ -22,7 +27,7 @@ def names() -> list[str]:
 
 
 class Judge:
-    """Records torch scripts in forks of this process, each once, and judges MLX scripts by them."""
+    """Records torch scripts in forks of one process, each once, and judges MLX scripts by them."""
 
     def __init__(self, folder: Path, steps: int = 5) -> None:
         self.folder, self.steps = folder, steps
@@ -31,11 +36,11 @@ class Judge:
     def torch(self, script: Path) -> tuple[Path, Any, Any]:
         """Where a torch script's recordings are, and both of them."""
         if script not in self.known:
-            from torch2mlx.lockstep.torch_side import in_forks, record
-
             folder = self.folder / f"torch-{len(self.known)}"
             job = {"script": str(script), "args": [], "seed": 0, "steps": self.steps}
-            in_forks(quiet(record), {**job, "folder": str(folder)}, pieces_of)
+            child = FORKS.Process(target=record_in_forks, args=({**job, "folder": str(folder)},))
+            child.start()
+            child.join()
             both = (read(folder / name) for name in ("torch", "torch-again"))
             self.known[script] = (folder, *both)
         return self.known[script]
@@ -44,6 +49,13 @@ class Judge:
         """What `verify_training` would say."""
         folder, plain, noisy = self.torch(torch)
         return judged(plain, recorded_mlx(mlx, (), folder, plain, 300), noisy)
+
+
+def record_in_forks(job: dict[str, Any]) -> None:
+    """Records a torch script twice, as verify_training does."""
+    from torch2mlx.lockstep.torch_side import in_forks, record
+
+    in_forks(quiet(record), job, pieces_of)
 
 
 def quiet(run: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import ast
+from typing import Any
 
 from torch2mlx.errors import Code, MissingLibraryError, PortError, Unsupported
 
@@ -11,7 +11,7 @@ from torch2mlx.errors import Code, MissingLibraryError, PortError, Unsupported
 _NOT_OF_THE_FILE = (MissingLibraryError, MemoryError, OSError)
 
 
-def left_whole(error: Exception, file: Path) -> Unsupported:
+def left_whole(error: Exception) -> Unsupported:
     """What is left where a file raised an error. Raises it where it is not of the file alone."""
     if isinstance(error, _NOT_OF_THE_FILE):
         raise error
@@ -19,7 +19,15 @@ def left_whole(error: Exception, file: Path) -> Unsupported:
         first = (str(error).strip().splitlines() or [""])[0]
         why = f"a fault of torch2mlx itself: {type(error).__name__}: {first}"
         return Unsupported(Code.ERROR, "", f"the file is left as it is: {why}")
-    place = re.match(rf"{re.escape(str(file))}:(?:(\d+):(?:\d+:)?)? ", str(error))
-    why = str(error)[place.end() :] if place else str(error)
-    line = int(place[1]) if place and place[1] else 0
-    return Unsupported(Code.ERROR, "", f"the file is left as it is: {why}", line)
+    return Unsupported(Code.ERROR, "", f"the file is left as it is: {error.why}", error.line)
+
+
+def no_python(text: str, path: str, problem: Any) -> PortError:
+    """Where and why a text is no Python, as Python says it; as the parser does, where it agrees."""
+    try:
+        ast.parse(text)
+        line, column = problem.raw_line, problem.raw_column + 1
+        why = problem.message.splitlines()[0].partition(": expected one of")[0]
+    except SyntaxError as error:
+        line, column, why = error.lineno, error.offset, error.msg
+    return PortError(f"{path}:{line}:{column}: {why}", line or 0, why)

@@ -1,0 +1,16 @@
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import mlx.core as mx
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+Rule = TypeVar("Rule", bound=Callable[..., Any])
+
+class custom_function(Generic[Given, Result]):
+    def __init__(self, function: Callable[Given, Result]) -> None: ...
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result: ...
+    def vjp(self, rule: Rule) -> Rule: ...
+
+def split(x: mx.array, parts: int | list[int], axis: int = 0) -> list[mx.array]: ...
+def tree_flatten(tree: Any) -> list[tuple[str, Any]]: ...
