@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoint.write.faults import STATES, held
-from tests.support import BARE
+from tests.support import BARE, need
 from torch2mlx import _core, convert, load_converted, revert
 from torch2mlx.cli import main
 from torch2mlx.errors import ConversionError, RevertError
@@ -291,6 +291,7 @@ def test_the_command_line_speaks_of_flags_and_has_them(source, tmp_path, capsys)
 
 
 def test_pages_of_the_analysis_replace_pages_only(source, tmp_path, capsys):
+    need("jinja2")
     shard = source / "model-00001-of-00002.safetensors"
     before = shard.read_bytes()
     (tmp_path / "mine.html").write_text("<p>mine</p>")
