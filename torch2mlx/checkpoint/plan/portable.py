@@ -25,9 +25,14 @@ def _refuse_beyond_float32(name: str, tensor: _core.Tensor) -> None:
     finite = values[np.isfinite(values)]
     worst = float(finite[np.abs(finite).argmax()])
     raise ConversionError(
-        f"tensor {name!r} holds {worst:.6g}, which float32 cannot: pass "
-        f"{given('dtype', 'float64')} to keep float64 in the file (MLX has it on the CPU alone)"
+        f"tensor {name!r} holds {worst:.6g}, which float32 cannot: {to_keep_float64()}"
     )
+
+
+def to_keep_float64() -> str:
+    """What to do where float32 is too narrow."""
+    keeps = given("dtype", "float64")
+    return f"pass {keeps} to keep float64 in the file (MLX has it on the CPU alone)"
 
 
 def portable(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch2mlx.common.options import given
+from torch2mlx.checkpoint.plan.portable import to_keep_float64
 from torch2mlx.errors import ConversionError
 from torch2mlx.types import Piece, Plan
 
@@ -32,8 +32,7 @@ def widened(plan: Plan, beyond: Mapping[str, str]) -> Plan:
 def _wider(piece: Piece, dtypes: Mapping[str, str]) -> Piece:
     if piece.dtype == "float32":
         raise ConversionError(
-            f"tensor {piece.target!r} holds numbers that float32 cannot: pass "
-            f"{given('dtype', 'float64')} to keep float64 in the file (MLX has it on the CPU alone)"
+            f"tensor {piece.target!r} holds numbers that float32 cannot: {to_keep_float64()}"
         )
     held = {dtypes.get(key, "float32") for key in piece.sources}
     same = held.pop() if len(held) == 1 else "float32"

@@ -15,7 +15,9 @@ from typing import Any
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.capture.demands import demand_of, demands_kept, is_open
 from torch2mlx.export.capture.patched import replaced
+from torch2mlx.export.capture.schemas import writes_of
 from torch2mlx.export.capture.source_lines import calling_line
+from torch2mlx.export.capture.tracing import node_of, tracer
 
 #: Operators that are run to find what a branch depends on.
 _MOST = 64
@@ -41,23 +43,23 @@ class Known:
 
     def begin(self, model: Any, *_: Any) -> None:
         """Before the forward: which node of the program is which tensor."""
-        tracer = _tracer()
-        if tracer is None:
+        at_work = tracer()
+        if at_work is None:
             return
         self.held = _states(model)
-        places = {n.name: n for n in tracer.graph.nodes}
+        places = {n.name: n for n in at_work.graph.nodes}
         for name in self.real.keys() & self.held.keys():
-            node = _node_of(self.held[name])
+            node = node_of(self.held[name])
             if node is not None and node.name in places:
                 self.names[node] = name
 
     def end(self, model: Any, *_: Any) -> None:
         """After the forward: what of that it changed."""
-        tracer, now = _tracer(), _states(model)
-        if tracer is None:
+        at_work, now = tracer(), _states(model)
+        if at_work is None:
             return
         others = {name for name, held in self.held.items() if now.get(name) is not held}
-        self.changed |= others | {self.names[n] for n in _written(tracer.graph) & set(self.names)}
+        self.changed |= others | {self.names[n] for n in _written(at_work.graph) & set(self.names)}
 
     def refuse_changed(self) -> None:
         """Raises TranslationError where the forward changed what decided a branch."""
@@ -93,19 +95,19 @@ class Known:
         from torch.utils._python_dispatch import _disable_current_modes
 
         leaves: set[str] = set()
-        node, tracer = None if isinstance(value, torch.SymBool) else _node_of(value), _tracer()
+        node, at_work = None if isinstance(value, torch.SymBool) else node_of(value), tracer()
         with _disable_current_modes():  # what is run here is not traced
             if isinstance(value, torch.SymBool):
-                return self._truth(value, tracer, leaves), leaves
+                return self._truth(value, at_work, leaves), leaves
             found = self._run(node, leaves, {})
             if not leaves or found.numel() != 1:
                 raise _Unknown
             return found.item(), leaves
 
-    def _truth(self, value: Any, tracer: Any, leaves: set[str]) -> bool:
+    def _truth(self, value: Any, at_work: Any, leaves: set[str]) -> bool:
         """A truth made of numbers that were read from tensors."""
         expression, found = value.node.expr, {}
-        for node in tracer.graph.nodes if tracer else ():
+        for node in at_work.graph.nodes if at_work else ():
             if str(node.target).split(".")[:2] not in _READS:
                 continue
             read = getattr(getattr(node.meta.get("val"), "node", None), "expr", None)
@@ -212,27 +214,6 @@ def _states(model: Any) -> dict[str, Any]:
     return {**dict(model.named_buffers()), **fixed}
 
 
-def _tracer() -> Any:
-    from torch.fx.experimental import proxy_tensor
-
-    mode = proxy_tensor.get_proxy_mode()
-    return None if mode is None else mode.tracer
-
-
-def _node_of(tensor: Any) -> Any:
-    """The program's node of a tensor that is being traced; None when it has none."""
-    import torch
-    from torch.fx.experimental import proxy_tensor
-
-    tracer = _tracer()
-    if tracer is None:
-        return None
-    if isinstance(tensor, torch._subclasses.functional_tensor.FunctionalTensor):
-        tensor = torch._from_functional_tensor(tensor.elem)
-    slot = proxy_tensor.get_proxy_slot(tensor, tracer, None)
-    return getattr(getattr(slot, "proxy", slot), "node", None)
-
-
 def _draws(node: Any) -> bool:
     import torch
 
@@ -246,8 +227,7 @@ def _written(graph: Any) -> set[Any]:
         schema = getattr(node.target, "_schema", None)
         if node.op != "call_function" or schema is None or not schema.is_mutable:
             continue
-        pairs = zip(schema.arguments, node.args, strict=False)
-        for target in (g for a, g in pairs if a.alias_info is not None and a.alias_info.is_write):
+        for target in writes_of(node.target, node):
             while hasattr(target, "op"):
                 found.add(target)
                 target = target.args[0] if _shares(target) else None

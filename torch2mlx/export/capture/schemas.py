@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch2mlx.export.ir.provenance import hints
@@ -42,13 +43,19 @@ def turns_in_place(target: Any) -> bool:
     return "inplace_view" in tags and name_of(target) != "aten::detach_"
 
 
-def written_by(target: Any, node: Any) -> Any:
-    """The graph node of the argument that an operator writes to."""
+def writes_of(target: Any, node: Any) -> Iterator[Any]:
+    """The graph nodes of the arguments that an operator writes to."""
     for argument, value in zip(target._schema.arguments, node.args, strict=False):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            return value
-    outs = (a.name for a in target._schema.arguments if written_out(a, node))
-    return next((node.kwargs[name] for name in outs), None)
+            yield value
+    for argument in target._schema.arguments:
+        if written_out(argument, node):
+            yield node.kwargs[argument.name]
+
+
+def written_by(target: Any, node: Any) -> Any:
+    """The graph node of the (first) argument that an operator writes to."""
+    return next(writes_of(target, node), None)
 
 
 def written_out(argument: Any, node: Any) -> bool:

@@ -33,6 +33,7 @@ from torch2mlx.export.capture.packing import packed_as_operators
 from torch2mlx.export.capture.scanned import shapes_without_steps
 from torch2mlx.export.capture.sizes import ways_to
 from torch2mlx.export.capture.structured import dataclasses_known
+from torch2mlx.export.capture.tracing import in_branch, node_of, tracer
 from torch2mlx.export.capture.unvalidated import without_validation
 
 
@@ -81,7 +82,7 @@ class _Recorder:
 
     def before(self, path: str) -> Any:
         def hook(module: Any, args: Any, kwargs: Any) -> None:
-            if _in_branch():
+            if in_branch():
                 return
             self.pending.setdefault(path, []).append(_arguments(module, args, kwargs))
 
@@ -91,7 +92,7 @@ class _Recorder:
         """For before all other hooks that see the module's answer."""
 
         def hook(module: Any, args: Any, result: Any) -> None:
-            if not _in_branch():
+            if not in_branch():
                 names = [_node_name(leaf) for leaf in _tensors(result)]
                 self.unhooked.setdefault(path, []).append((_progress(), names))
 
@@ -99,7 +100,7 @@ class _Recorder:
 
     def after(self, path: str) -> Any:
         def hook(module: Any, args: Any, result: Any) -> None:
-            if _in_branch():
+            if in_branch():
                 return
             arguments = self.pending[path].pop() if self.pending.get(path) else {}
             options = arguments.pop("", {})
@@ -111,13 +112,6 @@ class _Recorder:
             self.calls.setdefault(path, []).append(Call(arguments, results, options))
 
         return hook
-
-
-def _in_branch() -> bool:
-    """Whether dynamo traces a branch or the body of a loop, which may have no side effects."""
-    import torch
-
-    return bool(torch.compiler.is_dynamo_compiling())
 
 
 def _tensors(value: Any) -> list[Any]:
@@ -162,25 +156,14 @@ def _arguments(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
 
 def _node_name(tensor: Any) -> str | None:
     """The graph's node of a tensor that is being traced; None when it has none."""
-    import torch
-    from torch.fx.experimental import proxy_tensor
-
-    mode = proxy_tensor.get_proxy_mode()
-    if mode is None:
-        return None
-    if isinstance(tensor, torch._subclasses.functional_tensor.FunctionalTensor):
-        tensor = torch._from_functional_tensor(tensor.elem)
-    slot = proxy_tensor.get_proxy_slot(tensor, mode.tracer, None)
-    node = getattr(getattr(slot, "proxy", slot), "node", None)
+    node = node_of(tensor)
     return None if node is None else str(node.name)
 
 
 def _progress() -> int:
     """How many nodes the program has so far."""
-    from torch.fx.experimental import proxy_tensor
-
-    mode = proxy_tensor.get_proxy_mode()
-    return 0 if mode is None else len(mode.tracer.graph.nodes)
+    at_work = tracer()
+    return 0 if at_work is None else len(at_work.graph.nodes)
 
 
 @contextmanager

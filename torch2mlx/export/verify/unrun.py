@@ -9,6 +9,7 @@ from typing import Any
 from torch2mlx.errors import ExportError, TranslationError
 from torch2mlx.export.capture.freedom import Way
 from torch2mlx.export.capture.recording import steps, traced_in_mode
+from torch2mlx.export.capture.tracing import in_branch
 from torch2mlx.export.verify.attributes import Attributes
 from torch2mlx.export.verify.iterators import Taken
 from torch2mlx.export.verify.preserved import preserved
@@ -30,7 +31,7 @@ def noted_changes(model: Any, wanted: bool = True) -> Iterator[dict[str, Any]]:
     before: list[Attributes] = []
 
     def begins(*_: Any) -> None:
-        before[:] = [] if _in_dynamo() else [Attributes(model)]
+        before[:] = [] if in_branch() else [Attributes(model)]
 
     def ended(*_: Any) -> None:
         found = before.pop().changed() if before else {}
@@ -43,12 +44,6 @@ def noted_changes(model: Any, wanted: bool = True) -> Iterator[dict[str, Any]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _in_dynamo() -> bool:
-    import torch
-
-    return bool(torch.compiler.is_dynamo_compiling())
 
 
 def told(changed: Mapping[str, Any]) -> tuple[str, ...]:
