@@ -1,5 +1,5 @@
 #!/bin/sh
-# sanitize.sh PYTHON: the test suite under asan and ubsan, then the core under valgrind.
+# sanitize.sh PYTHON: the tests that reach the core under asan and ubsan, then the core under valgrind.
 set -eu
 py=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 work=.cache/sanitize
@@ -18,7 +18,9 @@ LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(pwd) "$py" -c '
 import os, torch2mlx._core as core
 assert core.__file__.startswith(os.getcwd()), f"{core.__file__} is not the sanitized build"'
 LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
-    TORCH2MLX_SANITIZED=1 PYTHONPATH=$(pwd) "$py" -m pytest -p no:cacheprovider tests
+    TORCH2MLX_SANITIZED=1 PYTHONPATH=$(pwd) OMP_NUM_THREADS=1 "$py" -m pytest -p no:cacheprovider -n auto \
+    --dist worksteal -q -o tmp_path_retention_policy=failed tests/core tests/checkpoint tests/analysis \
+    tests/catalog tests/test_inspector.py tests/test_optimizer_state.py tests/test_collecting.py
 cc -std=c11 -g -O1 -D_GNU_SOURCE -Wall -Wextra -Werror tests/core/leaks.c csrc/core/*.c \
     -lpthread -lm -o leaks
 "$py" -m fuzz.seeds seeds

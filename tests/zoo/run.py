@@ -27,7 +27,7 @@ from tests.zoo.build import names, working
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "models.md"
 TOLERANCE = 1e-4
-SECONDS = 240.0
+SECONDS = 900.0
 #: Runs a folder on inputs where torch is missing, and keeps what comes out.
 _RUNNER = """
 import sys
