@@ -147,8 +147,8 @@ STEPS = (
     ),
     Step(
         "sanitize",
-        "the tests that reach the core under AddressSanitizer and UndefinedBehaviorSanitizer, the core "
-        "under valgrind",
+        "the tests that reach the core under AddressSanitizer and UndefinedBehaviorSanitizer, "
+        "the core under valgrind",
         "./dev sanitize",
         ("csrc",),
         14,
