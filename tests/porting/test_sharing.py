@@ -62,6 +62,8 @@ y = x * 2; y.unsqueeze_(0); return y
 y = x * 2; y.t_(); y.mul_(2); return y
 y = x; del x; y.add_(1); return y
 y = x.float(); y = y + 1; return x + y
+for i in range(3):;  x.add_(1);  if i: v = x[1];  else: v = x[0] * 2;  x = x + v; return x
+for i in range(3):;  x[0] = i;  if i: v, k = x.max(0);  else: v = x[1];  x = x + v; return x
 """
 REFUSED = """\
 x.view(-1).add_(1); return x
@@ -90,6 +92,8 @@ y = x.float(); y.add_(1); return x
 y = x.to(torch.float32); y.add_(1); return x
 n = x.detach().numpy(); n += 1; return x
 y = torch.as_tensor(x); y.add_(1); return x
+v = x[0]; for i in range(2):;  if i == 0: x.add_(1);  else: y = v + 1; return y
+if x.ndim == 2:;  v = x[0];  x.add_(1); else: v = x[1]; return v
 """
 
 

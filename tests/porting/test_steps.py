@@ -93,6 +93,20 @@ def run(xs):
         out.append(loss.item())
     return out
 """,
+    "a buffer that is written between the steps that read its views": """
+def run(xs):
+    buffer, out = torch.zeros(2, 4, 3), []
+    for epoch in range(2):
+        for i, x in enumerate(xs):
+            buffer[i % 2] = x + epoch
+        flat = buffer.reshape(-1, 3)
+        loss = model(flat[2:]).pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        out.append(loss.item())
+    return out
+""",
     "functions of the step": """
 def run(xs):
     out = []

@@ -4,8 +4,8 @@ arrays of their own in MLX."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import libcst as cst
@@ -15,6 +15,19 @@ from torch2mlx.porting.scopes.def_use import loads
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls, children, walk
 from torch2mlx.porting.types.kinds import Type
+from torch2mlx.porting.types.places import (
+    FRESH,
+    READING,
+    SHARED,
+    Event,
+    Origin,
+    bodies,
+    called_at_once,
+    meets,
+    parameters,
+    surely,
+    written,
+)
 from torch2mlx.porting.types.views import FIELDS, Views, changed, changes_in_place, is_data
 
 #: Layers that may give back what they are given.
@@ -31,33 +44,6 @@ _KEEPING_NOTHING = (
 #: Functions that hand on what they are given, or its items.
 _RELAYING = ("list", "tuple", "iter", "reversed", "enumerate", "zip", "sorted")
 _ROOTS = ("torch", "math", "numpy", "torchvision", "random", "os", "time")
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """Where a name's value comes from: `kind` is "fresh", "given" by the caller, "shared" (it may
-    have other names, `base` is one), "view" or "cast" of `base`, or "passed" by a module that was
-    given the names in `base`."""
-
-    kind: str
-    base: str = ""
-
-
-_FRESH, _SHARED = _Origin("fresh"), _Origin("shared")
-_READING = ("view", "cast")
-
-
-@dataclass(frozen=True)
-class _Event:
-    """A name read, set or kept at a place of a function; `path` names the blocks around it."""
-
-    kind: str
-    name: str
-    at: int
-    path: tuple[tuple[int, int], ...]
-    loops: tuple[int, ...]
-    origin: _Origin = _FRESH
-    statement: int = 0  # where its statement has read its names, and done nothing yet
 
 
 class Sharing:
@@ -107,7 +93,7 @@ class Sharing:
             return dotted(owner), "part" if not tensor or reader.basic(node) else "copy"
         return reader.base(node)
 
-    def _place(self, statement: Any) -> tuple[Any, _Event | None]:
+    def _place(self, statement: Any) -> tuple[Any, Event | None]:
         """The function that a statement is of, and where it stands there; None where that is not
         known."""
         if not self._around:
@@ -135,10 +121,11 @@ class _Flow:
     def __init__(self, function: Any, names: Names, type_of: Callable[[Any], Type]) -> None:
         self._names, self._type_of = names, type_of
         self._views = Views(names, type_of)
-        self._taken: dict[str, list[_Event]] = {}  # names that views are taken of -> these
-        self._found: dict[tuple[str, str], list[_Event]] = {}
-        self.places: dict[Any, _Event] = {}
+        self._taken: dict[str, list[Event]] = {}  # names that views are taken of -> these
+        self._found: dict[tuple[str, str], list[Event]] = {}
+        self.places: dict[Any, Event] = {}
         self._late: set[str] = set()  # read by functions within, which run at any time
+        self._at_once = called_at_once(function)
         self._path: tuple[tuple[int, int], ...] = ()
         self._loops: tuple[int, ...] = ()
         self._count = self._statement_at = 0
@@ -146,23 +133,23 @@ class _Flow:
         self._forward = not self._outer and function.name.value in ("forward", "__call__")
         self._swaps: set[int] = set()  # places of x[0], x[1] = x[1], x[0]
         if not self._outer:
-            for parameter in _parameters(function.params):
-                self._add("set", parameter, _Origin("given"))
+            for parameter in parameters(function.params):
+                self._add("set", parameter, Origin("given"))
         for statement in function.body if self._outer else function.body.body:
             self._statement(statement)
 
     # asking
 
-    def owned(self, at: _Event, name: str, given: bool = False) -> bool:
+    def owned(self, at: Event, name: str, given: bool = False) -> bool:
         """Whether a name's value was made here, or given, and has no other name at a place."""
         found = self._reaching(at, name)
         if not found or not all(self._is_new(event, given) for event in found):
             return False
-        last = max((e.at for e in found if _surely(e, at) and e.at < at.at), default=-1)
+        last = max((e.at for e in found if surely(e, at) and e.at < at.at), default=-1)
         kept = (e for e in self._named(name, "kept") if e.at > last)
         return not any(self._before(e, at) for e in kept)
 
-    def _is_new(self, event: _Event, given: bool) -> bool:
+    def _is_new(self, event: Event, given: bool) -> bool:
         """Whether a name was given a tensor without another name; what modules return may be what
         they are given."""
         if event.origin.kind != "passed":
@@ -173,7 +160,7 @@ class _Flow:
             for each in names
         )
 
-    def conflict(self, at: _Event, name: str) -> str:
+    def conflict(self, at: Event, name: str) -> str:
         """What of a change in place does not reach in MLX what it reaches in torch."""
         if at.at in self._swaps:
             return f"parts of `{name}` are read and written at once: clone those that are read"
@@ -191,90 +178,92 @@ class _Flow:
                 )
         return ""
 
-    def _read_base(self, at: _Event, place: _Event, name: str, seen: set[_Event]) -> str:
+    def _read_base(self, at: Event, place: Event, name: str, seen: set[Event]) -> str:
         """What is read behind `at` of which a name's value at a place is a view; "" for nothing."""
         for event in self._reaching(place, name):
             kind, base = event.origin.kind, event.origin.base
-            if event in seen or kind not in ("shared", *_READING) or not base:
+            if event in seen or kind not in ("shared", *READING) or not base:
                 continue
             seen.add(event)
-            if kind in _READING and base != name and self.outlives(at, base, kind):
+            if kind in READING and base != name and self.outlives(at, base, kind):
                 return base
             deeper = self._read_base(at, replace(event, at=event.statement), base, seen)
             if deeper:
                 return deeper
         return ""
 
-    def _sees(self, view: _Event, at: _Event, base: str) -> bool:
+    def _sees(self, view: Event, at: Event, base: str) -> bool:
         """Whether a view that was taken before a place is read behind it."""
         if not self._before(view, at) or not self.live(at, view.name):
             return False
         if view not in self._reaching(at, view.name):
             return False
         between = (e for e in self._named(base, "set") if view.at < e.at < at.at)
-        return not any(_surely(e, at) for e in between)
+        return not any(surely(e, at) for e in between)
 
-    def outlives(self, at: _Event, name: str, kind: str = "view") -> bool:
+    def outlives(self, at: Event, name: str, kind: str = "view") -> bool:
         """Whether what a name stands for is read behind a place, here or by a caller."""
         if not self._named(name, "set"):
             return True  # an attribute, or a name of the outside
         given = any(e.origin.kind == "given" for e in self._reaching(at, name))
         return self.live(at, name) or (given and kind == "view" and not self._forward)
 
-    def live(self, at: _Event, name: str) -> bool:
+    def live(self, at: Event, name: str) -> bool:
         """Whether a name's value at a place is read later."""
         if name in self._late:
             return True
-        sets = self._named(name, "set")
+        blocks = {block for block, _ in at.path}
+        sets = [*self._named(name, "set"), *self._named(name, "branched")]
         for read in self._named(name, "read"):
             if read.at > at.at:
-                between = (e for e in sets if at.at < e.at < read.at)
-                if _meets(read, at) and not any(_surely(e, read) for e in between):
+                between = (e for e in sets if at.at < e.at < read.at and e.block not in blocks)
+                if meets(read, at) and not any(surely(e, read) for e in between):
                     return True
             shared = [loop for loop in read.loops if loop in at.loops]
-            if shared and read.at < at.at:  # in the next turn
+            if shared and (read.at < at.at or not meets(read, at)):  # in the next turn
                 between = (e for e in sets if shared[-1] in e.loops and e.at < read.at)
-                if not any(_surely(e, read) for e in between):
+                if not any(surely(e, read) for e in between):
                     return True
         return False
 
-    def _reaching(self, at: _Event, name: str) -> list[_Event]:
+    def _reaching(self, at: Event, name: str) -> list[Event]:
         """Where the value comes from that a name has at a place."""
         found = []
         sets = self._named(name, "set")
         for event in reversed([e for e in sets if e.at < at.at]):
-            if _meets(event, at):
+            if meets(event, at):
                 found.append(event)
-            if _surely(event, at):
+            if surely(event, at):
                 break
         else:
             found += [e for e in sets if e.at > at.at and set(e.loops) & set(at.loops)]
         return found
 
-    def _before(self, event: _Event, at: _Event) -> bool:
-        return (event.at < at.at and _meets(event, at)) or bool(set(event.loops) & set(at.loops))
+    def _before(self, event: Event, at: Event) -> bool:
+        return (event.at < at.at and meets(event, at)) or bool(set(event.loops) & set(at.loops))
 
-    def _named(self, name: str, kind: str) -> list[_Event]:
+    def _named(self, name: str, kind: str) -> list[Event]:
         return self._found.get((name, kind), [])
 
     # reading the function
 
-    def _add(self, kind: str, name: str, origin: _Origin = _FRESH) -> None:
+    def _add(self, kind: str, name: str, origin: Origin = FRESH, block: int = 0) -> None:
         at = self._count
-        event = _Event(kind, name, at, self._path, self._loops, origin, self._statement_at)
-        if origin.kind in _READING:
+        event = Event(kind, name, at, self._path, self._loops, origin, self._statement_at, block)
+        if origin.kind in READING:
             self._taken.setdefault(origin.base, []).append(event)
         self._found.setdefault((name, kind), []).append(event)
         self._count += 1
 
     def _placed(self, node: Any) -> None:
         self._statement_at = self._count
-        self.places[node] = _Event("place", "", self._count, self._path, self._loops)
+        self.places[node] = Event("place", "", self._count, self._path, self._loops)
         self._count += 1
 
     def _statement(self, node: Any) -> None:
         if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-            self._late |= {name for name in loads(node) if "." not in name}
+            if node.name.value not in self._at_once:
+                self._late |= {name for name in loads(node) if "." not in name}
             return
         if isinstance(node, cst.SimpleStatementLine):
             for small in node.body:
@@ -294,14 +283,24 @@ class _Flow:
             self._bind(node.target, self._item(node.iter))
         for item in getattr(node, "items", ()):
             if item.asname is not None:
-                self._bind(item.asname.name, _SHARED)
-        for i, body in enumerate(_bodies(node)):
+                self._bind(item.asname.name, SHARED)
+        for i, body in enumerate(bodies(node)):
             around = self._path
             if not isinstance(node, cst.With):
                 self._path = (*around, (id(node), i))
             self._body(body, node)
             self._path = around
+        if isinstance(node, cst.If) and node.orelse is not None:
+            self._branched(node)
         self._loops = before
+
+    def _branched(self, node: Any) -> None:
+        """Notes the names that both branches of an `if` set: behind it they have new values."""
+        ends = [(*self._path, (id(node), i)) for i in range(2)]
+        for name in {name for name, kind in self._found if kind == "set"}:
+            sets = (*self._named(name, "set"), *self._named(name, "branched"))
+            if {e.path for e in sets}.issuperset(ends):
+                self._add("branched", name, block=id(node))
 
     def _body(self, body: Any, node: Any) -> None:
         for statement in body:
@@ -331,9 +330,11 @@ class _Flow:
     def _reads(self, node: Any) -> None:
         value = node.value if isinstance(node, (cst.Assign, cst.AnnAssign)) else node
         targets = [t.target for t in node.targets] if isinstance(node, cst.Assign) else []
-        inner = [t for t in targets if not isinstance(t, cst.Name)]
+        inner = [t for target in targets for t in written(target) if not isinstance(t, cst.Name)]
         for part in (value, *inner):
-            for name in sorted(loads(part)) if part is not None else ():
+            read = set(loads(part)) if part is not None else set()
+            inner_read = (self._at_once[name] for name in read if name in self._at_once)
+            for name in sorted(read.union(*inner_read)):
                 self._add("read", name)
 
     def _assigned(self, target: Any, value: Any, several: bool = False) -> None:
@@ -349,7 +350,7 @@ class _Flow:
                 self._add("kept", dotted(root))
             if not isinstance(value, (cst.Name, cst.Attribute)):
                 self._keep(value)
-            self._add("set", target.value, _SHARED if several and origin == _FRESH else origin)
+            self._add("set", target.value, SHARED if several and origin == FRESH else origin)
         elif isinstance(target, (cst.Tuple, cst.List)):
             self._bind(target, self._item(value))
         else:
@@ -364,7 +365,7 @@ class _Flow:
             if isinstance(one.value, cst.Subscript):
                 written.add(dotted(one.value.value))
 
-    def _bind(self, target: Any, origin: _Origin) -> None:
+    def _bind(self, target: Any, origin: Origin) -> None:
         if isinstance(target, (cst.Tuple, cst.List)):
             for element in target.elements:
                 self._bind(element.value, origin)
@@ -402,88 +403,50 @@ class _Flow:
 
     # where values come from
 
-    def _item(self, value: Any) -> _Origin:
+    def _item(self, value: Any) -> Origin:
         """Where the parts of a value come from."""
         made = self._origin(value)
-        if made.kind in _READING or not self._type_of(value).tensor:
-            return made if made.kind != "fresh" or isinstance(value, cst.Call) else _SHARED
+        if made.kind in READING or not self._type_of(value).tensor:
+            return made if made.kind != "fresh" or isinstance(value, cst.Call) else SHARED
         name = dotted(value)
-        return _Origin("view", name) if name else _FRESH
+        return Origin("view", name) if name else FRESH
 
-    def _origin(self, value: Any) -> _Origin:
+    def _origin(self, value: Any) -> Origin:
         value = changed(value)
         if isinstance(value, cst.IfExp):
             both = [self._origin(value.body), self._origin(value.orelse)]
-            return next((o for o in both if o.kind != "fresh"), _FRESH)
+            return next((o for o in both if o.kind != "fresh"), FRESH)
         if isinstance(value, cst.Name):
-            return _Origin("shared", value.value)
+            return Origin("shared", value.value)
         if isinstance(value, cst.Attribute) and value.attr.value not in FIELDS:
-            return _SHARED if dotted(value) else _FRESH
+            return SHARED if dotted(value) else FRESH
         if isinstance(value, cst.Subscript) and not self._type_of(value.value).tensor:
-            return _SHARED
+            return SHARED
         base, kind = self._views.base(value)
         if base:
-            return _Origin(kind, base)
+            return Origin(kind, base)
         if isinstance(value, cst.ListComp) and isinstance(value.elt, cst.Name):
             same = dotted(value.for_in.target) == value.elt.value
-            return self._item(value.for_in.iter) if same else _SHARED
-        return self._result(value) if isinstance(value, cst.Call) else _FRESH
+            return self._item(value.for_in.iter) if same else SHARED
+        return self._result(value) if isinstance(value, cst.Call) else FRESH
 
-    def _result(self, call: cst.Call) -> _Origin:
+    def _result(self, call: cst.Call) -> Origin:
         """Where the result of a call comes from."""
         if isinstance(call.func, cst.Name) and call.func.value in _RELAYING:
             items = (self._item(a.value) for a in call.args)
-            return next((o for o in items if o.kind in _READING), _FRESH)
+            return next((o for o in items if o.kind in READING), FRESH)
         if "dropout" in self._names.of(call.func):  # in evaluation it is what it is given
             given = dotted(call.args[0].value) if call.args else ""
-            return _Origin("shared", given) if given else _FRESH
-        return _FRESH if self._keeps_nothing(call) else self._passed(call)
+            return Origin("shared", given) if given else FRESH
+        return FRESH if self._keeps_nothing(call) else self._passed(call)
 
-    def _passed(self, call: cst.Call) -> _Origin:
+    def _passed(self, call: cst.Call) -> Origin:
         """Where the result of a call comes from: of a module's part from what that is given."""
         given = [dotted(a.value) for a in call.args if isinstance(a.value, cst.Name)]
         part = dotted(call.func).startswith("self.") and len(given) == len(call.args)
-        return _Origin("passed", " ".join(given)) if part and given else _SHARED
+        return Origin("passed", " ".join(given)) if part and given else SHARED
 
 
 def _count(statement: Any, name: str) -> int:
     """How often a statement has a name."""
     return sum(isinstance(n, cst.Name) and n.value == name for n in walk(statement))
-
-
-def _parameters(params: Any) -> Iterator[str]:
-    for parameter in (*params.posonly_params, *params.params, *params.kwonly_params):
-        yield parameter.name.value
-    for star in (params.star_arg, params.star_kwarg):
-        if isinstance(star, cst.Param):
-            yield star.name.value
-
-
-def _bodies(node: Any) -> Iterator[Any]:
-    """The blocks of a compound statement, those of `else` and `except` too."""
-    body = getattr(node, "body", None)
-    if body is not None and hasattr(body, "body"):
-        yield body.body
-    for handler in getattr(node, "handlers", ()):
-        yield handler.body.body
-    for case in getattr(node, "cases", ()):
-        yield case.body.body
-    other = getattr(node, "orelse", None)
-    if isinstance(other, cst.If):
-        yield [other]
-    elif other is not None:
-        yield other.body.body
-    final = getattr(node, "finalbody", None)
-    if final is not None:
-        yield final.body.body
-
-
-def _surely(event: _Event, at: _Event) -> bool:
-    """Whether every way to a place leads through an event before it."""
-    return at.path[: len(event.path)] == event.path
-
-
-def _meets(one: _Event, other: _Event) -> bool:
-    """Whether no two branches that exclude each other hold the places."""
-    blocks = dict(one.path)
-    return all(blocks.get(node, i) == i for node, i in other.path)
