@@ -11,6 +11,7 @@ import torch
 from bench.measure import Goal, Rows, report
 from bench.resnets import HandResNet50, ResNet50
 from torch2mlx import translate
+from torch2mlx.export.capture.freedom import Way
 from torch2mlx.export.capture.trace import trace
 from torch2mlx.export.lower.lower import lower
 from torch2mlx.export.lower.parameters import Stored
@@ -19,9 +20,10 @@ from torch2mlx.export.printing.emit import emit
 from torch2mlx.export.structure.assemble import Assembly
 
 PAGE = 4096
+WAY = Way("all")
 
 
-def _llama(layers: int, width: int) -> tuple[torch.nn.Module, dict[str, object]]:
+def llama(layers: int, width: int) -> tuple[torch.nn.Module, dict[str, object]]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -37,31 +39,32 @@ def _llama(layers: int, width: int) -> tuple[torch.nn.Module, dict[str, object]]
     return LlamaForCausalLM(config).eval(), {"input_ids": ids, "use_cache": False}
 
 
-def _after_export(model: torch.nn.Module, given: dict[str, object]) -> Callable[[], None]:
+def after_export(model: torch.nn.Module, given: dict[str, object]) -> Callable[[], str]:
     """Lowering, tidying and printing what torch.export made."""
-    traced = trace(model, (), given, True)
+    traced = trace(model, (), given, WAY)
 
-    def rest() -> None:
+    def rest() -> str:
         stored = Stored(model)
         program = tidy(lower(traced, stored), stored.constants)
-        emit(Assembly(program, traced, stored, stored.tree), program, "", False, False)
+        assembly = Assembly(program, traced, stored, stored.tree)
+        return emit(assembly, program, "", False, False)
 
     return rest
 
 
 def translating(folder: Path) -> Rows:
     """Lowering, tidying and printing a Llama of 12 layers, beside torch.export of it."""
-    model, given = _llama(12, 64)
+    model, given = llama(12, 64)
     contenders: dict[str, Callable[[], object]] = {
-        "torch2mlx": _after_export(model, given),
-        "torch.export": lambda: trace(model, (), given, True),
+        "torch2mlx": after_export(model, given),
+        "torch.export": lambda: trace(model, (), given, WAY),
     }
     return report("lower + tidy + emit", contenders, (Goal(("torch.export",), 4.0),))
 
 
 def growing(folder: Path) -> Rows:
     """The same with 100 layers, beside four times what 25 take: it should grow with the layers."""
-    few, many = (_after_export(*_llama(layers, 64)) for layers in (25, 100))
+    few, many = (after_export(*llama(layers, 64)) for layers in (25, 100))
     contenders: dict[str, Callable[[], object]] = {
         "torch2mlx": many,
         "25 layers, 4 times": lambda: [few() for _ in range(4)],
@@ -82,7 +85,7 @@ def _llamas() -> Rows:
     except ImportError:
         print("forward: mlx-lm is not installed")
         return []
-    model, given = _llama(4, 256)
+    model, given = llama(4, 256)
     translation = translate(model, (), given, check=False)
     theirs = Model(
         ModelArgs(
