@@ -197,3 +197,10 @@ def test_a_padding_of_an_unknown_name_is_refused():
 def test_the_identity_of_other_than_two_axes_is_refused(shape):
     with pytest.raises(ValueError, match="values to unpack"):
         kit.init.eye(mx.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (6, 2)])
+def test_a_gain_may_be_a_scalar_of_numpy(shape):
+    drawn = kit.init.orthogonal(mx.zeros(shape), np.sqrt(2))
+    square = np.array(drawn @ drawn.T if shape[0] < shape[1] else drawn.T @ drawn)
+    np.testing.assert_allclose(square, 2 * np.eye(min(shape)), atol=1e-5)

@@ -1,5 +1,7 @@
 """Whole files of a few lines: what is ported computes what torch computes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -205,3 +207,34 @@ def test_workers_are_threads_of_mlx_data():
         ours.run(fails=True)
     with pytest.raises(ValueError, match="data="):
         torch2mlx.port(LOADING, data="tf.data")
+
+
+def test_places_and_methods_of_what_numpy_and_unknown_objects_give():
+    """Arrays of numpy as places of tensors, and tensors known by a method that only they have,
+    in functions and outside of them."""
+    lines = (
+        "order = np.arange(n)[::-1].copy()\n"
+        "clipped = box.values.clamp(-1, 1)\n"
+        "scaled = clipped / box.step\n"
+        "low, high = scaled.floor(), scaled.ceil()\n"
+        "taken = clipped[order[1:]] + low[order[:-1], 0:1]\n"
+        "high[order[:2]] = 7.0\n"
+    )
+    inner = "".join(f"    {line}\n" for line in lines.splitlines())
+    source = (
+        "import numpy as np\nimport torch\n\nn = box.values.shape[0]\n"
+        f"{lines}\n\ndef f(box, n):\n{inner}    return taken, high\n"
+    )
+    result = torch2mlx.port(source)
+    assert result.ok, result.unsupported
+    assert not any(".floor()" in line for line in result.source.splitlines())
+    for rows, columns in ((3, 2), (5, 4)):
+        values = torch.randn(rows, columns)
+        theirs = {"box": SimpleNamespace(values=values, step=0.5)}
+        exec(compile(source, "<torch>", "exec"), theirs)
+        ours = {"box": SimpleNamespace(values=mx.array(values.numpy()), step=0.5)}
+        exec(compile(result.source, "<mlx>", "exec"), ours)
+        expected = [theirs["taken"], theirs["high"], *theirs["f"](theirs["box"], rows)]
+        found = [ours["taken"], ours["high"], *ours["f"](ours["box"], rows)]
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_allclose(np.array(other), one.numpy(), rtol=1e-5, atol=1e-6)

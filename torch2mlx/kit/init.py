@@ -124,4 +124,6 @@ def orthogonal(x: mx.array, gain: float = 1.0) -> mx.array:
     flat = mx.random.normal((max(rows, columns), min(rows, columns)))
     q, r = mx.linalg.qr(flat, stream=mx.cpu)
     q = q * mx.sign(mx.diagonal(r))
-    return (gain * (q.T if rows < columns else q)).reshape(x.shape).astype(x.dtype)
+    q = q.T if rows < columns else q
+    # `q * gain`, not `gain * q`: a scalar of numpy would make that an array of numpy.
+    return (q * gain).reshape(x.shape).astype(x.dtype)

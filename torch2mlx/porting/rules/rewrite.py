@@ -324,7 +324,8 @@ class Rewriter(Statements):
         return updated_node
 
     def _places(self, original: cst.Subscript, updated: cst.Subscript) -> cst.Subscript:
-        """Places that MLX takes no part of: a `range` in a tensor, bounds that are tensors."""
+        """Places that MLX takes no part of: a `range` or an array of numpy in a tensor, bounds that
+        are tensors."""
         parts = [
             new.with_changes(slice=self._place(old.slice, new.slice, original.value))
             for old, new in zip(original.slice, updated.slice, strict=True)
@@ -339,10 +340,12 @@ class Rewriter(Statements):
                 if getattr(old, name) is not None and self.type_of(getattr(old, name)).tensor
             }
             return new.with_changes(**bounds)
-        tensor = self.type_of(owner).kind in ("tensor", "unknown")
-        if not tensor or self.type_of(old.value).kind != "range":
-            return new
+        held, kind = self.type_of(owner).kind, self.type_of(old.value).kind
         text = code(new.value)
+        if held == "tensor" and kind == "numpy":
+            return cst.Index(expression(f"mx.array({text})"))
+        if held not in ("tensor", "unknown") or kind != "range":
+            return new
         literal = text.startswith("range(")
         made = f"mx.arange{text[5:]}" if literal else f"mx.array(list({text}))"
         return cst.Index(expression(made))

@@ -21,7 +21,7 @@ from torch2mlx.porting.types.kinds import (
     Type,
     element,
 )
-from torch2mlx.porting.types.torch_calls import returned, says_dim
+from torch2mlx.porting.types.torch_calls import is_of_tensors, returned, says_dim
 
 
 def attribute(owner: Type, name: str) -> Type:
@@ -80,7 +80,7 @@ def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
     """A method of a value of a known type."""
     if owner.kind == "class" and name == "apply":
         return TENSOR
-    if owner.tensor or (owner.kind == "unknown" and says_dim(node)):
+    if owner.tensor or (owner.kind == "unknown" and (says_dim(node) or is_of_tensors(name))):
         found = returned(f"torch.{name}", node, given, 0)
         return found or _tensor_method(name, node)
     said = name in ("parameters", "named_parameters")  # that it is a module
