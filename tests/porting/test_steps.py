@@ -93,6 +93,22 @@ def run(xs):
         out.append(loss.item())
     return out
 """,
+    "an optimizer of a chain of parameters under a name of the file's own": """
+from itertools import chain as joined
+other = nn.Linear(2, 2, bias=False)
+nn.init.constant_(other.weight, 0.5)
+both = joined(model.parameters(), other.parameters())
+second = torch.optim.SGD(both, lr=0.05)
+def run(xs):
+    out = []
+    for x in xs:
+        loss = (other(model(x)) - 1).pow(2).mean()
+        second.zero_grad()
+        loss.backward()
+        second.step()
+        out.append(loss.item())
+    return out
+""",
     "a buffer that is written between the steps that read its views": """
 def run(xs):
     buffer, out = torch.zeros(2, 4, 3), []

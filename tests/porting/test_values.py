@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.porting.compare import executed
+from tests.porting.compare import executed, give_weights
 from tests.support import need
 
 need("torch", "mlx.core", "libcst")
@@ -238,3 +238,33 @@ def test_places_and_methods_of_what_numpy_and_unknown_objects_give():
         found = [ours["taken"], ours["high"], *ours["f"](ours["box"], rows)]
         for one, other in zip(expected, found, strict=True):
             np.testing.assert_allclose(np.array(other), one.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_by_a_name_that_an_if_tells(tmp_path):
+    """The arguments are ported for each class that it may be; names that nothing tells, or that
+    change, are refused."""
+    source = (
+        "import torch\nimport torch.nn as nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self, kind):\n        super().__init__()\n"
+        "        if kind in ['LSTM', 'GRU']:\n"
+        "            self.body = getattr(nn, kind)(3, 4, batch_first=True)\n"
+        "        else:\n"
+        "            self.body = nn.RNN(3, 4, nonlinearity=kind, batch_first=True)\n\n"
+        "    def forward(self, x):\n        return self.body(x)[0]\n"
+    )
+    result = torch2mlx.port(source)
+    assert result.ok, result.unsupported
+    theirs: dict = {}
+    exec(source, theirs)
+    for kind, batch in (("LSTM", 2), ("GRU", 3), ("relu", 1)):
+        net, ours = theirs["Net"](kind), executed(result.source, f"told_{kind}").Net(kind)
+        give_weights(ours, net, tmp_path)
+        x = torch.randn(batch, 5, 3)
+        np.testing.assert_allclose(ours(mx.array(x.numpy())), net(x).detach().numpy(), atol=1e-5)
+    for other in ("if kind:", "if kind in names:"):
+        assert not torch2mlx.port(source.replace("if kind in ['LSTM', 'GRU']:", other)).ok
+    changed = source.replace(
+        "            self.body = getattr",
+        "            kind = kind.upper()\n            self.body = getattr",
+    )
+    assert not torch2mlx.port(changed).ok

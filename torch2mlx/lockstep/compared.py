@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from torch2mlx.lockstep.kinks import turned
 from torch2mlx.lockstep.numbers import GRADIENTS, UPDATES, VALUES, allowed, apart, relative, size
 from torch2mlx.lockstep.pairing import Call, Sides, Step, merged, paired, tensors
 
@@ -70,6 +72,8 @@ class Stepwise:
             "noisy": tensors(both.noisy["start"]["tensors"]),
             "mlx": self._given(),
         }
+        self.rounding: dict[str, bool] = {}  # by tensor: whether its gradient is nothing else
+        self.turned: dict[str, float] = {}  # by tensor: how far turned items took its gradient
 
     def _given(self) -> dict[str, np.ndarray]:
         """What MLX's arrays started from: torch's values."""
@@ -142,6 +146,8 @@ class Stepwise:
 
     def _gradients(self, found: Compared, noisy: Step, kind: str) -> None:
         trained = found.torch["gradients"]
+        values_apart = max(found.largest.get(k) or 0.0 for k in ("outputs", "batch", "losses"))
+        bent = 3.0 * math.sqrt(turned(found.torch["kinks"], values_apart))
         held = {n: g for n, g in found.torch[kind].items() if n in trained}
         largest = max((size(g) for g in held.values() if g is not None), default=0.0)
         for name, mine in found.mlx[kind].items():
@@ -155,9 +161,14 @@ class Stepwise:
             if values is None:
                 continue
             floor = 1e-6 * largest
+            self.rounding[match.sources[0]] = bool(size(values) <= floor)
             again = match.of(noisy[kind], mine.shape, mean=True) if noisy else None
-            room = allowed(GRADIENTS, values, again) if size(values) > floor else 30.0
-            found.put(kind, match.sources[0], (values, mine), relative(values, mine, floor), room)
+            room = allowed(GRADIENTS, values, again) + bent if size(values) > floor else 30.0
+            distance = relative(values, mine, floor)
+            found.put(kind, match.sources[0], (values, mine), distance, room)
+            if GRADIENTS < distance <= room and bent:
+                before = self.turned.get(match.sources[0], 0.0)
+                self.turned[match.sources[0]] = max(distance, before)
 
     def _not_in_torch(
         self, found: Compared, kind: str, name: str, mine: Any, largest: float
@@ -183,6 +194,8 @@ class Stepwise:
                     continue
                 again = {n: s[theirs] for n, s in noisy.get("slots", {}).items() if theirs in s}
                 room = allowed(UPDATES, values, match.of(again, mine.shape, mean=True))
+                room += 4 * self.turned.get(match.sources[0], 0.0)
+                room = 1e3 if self.rounding.get(match.sources[0]) else room
                 where = f"{match.sources[0]} {theirs}"
                 found.put("slots", where, (values, mine), relative(values, mine, 1e-20), room)
 
@@ -213,6 +226,8 @@ class Stepwise:
                     kind, match.sources[0], (values, mine), relative(values, mine, 1e-8), room
                 )
         self.before = now
+        for side, step in (("noisy", noisy), ("mlx", found.mlx)):
+            self.before[side] |= step.get("resumed", {})
 
     @staticmethod
     def _of(now: Mapping[str, Any], side: str) -> Any:
@@ -231,6 +246,7 @@ class Stepwise:
         far = size(moved["torch"])
         room = allowed(UPDATES, moved["torch"], moved["noisy"])
         room += 3 * rounding / far if far else 0.0
+        room += 2 * math.sqrt(self.turned.get(match.sources[0], 0.0))
         distance = relative(moved["torch"], ours, rounding)
         found.put(
             "updates",

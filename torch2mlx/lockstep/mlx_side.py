@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,22 @@ def arrays_in(value: Any) -> list[Any]:
     return []
 
 
+def mx_array(values: Any, dtype: Any) -> Any:
+    """An array of MLX of some values."""
+    import mlx.core as mx
+
+    return mx.array(np.ascontiguousarray(values)).astype(dtype)
+
+
+def replaced(tree: Any, values: dict[str, Any], prefix: str = "") -> Any:
+    """A tree with other leaves, by dotted names."""
+    if isinstance(tree, dict):
+        return {k: replaced(v, values, f"{prefix}{k}.") for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(replaced(v, values, f"{prefix}{k}.") for k, v in enumerate(tree))
+    return values.get(prefix[:-1], tree)
+
+
 class MLXRecorder:
     """Patches MLX from outside and keeps what happens, step by step."""
 
@@ -81,6 +97,10 @@ class MLXRecorder:
         self.given = {
             f"{root}:{name}": values for root, name, values, *_ in torch["start"]["tensors"]
         }
+        self.at, self.covered = (
+            0,
+            set[str](),
+        )  # the step of torch that is gone on from, and its part
         self.stream = Stream(torch["draws"], torch["start"]["draws"])
         self.step = self._fresh()
 
@@ -139,15 +159,13 @@ class MLXRecorder:
                 self._set(key, match.of(self.given, array.shape), array.dtype)
 
     def _set(self, key: Key, values: Any, dtype: Any) -> None:
-        import mlx.core as mx
-
         if values is None:
             return
         *parts, last = key[1].split(".")
         owner = self.roots[key[0]]
         for part in parts:
             owner = owner[int(part)] if isinstance(owner, (list, tuple)) else owner[part]
-        value = mx.array(np.ascontiguousarray(values)).astype(dtype)
+        value = mx_array(values, dtype)
         if isinstance(owner, list):
             owner[int(last)] = value
         else:
@@ -302,7 +320,32 @@ class MLXRecorder:
         }
         after = {key: value for key, value in self.named(parameters, out)}
         self._end(kept, self._slots(optimizer, parameters, gradients), after)
-        return out
+        return self._resumed(parameters, out, kept)
+
+    def _resumed(self, parameters: Any, out: Any, trained: Iterable[str]) -> Any:
+        """The updated arrays as torch has them at this step: rounding does not add up over steps,
+        and each is compared from the same place. As they are where steps are not torch's."""
+        pairs = {f"{root}:{name}": match for (root, name), match in self.matching.pairs.items()}
+        ties = self.torch["start"]["ties"]
+        mine = {ties.get(s, s) for key in trained if key in pairs for s in pairs[key].sources}
+        steps = [{ties.get(n, n) for n in step["gradients"]} for step in self.torch["steps"]]
+        if self.covered and (mine & self.covered or not mine <= steps[self.at]):
+            self.at, self.covered = self.at + 1, set()
+        if not mine or self.at >= len(steps) or not mine <= steps[self.at]:
+            self.at = len(steps)
+            return out
+        there = self.torch["steps"][self.at]
+        self.covered |= mine
+        held = {f"{root}:{name}": values for root, name, values, *_ in there["after"]}
+        names, values = self._names(parameters, out), {}
+        self.steps[-1]["resumed"] = {}
+        for name, array in leaves(out):
+            match = pairs.get(names.get(name, ""))
+            theirs = match.of(held, array.shape) if match is not None else None
+            if theirs is not None:
+                values[name] = mx_array(theirs, array.dtype)
+                self.steps[-1]["resumed"][names[name]] = self._put(values[name])
+        return replaced(out, values)
 
     def _slots(self, optimizer: Any, parameters: Any, gradients: Any) -> dict[str, Any]:
         keys = self._names(parameters, gradients)

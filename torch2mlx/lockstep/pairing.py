@@ -146,10 +146,12 @@ def merged(steps: list[Step], numbers: list[int]) -> Step:
     if len(chosen) == 1:
         return chosen[0]
     whole = dict(chosen[-1])
-    for key in ("gradients", "slots", "raw"):
-        whole[key] = {name: v for step in chosen for name, v in step[key].items()}
+    for key in ("gradients", "slots", "raw", "resumed"):
+        whole[key] = {name: v for step in chosen for name, v in step.get(key, {}).items()}
     for key in ("calls", "losses"):
         whole[key] = [item for step in chosen for item in step[key]]
+    kinks = [step["kinks"] for step in chosen if "kinks" in step]
+    whole["kinks"] = [max(shares) for shares in zip(*kinks, strict=True)]
     whole["backwards"] = sum(step["backwards"] for step in chosen)
     whole["first_draw"] = chosen[0]["first_draw"]
     options = {name: v for step in chosen for name, v in step["optimizer"]["options"].items()}

@@ -26,9 +26,10 @@ def before_steps(both: Sides) -> Iterator[Cause]:
 
 def _unmatched(both: Sides) -> Iterator[Cause]:
     """Trained tensors of torch that no array of MLX is."""
-    known = {source for match in both.matches.values() for source in match.sources}
+    ties = both.torch["start"]["ties"]  # one tensor under several names
+    known = {ties.get(s, s) for match in both.matches.values() for s in match.sources}
     stepped = {name for step in both.torch["steps"] for name in step["gradients"]}
-    lost = sorted(stepped - known)
+    lost = sorted(name for name in stepped if ties.get(name, name) not in known)
     if lost:
         names = [both.torch_name(name) for name in lost]
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

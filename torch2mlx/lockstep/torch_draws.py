@@ -67,8 +67,14 @@ def _host(value: Any) -> Any:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
-def watched(note: Callable[[dict[str, Any]], None], script: Path, module: Callable[[], str]) -> Any:
-    """A context in which `note` is called with each draw; `module` says which module runs."""
+def watched(
+    note: Callable[[dict[str, Any]], None],
+    script: Path,
+    module: Callable[[], str],
+    see: Callable[[str, tuple[Any, ...]], None],
+) -> Any:
+    """A context in which `note` is called with each draw, and `see` before each operator of
+    PyTorch's own with its name and arguments; `module` says which module runs."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -76,6 +82,7 @@ def watched(note: Callable[[dict[str, Any]], None], script: Path, module: Callab
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
+            see(func._schema.name.removeprefix("aten::"), args)
             out = func(*args, **(kwargs or {}))
             if torch.Tag.nondeterministic_seeded in func.tags and isinstance(out, torch.Tensor):
                 name = func._schema.name.removeprefix("aten::")

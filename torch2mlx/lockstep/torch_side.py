@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from torch2mlx.lockstep import torch_draws
+from torch2mlx.lockstep.kinks import Kinks
 from torch2mlx.lockstep.options import module_options
-from torch2mlx.lockstep.records import Recorder
+from torch2mlx.lockstep.records import Recorder, read
 from torch2mlx.lockstep.scripts import kept_by, leave, line_of, name_of, run, seed_all
 
 #: The relative size of the rounding that a second run of torch puts in: some float32 steps.
@@ -56,6 +57,8 @@ class TorchRecorder:
         self.roots: list[Any] = []
         self.start: dict[str, Any] | None = None
         self.noise: Any = np.random.RandomState(1) if job.get("noise") else None
+        self.kinks = Kinks()
+        self.plain: Any = read(Path(job["plain"])) if job.get("noise") else None
         self.step = self._fresh()
 
     def _fresh(self) -> dict[str, Any]:
@@ -160,18 +163,24 @@ class TorchRecorder:
         if self.noise is not None:
             self._round_weights()
         self.start = {"roots": named, "tensors": self._tensors(), "draws": len(self.draws)}
+        self.start["ties"] = {
+            name: same[0] for same in self._names().values() if len(same) > 1 for name in same
+        }
 
     def _round_weights(self) -> None:
-        import torch
-
         seen = set()
         for root in self.roots:
             for p in root.parameters():
                 if p.is_floating_point() and id(p) not in seen:
                     seen.add(id(p))
-                    noise = self.noise.uniform(-1, 1, tuple(p.shape)).astype(np.float32)
-                    with torch.no_grad():
-                        p.mul_(1 + ROUNDING * torch.from_numpy(noise).to(p.dtype))
+                    self._round(p)
+
+    def _round(self, p: Any) -> None:
+        import torch
+
+        noise = self.noise.uniform(-1, 1, tuple(p.shape)).astype(np.float32)
+        with torch.no_grad():
+            p.mul_(1 + ROUNDING * torch.from_numpy(noise).to(p.dtype))
 
     def _tensors(self) -> list[list[Any]]:
         """[root, name, values, is parameter, requires grad] of all that the models hold."""
@@ -273,8 +282,34 @@ class TorchRecorder:
                 }
         self.step["raw"] = {n: self.kept.put(g) for n, g in self.step["raw"].items()}
         self.step.update(slots=slots, after=self._tensors(), draws=len(self.draws))
+        self.step["kinks"] = self.kinks.taken()
         self.steps.append(self.step)
+        self._resume()
         self.step = self._fresh()
+
+    def _resume(self) -> None:
+        """With rounding: trained tensors go on from where they are without it, and some rounding,
+        so that each step shows what rounding does to it, and not to all steps before it."""
+        import torch
+
+        if self.plain is None or self.start is None:
+            return
+        number = len(self.steps) - 1
+        there = self.plain["steps"][number] if number < len(self.plain["steps"]) else {}
+        if set(there.get("gradients", ())) != set(self.step["gradients"]):
+            self.plain = None
+            return
+        after = {f"{root}:{name}": values for root, name, values, *_ in there["after"]}
+        held = {name: p for r, root in enumerate(self.roots) for name, p in _named(r, root)}
+        resumed = self.step["resumed"] = {}
+        for name in there["gradients"]:
+            if after.get(name) is not None and self.start["ties"].get(name, name) == name:
+                with torch.no_grad():
+                    held[name].copy_(torch.from_numpy(after[name]).reshape(held[name].shape))
+                self._round(held[name])
+        for name in there["gradients"]:
+            if after.get(name) is not None:
+                resumed[name] = self.kept.put(host(held[name]))
 
     def finish(self, failure: str) -> None:
         """Writes the recording and ends the process."""
@@ -289,6 +324,12 @@ class TorchRecorder:
         }
         self.kept.save(Path(self.job["folder"]), data)
         leave()
+
+
+def _named(number: int, root: Any) -> list[tuple[str, Any]]:
+    """The parameters of a root, by "root:name"."""
+    pairs = root.named_parameters(remove_duplicate=False)
+    return [(f"{number}:{name}", p) for name, p in pairs]
 
 
 def _plain(value: Any) -> bool:
@@ -378,7 +419,9 @@ def record(job: dict[str, Any], pieces: Pieces) -> None:
     backends.mps.is_available = lambda: False
     patch(recorder)
     torch_draws.numpy_permutations(recorder.note_draw)
-    with torch_draws.watched(recorder.note_draw, recorder.script, recorder.running):
+    with torch_draws.watched(
+        recorder.note_draw, recorder.script, recorder.running, recorder.kinks.see
+    ):
         run(recorder.script, job["args"], recorder.finish)
 
 
@@ -391,6 +434,7 @@ def in_forks(run_job: Callable[..., None], job: dict[str, Any], pieces: Pieces) 
     for noise, name in ((False, "torch"), (True, "torch-again")):
         child = os.fork()
         if not child:
-            run_job({**job, "noise": noise, "folder": str(folder / name)}, pieces)
+            more = {"noise": noise, "folder": str(folder / name), "plain": str(folder / "torch")}
+            run_job({**job, **more}, pieces)
         os.waitpid(child, 0)
     del torch

@@ -7,25 +7,80 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.def_use import stores
+from torch2mlx.porting.scopes.import_table import Names, dotted
 
 
 class LiteralAttributes(cst.CSTTransformer):
-    """Rewrites getattr of a literal name and what an import of torch stands for."""
+    """Rewrites getattr of a literal name, or of one that an `if` around it tells, and what an
+    import of torch stands for."""
 
     def __init__(self, names: Names) -> None:
         super().__init__()
         self._names = names
+        self._told: list[tuple[str, list[str]]] = []  # names and what they may be here
+
+    def visit_If_body(self, node: cst.If) -> None:
+        name, values = _choices(node.test)
+        changed = any(name in stores(statement) for statement in node.body.body)
+        self._told.append(("" if changed else name, values))
+
+    def leave_If_body(self, node: cst.If) -> None:
+        self._told.pop()
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
         func, given = original_node.func, updated_node.args
-        if not isinstance(func, cst.Name) or func.value != "getattr" or len(given) != 2:
+        if isinstance(func, cst.Call) and self._is_dynamic(func):
+            return self._chosen(func, updated_node)
+        if not self._is_dynamic(original_node) or not isinstance(given[1].value, cst.SimpleString):
             return updated_node
-        name = given[1].value
-        full = self._names.of(original_node.args[0].value)
-        if not isinstance(name, cst.SimpleString) or full.partition(".")[0] != "torch":
-            return updated_node
-        word = name.evaluated_value
-        if not isinstance(word, str) or not word.isidentifier() or keyword.iskeyword(word):
-            return updated_node
-        return cst.Attribute(given[0].value, cst.Name(word))
+        word = given[1].value.evaluated_value
+        return _attribute(given[0].value, word) if _is_name(word) else updated_node
+
+    def _is_dynamic(self, node: cst.Call) -> bool:
+        """Whether a call is a `getattr` of two arguments from an import of torch."""
+        named = isinstance(node.func, cst.Name) and node.func.value == "getattr"
+        if not named or len(node.args) != 2:
+            return False
+        return self._names.of(node.args[0].value).partition(".")[0] == "torch"
+
+    def _chosen(self, getting: cst.Call, updated: cst.Call) -> Any:
+        """`nn.LSTM(4) if kind == "LSTM" else nn.GRU(4)` for `getattr(nn, kind)(4)`."""
+        name = dotted(getting.args[1].value)
+        words = next((values for told, values in reversed(self._told) if told == name), [])
+        if not name or not words or not all(_is_name(word) for word in words):
+            return updated
+        made = [
+            updated.with_changes(func=_attribute(getting.args[0].value, word)) for word in words
+        ]
+        whole: Any = made[-1]
+        for word, one in list(zip(words, made, strict=True))[-2::-1]:
+            test = cst.Comparison(
+                getting.args[1].value,
+                [cst.ComparisonTarget(cst.Equal(), cst.SimpleString(repr(word)))],
+            )
+            whole = cst.IfExp(test, one, whole)
+        return whole
+
+
+def _choices(test: Any) -> tuple[str, list[str]]:
+    """A name and what it is where `name in ["a", "b"]` or `name == "a"` holds."""
+    if not isinstance(test, cst.Comparison) or len(test.comparisons) != 1:
+        return "", []
+    operator, right = test.comparisons[0].operator, test.comparisons[0].comparator
+    items: list[Any] = []
+    if isinstance(operator, cst.In) and isinstance(right, (cst.List, cst.Tuple, cst.Set)):
+        items = [element.value for element in right.elements]
+    elif isinstance(operator, cst.Equal):
+        items = [right]
+    if not items or not all(isinstance(item, cst.SimpleString) for item in items):
+        return "", []
+    return dotted(test.left), [str(item.evaluated_value) for item in items]
+
+
+def _is_name(word: Any) -> bool:
+    return isinstance(word, str) and word.isidentifier() and not keyword.iskeyword(word)
+
+
+def _attribute(owner: Any, word: str) -> cst.Attribute:
+    return cst.Attribute(owner, cst.Name(word))

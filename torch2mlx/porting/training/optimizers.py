@@ -48,10 +48,11 @@ def _assignments(module: Any) -> Iterator[tuple[str, Any]]:
 def held_parameters(module: cst.Module) -> dict[str, list[str]]:
     """Names that hold parameters, in lists, dicts or groups -> the modules that these are of."""
     held: dict[str, list[str]] = {}
+    chains = _chains(module)
     for node in everything(module):
         if isinstance(node, cst.Assign) and len(node.targets) == 1:
             target, value = dotted(node.targets[0].target), node.value
-            if target and not _is_value(value):
+            if target and not _is_value(value, chains):
                 _add(held, target, held_in(value, held))
         elif isinstance(node, cst.For):
             modules = held_in(node.iter, held)
@@ -62,7 +63,19 @@ def held_parameters(module: cst.Module) -> dict[str, list[str]]:
     return held
 
 
-def _is_value(node: Any) -> bool:
+def _chains(module: Any) -> set[str]:
+    """Other names under which a file imports `itertools.chain`."""
+    return {
+        alias.asname.name.value
+        for node in everything(module)
+        if isinstance(node, cst.ImportFrom) and not isinstance(node.names, cst.ImportStar)
+        if node.module is not None and dotted(node.module) == "itertools"
+        for alias in node.names
+        if dotted(alias.name) == "chain" and alias.asname is not None
+    }
+
+
+def _is_value(node: Any, chains: set[str]) -> bool:
     """Whether an expression is computed from parameters: a number, an optimizer, an iterator."""
     kinds = (cst.List, cst.Dict, cst.ListComp, cst.DictComp, cst.Set, cst.SetComp, cst.Tuple)
     if isinstance(node, (*kinds, cst.BinaryOperation, cst.Name)):
@@ -72,6 +85,7 @@ def _is_value(node: Any) -> bool:
         return getattr(name, "value", "") not in (
             *("parameters", "named_parameters", "list", "dict", "filter", "tuple", "chain"),
             *("iter", "sorted", "items", "values"),
+            *chains,
         )
     return True
 
@@ -92,7 +106,7 @@ def held_in(node: Any, held: Mapping[str, list[str]]) -> list[str]:
 
 def takes_all(node: Any, whole: Mapping[str, bool]) -> bool:
     """Whether what an optimizer is given are all parameters of the modules named in it, in one
-    group. `whole` says it of names."""
+    group. `whole` says it of names, and with () which functions give all that they are given."""
     if isinstance(node, cst.Call):
         func = node.func
         name = getattr(func.attr if isinstance(func, cst.Attribute) else func, "value", "")
@@ -100,7 +114,7 @@ def takes_all(node: Any, whole: Mapping[str, bool]) -> bool:
             return not node.args
         if name == "filter" and len(node.args) == 2:
             return "requires_grad" in _code(node.args[0]) and takes_all(node.args[1].value, whole)
-        wraps = name in ("list", "chain", "tuple", "iter")
+        wraps = name in ("list", "chain", "tuple", "iter") or whole.get(f"{name}()", False)
         return wraps and bool(node.args) and all(takes_all(a.value, whole) for a in node.args)
     if isinstance(node, (cst.List, cst.Tuple)):
         stars = (cst.StarredElement,)
@@ -122,11 +136,12 @@ def _comprehends_all(node: Any, whole: Mapping[str, bool]) -> bool:
 
 def whole_names(module: cst.Module) -> dict[str, bool]:
     """Names that hold all parameters of their modules, wherever they are set."""
-    found: dict[str, bool] = {}
+    chains = _chains(module)
+    found = {f"{name}()": True for name in chains}
     for node in everything(module):
         if isinstance(node, cst.Assign) and len(node.targets) == 1:
             target = dotted(node.targets[0].target)
-            if target and not _is_value(node.value):
+            if target and not _is_value(node.value, chains):
                 found[target] = found.get(target, True) and takes_all(node.value, found)
         elif isinstance(node, cst.FunctionDef):
             for parameter in node.params.params:

@@ -1,0 +1,132 @@
+"""Each step is compared from torch's weights: rounding does not add up, and items that turn over a
+kink are told from faults; one parameter under two names is one."""
+
+import numpy as np
+import pytest
+
+from tests.support import need
+
+need("torch", "mlx.core", "libcst", "safetensors")
+
+import torch
+
+import torch2mlx
+from tests.lockstep.judges import Judge
+from torch2mlx.lockstep.kinks import LEVELS, Kinks, turned
+
+#: Adam divides the gradient of a bias before a norm, which is zero but for rounding, by its size.
+AMPLIFIES = """
+import torch
+import torch.nn as nn
+
+net = nn.Sequential(nn.Linear(6, 64), nn.BatchNorm1d(64), nn.LeakyReLU(0.2), nn.Linear(64, 6))
+optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+for _ in range(6):
+    x = torch.randn(16, 6)
+    loss = (net(x) - x).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+TIED = """
+import torch
+import torch.nn as nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.put = nn.Embedding(7, 4)
+        self.out = nn.Linear(4, 7, bias=False)
+        self.put.weight = self.out.weight
+
+    def forward(self, x):
+        return self.out(self.put(x))
+
+
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+for _ in range(3):
+    loss = net(torch.randint(0, 7, (5,))).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.fixture(scope="module")
+def verdict(tmp_path_factory):
+    """What is said of a script and its port, in which some text is another."""
+    folder = tmp_path_factory.mktemp("judged")
+    judge = Judge(folder / "recorded", 6)
+
+    def judged(text, old="", new=""):
+        script = folder / f"torch_{len(text)}.py"
+        script.write_text(text)
+        source = torch2mlx.port(script).source
+        assert old in source
+        ported = folder / f"mlx_{len(text)}.py"
+        ported.write_text(source.replace(old, new))
+        return judge.verdict(script, ported)
+
+    return judged
+
+
+def test_what_rounding_does_in_one_step_does_not_add_up(verdict):
+    found = verdict(AMPLIFIES)
+    assert found.ok, str(found)
+    assert len(found.steps) == 6
+    assert max(step.differences["outputs"] for step in found.steps) < 2e-5
+
+
+def test_what_is_wrong_from_a_later_step_on_is_still_seen(verdict):
+    step = "    optimizer.update(net, grads)\n"
+    late = "    if _ > 2:\n        net.layers[3].bias = net.layers[3].bias * 1.001\n"
+    found = verdict(AMPLIFIES, step, step + late)
+    assert not found.ok and found.first.step == 5, str(found)
+
+
+def test_a_tied_parameter_has_its_array(verdict):
+    found = verdict(TIED)
+    assert found.ok, str(found)
+    assert len(found.steps) == 3
+
+
+@pytest.mark.parametrize(
+    "name, args",
+    [
+        ("relu_", ()),
+        ("leaky_relu", (0.2,)),
+        ("abs", ()),
+        ("threshold", (0.0, 1.0)),
+        ("clamp", (0.0, None)),
+        ("hardtanh", (0.0, 6.0)),
+        ("maximum", (torch.zeros(1000),)),
+    ],
+)
+def test_items_beside_a_kink_are_counted(name, args):
+    for near, share in ((0.0, 0.0), (2e-6, 0.003), (2e-2, 0.003)):
+        x = torch.full((1000,), 2.0)
+        x[:3] = near
+        kinks = Kinks()
+        kinks.see(name, (x, *args))
+        found = kinks.taken()
+        for level, counted in zip(LEVELS, found, strict=True):
+            assert np.isclose(counted, share if level > near / 2 else 0.0)
+        assert not any(kinks.taken())
+
+
+def test_operators_without_kinks_and_those_outside_of_training_count_nothing():
+    kinks, x = Kinks(), torch.full((4,), 1e-9)
+    kinks.see("gelu", (x,))
+    with torch.no_grad():
+        kinks.see("relu", (x,))
+    kinks.see("abs", (torch.zeros(3, dtype=torch.int64),))
+    assert not any(kinks.taken())
+
+
+def test_as_many_items_may_turn_as_lie_within_what_values_are_apart():
+    near = [float(place) for place in range(len(LEVELS))]
+    assert turned(near, 1e-9) == 0.0
+    assert turned(near, 1e-6) == near[4]  # 1e-5 is within 20 times that
+    assert turned(near, 1e-1) == near[-1]
