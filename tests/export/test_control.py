@@ -18,7 +18,7 @@ from torch._higher_order_ops.map import map as map_items
 
 import torch2mlx
 from torch2mlx import translate
-from torch2mlx.errors import ExportError
+from torch2mlx.errors import ExportError, UnsupportedOperatorError
 from torch2mlx.export.ir.structures import to_mlx
 
 
@@ -221,3 +221,42 @@ class Sensitive(nn.Module):
 def test_transforms_of_torch_func_are_refused():
     with pytest.raises(ExportError, match="grad, vjp, jvp"):
         translate(Sensitive(), (torch.randn(3),))
+
+
+class Inner(nn.Module):
+    def __init__(self, one, other):
+        super().__init__()
+        self.one, self.other, self.drop = one, other, nn.Dropout(0.5)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda v: self.one(self, v), self.other, (x,))
+
+
+class Outer(nn.Module):
+    def __init__(self, one, other=torch.neg):
+        super().__init__()
+        self.inner = Inner(one, other)
+
+    def forward(self, x):
+        return self.inner(x * 2)
+
+
+def test_what_both_branches_lack_is_told_with_the_module():
+    model = Outer(lambda inner, x: torch.special.airy_ai(x), lambda x: torch.special.airy_ai(x + 1))
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        translate(model, (torch.randn(3),))
+    found = caught.value.findings
+    assert len(found) == 2
+    assert all(told.startswith("aten.special_airy_ai.default in inner (") for told in found)
+
+
+def test_a_branch_that_draws_is_compared_with_torchs_draws():
+    model = Outer(lambda inner, x: x * torch.rand_like(x)).eval()
+    made = translate(model, (torch.rand(3, 4),))
+    for given in (torch.rand(3, 4), -torch.rand(2, 5)):
+        assert torch2mlx.verify(model, made, (given,)).ok
+
+
+def test_a_branch_that_follows_a_mode_is_refused():
+    with pytest.raises(UnsupportedOperatorError, match="follows the mode of its module"):
+        translate(Outer(lambda inner, x: inner.drop(x)).train(), (torch.rand(3, 4),))

@@ -13,7 +13,17 @@ import torch
 import torch.nn.functional as F
 
 from torch2mlx import kit
-from torch2mlx.kit import distance, indexing, padding, pooling, resample, shuffle, signal, sorting
+from torch2mlx.kit import (
+    distance,
+    elementwise,
+    indexing,
+    padding,
+    pooling,
+    resample,
+    shuffle,
+    signal,
+    sorting,
+)
 
 INDEX = np.random.default_rng(0).integers(0, 4, (4, 3))
 MASK = np.random.default_rng(1).random((4, 3)) > 0.5
@@ -50,6 +60,16 @@ CASES = {
     "renorm": (
         lambda x: torch.renorm(x, 2, 0, 1.0),
         lambda x: sorting.renorm(x, 2, 0, 1.0),
+        (4, 5),
+    ),
+    "renorm of nothing": (
+        lambda x: torch.renorm(x * 0, 2, 0, 1.0),
+        lambda x: sorting.renorm(x * 0, 2, 0, 1.0),
+        (2, 3),
+    ),
+    "copysign": (
+        lambda x: torch.copysign(x, -x),
+        lambda x: elementwise.copysign(x, -x),
         (4, 5),
     ),
     "cdist": (lambda x: torch.cdist(x[:2], x[2:]), lambda x: distance.cdist(x[:2], x[2:]), (4, 5)),

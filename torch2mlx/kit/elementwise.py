@@ -42,7 +42,7 @@ def signbit(x: mx.array) -> mx.array:
     if x.dtype not in _WORDS:
         raise TypeError(f"signbit: {x.dtype} is none of float32, float16 and bfloat16")
     word = _WORDS[x.dtype]
-    return mx.view(x, word) >= 2 ** (8 * word.size - 1)
+    return mx.view(mx.stop_gradient(x), word) >= 2 ** (8 * word.size - 1)
 
 
 def copysign(x: mx.array, other: Any) -> mx.array:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from torch2mlx.kit import distinct
+from torch2mlx.kit.distance import power_norm
 from torch2mlx.kit.stubs import custom_function
 from torch2mlx.kit.ties import order_of_equals
 
@@ -126,7 +127,7 @@ def bucketize(x: mx.array, boundaries: mx.array, right: bool = False) -> mx.arra
 def renorm(x: mx.array, p: float, dim: int, maxnorm: float) -> mx.array:
     """torch.renorm: slices along `dim` whose p-norm is above maxnorm are scaled down to it."""
     axes = tuple(axis for axis in range(x.ndim) if axis != dim % x.ndim)
-    norm = mx.power(mx.sum(mx.power(mx.abs(x), p), axis=axes, keepdims=True), 1 / p)
+    norm = power_norm(x, p, axes, True)
     return x * mx.where(norm > maxnorm, maxnorm / (norm + 1e-7), 1)
 
 

@@ -132,7 +132,7 @@ def _into(b: Builder, base: Node, view: View, value: Node) -> Node:
     rule = _WRITES.get(view.kind)
     if rule is not None:
         return rule(b, base, value, view.options)
-    places = b.call("mx.arange", base.value.size)
+    places = b.call("mx.arange", b.size(base, range(base.ndim)))
     shown = view.remake(b.reshape(places, b.dims(base)))
     flat = b.call("method.reshape", base, -1)
     where = (b.call("method.reshape", shown, -1),)

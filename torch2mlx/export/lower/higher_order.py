@@ -151,13 +151,20 @@ def _keep(function: Function, places: set[int], count: int) -> None:
 
 
 def _define_all(lowering: Any, parts: Sequence[tuple[str, Any]], values: Any) -> list[Function]:
-    """Functions of one call; none may take stored tensors of its own beside another."""
-    made = []
+    """Functions of one call; none may take stored tensors of its own beside another. What is
+    refused in any of them is told."""
+    made, unmade = [], None
     for name, submodule in parts:
-        function, stored = functions.define(lowering, name, lowering.value(submodule), values)
+        try:
+            function, stored = functions.define(lowering, name, lowering.value(submodule), values)
+        except Unmade as problem:
+            unmade = problem
+            continue
         if stored:
             raise Refuse("a nested graph with large constants of its own")
         made.append(function)
+    if unmade is not None:
+        raise unmade
     return made
 
 

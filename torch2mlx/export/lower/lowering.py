@@ -22,7 +22,7 @@ from torch2mlx.export.capture.schemas import (
 from torch2mlx.export.capture.trace import Traced, placeholder_names
 from torch2mlx.export.ir.builder import Builder, Refuse, Unmade
 from torch2mlx.export.ir.name_allocator import usable
-from torch2mlx.export.ir.nodes import Node, learn
+from torch2mlx.export.ir.nodes import Frame, Node, learn
 from torch2mlx.export.ir.provenance import hints, scope_of, where_of
 from torch2mlx.export.ir.source_names import Names
 from torch2mlx.export.lower import custom_functions as custom
@@ -69,6 +69,8 @@ class Lowering:
         self.named: dict[str, Any] = {n.name: n for n in traced.program.graph.nodes}
         self.refused: list[Unsupported] = []
         self.autocast = False
+        #: the modules that run a nested graph, whose own nodes do not say so
+        self.around: tuple[Frame, ...] = ()
         self._taken: set[str] = set()
         self.placeholders = placeholder_names(traced)
 
@@ -132,7 +134,7 @@ class Lowering:
             self.storage.set(node, self._attribute(node, module))
             return
         b = self.builder
-        b.scope, b.line = scope_of(node), where_of(node)
+        b.scope, b.line = self._scope(node), where_of(node)
         b.name = ""
         try:
             self._call(node)
@@ -267,9 +269,12 @@ class Lowering:
         elif self.layers.mutating and isinstance(result, Node) and shows(node, target):
             self._view(node, target, function, arguments, result)
 
+    def _scope(self, node: Any) -> tuple[Frame, ...]:
+        return scope_of(node) or self.around
+
     def module_of(self, node: Any) -> Any:
         """The module whose forward runs a graph node; None when unknown."""
-        scope = scope_of(node)
+        scope = self._scope(node)
         return self.tree.modules.get(scope[-1].path.split("@")[0]) if scope else None
 
     def _mode(self, node: Any) -> bool:

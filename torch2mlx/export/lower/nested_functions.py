@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from torch2mlx.export.ir.arguments import leaves_of
 from torch2mlx.export.ir.builder import Refuse, Unmade
 from torch2mlx.export.ir.local_numbers import STORED
 from torch2mlx.export.ir.nodes import Frame, Input, Node, Program, Symbol, learn, leaves
@@ -45,15 +46,21 @@ def define(
     """
     b = lowering.builder
     outside, b.nodes = b.nodes, []
-    scope = b.scope
+    scope, around = b.scope, lowering.around
+    lowering.around = scope
     try:
         inputs = _arguments(lowering, graph_module.graph, values, fixed)
         outputs = lowering.run(graph_module.graph, graph_module)
         nodes = b.nodes
     finally:
-        b.nodes, b.scope = outside, scope
+        b.nodes, b.scope, lowering.around = outside, scope, around
     if lowering.refused:
         raise Unmade("depends on an operator that could not be lowered")
+    if any(_follows_a_mode(node) for node in nodes):
+        raise Refuse(
+            "a branch or the body of a loop that follows the mode of its module, as dropout does "
+            "in training: put that before or behind it, or translate the model in evaluation"
+        )
     more, stored = _stored(lowering, nodes)
     for node in nodes:
         learn(node, scope=_ROOT)
@@ -64,6 +71,11 @@ def define(
         made = Function(lowering.unique(name), program)
         b.functions.append(made)
     return made, stored
+
+
+def _follows_a_mode(node: Node) -> bool:
+    symbols = leaves_of(Symbol, (node.args, tuple(node.kwargs.values())))
+    return any(symbol.text == "self.training" for symbol in symbols)
 
 
 def outline_of(program: Program) -> Any:

@@ -12,6 +12,7 @@ from torch2mlx.export.capture.neutral import neutral
 from torch2mlx.export.ir.structures import copied
 from torch2mlx.export.structure.io_layout import Ends
 from torch2mlx.export.verify.attributes import Attributes
+from torch2mlx.export.verify.empty_sums import sums_that_end
 from torch2mlx.export.verify.outputs import Parts, arrays_among, kept, parts_of, turned
 from torch2mlx.export.verify.preserved import Streams, preserved, preserved_twin, seeded
 
@@ -74,7 +75,7 @@ class Pair:
 
         with mx.stream(mx.cpu), preserved_twin(self.module), self.reading():
             calls = [self.ends.given(self.model, *own_inputs(one)) for one in (*before, case)]
-            with around():
+            with around(), sums_that_end():
                 for args, kwargs in calls:
                     found = self.module(*args, **kwargs)
             parts = turned(parts_of(found), self.ends)

@@ -32,7 +32,10 @@ Note = Callable[[Operator, Any, Any, Any], None]
 @contextmanager
 def watched(note: Note) -> Iterator[None]:
     """While open, `note` is told of every operator after it has run."""
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
+
+    nested: list[Any] = []
 
     class Watching(TorchDispatchMode):
         supports_higher_order_operators = True
@@ -40,13 +43,23 @@ def watched(note: Note) -> Iterator[None]:
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
+            if isinstance(func, torch._ops.HigherOrderOperator):
+                nested.append(func)
+            if func is torch.ops.higher_order.cond:  # what a branch calls is seen too
+                truth, *branches, operands = args
+                with self:
+                    return branches[not bool(truth)](*operands)
             result = func(*args, **(kwargs or {}))
             note(Operator(func, _name(func)), args, kwargs or {}, result)
             return result
 
     mode: type[Any] = Watching
-    with mode():
-        yield
+    try:
+        with mode():
+            yield
+    finally:
+        if nested:  # what dynamo has compiled of a branch meanwhile does not run without the mode
+            torch._dynamo.reset()
 
 
 def _name(func: Any) -> str:

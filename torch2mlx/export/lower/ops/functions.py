@@ -124,7 +124,8 @@ def signbit(b: Builder, self: Node) -> Node:
     if self.dtype not in words:
         raise Refuse(f"of {self.dtype}")
     word = words[self.dtype]
-    bits = b.call("mx.view", self, mx_dtype(word))
+    held = b.call("mx.stop_gradient", self)  # a view of bits has no gradient, not even 0
+    bits = b.call("mx.view", held, mx_dtype(word))
     return b.call("operator.ge", bits, 2 ** (int(word[4:]) - 1))
 
 
