@@ -1,12 +1,18 @@
 """What a forward assigns, while it is traced: torch.export does not see `x.data`, and forgets new
-tensors in place of buffers of any module but the model itself."""
+tensors in place of buffers."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
+
+from torch2mlx.export.capture.patched import replaced
+
+#: What torch.export notes its model's buffers with.
+_HOOK = "register_buffer_assignment_hook"
 
 
 @contextmanager
@@ -50,19 +56,24 @@ def traced_data() -> Iterator[None]:
 @contextmanager
 def assigned_buffers(model: Any) -> Iterator[None]:
     """While open, a buffer that a forward gives a new tensor (`self.norm.u = u`) gets its values
-    when the forward ends, so that the next call reads them. Raises RuntimeError for one of another
-    shape or dtype, or of a module that is held at several places, and for a parameter.
+    when the forward ends, so that the next call reads them. Buffers that the model itself has only
+    since its forward ran are taken away again. torch.export's own way, which is for buffers of the
+    model itself alone, counts their places wrongly where one is None or new, and writes to others.
+
+    Raises RuntimeError for a buffer of another shape or dtype, or of a module that is held at
+    several places, and for a parameter.
     """
     from torch.nn.modules import module as hooks
 
-    held = [(id(part), path) for path, part in model.named_modules(remove_duplicate=False) if path]
+    held = [(id(part), path) for path, part in model.named_modules(remove_duplicate=False)]
     own, places = dict(reversed(held)), Counter(part for part, _ in held)
     first: dict[tuple[int, str], tuple[Any, Any]] = {}
+    before_all = dict(model._buffers)
 
     def noted(part: Any, name: str, value: Any) -> None:
         before = part._buffers.get(name)
         if id(part) in own and before is not None and value is not None and _is_traced(value):
-            _refuse_another(f"{own[id(part)]}.{name}", before, value, places[id(part)])
+            _refuse_another(f"{own[id(part)]}.{name}".lstrip("."), before, value, places[id(part)])
             first.setdefault((id(part), name), (part, before))
 
     def refused(part: Any, name: str, value: Any) -> None:
@@ -74,6 +85,7 @@ def assigned_buffers(model: Any) -> Iterator[None]:
         for (_of, name), (part, before) in first.items():
             before.copy_(part._buffers[name].detach())
         first.clear()
+        _forget_new(model, before_all)
 
     handles = (
         hooks.register_module_buffer_registration_hook(noted),
@@ -81,12 +93,30 @@ def assigned_buffers(model: Any) -> Iterator[None]:
         model.register_forward_hook(ended),
     )
     try:
-        yield
+        with _instead_of_torchs():
+            yield
     finally:
         for handle in handles:
             handle.remove()
     if first:
         raise RuntimeError("the forward gives buffers new tensors, and its class has no forward")
+
+
+def _forget_new(model: Any, before: dict[str, Any]) -> None:
+    for name, value in list(model._buffers.items()):
+        if _is_traced(value) and name not in before:
+            del model._buffers[name]
+        elif _is_traced(value) and before[name] is None:
+            model._buffers[name] = None
+
+
+@contextmanager
+def _instead_of_torchs() -> Iterator[None]:
+    """While open, torch.export does not see what the model assigns to its own buffers."""
+    from torch.export import _trace
+
+    with replaced(_trace, _HOOK, lambda *_: SimpleNamespace(remove=lambda: None)):
+        yield
 
 
 def _is_traced(value: Any) -> bool:
