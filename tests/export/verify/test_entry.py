@@ -147,6 +147,10 @@ MODELS = {
     ),
     "lazy": (lambda: nn.LazyLinear(3), "weight has no shape yet, as its layer is lazy: call the"),
     "script": (lambda: torch.jit.trace(One(), X), "a TorchScript module has no Python to read"),
+    "script within": (
+        lambda: nn.Sequential(nn.ReLU(), torch.jit.trace(One(), X)),
+        "1 is a TorchScript module, which has no Python to read: put the nn.Module that it was",
+    ),
 }
 
 

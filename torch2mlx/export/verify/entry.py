@@ -141,6 +141,12 @@ class _Call:
                 f"a TorchScript module has no Python to read: {self.verb} takes the nn.Module that "
                 "it was made of"
             )
+        parts = [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+        if parts:
+            self.refuse(
+                f"{parts[0]} is a TorchScript module, which has no Python to read: put the "
+                "nn.Module that it was made of in its place"
+            )
         lazy = [n for n, p in model.named_parameters() if torch.nn.parameter.is_lazy(p)]
         if lazy:
             self.refuse(

@@ -26,14 +26,27 @@ def preserved(model: Any) -> Iterator[None]:
     code keeps in files, functions and classes, torch's modes, and the random streams of torch,
     numpy, Python and MLX are what they were on entering.
 
-    Tensors keep their memory; only what was written to is written back.
+    Tensors keep their memory; only what was written to is written back. While open, modules within
+    that torch.compile made are what they were made of.
     """
     undo = [random_states(), *_torch_modes(), *_state(model), *_outside(model)]
+    undo += [_uncompiled(part) for part in list(model.modules())]
     try:
         yield
     finally:
         for back in undo:
             back()
+
+
+def _uncompiled(part: Any) -> Callable[[], None]:
+    """Puts modules in place of compiled ones among a module's own; gives what puts these back."""
+    compiled = {n: m for n, m in part._modules.items() if _is_compiled(m)}
+    part._modules.update({name: module._orig_mod for name, module in compiled.items()})
+    return lambda: part._modules.update(compiled)
+
+
+def _is_compiled(module: Any) -> bool:
+    return type(module).__name__ == "OptimizedModule" and hasattr(module, "_orig_mod")
 
 
 def random_states() -> Callable[[], None]:
