@@ -50,6 +50,7 @@ from torch2mlx.export.verify.again import called_again
 from torch2mlx.export.verify.check import answered, examined, unchecked
 from torch2mlx.export.verify.entry import given, named_well, taking_any
 from torch2mlx.export.verify.kinds import fixed_kinds
+from torch2mlx.export.verify.other_mode import branches_on_mode
 from torch2mlx.export.verify.other_sizes import right_at, right_at_another
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import Case, Pair, plainly
@@ -393,8 +394,10 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
         bold = bold.holding(write(traced.lengths.without(more)))
     pair = Pair(traced.model, bold.module, bold.ends, bold.graded)
     kinds = fixed_kinds(pair, case, traced, bool(answer and answer.changed))
-    if kinds:
-        lengths = replace(traced.lengths.without(more), kinds=kinds)
+    modes = branches_on_mode(pair, case)
+    if kinds or modes:
+        lengths = replace(traced.lengths.without(more), kinds=kinds, modes=modes)
+        lengths = replace(lengths, training=traced.model.training)
         bold = bold.holding(write(lengths))
         pair = replace(pair, module=bold.module)
     if answer is not None:

@@ -297,11 +297,14 @@ class Kind:
 @dataclass(frozen=True)
 class Lengths:
     """The axes of all arguments, and what the program takes for granted about those that vary;
-    `kinds` are the ranks and dtypes that other branches of the model ask for."""
+    `kinds` are the ranks and dtypes that other branches of the model ask for, `modes` the lines
+    that branch on the mode, and `training` that of the program."""
 
     axes: tuple[Axis, ...] = ()
     conditions: tuple[Condition, ...] = ()
     kinds: tuple[Kind, ...] = ()
+    modes: tuple[str, ...] = ()
+    training: bool = False
 
     @property
     def shapes(self) -> dict[Way, tuple[Any, ...]]:

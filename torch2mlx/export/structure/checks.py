@@ -62,9 +62,10 @@ class Checks:
         self._defined: dict[Any, Axis] = {}
 
     def all(self) -> list[Check]:
-        """Containers first, then ranks and dtypes, then lengths by argument, then what several
-        lengths must meet."""
-        found = [*_containers(self._program), *map(_of_kind, self._lengths.kinds)]
+        """The mode and containers first, then ranks and dtypes, then lengths by argument, then what
+        several lengths must meet."""
+        found = [*_of_mode(self._lengths), *_containers(self._program)]
+        found += map(_of_kind, self._lengths.kinds)
         for axes in self._by_argument():
             found += self._argument(axes)
         for condition in (*self._lengths.conditions, *self._numbers()):
@@ -194,6 +195,14 @@ class Checks:
             for symbol in expression.free_symbols
         }
         return expression.xreplace(named)
+
+
+def _of_mode(lengths: Lengths) -> Iterator[Check]:
+    """That the model is in the mode of the program, where it branches on that."""
+    if lengths.modes:
+        told = f"self.training is {{self.training}}, translated for {lengths.training}"
+        advice = f"change {' and '.join(lengths.modes)} or {_AGAIN}"
+        yield Check("not self.training" if lengths.training else "self.training", told, advice)
 
 
 def _of_kind(kind: Kind) -> Check:
