@@ -130,3 +130,26 @@ def test_a_number_that_is_left_out_is_not_the_one_translated_with():
         answers(made, [arrays(2, 3)], {"k": 3})
     with pytest.raises(ValueError, match=r"^translated with k=3$"):
         answers(made, [arrays(2, 3)], {"scale": 2.0})
+
+
+LENGTHS_AS_NUMBERS = {
+    "rounded": (lambda x: x * round(x.shape[0] * 0.5), {"x": (0, 1)}, None),
+    "cut": (lambda x: x * int(x.shape[1] * 1.5), {"x": (0, 1)}, r"float\(x\.shape\[1\]\)\) == 6"),
+    "no operator of lengths": (lambda x: x * divmod(x.shape[0], 2)[1], {}, "all shapes are fixed"),
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS_AS_NUMBERS)
+def test_a_length_that_becomes_a_number_is_computed_or_checked(name):
+    function, free, told = LENGTHS_AS_NUMBERS[name]
+    model, x = Planted(function), arrays(3, 4)
+    made = torch2mlx.translate(model, (x,))
+    assert made.free == free
+    assert not [key for key in vars(x) if "dynamo" in key]
+    alike(made, model, [x])
+    if told is None:
+        for shape in ((2, 5), (8, 1), (5, 5)):
+            alike(made, model, [arrays(*shape)])
+    else:
+        with pytest.raises(ValueError, match=told):
+            answers(made, [arrays(5, 9)])

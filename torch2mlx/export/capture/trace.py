@@ -237,7 +237,8 @@ def _asked(model: Any, program: Any, kinds: Any, ways: Any, strict: bool) -> tup
 
 def _apart(values: Any) -> Any:
     """Example inputs as tensors of their own: one that is given twice would be one argument to
-    torch.export. Those without values, on the meta device, become zeros."""
+    torch.export, which leaves a mark on those whose lengths are free when it raises an error. Those
+    without values, on the meta device, become zeros."""
     import torch
     from torch.utils import _pytree as pytree
 
@@ -250,7 +251,8 @@ def _apart(values: Any) -> Any:
             return torch.zeros_like(leaf, device="cpu")
         again = id(leaf) in known
         known.add(id(leaf))
-        return leaf.detach().clone().requires_grad_(leaf.requires_grad) if again else leaf
+        own = leaf.detach().clone() if again else leaf.detach()
+        return own.requires_grad_(leaf.requires_grad)
 
     return pytree.tree_map(real, values)
 

@@ -50,6 +50,7 @@ _NUMBERS = {
     "sym_min": "builtin.min",
     "sym_float": "builtin.float",
     "sym_int": "builtin.int",
+    "round": "builtin.round",
     "sym_not": "operator.not_",
 }
 
@@ -204,7 +205,7 @@ class Lowering:
 
     def _number(self, node: Any, target: Any) -> None:
         """Arithmetic on sizes."""
-        args = self.value(node.args)
+        args = tuple(a for a in self.value(node.args) if a is not None)  # round(length, None)
         name = getattr(target, "__name__", str(target))
         if not any(isinstance(a, Node) for a in args):
             self.storage.set(node, target(*args))

@@ -223,7 +223,8 @@ def _of_kind(kind: Kind) -> Check:
 def _printed(expression: Any) -> str:
     from torch.utils._sympy.printers import PythonPrinter
 
-    return _TIMES.sub(" * ", str(PythonPrinter().doprint(expression)))
+    text = str(PythonPrinter().doprint(expression)).replace("torch.sym_float(", "float(")
+    return _TIMES.sub(" * ", text)
 
 
 def _runs(axes: Sequence[Axis], place: Any, partner: Any = None) -> Iterator[list[Axis]]:
