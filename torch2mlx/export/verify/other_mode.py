@@ -72,7 +72,8 @@ def _flipped(modules: Sequence[Any]) -> Iterator[None]:
 def _asking(model: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """Modules in the model's own mode whose class branches on it, with the lines."""
     for module in model.modules():
-        lines = _lines(type(module)) if module.training == model.training else ()
+        kind: Any = type(module)
+        lines = _lines(kind) if module.training == model.training else ()
         if lines:
             yield module, lines
 
