@@ -460,8 +460,14 @@ def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     from torch2mlx.porting.scopes.lines import lines_of
     from torch2mlx.porting.training.closures import WithoutClosures
     from torch2mlx.porting.training.derivatives import Derivatives
+    from torch2mlx.porting.training.free_parameters import FreeParameters
     from torch2mlx.porting.training.scalers import WithoutScalers
 
+    if "requires_grad" in text or "Parameter" in text:
+        free = FreeParameters(module, names, report)
+        if free.found:
+            module = module.visit(free)
+            report.lines = lines_of(module, text)
     if MARK.search(text):
         module = module.visit(WithoutInPlaceFunctions(names))
         report.lines = lines_of(module, text)

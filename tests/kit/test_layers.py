@@ -8,6 +8,8 @@ from tests.support import close, need
 need("torch", "mlx.core")
 
 import mlx.core as mx
+import mlx.nn as mlx_nn
+import mlx.optimizers as optim
 import torch
 from mlx.utils import tree_flatten
 from torch import nn
@@ -204,3 +206,24 @@ def test_a_gain_may_be_a_scalar_of_numpy(shape):
     drawn = kit.init.orthogonal(mx.zeros(shape), np.sqrt(2))
     square = np.array(drawn @ drawn.T if shape[0] < shape[1] else drawn.T @ drawn)
     np.testing.assert_allclose(square, 2 * np.eye(min(shape)), atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_the_state_of_an_optimizer_is_saved_and_goes_on(groups, tmp_path):
+    """`torch.save({"optimizer": optimizer.state_dict()})` where what it is of is not known."""
+
+    def made():
+        net = mlx_nn.Linear(2, 3)
+        if not groups:
+            return net, optim.AdamW(0.1)
+        kinds = [optim.AdamW(0.1), optim.SGD(0.1, momentum=0.9)]
+        return net, optim.MultiOptimizer(kinds, [lambda name, _: name == "weight"])
+
+    net, optimizer = made()
+    optimizer.update(net, {"weight": mx.ones((3, 2)), "bias": mx.ones((3,))})
+    kit.files.save({"optimizer": kit.files.state_dict(optimizer)}, tmp_path / "kept.pt")
+    _, other = made()
+    kit.files.load_state_dict(other, kit.files.load(tmp_path / "kept.pt")["optimizer"])
+    states = (tree_flatten(held.state) for held in (optimizer, other))
+    for one, two in zip(*states, strict=True):
+        assert one[0] == two[0] and mx.array_equal(one[1], two[1])

@@ -54,6 +54,27 @@ for _ in range(3):
 """
 
 
+FREE = """
+import torch
+import torch.nn as nn
+
+net = nn.Linear(3, 3)
+scale = torch.zeros(1, requires_grad=True)
+first = torch.optim.SGD(net.parameters(), lr=0.1)
+second = torch.optim.Adam([scale], lr=0.1)
+for _ in range(3):
+    x = torch.randn(4, 3)
+    loss = net(x).pow(2).mean()
+    first.zero_grad()
+    loss.backward()
+    first.step()
+    other = (net(x).detach() * scale.exp() - 1).pow(2).mean()
+    second.zero_grad()
+    other.backward()
+    second.step()
+"""
+
+
 @pytest.fixture(scope="module")
 def verdict(tmp_path_factory):
     """What is said of a script and its port, in which some text is another."""
@@ -84,6 +105,14 @@ def test_what_is_wrong_from_a_later_step_on_is_still_seen(verdict):
     late = "    if _ > 2:\n        net.layers[3].bias = net.layers[3].bias * 1.001\n"
     found = verdict(AMPLIFIES, step, step + late)
     assert not found.ok and found.first.step == 5, str(found)
+
+
+def test_a_parameter_that_no_module_holds_is_compared(verdict):
+    found = verdict(FREE)
+    assert found.ok, str(found)
+    assert len(found.steps) == 6
+    wrong = verdict(FREE, "learning_rate=0.1, bias", "learning_rate=0.2, bias")
+    assert (wrong.first.kind, wrong.first.step) == ("schedule", 2)
 
 
 def test_a_tied_parameter_has_its_array(verdict):

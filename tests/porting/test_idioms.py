@@ -21,6 +21,9 @@ HEAD = "import numpy as np\nimport torch\nimport torch.nn as nn\nimport torch.nn
 SAME = {
     "sizes that are known": "OUT = torch.FloatTensor(2, 3).fill_(1.5)",
     "a size that is a variable": "n = len([1, 2])\nOUT = torch.LongTensor(n).zero_()",
+    "a shape": "x = torch.ones(2, 3)\nOUT = torch.FloatTensor(x.shape).fill_(2.0) + "
+    "torch.Tensor(x.size()).fill_(1.0)",
+    "data in a tuple": "OUT = torch.FloatTensor((4, 5))",
     "data in a list": "OUT = torch.LongTensor([4, 5])",
     "data in a variable": "d = [[1.0, 2.0]]\nOUT = torch.FloatTensor(d)",
     "data in a range": "OUT = torch.LongTensor(range(3))",
@@ -69,6 +72,10 @@ def test_a_type_that_is_no_size_and_no_data_is_an_error():
         typed.LongTensor([1], 2)
     with pytest.raises(TypeError, match=r"'torch\.Complex' is no tensor type"):
         typed.cast(mx.ones(2), "torch.Complex")
+    with pytest.raises(
+        TypeError, match=r"FloatTensor\(\(2, 3\)\) is a shape or data: give a shape"
+    ):
+        typed.FloatTensor((2, 3))
 
 
 def test_a_layer_whose_name_is_only_known_later_is_refused():

@@ -131,3 +131,16 @@ def test_a_folder_of_too_many_files_shows_everything(tmp_path, monkeypatch):
         (tmp_path / f"a{i}.py").touch()
     own.write_text("class Net: ...\n")
     assert project.shown_to(str(own), ["Net"]) == {"Net"}
+
+
+def test_a_parameter_that_hides_another_import_may_be_a_tensor():
+    """`import data` beside `def f(data)`: what is done with the parameter tells what it is; of the
+    import itself nothing is told."""
+    made = torch2mlx.port(
+        "import torch\nimport data\n\n\ndef f(data, n):\n    rows = data.size(0) // n\n"
+        "    return data.narrow(0, 0, rows).view(n, -1)\n\n\nread = data.size(0)\n"
+    )
+    assert made.ok
+    assert "rows = data.shape[0] // n" in made.source
+    assert "kit.tensors.narrow(data, 0, 0, rows).reshape(n, -1)" in made.source
+    assert "read = data.size(0)" in made.source

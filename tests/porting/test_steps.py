@@ -109,6 +109,22 @@ def run(xs):
         out.append(loss.item())
     return out
 """,
+    "parameters that no module holds": """
+scale = torch.full((2,), 0.5, requires_grad=True)
+shift = nn.Parameter(torch.zeros(2))
+second = torch.optim.SGD([scale, shift], lr=0.05)
+def run(xs):
+    out = []
+    for x in xs:
+        with torch.no_grad():
+            y = model(x)
+        loss = (y * scale.exp() + shift - 1).pow(2).mean()
+        second.zero_grad()
+        loss.backward()
+        second.step()
+        out += [loss.item(), scale[0].item() * 2, shift.sum().item()]
+    return out
+""",
     "a buffer that is written between the steps that read its views": """
 def run(xs):
     buffer, out = torch.zeros(2, 4, 3), []
@@ -275,6 +291,11 @@ def test_a_step_gives_and_learns_what_it_does_in_torch(name, tmp_path):
     assert np.allclose(theirs.run(xs), ours.run(ys), atol=1e-5)
     weight = theirs.model.weight.detach().numpy()
     assert np.allclose(weight, np.array(ours.model.weight), atol=1e-5)
+
+
+def test_a_name_that_is_bound_twice_is_no_free_parameter():
+    text = RUNS["parameters that no module holds"].replace("for x in xs", "for scale in xs")
+    assert not torch2mlx.port(HEAD + text).ok
 
 
 def test_gradients_that_add_up_start_before_a_step_of_the_file():

@@ -22,17 +22,22 @@ def _unsaved(module: nn.Module) -> set[str]:
     return noted(module, "_transient")
 
 
-def state_dict(module: nn.Module) -> dict[str, mx.array]:
-    """A module's parameters and buffers by dotted key."""
+def state_dict(module: Any) -> Any:
+    """A module's parameters and buffers by dotted key; an optimizer's state."""
+    if not isinstance(module, nn.Module):
+        return module.state
     unsaved = _unsaved(module)
     return {k: v for k, v in tree_flatten(module.parameters()) if k not in unsaved}
 
 
-def load_state_dict(module: nn.Module, state: Any, strict: bool = True) -> nn.Module:
-    """Sets a module's parameters from such a mapping.
+def load_state_dict(module: Any, state: Any, strict: bool = True) -> Any:
+    """Sets a module's parameters from such a mapping, or the state of an optimizer.
 
     A recurrent layer with both of torch's biases takes their sum too, as one of the two.
     """
+    if not isinstance(module, nn.Module):
+        module.state = state
+        return module
     tied, unsaved = aliases(module), _unsaved(module)
     held = {name: value for name, value in dict(state).items() if name not in tied}
     held = dict(both_biases(module, held))

@@ -25,6 +25,11 @@ class _Typed(type):
         if len(given) > 1:
             raise TypeError(f"{cls.__name__} takes sizes or one piece of data, not {given!r:.80}")
         data = given[0]
+        if isinstance(data, tuple) and all(_is_size(size) for size in data):
+            raise TypeError(
+                f"{cls.__name__}({data!r:.80}) is a shape or data: give a shape as *sizes, "
+                "data as a list"
+            )
         if isinstance(data, (list, tuple, range)):
             data = _plain(data)
         return mx.array(data).astype(cls.dtype)

@@ -145,12 +145,16 @@ class TorchRecorder:
         made = [m for ref in self.made if (m := ref()) is not None]
         copied = kept_by(self.script.parent, torch.nn.Module)
         self.roots = roots_of(list({id(m): m for m in (*made, *copied)}.values()))
+        free = self._free()
+        self.roots += [root for root, _ in free]
+        variables = {id(root): name for root, name in free}
         for number, root in enumerate(self.roots):
             for path, module in root.named_modules():
                 self.paths.setdefault(id(module), (number, path))
         named = [
             {
-                "name": name_of(root, f"model{number + 1}", self.script.parent),
+                "name": variables.get(id(root))
+                or name_of(root, f"model{number + 1}", self.script.parent),
                 "kind": type(root).__name__,
                 "pieces": [
                     {**p, "index": self.kept.put(p["index"])} if "index" in p else p
@@ -167,6 +171,21 @@ class TorchRecorder:
             name: same[0] for same in self._names().values() if len(same) > 1 for name in same
         }
 
+    def _free(self) -> list[tuple[Any, str]]:
+        """Modules for trained tensors that no module holds, and the variables that hold these."""
+        import torch
+
+        known = {id(p) for root in self.roots for p in root.parameters()}
+        found = {}
+        for optimizer in filter(None, (ref() for ref in self.optimizers)):
+            for p in (p for group in optimizer.param_groups for p in group["params"]):
+                if id(p) not in known and id(p) not in found and p.is_leaf:
+                    holder = torch.nn.Module()
+                    holder._parameters["value"] = p
+                    name = name_of(p, f"parameter{len(found) + 1}", self.script.parent)
+                    found[id(p)] = (holder, name)
+        return list(found.values())
+
     def _round_weights(self) -> None:
         seen = set()
         for root in self.roots:
@@ -179,6 +198,7 @@ class TorchRecorder:
         import torch
 
         noise = self.noise.uniform(-1, 1, tuple(p.shape)).astype(np.float32)
+        noise = noise + np.float32(self.noise.choice((-1, 1)))  # as long sums do, all one way
         with torch.no_grad():
             p.mul_(1 + ROUNDING * torch.from_numpy(noise).to(p.dtype))
 

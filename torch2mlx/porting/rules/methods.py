@@ -50,6 +50,10 @@ _MODULE = {
 }
 
 
+#: An argument of `to` that only tensors and modules take.
+_OF_TORCH = "memory_format"
+
+
 class Methods(Shared):
     """Rewrites calls of methods."""
 
@@ -104,7 +108,8 @@ class Methods(Shared):
         if given and given[0].kind == "tensor":
             return expression(f"{term(receiver)}.astype({term(given[0].text)}.dtype)")
         plain = not given or given[0].kind in ("device", "str", "unknown", "int", "none")
-        if name == "to" and plain and owner.kind == "unknown" and not _is_device(given):
+        told = _is_device(given) or any(dotted(a.keyword) == _OF_TORCH for a in original.args)
+        if name == "to" and plain and owner.kind == "unknown" and not told:
             why = "of something unknown: left alone"
             self.report.refuse(self.current or original, why, ".to()", Code.UNCLEAR)
             self.ask(original, name)

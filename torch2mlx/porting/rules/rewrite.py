@@ -236,9 +236,21 @@ class Rewriter(Statements):
         kind = full.removeprefix("torch.")
         if kind in (*TYPED, "Tensor") and not _is_listed(original):
             target = "kit.typed.FloatTensor" if kind == "Tensor" else _CLASSES[full]
-            return again(target, updated)
+            return again(target, self._sized(original, updated))
         made = self.named_call(full, original, updated)
         return updated if made is None else made
+
+    def _sized(self, original: cst.Call, updated: cst.Call) -> cst.Call:
+        """`FloatTensor(x.shape)` with the sizes one by one: in torch these are no data, as a tuple
+        is, which shapes are in MLX."""
+        if len(original.args) != 1 or original.args[0].star:
+            return updated
+        value, given = original.args[0].value, updated.args[0]
+        if self.type_of(value).kind == "size":
+            return updated.with_changes(args=[given.with_changes(star="*")])
+        if isinstance(value, cst.Tuple):
+            return updated.with_changes(args=[cst.Arg(cst.List(given.value.elements))])
+        return updated
 
     def _asked(self, name: str, original: cst.Call, updated: cst.Call) -> Any:
         """Python's own functions, of what is torch's or a tensor; None for others."""

@@ -69,8 +69,12 @@ class Names:
         return ""
 
     def shared(self, node: Any) -> bool:
-        """Whether a name is an import's elsewhere in the file: what has it is no tensor."""
-        return isinstance(node, cst.Name) and node.value in self.scopes.names
+        """Whether a name may be an import's, by what it is elsewhere in the file: what has it is no
+        tensor. A parameter or a local that hides what is imported of another library is none."""
+        if not isinstance(node, cst.Name) or node.value not in self.scopes.names:
+            return False
+        of_torch = self.imports.get(node.value, "torch").partition(".")[0] == "torch"
+        return of_torch or bool(self.scopes.found.get(node, EITHER))
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,163 @@
+"""Parameters that no module holds, `Adam([log_alpha])`: MLX's optimizers update modules, so each
+becomes the value of a small one.
+
+log_alpha = torch.zeros(1, requires_grad=True)      log_alpha = FreeParameter(torch.zeros(1))
+optimizer = Adam([log_alpha])                   ->  optimizer = Adam(log_alpha.parameters())
+loss = -(log_alpha.exp() * x).mean()                loss = -(log_alpha.value.exp() * x).mean()
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.report import Report
+from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.traversal import calls, everything
+
+KIND = "FreeParameter"
+_CLASS = '''
+
+class {kind}({nn}.Module):
+    """A parameter that no other module holds."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = {nn}.Parameter(value)
+
+
+'''
+
+
+class FreeParameters(cst.CSTTransformer):
+    """Gives each such parameter of a file a module; names that are bound elsewhere too are left."""
+
+    def __init__(self, module: cst.Module, names: Names, report: Report) -> None:
+        super().__init__()
+        self._names, self._report = names, report
+        wanted = {n for call in calls(module) for n in self._given(call)}
+        counted = _bound(module) if wanted else {}
+        made = self._made(module) if wanted else {}
+        free = KIND not in counted and self._nn()
+        self.found = {n: made[n] for n in wanted if n in made and counted.get(n) == 1 and free}
+
+    def _nn(self) -> str:
+        """What the file calls torch.nn."""
+        held = {full: name for name, full in self._names.imports.items()}
+        return held.get("torch.nn") or ("torch.nn" if held.get("torch") == "torch" else "")
+
+    def _given(self, call: cst.Call) -> list[str]:
+        """The names in the list that an optimizer is given, where it holds nothing else."""
+        full = self._names.of(call.func)
+        if not full.startswith("torch.optim.") or "lr_scheduler" in full or not call.args:
+            return []
+        given = call.args[0].value
+        items = [e.value for e in given.elements] if isinstance(given, cst.List) else []
+        if not all(isinstance(item, cst.Name) for item in items):
+            return []
+        return [item.value for item in items]
+
+    def _made(self, module: cst.Module) -> dict[str, Any]:
+        """Plain names -> values, of what is a parameter where it is made."""
+        found = {}
+        for node in everything(module):
+            if isinstance(node, cst.Assign) and len(node.targets) == 1:
+                target, value = node.targets[0].target, self._value(node.value)
+                if isinstance(target, cst.Name) and value is not None:
+                    found[target.value] = (node, value)
+        return found
+
+    def _value(self, node: Any) -> Any:
+        """What a parameter starts from, where an expression makes one."""
+        if not isinstance(node, cst.Call):
+            return None
+        if isinstance(node.func, cst.Attribute) and node.func.attr.value == "requires_grad_":
+            return node.func.value if not node.args else None
+        full = self._names.of(node.func)
+        if full == "torch.nn.Parameter" and len(node.args) == 1:
+            return node.args[0].value
+        rest = [a for a in node.args if getattr(a.keyword, "value", "") != "requires_grad"]
+        asked = [a.value for a in node.args if a not in rest]
+        if not full.startswith("torch.") or len(asked) != 1 or not rest:
+            return None
+        true = isinstance(asked[0], cst.Name) and asked[0].value == "True"
+        rest[-1] = rest[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        return node.with_changes(args=rest) if true else None
+
+    # rewriting
+
+    def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> Any:
+        target = original_node.targets[0].target
+        held = self.found.get(target.value) if isinstance(target, cst.Name) else None
+        if held is None or held[0] is not original_node:
+            return updated_node
+        self._report.change(original_node, "requires_grad", "MLX trains what modules hold")
+        made = cst.Call(cst.Name(KIND), [cst.Arg(held[1])])
+        return updated_node.with_changes(targets=original_node.targets, value=made)
+
+    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
+        if original_node.value not in self.found:
+            return updated_node
+        return cst.Attribute(updated_node, cst.Name("value"))
+
+    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
+        return updated_node.with_changes(attr=original_node.attr)
+
+    def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:
+        return updated_node.with_changes(keyword=original_node.keyword)
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
+        given = self._given(original_node)
+        if not given or not all(name in self.found for name in given):
+            return updated_node
+        held = [cst.Call(cst.Attribute(cst.Name(n), cst.Name("parameters"))) for n in given]
+        whole: Any = held[0]
+        if len(held) > 1:
+            whole = cst.List([cst.StarredElement(call) for call in held])
+        first = updated_node.args[0].with_changes(value=whole)
+        return updated_node.with_changes(args=[first, *updated_node.args[1:]])
+
+    def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
+        if not self.found:
+            return updated_node
+        body = list(updated_node.body)
+        at = next((i for i, statement in enumerate(body) if not _leads(statement)), len(body))
+        made = cst.parse_statement(_CLASS.format(kind=KIND, nn=self._nn()))
+        spaced = [cst.EmptyLine(indent=False)] * 2
+        body[at:at] = [made.with_changes(leading_lines=spaced)]
+        if at + 1 < len(body):
+            lines = [*spaced, *(e for e in body[at + 1].leading_lines if e.comment)]
+            body[at + 1] = body[at + 1].with_changes(leading_lines=lines)
+        return updated_node.with_changes(body=body)
+
+
+def _leads(statement: Any) -> bool:
+    """Whether a statement may stand above the classes of a file: an import, or a text."""
+    if not isinstance(statement, cst.SimpleStatementLine):
+        return False
+    small = statement.body[0]
+    text = isinstance(small, cst.Expr) and isinstance(small.value, cst.SimpleString)
+    return text or isinstance(small, (cst.Import, cst.ImportFrom))
+
+
+def _bound(module: cst.Module) -> dict[str, int]:
+    """How often each name is bound in a file, in any scope."""
+    found: dict[str, int] = {}
+    for node in everything(module):
+        places: list[Any] = []
+        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.CompFor)):
+            places = [node.target]
+        elif isinstance(node, (cst.Param, cst.FunctionDef, cst.ClassDef, cst.AsName, cst.NameItem)):
+            places = [node.name]
+        elif isinstance(node, (cst.NamedExpr, cst.Del)):
+            places = [node.target]
+        elif isinstance(node, cst.ImportAlias):
+            places = [node.name]
+        while places:
+            place = places.pop()
+            if isinstance(place, (cst.Tuple, cst.List)):
+                places += [element.value for element in place.elements]
+            elif isinstance(place, cst.Name):
+                found[place.value] = found.get(place.value, 0) + 1
+    return found
