@@ -75,6 +75,21 @@ for _ in range(3):
 """
 
 
+GROUPS = """
+import torch
+import torch.nn as nn
+
+net = nn.Linear(3, 3)
+groups = [{"params": [net.weight], "weight_decay": 0.1}, {"params": [net.bias], "lr": 0.05}]
+optimizer = torch.optim.AdamW(groups, lr=0.1)
+for _ in range(4):
+    loss = net(torch.randn(4, 3)).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
 @pytest.fixture(scope="module")
 def verdict(tmp_path_factory):
     """What is said of a script and its port, in which some text is another."""
@@ -113,6 +128,12 @@ def test_a_parameter_that_no_module_holds_is_compared(verdict):
     assert len(found.steps) == 6
     wrong = verdict(FREE, "learning_rate=0.1, bias", "learning_rate=0.2, bias")
     assert (wrong.first.kind, wrong.first.step) == ("schedule", 2)
+
+
+def test_an_optimizer_of_groups_makes_all_steps(verdict):
+    found = verdict(GROUPS)
+    assert found.ok, str(found)
+    assert len(found.steps) == 4
 
 
 def test_a_tied_parameter_has_its_array(verdict):

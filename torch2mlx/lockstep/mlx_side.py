@@ -249,7 +249,7 @@ class MLXRecorder:
 
     def differentiated(self, names: Callable[[], Any], run: Callable[[], Any], value: bool) -> Any:
         """A call of a function that gives gradients: the loss and the gradients."""
-        if len(self.steps) >= self.job["steps"] and not self.inside:
+        if self._done() and not self.inside:
             self.finish("")
         self.begin()
         out = self.tracing(run)
@@ -264,6 +264,14 @@ class MLXRecorder:
                 self.step["losses"].append({"value": float(found), "line": line})
         self._raw(names(), gradients)
         return out
+
+    def _done(self) -> bool:
+        """Whether all steps of torch were made; optimizers of several parts make more than one
+        for each."""
+        last = len(self.torch["steps"]) - 1
+        if self.covered and self.at <= last:
+            return self.at == last
+        return len(self.steps) >= int(self.job["steps"])
 
     def _raw(self, tree: Any, gradients: Any) -> None:
         for key, gradient in self.named(tree, gradients):
