@@ -80,7 +80,9 @@ import torch
 import torch.nn as nn
 
 net = nn.Linear(3, 3)
-groups = [{"params": [net.weight], "weight_decay": 0.1}, {"params": [net.bias], "lr": 0.05}]
+decayed = [p for p in net.parameters() if p.dim() > 1]
+others = [p for p in net.parameters() if p.dim() < 2]
+groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "lr": 0.05}]
 optimizer = torch.optim.AdamW(groups, lr=0.1)
 for _ in range(4):
     loss = net(torch.randn(4, 3)).pow(2).mean()

@@ -30,7 +30,7 @@ def test_what_one_process_and_one_device_answer():
         "class Dataset(Dataset):\n    def __len__(self):\n        return 2\n\n"
         "    def __getitem__(self, i):\n        return torch.full((3,), float(i))\n\n\n"
         "def run(model, x):\n"
-        "    out = data_parallel(model, x, range(2)) if x.is_cuda else model(x)\n"
+        "    out = data_parallel(model, x, range(2)) if x.is_cuda or x.is_xpu else model(x)\n"
         "    dist.all_reduce(out, op=dist.ReduceOp.SUM)\n"
         "    total = (\n        out.sum()\n        + x.sum()\n    ).to('cpu')\n"
         "    batch = next(iter(DataLoader(Dataset(), batch_size=2)))\n"

@@ -176,7 +176,7 @@ class TorchRecorder:
         import torch
 
         known = {id(p) for root in self.roots for p in root.parameters()}
-        found = {}
+        found: dict[int, tuple[Any, str]] = {}
         for optimizer in filter(None, (ref() for ref in self.optimizers)):
             for p in (p for group in optimizer.param_groups for p in group["params"]):
                 if id(p) not in known and id(p) not in found and p.is_leaf:

@@ -9,6 +9,7 @@ import libcst as cst
 from torch2mlx.porting.layout.reading import Reader, moved_axis, number
 from torch2mlx.porting.layout.values import NOTHING, PLAIN, Immovable, Value
 from torch2mlx.porting.scopes.traversal import walk
+from torch2mlx.porting.types.kinds import ELSEWHERE
 
 _NUMBERS = ("int", "float", "bool")
 
@@ -27,7 +28,7 @@ class Expressions(Reader):
         owner = self.read(node.value)
         if owner.last and node.attr.value in ("real", "imag"):
             return owner
-        if not owner.last or node.attr.value not in ("dtype", "device", "ndim", "is_cuda"):
+        if not owner.last or node.attr.value not in ("dtype", "device", "ndim", *ELSEWHERE):
             self.plain(node.value)
         return PLAIN
 

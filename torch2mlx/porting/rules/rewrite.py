@@ -19,7 +19,7 @@ from torch2mlx.porting.rules.render import term
 from torch2mlx.porting.rules.statements import Statements
 from torch2mlx.porting.scopes.import_table import TYPED, dotted
 from torch2mlx.porting.types import layers
-from torch2mlx.porting.types.kinds import UNKNOWN
+from torch2mlx.porting.types.kinds import ELSEWHERE, UNKNOWN
 
 _DTYPES = {
     **{n: n for n in ("float32", "float16", "bfloat16", "float64", "int8", "int16", "int32")},
@@ -160,7 +160,8 @@ class Rewriter(Statements):
             return self.is_trainable(original_node, updated_node)
         if name == "param_groups" and owner.kind in ("optimizer", "unknown"):
             return expression(f"kit.training.param_groups({code(updated_node.value)})")
-        if not owner.tensor and not (name in ("grad", "is_cuda") and owner.kind == "unknown"):
+        certain = name == "grad" or name in ELSEWHERE
+        if not owner.tensor and not (certain and owner.kind == "unknown"):
             return updated_node
         if name == "grad":
             self.refuse(original_node, ".grad: gradients are what nn.value_and_grad answers")
@@ -169,7 +170,7 @@ class Rewriter(Statements):
         known = {
             "data": f"mx.stop_gradient({receiver})",
             "device": "mx.default_device()",
-            "is_cuda": "False",
+            **dict.fromkeys(ELSEWHERE, "False"),
             "mT": f"{term(receiver)}.swapaxes(-1, -2)",
             "real": f"mx.real({receiver})",
             "imag": f"mx.imag({receiver})",

@@ -61,3 +61,9 @@ def element(of: Type) -> Type:
     if of.kind == "parameters":
         return Type("tensor")
     return UNKNOWN
+
+
+#: Attributes of tensors that ask for memory which arrays of MLX are never in, or for other forms.
+ELSEWHERE = frozenset(
+    f"is_{kind}" for kind in ("cuda", "xpu", "mps", "meta", "sparse", "quantized", "hpu", "mtia")
+)
