@@ -24,6 +24,11 @@ SAME = {
     "a shape": "x = torch.ones(2, 3)\nOUT = torch.FloatTensor(x.shape).fill_(2.0) + "
     "torch.Tensor(x.size()).fill_(1.0)",
     "data in a tuple": "OUT = torch.FloatTensor((4, 5))",
+    "shapes of another library's": "from types import SimpleNamespace\n"
+    "import types as simulator\n"
+    "env = simulator.SimpleNamespace(space=SimpleNamespace(shape=(4, 2)))\n"
+    "OUT = torch.Tensor(env.space.shape)",
+    "the shape of an array of numpy": "a = np.ones((2, 3))\nOUT = torch.Tensor(a.shape)",
     "data in a list": "OUT = torch.LongTensor([4, 5])",
     "data in a variable": "d = [[1.0, 2.0]]\nOUT = torch.FloatTensor(d)",
     "data in a range": "OUT = torch.LongTensor(range(3))",

@@ -161,7 +161,8 @@ class Stepwise:
             if values is None:
                 continue
             floor = 1e-6 * largest
-            self.rounding[match.sources[0]] = bool(size(values) <= floor)
+            nothing = size(values) <= floor and bool(size(values) or size(mine))
+            self.rounding[match.sources[0]] = nothing
             again = match.of(noisy[kind], mine.shape, mean=True) if noisy else None
             room = allowed(GRADIENTS, values, again) + bent if size(values) > floor else 30.0
             distance = relative(values, mine, floor)
@@ -195,7 +196,7 @@ class Stepwise:
                 again = {n: s[theirs] for n, s in noisy.get("slots", {}).items() if theirs in s}
                 room = allowed(UPDATES, values, match.of(again, mine.shape, mean=True))
                 room += 4 * self.turned.get(match.sources[0], 0.0)
-                room = 1e3 if self.rounding.get(match.sources[0]) else room
+                room = math.inf if self.rounding.get(match.sources[0]) else room
                 where = f"{match.sources[0]} {theirs}"
                 found.put("slots", where, (values, mine), relative(values, mine, 1e-20), room)
 
@@ -247,6 +248,7 @@ class Stepwise:
         room = allowed(UPDATES, moved["torch"], moved["noisy"])
         room += 3 * rounding / far if far else 0.0
         room += 2 * math.sqrt(self.turned.get(match.sources[0], 0.0))
+        room = math.inf if self.rounding.get(match.sources[0]) else room
         distance = relative(moved["torch"], ours, rounding)
         found.put(
             "updates",

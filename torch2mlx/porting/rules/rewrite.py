@@ -20,6 +20,7 @@ from torch2mlx.porting.rules.statements import Statements
 from torch2mlx.porting.scopes.import_table import TYPED, dotted
 from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import ELSEWHERE, UNKNOWN
+from torch2mlx.porting.types.usage import made_elsewhere
 
 _DTYPES = {
     **{n: n for n in ("float32", "float16", "bfloat16", "float64", "int8", "int16", "int32")},
@@ -142,6 +143,9 @@ class Rewriter(Statements):
     def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
         return False
 
+    def visit_Module(self, node: cst.Module) -> None:
+        self._elsewhere = made_elsewhere(node, self.names)
+
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
         if original_node in self._fields:
             return updated_node
@@ -247,11 +251,22 @@ class Rewriter(Statements):
         if len(original.args) != 1 or original.args[0].star:
             return updated
         value, given = original.args[0].value, updated.args[0]
-        if self.type_of(value).kind == "size":
+        inner = value.func if isinstance(value, cst.Call) else value
+        owner = self.type_of(inner.value) if isinstance(inner, cst.Attribute) else UNKNOWN
+        if self.type_of(value).kind == "size" and owner.tensor:
             return updated.with_changes(args=[given.with_changes(star="*")])
         if isinstance(value, cst.Tuple):
             return updated.with_changes(args=[cst.Arg(cst.List(given.value.elements))])
+        if owner.kind == "numpy" or self._is_elsewhere(value):
+            return updated.with_changes(args=[cst.Arg(expression(f"list({code(given.value)})"))])
         return updated
+
+    def _is_elsewhere(self, node: Any) -> bool:
+        """Whether an expression is a field of a field of what another library made."""
+        depth = 0
+        while isinstance(node, cst.Attribute):
+            node, depth = node.value, depth + 1
+        return depth > 1 and isinstance(node, cst.Name) and node.value in self._elsewhere
 
     def _asked(self, name: str, original: cst.Call, updated: cst.Call) -> Any:
         """Python's own functions, of what is torch's or a tensor; None for others."""

@@ -7,7 +7,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import Names
-from torch2mlx.porting.scopes.traversal import calls
+from torch2mlx.porting.scopes.traversal import calls, everything, walk
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.kinds import TENSOR, Type
 
@@ -78,3 +78,25 @@ def _told(call: cst.Call, method: str, name: str) -> Type | None:
     if results.is_of_tensors(method) or viewed(call):
         return TENSOR
     return Type("optimizer") if method in _OF_OPTIMIZERS and "opt" in name else None
+
+
+def made_elsewhere(module: cst.Module, names: Names) -> set[str]:
+    """Plain names that hold what other libraries than torch make, of what is no tensor: of a
+    simulator, of a reader. Everything that such a library was given by a name may be a tensor."""
+    found: dict[str, bool] = {}
+    for node in everything(module):
+        if isinstance(node, cst.AssignTarget):
+            for name in (n for n in walk(node.target) if isinstance(n, cst.Name)):
+                found.setdefault(name.value, True)
+        elif isinstance(node, cst.Param):
+            found[node.name.value] = False
+        if not isinstance(node, cst.Assign):
+            continue
+        call, target = node.value, node.targets[0].target
+        library = names.of(call.func).partition(".")[0] if isinstance(call, cst.Call) else ""
+        other = library not in ("", "torch", "copy", "einops")
+        given = [a.value for a in call.args] if isinstance(call, cst.Call) else []
+        told = not any(isinstance(value, (cst.Name, cst.Subscript)) for value in given)
+        if isinstance(target, cst.Name):
+            found[target.value] = found.get(target.value, True) and other and told
+    return {name for name, only in found.items() if only}
