@@ -344,6 +344,48 @@ def test_statistics_of_a_pass_that_two_gradients_need_move_once(tmp_path):
     assert source.count("Repeated(") == 1
 
 
+BETWEEN = """
+def run(xs):
+    out = []
+    for x in xs:
+        label = torch.full((x.shape[0], 1), 0.9)
+        optD.zero_grad()
+        output = D(x)
+        real = (output - label).pow(2).mean()
+        real.backward()
+        first = output.mean().item()
+        fake = G(x)
+        label.fill_(0.1)
+        output = D(fake.detach())
+        wrong = (output - label).pow(2).mean()
+        wrong.backward()
+        second = output.mean().item()
+        total = real + wrong
+        optD.step()
+        optG.zero_grad()
+        label.fill_(0.9)
+        output = D(fake)
+        lossG = (output - label).pow(2).mean()
+        lossG.backward()
+        third = output.mean().item()
+        optG.step()
+        out += [first, second, third, total.item(), lossG.item()]
+    return out
+"""
+
+
+def test_what_an_earlier_step_computes_is_computed_once(tmp_path):
+    """Names that are used again: a loss needs their last values alone."""
+    head = TWO.replace("NORM", "nn.BatchNorm1d(4)").partition("def run")[0]
+    theirs, ours, source = both(head + BETWEEN, tmp_path, ("G", "D"))
+    xs, ys = batches()
+    assert np.allclose(theirs.run(xs), ours.run(ys), atol=1e-4)
+    for name in "GD":
+        mean = getattr(theirs, name)[1].running_mean.numpy()
+        assert np.allclose(mean, np.array(getattr(ours, name).layers[1].running_mean), atol=1e-4)
+    assert source.count("stop_gradient") == 1
+
+
 def test_a_pass_without_statistics_or_draws_needs_no_care():
     text = TWO.replace("NORM", "nn.ReLU()").replace("nn.BatchNorm1d(4)", "nn.ReLU()")
     assert "Repeated" not in torch2mlx.port(text).source

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import libcst as cst
+
 from torch2mlx.porting.scopes.def_use import Scanner
 
 
@@ -40,8 +42,9 @@ def _cannot_wait(
     scan: Scanner, place: int, moved: Collection[int], loss: Any, block: list[Any]
 ) -> bool:
     given = set(scan.stores(block[place]))
-    after = [block[j] for j in moved if j > place]
-    if scan.loads(loss) & given or any(scan.loads(s) & given for s in after):
+    after = [block[j] for j in sorted(moved) if j > place]
+    anew = {n for s in after if isinstance(s, cst.SimpleStatementLine) for n in scan.stores(s)}
+    if (scan.exposed(after) | (scan.loads(loss) - anew)) & given:
         return True
     before = {n for j in moved if j < place for n in scan.stores(block[j])}
     changed = {n for s in after for n in scan.stores(s)}

@@ -40,12 +40,18 @@ class Finder:
         self._declared: dict[cst.CSTNode, set[str]] = {}
         self._varies: bool | None = None
         self._file = cst.Module([])
+        self._made: dict[cst.CSTNode, Step] = {}  # by the statement of the backward
 
     def prepare(self, block: list[Any], scope: Scope) -> None:
         """Finds all steps of a function before any of it is rewritten."""
         if isinstance(scope.node, cst.Module):
             self._file = scope.node
-        steps = [s for i in range(len(block)) if (s := self.step(i, block, scope)) is not None]
+        steps = []
+        for i in range(len(block)):
+            step = self.step(i, block, scope)
+            if step is not None:
+                steps.append(step)
+                self._made[block[i]] = step
         if steps:
             self.plan(steps, block, scope)
             scope.steps.update({block[s.place]: s for s in steps})
@@ -219,8 +225,10 @@ class Finder:
         """Those, and statements that can stand neither before the function (they change what it
         reads) nor after it (it reads what they give)."""
         steps = {i for i in range(step.place) if called_method(old[i], "backward") is not None}
+        earlier = [self._made[old[i]] for i in sorted(steps) if old[i] in self._made]
+        theirs = {i for other in earlier for i in self.slice(other, old)}  # run before, whatever is
         while True:
-            waiting = late(self.scan, found, step.place, old, steps)
+            waiting = late(self.scan, found, step.place, old, steps | theirs)
             inside = needed(self.scan, waiting, found, step.loss, old)
             if not inside:
                 return found
