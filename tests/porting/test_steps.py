@@ -298,6 +298,23 @@ def test_a_name_that_is_bound_twice_is_no_free_parameter():
     assert not torch2mlx.port(HEAD + text).ok
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model.scale = scale",
+        "kept = [scale, 1]",
+        "kept = dict(scale=scale)",
+        "model.register_parameter('scale', scale)",
+        "keep = lambda: (scale, 1)",
+    ],
+)
+def test_a_parameter_that_something_else_may_hold_is_no_free_one(line):
+    """It would go on with the first value: what was refused stays refused."""
+    text = RUNS["parameters that no module holds"]
+    assert torch2mlx.port(HEAD + text).ok
+    assert not torch2mlx.port(HEAD + text.replace("def run", line + "\ndef run")).ok
+
+
 def test_gradients_that_add_up_start_before_a_step_of_the_file():
     """A file that never sets its gradients to zero, and steps outside of a loop."""
     step = "loss = model(torch.ones(2, 3)).pow(2).sum()\nloss.backward()\nopt.step()\n"

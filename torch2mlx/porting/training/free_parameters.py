@@ -39,8 +39,31 @@ class FreeParameters(cst.CSTTransformer):
         wanted = {n for call in calls(module) for n in self._given(call)}
         counted = _bound(module) if wanted else {}
         made = self._made(module) if wanted else {}
+        wanted -= self._kept(module, wanted)
         free = KIND not in counted and self._nn()
         self.found = {n: made[n] for n in wanted if n in made and counted.get(n) == 1 and free}
+
+    def _kept(self, module: cst.Module, wanted: set[str]) -> set[str]:
+        """Names whose tensor something else may hold, which would not see its new values."""
+        lists = [c.args[0].value for c in calls(module) if self._given(c)] if wanted else []
+        found: set[str] = set()
+        for node in everything(module) if wanted else ():
+            held: list[Any] = []
+            if isinstance(node, (cst.Assign, cst.AnnAssign, cst.Return, cst.Yield, cst.NamedExpr)):
+                held = [node.value]
+            elif isinstance(node, (cst.List, cst.Tuple, cst.Set, cst.Dict)) and node not in lists:
+                held = [element.value for element in node.elements]
+            elif isinstance(node, cst.Call) and not self._is_function(node.func):
+                held = [a.value for a in node.args]
+            found |= {n.value for n in held if isinstance(n, cst.Name)} & wanted
+        return found
+
+    def _is_function(self, func: Any) -> bool:
+        """Whether a call is of a function that computes something, and keeps nothing."""
+        full = self._names.of(func)
+        plain = isinstance(func, cst.Name) and func.value in ("print", "float", "len")
+        place, _, name = full.rpartition(".")
+        return plain or (place in ("torch", "torch.nn.functional") and name[:1].islower())
 
     def _nn(self) -> str:
         """What the file calls torch.nn."""
