@@ -19,7 +19,19 @@ AMPLIFIES = """
 import torch
 import torch.nn as nn
 
-net = nn.Sequential(nn.Linear(6, 64), nn.BatchNorm1d(64), nn.LeakyReLU(0.2), nn.Linear(64, 6))
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Embedding(3, 4)  # has no gradient in torch, and zeros in MLX
+        self.body = nn.Sequential(nn.Linear(6, 64), nn.BatchNorm1d(64), nn.LeakyReLU(0.2))
+        self.last = nn.Linear(64, 6)
+
+    def forward(self, x):
+        return self.last(self.body(x))
+
+
+net = Net()
 optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
 for _ in range(6):
     x = torch.randn(16, 6)
@@ -119,7 +131,7 @@ def test_what_rounding_does_in_one_step_does_not_add_up(verdict):
 
 def test_what_is_wrong_from_a_later_step_on_is_still_seen(verdict):
     step = "    optimizer.update(net, grads)\n"
-    late = "    if _ > 2:\n        net.layers[3].bias = net.layers[3].bias * 1.001\n"
+    late = "    if _ > 2:\n        net.last.bias = net.last.bias * 1.001\n"
     found = verdict(AMPLIFIES, step, step + late)
     assert not found.ok and found.first.step == 5, str(found)
 

@@ -336,7 +336,8 @@ class MLXRecorder:
         pairs = {f"{root}:{name}": match for (root, name), match in self.matching.pairs.items()}
         ties = self.torch["start"]["ties"]
         mine = {ties.get(s, s) for key in trained if key in pairs for s in pairs[key].sources}
-        steps = [{ties.get(n, n) for n in step["gradients"]} for step in self.torch["steps"]]
+        owned = (step["optimizer"]["options"] for step in self.torch["steps"])
+        steps = [{ties.get(name, name) for name in names} for names in owned]
         if self.covered and (mine & self.covered or not mine <= steps[self.at]):
             self.at, self.covered = self.at + 1, set()
         if not mine or self.at >= len(steps) or not mine <= steps[self.at]:
