@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch2mlx import errors, registry
     from torch2mlx.analyzer import PortabilityReport, analyze
     from torch2mlx.converter import convert, load_converted
+    from torch2mlx.encoder_decoder import EncoderDecoder
     from torch2mlx.export.capture.empty_weights import empty_weights
     from torch2mlx.export.lower.ops.registry import lowers
     from torch2mlx.inspector import inspect
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch2mlx.pages import page
     from torch2mlx.porter import PortResult, port, port_folder
     from torch2mlx.reverter import revert, to_torch
+    from torch2mlx.sequences import generate
     from torch2mlx.state_dict import flatten, nest
     from torch2mlx.training_verifier import TrainingVerification, verify_training
     from torch2mlx.translator import Translation, load, translate
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 #: The module of each public name; modules that are public themselves need no entry.
 _HOMES = {
     "ConversionReport": "types",
+    "EncoderDecoder": "encoder_decoder",
     "LanguageModel": "language",
     "PortResult": "porter",
     "PortabilityReport": "analyzer",
@@ -40,6 +43,7 @@ _HOMES = {
     "convert_optimizer_state": "optimizer_state",
     "empty_weights": "export.capture.empty_weights",
     "flatten": "state_dict",
+    "generate": "sequences",
     "inspect": "inspector",
     "language_model": "language",
     "load": "translator",
@@ -59,6 +63,7 @@ _HOMES = {
 
 __all__ = [
     "ConversionReport",
+    "EncoderDecoder",
     "LanguageModel",
     "PortResult",
     "PortabilityReport",
@@ -72,6 +77,7 @@ __all__ = [
     "empty_weights",
     "errors",
     "flatten",
+    "generate",
     "inspect",
     "language_model",
     "load",

@@ -1,25 +1,29 @@
-"""Driver: text from a language model's folder, by mlx-lm."""
+"""Driver: text from a language model's folder, by mlx-lm, or by `sequences` where it encodes."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch2mlx.common import trust
 from torch2mlx.common.optional import need
+from torch2mlx.common.options import option
 from torch2mlx.errors import TranslationError
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are chosen: the likeliest at `temperature` 0, else drawn at random, from the
-    likeliest whose probabilities add up to `top_p` (0: from all). `seed`: the same draws again."""
+    likeliest whose probabilities add up to `top_p` (0: from all). `seed`: the same draws again.
+    `settings`: what takes the place of generation_config.json's, for a model with an encoder."""
 
     temperature: float = 0.0
     top_p: float = 0.0
     seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,13 @@ def generated(
     folder that mlx-lm does not load, and where the model itself refuses, as past its table of
     positions; UntrustedCodeError for a model.py that the user's own translate did not write.
     """
-    need("generate", "mlx", "mlx_lm")
     place = Path(folder)
+    if encodes(place):
+        _refuse_encoding(kv_bits=kv_bits is not None, plain=plain)
+        return _encoded(place, prompt, tokens, sampling, trust_remote_code)
+    if sampling.settings:
+        raise TranslationError(f"{option('settings')} is for models with an encoder")
+    need("generate", "mlx", "mlx_lm")
     model, tokenizer = _loaded(place, trust_remote_code)
     import mlx.core as mx
     from mlx_lm.sample_utils import make_sampler
@@ -75,6 +84,62 @@ def _answered(
     except ValueError as error:  # what the model's file refuses
         raise TranslationError(f"{place}: {error}") from error
     return Generated(text, len(ids), count)
+
+
+def encodes(place: Path) -> bool:
+    """Whether a folder's model has an encoder beside its decoder."""
+    try:
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and bool(config.get("is_encoder_decoder"))
+
+
+def _refuse_encoding(**asked: bool) -> None:
+    """Raises TranslationError for an option that a model with an encoder does not take."""
+    for name, given in asked.items():
+        if given:
+            raise TranslationError(f"{option(name)} is not for models with an encoder")
+
+
+def _encoded(place: Path, prompt: str, tokens: int, sampling: Sampling, trusted: bool) -> Generated:
+    """What a model with an encoder answers to a text."""
+    from torch2mlx.sequences import generate, takes_tokens
+    from torch2mlx.translator import load
+
+    need("generate", "mlx", "transformers")
+    model = load(place, trust_remote_code=trusted)
+    if not takes_tokens(model):
+        raise TranslationError(
+            f"{place}: its encoder takes no text: give torch2mlx.generate in Python its features"
+        )
+    tokenizer = _tokenizer(place)
+    ids = tokenizer(prompt)["input_ids"]
+    if not ids:
+        raise TranslationError("the prompt has no tokens: give some text")
+    found = generate(
+        model,
+        [ids],
+        attention_mask=[[1] * len(ids)],
+        max_tokens=tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p or 1.0,
+        seed=sampling.seed,
+        settings=sampling.settings,
+    )[0].tolist()
+    text = tokenizer.decode(found, skip_special_tokens=True)
+    return Generated(text, len(ids), len(found) - 1)
+
+
+def _tokenizer(place: Path) -> Any:
+    """The tokenizer of a folder, never of a repository elsewhere."""
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(str(place), local_files_only=True)
+    except Exception as error:  # whatever tokenizers raise for a folder that lacks parts
+        told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise TranslationError(f"{place}: it has no tokenizer: {told}") from error
 
 
 def _ids(tokenizer: Any, prompt: str, plain: bool) -> list[int]:

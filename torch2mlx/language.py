@@ -20,6 +20,7 @@ from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.checkpoint.write.transaction import truthful
 from torch2mlx.common import cards, trust
 from torch2mlx.common.optional import need
+from torch2mlx.encoder_decoder import EncoderDecoder, encoder_decoder
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.ir.dead import without_dead
 from torch2mlx.export.printing.emit import written
@@ -83,6 +84,11 @@ class LanguageModel:
             cards.source("Source", self.source),
         )
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Files of its folder beside the source, the configuration and the arrays."""
+        return {}
+
     @cached_property
     def weights(self) -> dict[str, Any]:
         """All arrays of the model by their names in the tree."""
@@ -121,8 +127,11 @@ class LanguageModel:
         return place
 
 
-def language_model(model: Any, *, check: bool = True, sizes: bool = False) -> LanguageModel:
-    """Makes of a causal language model of transformers a file that mlx-lm runs, with a cache.
+def language_model(
+    model: Any, *, check: bool = True, sizes: bool = False
+) -> LanguageModel | EncoderDecoder:
+    """Makes of a causal language model of transformers a file that mlx-lm runs, with a cache; of an
+    encoder-decoder model one that `load` reads and `generate` runs.
 
     `check`: prefilled in pieces and then token by token, it is compared with torch before this
     returns. `sizes`: the file is one for all sizes, which its `ModelArgs` say; models of other
@@ -131,10 +140,18 @@ def language_model(model: Any, *, check: bool = True, sizes: bool = False) -> La
     Raises TranslationError where it differs, and for a model whose state no cache can
     follow; ExportError and UnsupportedOperatorError as `translate` does.
     """
-    need("language_model", "torch", "mlx", "mlx_lm", "transformers")
+    need("language_model", "torch", "mlx", "transformers")
+    encodes = getattr(model.config, "is_encoder_decoder", False)
+    if not encodes:
+        need("language_model", "mlx_lm")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
+        if encodes:
+            if sizes:
+                raise TranslationError("sizes=True is for models without an encoder")
+            with preserved(model), plainly():
+                return encoder_decoder(model, check)
         if sizes:
             return sized_language(model, partial(language_model, check=check), _formed)
         with preserved(model), plainly():

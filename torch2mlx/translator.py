@@ -63,7 +63,7 @@ from torch2mlx.types import Progress
 if TYPE_CHECKING:
     from mlx import nn
 
-_WEIGHTS = ("weights.safetensors", "constants.safetensors")
+_WEIGHTS = ("weights.safetensors", "constants.safetensors", "model.safetensors")
 _ARRAYS = ("weights", "constants")
 _SERIAL = iter(range(1 << 62))
 #: Writes a translation that checks these lengths.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 from torch2mlx.cli.progress import step
 from torch2mlx.cli.verb import Answer, Verb
@@ -36,9 +38,20 @@ def _share(most: float, example: str) -> Callable[[str], float]:
     return read
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found, sign = None, ""
+    if not sign or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE, such as num_beams=1")
+    return name, found
+
+
 def _describe(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("folder", help="what translate --cache wrote, or another that mlx-lm loads")
-    sub.add_argument("prompt", help="the text to go on from")
+    sub.add_argument("prompt", help="the text to go on from, or to answer by a model that encodes")
     sub.add_argument(
         "--max-tokens", type=_count, default=100, metavar="N", help="at most so many (default: 100)"
     )
@@ -60,6 +73,15 @@ def _describe(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--kv-bits", type=int, choices=_BITS, help="quantize the cache of keys and values"
     )
+    sub.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="NAME=VALUE",
+        help="in place of what generation_config.json says, for a model that encodes: num_beams=1",
+    )
     sub.add_argument("--plain", action="store_true", help="leave out the tokenizer's chat template")
     sub.add_argument(
         "--trust-remote-code",
@@ -76,7 +98,7 @@ def _generate(args: argparse.Namespace) -> Answer:
         args.folder,
         args.prompt,
         tokens=args.max_tokens,
-        sampling=Sampling(args.temperature, args.top_p, args.seed),
+        sampling=Sampling(args.temperature, args.top_p, args.seed, dict(args.settings)),
         kv_bits=args.kv_bits,
         plain=args.plain,
         trust_remote_code=args.trust_remote_code,

@@ -62,7 +62,8 @@ def _describe_translate(sub: argparse.ArgumentParser) -> None:
         "--cache",
         action="store_true",
         help="of a folder's causal language model: it keeps keys, values and states in a cache, "
-        "and the folder is one that mlx_lm.generate and its like take with --trust-remote-code",
+        "and the folder is one that mlx_lm.generate and its like take with --trust-remote-code; of "
+        "an encoder-decoder model: it encodes once, and generate runs the folder",
     )
     sub.add_argument(
         "--all-sizes",
@@ -143,13 +144,13 @@ _NOT_CACHED = ("inputs", "sizes", "fixed", "standalone", "stream")
 
 
 def _language(args: argparse.Namespace) -> Answer:
-    """A folder's causal language model, with its cache, for mlx-lm."""
+    """A folder's language model with its cache, for mlx-lm, or with an encoder, for generate."""
     from torch2mlx.checkpoint.write.language import check_language
     from torch2mlx.converter import dtype_name
     from torch2mlx.export.capture.folders import Wishes, model_in
     from torch2mlx.language import language_model
 
-    need(args.command, "torch", "mlx", "mlx_lm", "transformers")
+    need(args.command, "torch", "mlx", "transformers")
     odd = [name for name in _NOT_CACHED if getattr(args, name)]
     odd += ["io_layout"] if args.io_layout != "torch" else []
     if odd:
@@ -169,7 +170,7 @@ def _language(args: argparse.Namespace) -> Answer:
         "compared": "no" if args.no_check else "agrees with torch, prefilled in pieces",
     }
     if args.dry_run:
-        files = check_language(Path(args.out), folder, _guard(args))
+        files = check_language(Path(args.out), folder, _guard(args), made.texts)
         return planned([str(file) for file in files], result)
     step(args.verbose, f"writing {args.out}")
     data = {"written": str(made.save(args.out, tokenizer=folder, force=args.force)), **result}

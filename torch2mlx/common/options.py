@@ -5,6 +5,7 @@ Messages name options through these functions only, so that advice can be follow
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ _FLAGS: dict[str, str | None] = {
     "framework": None,
     "weights": "--stream",
     "replace": None,
+    "settings": "--set",
+    "start": None,
 }
 _terminal: ContextVar[bool] = ContextVar("terminal", default=False)
 
@@ -94,3 +97,10 @@ def rules(entries: Mapping[str, str]) -> str:
 def rule(pattern: str) -> str:
     """One rule that was given: `rules['conv*']` or `--rule 'conv*=...'`."""
     return f"--rule {shlex.quote(f'{pattern}=...')}" if _terminal.get() else f"rules[{pattern!r}]"
+
+
+def setting(name: str, value: Any) -> str:
+    """One of `settings` with its value: `settings={'a': 1}` or `--set a=1`."""
+    if not _terminal.get():
+        return f"settings={{{name!r}: {value!r}}}"
+    return f"{option('settings')} {name}={json.dumps(value)}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ _CARRIED: tuple[str, ...] = (
     "vocab.*",
     "merges.txt",
 )
-_CARRIED += ("*.jinja", "spiece.model", "generation_config.json")
+#: How a model generates, as transformers writes it.
+GENERATION = "generation_config.json"
+_CARRIED += ("*.jinja", "*.spm", "spiece.model", "sentencepiece.*", GENERATION)
 
 
 class _Earlier:
@@ -49,7 +51,7 @@ class _Earlier:
         if path.name == "model.py":
             known = self._said.get("source_sha256")
             return "ours" if known and known == file_digest(path) else "other"
-        return "ours" if path.name == "config.json" and self._said else "other"
+        return "ours" if path.name in ("config.json", GENERATION) and self._said else "other"
 
 
 def carried(source: Path | None) -> dict[str, Path | None]:
@@ -60,9 +62,12 @@ def carried(source: Path | None) -> dict[str, Path | None]:
     return {name: path for name, path in found.items() if path.is_file()}
 
 
-def check_language(place: Path, source: Path | None, guard: Guard) -> list[Path]:
+def check_language(
+    place: Path, source: Path | None, guard: Guard, texts: Iterable[str] = ()
+) -> list[Path]:
     """The files that `save_language` would write. Raises WriteError where it would."""
-    target, made = settled(place), {**dict.fromkeys(_WRITTEN), **carried(source)}
+    target = settled(place)
+    made = {**dict.fromkeys((*_WRITTEN, *texts)), **carried(source)}
     with writing(target):
         check_replaced(target, _Earlier, guard, made)
     return [place / name for name in made]
@@ -75,14 +80,16 @@ def save_language(
     weights: Mapping[str, Any],
     source: Path | None,
     guard: Guard,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a folder with the source, the configuration, the arrays, and what `source` has for
-    the tokenizer.
+    the tokenizer; `texts` are more files, where `source` has none of that name.
 
     Raises WriteError, and leaves what is there, where something of the user's would be replaced.
     """
     target, more = settled(place), carried(source)
-    made: dict[str, Path | None] = {**dict.fromkeys(_WRITTEN), **more}
+    own = {name: text for name, text in (texts or {}).items() if name not in more}
+    made: dict[str, Path | None] = {**dict.fromkeys((*_WRITTEN, *own)), **more}
     digest = hashlib.sha256(text.encode()).hexdigest()
     told = {**config, "model_file": "model.py"}
     told[OURS] = {"format": FORMAT, "source_sha256": digest}
@@ -92,6 +99,8 @@ def save_language(
         _write(folder / "model.py", text.encode())
         _write(folder / "config.json", (json.dumps(told, indent=2) + "\n").encode())
         save_arrays(folder / "model.safetensors", weights, place)
+        for name, content in own.items():
+            _write(folder / name, content.encode())
         for name, path in more.items():
             assert path is not None
             _write(folder / name, path.read_bytes())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from torch2mlx.export.ir.name_allocator import hides
@@ -56,7 +57,13 @@ def written(assembly: Assembly, heading: str, end: str, more: Sequence[str] = ()
     """The source of a file with other lines at its end, and what it imports for them."""
     classes = [_function(name, body) for name, body in assembly.functions]
     classes += [_class(text, assembly) for text in assembly.table.order]
-    body = "\n\n".join(classes) + "\n\n" + end.rstrip("\n").lstrip("\n") + "\n"
+    classes.append(end.strip("\n") + "\n")
+    return _file(classes, heading, more)
+
+
+def _file(classes: Sequence[str], heading: str, more: Sequence[str]) -> str:
+    """The source of a file with these classes and functions, and what it imports."""
+    body = "\n\n".join(classes)
     body = body.replace("\n\n\n\n", "\n\n\n")
     standard = ["import math"] if "math." in body else []
     standard += [line for line in more if line.startswith("from dataclasses")]
@@ -68,6 +75,27 @@ def written(assembly: Assembly, heading: str, end: str, more: Sequence[str] = ()
     imports += [line for line in more if line not in standard]
     heading += "\n" if "\n" in heading else ""
     return f'"""{heading}"""\n\n' + "\n".join(imports) + "\n\n\n" + body
+
+
+def parted(
+    assembly: Assembly,
+    own: ClassText,
+    heading: str,
+    ends: tuple[str, str],
+    checks: Mapping[str, Sequence[str]],
+    more: str,
+) -> str:
+    """The source of a file whose model is of the class `own` and not of the root's: with lines
+    before its classes and after them, checks at the head of the model's methods, by their names,
+    and a method more."""
+    classes = [ends[0].strip("\n") + "\n"]
+    classes += [_function(name, body) for name, body in assembly.functions]
+    for text in assembly.table.order:
+        if text is own:
+            classes.append(_class(text, assembly, checks).rstrip("\n") + "\n" + more)
+        elif text is not assembly.root:
+            classes.append(_class(text, assembly))
+    return _file([*classes, ends[1].strip("\n") + "\n"], heading, ())
 
 
 def _modes(assembly: Assembly) -> list[str]:
@@ -84,11 +112,15 @@ def _modes(assembly: Assembly) -> list[str]:
     return lines
 
 
-def _class(text: ClassText, assembly: Assembly) -> str:
+def _class(
+    text: ClassText, assembly: Assembly, checks: Mapping[str, Sequence[str]] | None = None
+) -> str:
     instance = text.instances[0]
     lines = [f"class {text.name}(nn.Module):"]
     lines += _init(text, assembly)
     for name, method in text.methods:
+        if checks and checks.get(name):
+            method = replace(method, lines=(*checks[name], *method.lines))
         lines += ["", *_method(name, method, assembly, text is assembly.root)]
     source = "\n".join(lines) + "\n"
     if instance.buffers:

@@ -30,7 +30,7 @@ def step_of(model: Any, tokens: int) -> Step:
     ids = some_tokens(model, BATCH, PAST + tokens)
     name = model.main_input_name
     with torch.no_grad(), preserved(model):
-        first = _called(model, {name: ids[:, :PAST], "use_cache": True}, PAST)
+        first = called(model, {name: ids[:, :PAST], "use_cache": True}, PAST)
         argument = _argument(model, first)
         state = _filled(model, name, ids[:, :PAST], argument, first[argument])
         inputs = {name: ids[:, PAST:]}
@@ -50,7 +50,7 @@ def some_tokens(model: Any, batch: int, length: int, seed: int = _SEED) -> Any:
     return torch.randint(min(3, words - 1), min(words, 30000), (batch, length), generator=draw)
 
 
-def _called(model: Any, given: Mapping[str, Any], length: int) -> Mapping[str, Any]:
+def called(model: Any, given: Mapping[str, Any], length: int) -> Mapping[str, Any]:
     """What a forward answers, as a mapping. Raises TranslationError with what it raised."""
     try:
         output = model(**given)
@@ -86,7 +86,7 @@ def _filled(model: Any, name: str, ids: Any, argument: str, held: Any) -> Any:
     if whole is held:
         return held
     given = {name: ids, argument: whole, "use_cache": True}
-    return _called(model, given, PAST)[argument]
+    return called(model, given, PAST)[argument]
 
 
 def without_windows(held: Any) -> Any:
@@ -137,7 +137,7 @@ def _probed(model: Any, step: Step, tokens: int) -> Step:
     copies = dict(with_parts(dict(step.state), {p: t.clone() for p, t in held.items()}))
     versions = {p: (t, t._version) for p, t in tensors_of(copies).items()}
     before = dict(with_parts(dict(copies), {}))  # holders of its own with the same tensors
-    output = _called(model, {**step.inputs, **step.fixed, **before}, tokens)
+    output = called(model, {**step.inputs, **step.fixed, **before}, tokens)
     written = frozenset(p for p, (t, version) in versions.items() if t._version != version)
     after = step.following(output, before)
     tensors, numbers = changing(step.state, after)

@@ -25,7 +25,7 @@ def proved(model: Any, module: Any) -> None:
 
     Raises TranslationError with the first place at which they differ.
     """
-    allowed = _allowed(model)
+    allowed = allowed_of(model)
     for batch in (1, 2):
         ids = some_tokens(model, batch, sum(PIECES) + STEPS, batch)
         try:
@@ -56,12 +56,13 @@ def padding_left_out(model: Any, module: Any) -> bool:
     starts = (0, PADDING)
     for row, (tokens, start) in enumerate(zip(rows, starts, strict=True)):
         expected = torch_logits(model, tokens, whole - start)
-        if not apart(expected, found[row : row + 1, start:]) <= _allowed(model):
+        if not apart(expected, found[row : row + 1, start:]) <= allowed_of(model):
             return False
     return True
 
 
-def _allowed(model: Any) -> float:
+def allowed_of(model: Any) -> float:
+    """How far logits may be apart in the dtype of a model."""
     kind = str(next(model.parameters()).dtype).rsplit(".", 1)[-1]
     return _TOLERANCE.get(kind, 1e-4)
 

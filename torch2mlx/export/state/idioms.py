@@ -25,6 +25,16 @@ def with_idioms(program: Program, tree: Any) -> Program:
     return Rewriter(program).run(rule)
 
 
+def with_linear_embeddings(program: Program, tree: Any) -> Program:
+    """The program with an embedding called as the last layer alone."""
+    embeddings = {f"{path}.weight": path for path in _embeddings(tree)}
+
+    def rule(r: Rewriter, node: Node) -> Any:
+        return _as_linear(r, node, embeddings) if node.op == "operator.matmul" else None
+
+    return Rewriter(program).run(rule)
+
+
 def _embeddings(tree: Any) -> Iterator[str]:
     """Paths in the emitted tree of the layers that are MLX's own embeddings."""
     for path in tree.modules:

@@ -30,6 +30,7 @@ from torch2mlx.export.structure.constructors import (
     ordered,
     required,
 )
+from torch2mlx.export.structure.entrances import ONE, Entrances
 from torch2mlx.export.structure.listed_arguments import with_lists
 from torch2mlx.export.structure.methods import (
     Body,
@@ -50,17 +51,25 @@ _MOST_ROUNDS = 20
 class Assembly:
     """Classes of one model. `root` is the class of the model itself."""
 
-    def __init__(self, program: Program, traced: Traced, stored: Stored, tree: Tree) -> None:
+    def __init__(
+        self,
+        program: Program,
+        traced: Traced,
+        stored: Stored,
+        tree: Tree,
+        entrances: Entrances = ONE,
+    ) -> None:
         self._program, self._traced, self._stored, self._tree = program, traced, stored, tree
         self._refused = refused(program)  # loops change what statements read
         self.region = nested(program, tree.owner)
+        entrances.arrange(self.region)
         written = {region.module for region in self.region.regions()} - {""}
         self._paths = Paths(tree, stored, written)
         #: What is checked of the arguments' lengths.
         self.lengths = traced.lengths
         kind = lambda path: type(tree.modules[path])  # noqa: E731
         with_lists(self.region, kind, traced.calls)
-        self._calls = Calls(self.region, self._paths, kind)
+        self._calls = Calls(self.region, self._paths, kind, entrances)
         self._methods = self._calls.methods
         self._named = _names_of(program.functions)
         self.table = ClassTable(self._named)
@@ -88,6 +97,10 @@ class Assembly:
     def root(self) -> ClassText:
         """The class of the model."""
         return self._classes[""][0]
+
+    def text(self, path: str) -> ClassText:
+        """The class of a module."""
+        return self._classes[path][0]
 
     def _method(self, region: Region) -> Method:
         """Writes a region's statements."""

@@ -15,6 +15,7 @@ from torch2mlx.export.ir.nodes import Node
 from torch2mlx.export.ir.outline import Outline, Outliner, Step
 from torch2mlx.export.ir.regions import Region
 from torch2mlx.export.structure.attribute_paths import Paths
+from torch2mlx.export.structure.entrances import Entrances
 
 #: A call that gives back more than this is not compared with those that give back less.
 _MOST_RESULTS = 8
@@ -23,8 +24,10 @@ _MOST_RESULTS = 8
 class Calls:
     """Outlines and names of methods. `kind` gives the class of the module at a path."""
 
-    def __init__(self, root: Region, paths: Paths, kind: Callable[[str], type]) -> None:
-        self._paths, self._kind = paths, kind
+    def __init__(
+        self, root: Region, paths: Paths, kind: Callable[[str], type], entrances: Entrances
+    ) -> None:
+        self._paths, self._kind, self._entrances = paths, kind, entrances
         self.outlines: dict[Region, Outline] = {}
         self.names: dict[Region, str] = {}
         #: Module -> its methods: name, and the call that stands for it.
@@ -84,7 +87,8 @@ class Calls:
                 if other.leaves_out():
                     known[i] = (name, region)
                 return
-        name = "__call__" if not known else f"call_{len(known) + 1}"
+        name = self._entrances.name(region)
+        name = f"call_{len(known) + 1}" if name in dict(known) else name
         known.append((name, region))
         self.names[region] = name
 
