@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch2mlx.kit import distance, indexing, signal, sorting, tensors, tracking
+from torch2mlx.kit import distance, elementwise, indexing, signal, sorting, tensors, tracking
 
 
 def pair(array):
@@ -193,3 +193,12 @@ def test_running_statistics_of_long_rows(name):
     np.testing.assert_allclose(np.array(found), expected.permute(0, 2, 3, 1), atol=1e-4)
     for a, b in zip(moved, (mean, var), strict=True):
         np.testing.assert_allclose(np.array(a), b.numpy(), rtol=1e-5)
+
+
+def test_heaviside_is_zero_at_nan_as_torchs():
+    x, mlx_x = pair(np.array([-1, 0, 2, np.nan, -0.0], np.float32))
+    for value in (torch.tensor(0.5), torch.arange(5.0)):
+        same(
+            elementwise.heaviside(mlx_x, mx.array(value.numpy())),
+            torch.heaviside(x, value),
+        )

@@ -54,9 +54,8 @@ def copysign(x: mx.array, other: Any) -> mx.array:
 
 
 def heaviside(x: mx.array, values: mx.array) -> mx.array:
-    """torch.heaviside: 0 below zero, 1 above, `values` at zero, NaN at NaN; x's dtype."""
-    step = mx.where(x == 0, values, (x > 0).astype(x.dtype))
-    return mx.where(mx.isnan(x), x, step) if mx.issubdtype(x.dtype, mx.floating) else step
+    """torch.heaviside: 0 below zero and at NaN, 1 above, `values` at zero; x's dtype."""
+    return mx.where(x == 0, values, (x > 0).astype(x.dtype))
 
 
 def _guarded(x: Any, y: Any, log: Callable[[mx.array], mx.array]) -> mx.array:

@@ -289,3 +289,31 @@ def test_a_model_that_is_called_with_a_dict_in_its_tuple_is_told_where_names_go(
 
     with pytest.raises(torch2mlx.errors.TranslationError, match="go in a dict of their own: write"):
         torch2mlx.translate(Two(), (drawn(2), {"mask": drawn(2)}))
+
+
+class Rooted(nn.Module):
+    """A gradient that is NaN at 0 for one parameter, and not for the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return (self.one * x[:, :2]).sqrt() + self.two * x[:, 2:]
+
+
+def test_a_gradient_of_torch_that_is_nan_is_compared():
+    x = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    model, made = pair(Rooted().train(), x)
+    kind = type(made.module)
+
+    class Other(kind):
+        def __call__(self, x):
+            return 0 * self.one + self.two * x[:, 2:] * 1.0
+
+    other = Other()
+    other.load_weights(list(made.weights.items()))
+    assert torch2mlx.verify(model, other, x).ok
+    found = torch2mlx.verify(model, other, x, gradients=True)
+    verdicts = {o.name: o.verdict for o in found.outputs if o.what == "gradient"}
+    assert verdicts == {"gradient of one": "differs", "gradient of two": "equal"}

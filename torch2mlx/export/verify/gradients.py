@@ -81,7 +81,7 @@ def _compared(
 def _gradients(
     known: _Keys, wanted: Mapping[str, Any], got: Mapping[str, Any], tolerance: float | None
 ) -> tuple[Compared, ...]:
-    largest = max(float(np.abs(a).max(initial=0)) for a in wanted.values())
+    largest = max(map(_most, wanted.values()))
     found = []
     for key, a in wanted.items():
         name, reason = f"gradient of {key}", known.folded.get(key, "")
@@ -100,13 +100,18 @@ def _gradients(
 def _gap(a: Any, b: Any, largest: float) -> float:
     """How far apart two gradients are, against the larger of their own size and a hundredth of
     the model's; 1 for one that is missing or 0 where torch's is not."""
-    own = float(np.abs(a).max(initial=0))
-    if b is None or not np.any(b):
-        return 1.0 if own > 1e-8 * largest else 0.0
+    own, finite = _most(a), bool(np.isfinite(a).all())
+    if b is None or (finite and not np.any(b)):
+        return 1.0 if own > 1e-8 * largest or not finite else 0.0
     if a.shape != b.shape:
         return float("inf")
     scale = max(own, largest / 100, 1e-30)
     return difference(a / scale, np.asarray(b, np.float64) / scale)
+
+
+def _most(a: Any) -> float:
+    """The largest size of a gradient's numbers, but for NaN and infinity."""
+    return float(np.abs(a[np.isfinite(a)]).max(initial=0))
 
 
 class _Keys:
