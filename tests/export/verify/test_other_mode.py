@@ -39,6 +39,34 @@ class Doubled(nn.Module):
         return y * 2 if self.training else y
 
 
+class Named(nn.Module):
+    """The mode under another name, as a number, and asked by a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        training = self.training
+        if training:
+            x = x + 1
+        return self.fc(x)
+
+
+class Counted(Named):
+    def forward(self, x):
+        return self.fc(x) * (1 + self.training)
+
+
+def scaled(module, x):
+    return x * 3 if module.training else x
+
+
+class Helped(Named):
+    def forward(self, x):
+        return scaled(self, self.fc(x))
+
+
 class Around(nn.Module):
     def __init__(self):
         super().__init__()
@@ -63,7 +91,7 @@ class Moving(nn.Module):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("kind", [Auxiliary, Doubled, Around, Moving])
+@pytest.mark.parametrize("kind", [Auxiliary, Doubled, Around, Moving, Named, Counted, Helped])
 def test_another_mode_is_refused_where_both_differ(kind, training):
     model = kind().train(training)
     made = torch2mlx.translate(model, (torch.randn(3, 4),))
