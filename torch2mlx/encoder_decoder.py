@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch2mlx.checkpoint.write.language import GENERATION, save_language
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.checkpoint.write.transaction import truthful
+from torch2mlx.checkpoint.write.translated import save_arrays
 from torch2mlx.common import cards, trust
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.ir.dead import without_dead
@@ -112,7 +113,8 @@ class EncoderDecoder:
         source = None if tokenizer is None else Path(tokenizer)
         guard = Guard(paths_of(source), force)
         with truthful():
-            save_language(place, self.source, self.config, self.weights, source, guard, self.texts)
+            arrays = lambda target: save_arrays(target, self.weights, place)  # noqa: E731
+            save_language(place, self.source, self.config, arrays, source, guard, self.texts)
             unknown = trust.remember(place)
             if unknown:
                 warnings.warn(unknown, UserWarning, stacklevel=2)

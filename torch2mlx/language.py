@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 from torch2mlx.checkpoint.write.language import save_language
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.checkpoint.write.transaction import truthful
+from torch2mlx.checkpoint.write.translated import save_arrays
 from torch2mlx.common import cards, trust
 from torch2mlx.common.optional import need
 from torch2mlx.encoder_decoder import EncoderDecoder, encoder_decoder
 from torch2mlx.errors import TranslationError
+from torch2mlx.export.capture.empty_weights import is_empty, standing_in
 from torch2mlx.export.ir.dead import without_dead
 from torch2mlx.export.printing.emit import written
 from torch2mlx.export.state.causal import step_of
@@ -42,10 +44,12 @@ from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import plainly
 from torch2mlx.sized import sized_language
 from torch2mlx.stateful import Lowered, lowered
-from torch2mlx.translator import Translation
+from torch2mlx.translator import Translation, converted
 
 if TYPE_CHECKING:
     from mlx import nn
+
+    from torch2mlx.types import Progress
 
 #: Tokens of the call that is traced: several, where a call takes any number; one else.
 _SEVERAL, _ONE = 3, 1
@@ -102,25 +106,51 @@ class LanguageModel:
         exec(compile(self.source, f"<{made.__name__}>", "exec", dont_inherit=True), made.__dict__)
         with preserved_stream():
             model = made.Model(made.ModelArgs.from_dict(dict(self.config)))
-        model.load_weights(list(self.weights.items()), strict=True)
+        weights = self._made._stored.zeros() if self._empty else self.weights
+        model.load_weights(list(weights.items()), strict=True)
         model.eval()
         return model
 
+    @property
+    def _empty(self) -> bool:
+        """Whether the model had shapes alone."""
+        stored = getattr(self._made, "_stored", None)
+        return stored is not None and is_empty(stored.model)
+
     def save(
-        self, folder: str | Path, *, tokenizer: str | Path | None = None, force: bool = False
+        self,
+        folder: str | Path,
+        *,
+        tokenizer: str | Path | None = None,
+        force: bool = False,
+        weights: Any = None,
+        progress: Progress | bool | None = None,
+        key: str | None = None,
+        dtype: Any = None,
     ) -> Path:
         """Writes a folder that mlx-lm loads with `trust_remote_code=True`: model.py,
         model.safetensors, config.json.
 
         `tokenizer`: a folder whose tokenizer, chat template and generation_config.json go along.
+        `weights`: a checkpoint to take the weights from, tensor by tensor, for a model on the meta
+        device, with `progress`, `key` and `dtype` as `Translation.save` takes them.
         What `save` wrote before may be replaced; `force`: anything else too. Raises WriteError
         where something of the user's would be replaced.
         """
         place = Path(folder)
         source = None if tokenizer is None else Path(tokenizer)
         guard = Guard(paths_of(source), force)
+
+        def write(target: Path) -> None:
+            if weights is None:
+                save_arrays(target, self.weights, place)
+                return
+            if self._made.constants:
+                raise TranslationError(f"no checkpoint has {', '.join(self._made.constants)}")
+            converted(weights, target, self._made._stored, progress, key, dtype)
+
         with truthful():
-            save_language(place, self.source, self.config, self.weights, source, guard)
+            save_language(place, self.source, self.config, write, source, guard)
             unknown = trust.remember(place)
             if unknown:
                 warnings.warn(unknown, UserWarning, stacklevel=2)
@@ -195,7 +225,9 @@ def _formed(model: Any, like: LanguageModel) -> LanguageModel:
 
 def _written(model: Any, tokens: int) -> tuple[LanguageModel, LanguageModel | None]:
     """The file, and where it could be the one that takes batches with padding."""
-    found = lowered(model, step_of(model, tokens))
+    with standing_in(model):
+        step = step_of(model, tokens)
+    found = lowered(model, step)
     lengths = of_tokens(found.traced.lengths, model.main_input_name, tokens)
     return _emitted(model, replace(found, traced=replace(found.traced, lengths=lengths)), tokens)
 

@@ -3,25 +3,25 @@ comparing the files of other sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch2mlx.common.options import given as said
 from torch2mlx.common.options import option
 from torch2mlx.errors import TranslationError, VerificationError
+from torch2mlx.export.capture.empty_weights import is_empty
 from torch2mlx.export.lower.parameters import printing
-from torch2mlx.export.sizes.aligning import Hole, alike, holes
-from torch2mlx.export.sizes.expressions import Expression, Expressions
-from torch2mlx.export.sizes.fields import Field, Recipe, Way, is_kinds, recipe_of
+from torch2mlx.export.sizes.deciding import Decision
+from torch2mlx.export.sizes.fields import Field, Recipe, recipe_of
+from torch2mlx.export.sizes.fitting import Fitted, Still, Unfit, fitted
 from torch2mlx.export.sizes.heads import Head, lengths_of
 from torch2mlx.export.sizes.inputs import Inputs
-from torch2mlx.export.sizes.lines import Statement, statements
 from torch2mlx.export.sizes.probing import Prober
 from torch2mlx.export.sizes.reading import Sized
 from torch2mlx.export.sizes.relevance import relevant
 from torch2mlx.export.sizes.rewriting import Rewriting
-from torch2mlx.export.sizes.series import MARK, with_series, with_tables
+from torch2mlx.export.sizes.trials import OtherProgram, Trial, Trials
 from torch2mlx.export.state.generating import proved
 from torch2mlx.export.verify.entry import given
 from torch2mlx.export.verify.other_sizes import judged_at
@@ -30,21 +30,13 @@ from torch2mlx.export.verify.running import Case, Pair
 if TYPE_CHECKING:
     from torch2mlx.translator import Translation
 
-#: Sizes that are compared at first, and at most.
-_FEWEST, _MOST = 2, 6
+#: What is noted of a model without values.
+_UNTRIED = (
+    "the model had shapes alone: the file was compared with torch at other sizes, and its numbers "
+    "with those of this one"
+)
 #: So many items of a constant are written into the files, to be compared.
 _TABLE = 1024
-#: So many may be of another program, before it is an error.
-_SKIPPED = 3
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A model at some sizes, and its file."""
-
-    at: Sized
-    made: Translation
-    file: Sequence[Statement]
 
 
 @dataclass(frozen=True)
@@ -54,16 +46,12 @@ class _File:
 
     source: str
     head: Head
-    proof: _Trial
+    proof: Trial
     notes: tuple[str, ...] = ()
 
 
-class _Unfit(TranslationError):
-    """A number that no expression gives, or several do, with its place in the file."""
-
-    def __init__(self, told: str, hole: Hole) -> None:
-        super().__init__(told)
-        self.hole = hole
+class _Wrong(TranslationError):
+    """The file answers otherwise at sizes at which torch's program is another."""
 
 
 def sized(
@@ -78,18 +66,30 @@ def sized(
     model, args, kwargs = given("translate", model, args, kwargs)
     with printing(_TABLE):
         own = make(model, args, kwargs)
-        inputs = Inputs(args, kwargs)
-        made = _file(recipe, Sized({}, model, args, kwargs), own, own.name, inputs, make)
+        prober = Prober(recipe, model, Inputs(args, kwargs))
+        begun = (_begun(recipe, model, args, kwargs), own)
+        trials = Trials(prober, make, begun, needed=is_empty(model))
 
-    def at(one: Translation, values: Mapping[Any, Any]) -> Translation:
-        held, kinds = made.head.arguments(recipe.at(values)), made.head.settings
-        return one.holding(replace(one, source=made.source, arguments=held, settings=kinds))
+        def at(one: Translation, file: _File, values: Mapping[Any, Any]) -> Translation:
+            held, kinds = file.head.arguments(recipe.at(values)), file.head.settings
+            return one.holding(replace(one, source=file.source, arguments=held, settings=kinds))
 
-    proof = made.proof
-    _right(proof.at.model, at(proof.made, proof.at.values), proof.at.args, proof.at.kwargs)
-    here = at(own, {})
+        def right(trial: Trial, file: _File) -> None:
+            given = trial.at.args, trial.at.kwargs
+            _right(trial.at.model, at(trial.made, file, trial.at.values), *given)
+
+        made = _file(prober, trials, own.name, right)
+    here = at(own, made, {})
+    if is_empty(model):
+        here.built(hollow=True)
+        return here.noted((*made.notes, _UNTRIED))
     _right(model, here, args, kwargs)
     return replace(here, notes=(*here.notes, *made.notes))
+
+
+def _begun(recipe: Recipe, model: Any, args: Any, kwargs: Any) -> Sized:
+    """The model at its own size."""
+    return Sized({field.way: field.value for field in recipe.fields()}, model, args, kwargs)
 
 
 def sized_language(
@@ -110,60 +110,137 @@ def _language(
 ) -> Any:
     import torch
 
-    own = make(model)
     tokens = {model.main_input_name: torch.arange(10).reshape(2, 5) % 7, "use_cache": False}
+    prober = Prober(recipe, model, Inputs((), tokens, follow=False))
+    empty = is_empty(model)
+    first = prober.next() if empty else _begun(recipe, model, (), tokens)
+    like = make(first.model)
+    own = formed(model, like) if empty else like
     root = own.source.rpartition("class Model(")[2].partition(")")[0]
-    inputs = Inputs((), tokens, follow=False)
-    at = Sized({}, model, (), tokens)
-    made = _file(recipe, at, own, root, inputs, lambda m, a, k: formed(m, own))
-    proof = replace(made.proof.made, source=made.source)
-    proved(made.proof.at.model, proof.module)
+    begun = (_begun(recipe, model, (), tokens), own)
+    trials = Trials(prober, lambda m, a, k: formed(m, like), begun, needed=empty)
+    if empty:
+        trials.add(first, like)
+
+    def right(trial: Trial, file: _File) -> None:
+        proved(trial.at.model, replace(trial.made, source=file.source).module)
+
+    made = _file(prober, trials, root, right)
     here = replace(own, source=made.source)
+    if empty:
+        return replace(_loading(here), notes=(*here.notes, *made.notes, _UNTRIED))
     proved(model, here.module)
     return replace(here, notes=(*here.notes, *made.notes))
 
 
+def _loading(made: Any) -> Any:
+    """A language model whose file takes its weights. Raises TranslationError where it does not."""
+    try:
+        made.module  # noqa: B018
+    except ValueError as error:  # of MLX, for weights of other shapes
+        raise TranslationError(f"the file has other weights: {error}") from error
+    return made
+
+
 def _file(
-    recipe: Recipe, at: Sized, own: Any, root: str, inputs: Inputs, make: Callable[..., Any]
+    prober: Prober, trials: Trials, root: str, right: Callable[[Trial, _File], None]
 ) -> _File:
-    """The file for all sizes of what `make` makes at one; `inputs` are those of other sizes."""
-    prober = Prober(recipe, at.model, inputs)
-    values = {field.way: field.value for field in recipe.fields()}
-    begun = (replace(at, values=values), own)
-    trials, (found, proof), pinned = _fitted_or_pinned(prober, make, begun)
-    first, lists = trials.all[0], trials.used_lists()
-    used = list(dict.fromkeys(f for e in found.values() for f in e.fields))
-    used += [f for f in recipe.fields() if f.way in lists]
-    fixed = relevant(recipe, prober.fields, trials.all[-1].at)
-    fixed = [f for f in dict.fromkeys((*pinned, *fixed)) if f.way not in lists]
-    head = Head(root, recipe, used, fixed, lengths_of(recipe, (*used, *fixed)))
-    models = [trial.at.model for trial in trials.all if trial is not proof]
-    told = [f for f in recipe.fields() if f.way in trials.lists]
-    source = Rewriting(first.file, found, head, models, told).source()
-    return _File(source, head, proof, tuple(pinned.values()))
+    """The file for all sizes. `right` raises TranslationError where it answers otherwise than torch
+    at a size.
 
-
-def _fitted_or_pinned(
-    prober: Prober, make: Callable[..., Any], own: tuple[Sized, Any]
-) -> tuple[_Trials, tuple[dict[Hole, Expression], _Trial], dict[Field, str]]:
-    """Files at several sizes, the expressions of their numbers with a size that shows that they are
-    right, and the fields that stay as they are, with the reason: what numbers without an
-    expression depend on.
-
-    Raises TranslationError where none would be left to be another.
+    Fields on which a number without an expression depends, or the program, stay as they are.
     """
     pinned: dict[Field, str] = {}
     while True:
-        trials = _Trials(prober, make, own)
         try:
-            return trials, _fitted(trials, prober), pinned
-        except _Unfit as error:
-            causes = trials.causes(error.hole)
-            if not causes or len(causes) == len(prober.fields):
-                raise
+            return _tried(prober, trials, root, right, pinned)
+        except (Unfit, Still, OtherProgram, _Wrong) as error:
+            if not trials.own:
+                trials.need_own()
+                continue
+            twos = trials.twos()
+            split = [] if twos else trials.split()
+            prober.twos += twos
+            prober.decided += split
+            causes = [] if twos or split else _causes(prober, trials, error)
             prober.pin(causes)
+            trials.again()
             said = "is a constant of the file, which is checked where a model is made"
             pinned |= {f: f"{f.text} {said}: {error}" for f in causes}
+
+
+def _causes(prober: Prober, trials: Trials, error: TranslationError) -> list[Field]:
+    """The fields that something that has no expression depends on; raises the error again where
+    none would be left to be another."""
+    if isinstance(error, Still):
+        causes = list(error.fields)
+    else:
+        causes = trials.causes(getattr(error, "hole", None))
+    if not causes or len(causes) == len(prober.fields):
+        raise error
+    return causes
+
+
+def _tried(
+    prober: Prober,
+    trials: Trials,
+    root: str,
+    right: Callable[[Trial, _File], None],
+    pinned: Mapping[Field, str],
+) -> _File:
+    """The file, compared at a size that it was not found with, at those of other programs, and on
+    the other side of what the model compares."""
+    fit = fitted(trials, prober)
+    fixed = relevant(prober.recipe, prober.fields, fit.proof.at)
+    made = _written(prober, trials, root, fit, (*pinned, *fixed))
+    for other in trials.others:
+        try:
+            right(other, made)
+        except TranslationError as error:
+            raise _Wrong(f"the program is another at another size: {error}") from error
+    right(made.proof, made)
+    decided = [*prober.decided]
+    for decision, outcome in trials.one_sided():
+        if (decision, outcome) not in decided and not _either(
+            prober.where(decision, not outcome), trials, made, right
+        ):
+            decided.append((decision, outcome))
+    made = _written(prober, trials, root, fit, (*pinned, *fixed), decided)
+    return replace(made, notes=tuple(pinned.values()))
+
+
+def _either(
+    other: Sized | None, trials: Trials, made: _File, right: Callable[[Trial, _File], None]
+) -> bool:
+    """Whether the file is right on the other side of a comparison too."""
+    if other is None:
+        return False
+    try:
+        right(trials.at(other), made)
+    except TranslationError:
+        return False
+    return True
+
+
+def _written(
+    prober: Prober,
+    trials: Trials,
+    root: str,
+    fit: Fitted,
+    fixed: Iterable[Field],
+    decided: Sequence[tuple[Decision, bool]] = (),
+) -> _File:
+    """The file, not compared."""
+    recipe, first, lists = prober.recipe, trials.all[0], trials.used_lists()
+    used = list(dict.fromkeys(f for e in fit.found.values() for f in e.fields))
+    used += [f for f in recipe.fields() if f.way in lists]
+    left = list({f.way: f for f in fixed if f.way not in lists}.values())
+    lengths = lengths_of(recipe, (*used, *left))
+    head = Head(root, recipe, used, left, lengths, fit.ties, prober.twos, decided)
+    models = [trial.at.model for trial in trials.all if trial is not fit.proof]
+    told = [f for f in recipe.fields() if f.way in trials.lists]
+    source = Rewriting(first.file, fit.found, head, models, told).source()
+    return _File(source, head, fit.proof)
 
 
 def refuse_sizes(**asked: bool) -> None:
@@ -171,130 +248,6 @@ def refuse_sizes(**asked: bool) -> None:
     for name, wanted in asked.items():
         if wanted:
             raise TranslationError(f"{option(name)} is not taken with {said('sizes', True)}")
-
-
-class _Trials:
-    """Files of one program at several sizes. `lists` are the ways to lists of kinds of layers."""
-
-    def __init__(
-        self,
-        prober: Prober,
-        make: Callable[[Any, Any, Any], Translation],
-        own: tuple[Sized, Translation],
-    ) -> None:
-        self._prober, self._make, self._left = prober, make, _SKIPPED
-        self.lists = [f.way for f in prober.recipe.fields() if is_kinds(f.value)]
-        self._own = self.trial(*own)
-        self.all: list[_Trial] = []
-
-    def used_lists(self) -> list[Way]:
-        """The lists of kinds that the file is told by."""
-        text = "".join(part for statement in self.all[0].file for part in statement.texts)
-        return [self.lists[int(number)] for number in dict.fromkeys(MARK.findall(text))]
-
-    def trial(self, at: Sized, made: Translation) -> _Trial:
-        """A size with its file."""
-        values = {f.way: f.value for f in self._prober.recipe.at(at.values).fields()}
-        file = with_tables(with_series(statements(made.source), self.lists, values))
-        return _Trial(at, made, file)
-
-    def causes(self, hole: Hole) -> list[Field]:
-        """The fields that a number of the file depends on: with another value of one alone it is
-        another, or the program is."""
-        if not _alike(self.all[0], self._own):
-            return []
-        usual = self._own.file[hole.statement].numbers[hole.place].text
-        found = []
-        for field in self._prober.fields:
-            at = self._prober.alone(field)
-            if at is None:
-                continue
-            one = self.trial(at, self._make(at.model, at.args, at.kwargs))
-            same = _alike(one, self._own)
-            if not same or one.file[hole.statement].numbers[hole.place].text != usual:
-                found.append(field)
-        return found
-
-    def next(self) -> _Trial:
-        """Another size. Raises TranslationError where there is none of the same program."""
-        while True:
-            at = self._prober.next()
-            made = self._make(at.model, at.args, at.kwargs)
-            if getattr(made, "_made", made).constants:
-                raise TranslationError("constants that are too large to print have one size")
-            trial = self.trial(at, made)
-            if not self.all and _alike(trial, self._own):
-                self.all.append(self._own)
-            if not self.all or _alike(trial, self.all[0]):
-                self.all.append(trial)
-                return trial
-            self._left -= 1
-            if not self._left:
-                list(alike([trial.file, self.all[0].file]))  # says where it is another
-
-
-def _alike(one: _Trial, other: _Trial) -> bool:
-    try:
-        return bool(list(alike([one.file, other.file])))
-    except TranslationError:
-        return False
-
-
-def _fitted(trials: _Trials, prober: Prober) -> tuple[dict[Hole, Expression], _Trial]:
-    """An expression for each number that differs, and a size that shows they are right: one that
-    they were not found with."""
-    while len(trials.all) < _FEWEST:
-        trials.next()
-    while True:
-        known = list(trials.all)
-        found, unclear = _expressions(known, prober.fields)
-        proof = trials.next()
-        if unclear is None and _agrees(proof, known[0], found):
-            return found, proof
-        if len(trials.all) > _MOST:
-            raise unclear or TranslationError("no expressions of the sizes give its numbers")
-
-
-def _expressions(
-    trials: Sequence[_Trial], fields: Sequence[Field]
-) -> tuple[dict[Hole, Expression], _Unfit | None]:
-    """An expression for each number, and what is not clear about one.
-
-    Raises _Unfit for a number that none gives.
-    """
-    known = Expressions(fields, [trial.at.values for trial in trials])
-    found: dict[Hole, Expression] = {}
-    unclear = None
-    for hole in holes([trial.file for trial in trials]):
-        fitting = known.of(hole.values)
-        where = trials[0].file[hole.statement]
-        line = f"{'.'.join(filter(None, where.place))}: `{where.written({})}`"
-        if not fitting:
-            told = " and ".join(hole.values)
-            raise _Unfit(
-                f"in {line}: {told} at other sizes is no expression of "
-                f"{', '.join(f.text for f in fields)}",
-                hole,
-            )
-        if len(fitting) > 1:
-            texts = [e.text({f: f.text for f in e.fields}) for e in fitting]
-            said = f"{texts[0]} and {texts[1]} both give {', '.join(hole.values)}"
-            unclear = _Unfit(f"in {line}: {said}", hole)
-        found[hole] = fitting[0]
-    return found, unclear
-
-
-def _agrees(proof: _Trial, first: _Trial, found: Mapping[Hole, Expression]) -> bool:
-    """Whether a file has the numbers that the expressions give, and else those of the first."""
-    places = {(hole.statement, hole.place): e for hole, e in found.items()}
-    for i, (other, one) in enumerate(alike([proof.file, first.file])):
-        for j, (number, usual) in enumerate(zip(other.numbers, one.numbers, strict=True)):
-            expression = places.get((i, j))
-            if expression is None and number.text != usual.text:
-                return False
-            if expression is not None and not expression.gives(number.text, proof.at.values):
-                return False
-    return True
 
 
 def _right(model: Any, made: Translation, args: Any, kwargs: Any) -> None:

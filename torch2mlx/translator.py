@@ -225,7 +225,7 @@ class Translation:
                 if weights is None:
                     save_arrays(target, self.weights, place)
                 else:
-                    _convert(weights, target, self._stored, progress, key, dtype)
+                    converted(weights, target, self._stored, progress, key, dtype)
                 if constants:
                     save_arrays(new / "constants.safetensors", constants, place)
             unknown = trust.remember(place)
@@ -234,7 +234,7 @@ class Translation:
         return place
 
 
-def _convert(
+def converted(
     weights: Any,
     target: Path,
     stored: Stored,

@@ -115,6 +115,7 @@ def _translate(args: argparse.Namespace) -> Answer:
     if args.all_sizes and args.sizes:
         raise TranslationError("--sizes is not taken together with --all-sizes")
     check_folder(settled(Path(args.out)), _guard(args))
+    args.stream = args.stream or (args.all_sizes and _large(args))
     if args.cache:
         return _language(args)
     model, given, named = _found(args)
@@ -139,8 +140,19 @@ def _translate(args: argparse.Namespace) -> Answer:
     return _saved(args, made, result, model)
 
 
+def _large(args: argparse.Namespace) -> bool:
+    """Whether a folder's weights are too large to be made for a file that other sizes show."""
+    folder = Path(args.source)
+    if not folder.is_dir() or args.prefix or args.ignore_unexpected:
+        return False
+    held = (path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    return sum(held) > _STREAMED
+
+
+#: Folders with more bytes of weights are streamed where all sizes are wanted.
+_STREAMED, _WEIGHTS = 2**30, (".safetensors", ".bin", ".pt", ".pth")
 #: Options of translate that a language model with a cache does not take.
-_NOT_CACHED = ("inputs", "sizes", "fixed", "standalone", "stream")
+_NOT_CACHED = ("inputs", "sizes", "fixed", "standalone")
 
 
 def _language(args: argparse.Namespace) -> Answer:
@@ -152,6 +164,7 @@ def _language(args: argparse.Namespace) -> Answer:
 
     need(args.command, "torch", "mlx", "transformers")
     odd = [name for name in _NOT_CACHED if getattr(args, name)]
+    odd += ["stream"] * (args.stream and not args.all_sizes)
     odd += ["io_layout"] if args.io_layout != "torch" else []
     if odd:
         raise TranslationError(f"{option(odd[0])} is not taken together with {option('cache')}")
@@ -160,22 +173,45 @@ def _language(args: argparse.Namespace) -> Answer:
         raise TranslationError(f"{option('cache')}: {args.source} is no folder of a model")
     step(args.verbose, f"making the model of {args.source}")
     dtype = dtype_name(args.dtype)
-    model = model_in(folder, Wishes(False, dtype, args.key, args.prefix, args.ignore_unexpected))
+    model = model_in(
+        folder, Wishes(args.stream, dtype, args.key, args.prefix, args.ignore_unexpected)
+    )
     step(args.verbose, f"translating {type(model).__name__}")
     made = language_model(model, check=not args.no_check, sizes=args.all_sizes)
     result = {
         "class": type(model).__name__,
         "lines": made.source.count("\n"),
         "caches": ", ".join(f"{n} {kind}" for kind, n in Counter(made.caches).items()),
-        "compared": "no" if args.no_check else "agrees with torch, prefilled in pieces",
+        "compared": "no" if args.no_check else _CACHED[args.stream],
     }
     if args.dry_run:
         files = check_language(Path(args.out), folder, _guard(args), made.texts)
         return planned([str(file) for file in files], result)
     step(args.verbose, f"writing {args.out}")
-    data = {"written": str(made.save(args.out, tokenizer=folder, force=args.force)), **result}
-    text = "\n".join([listed(data), *(f"note: {note}" for note in made.notes)])
-    return _answered(made, data, text, model)
+    return _answered(made, *_language_written(args, made, folder, result), model)
+
+
+#: What a language model was compared in, with values and with shapes alone.
+_CACHED = (
+    "agrees with torch, prefilled in pieces",
+    "agrees with torch at other sizes, prefilled in pieces",
+)
+
+
+def _language_written(
+    args: argparse.Namespace, made: Any, folder: Path, result: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """What there is to say of a language model's folder, which is written."""
+    from torch2mlx.export.capture.folders import weights_of
+
+    streamed: dict[str, Any] = {}
+    with progress_bar("converting", args.stream and not args.quiet) as progress:
+        if args.stream:
+            streamed = {"weights": weights_of(folder), "progress": progress}
+            streamed |= {"key": args.key, "dtype": args.dtype}
+        out = made.save(args.out, tokenizer=folder, force=args.force, **streamed)
+    data = {"written": str(out), **result}
+    return data, "\n".join([listed(data), *(f"note: {note}" for note in made.notes)])
 
 
 def _answered(made: Any, data: dict[str, Any], text: str, model: Any) -> Answer:

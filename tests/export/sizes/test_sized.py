@@ -148,7 +148,7 @@ class Slopes(nn.Module):
     def __init__(self, width=12, heads=4):
         super().__init__()
         self.linear, self.heads = nn.Linear(width, width), heads
-        self.slope = 2.0 ** (-8 / heads)
+        self.slope = 1.5**heads
 
     def forward(self, x):
         return self.linear(x).view(*x.shape[:2], self.heads, -1) * self.slope

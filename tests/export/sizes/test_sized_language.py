@@ -42,11 +42,12 @@ def llama(**sizes):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The folder that the command line makes of a model, with a file for all sizes."""
+    """The folder that the command line makes of a model, with a file for all sizes, and weights
+    that nothing loads before they are written."""
     place = tmp_path_factory.mktemp("sized")
     llama(**OWN).save_pretrained(place / "torch")
     line = ["translate", str(place / "torch"), str(place / "out"), "--cache", "--all-sizes"]
-    assert main(line) == 0
+    assert main([*line, "--stream"]) == 0
     return place / "out"
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch2mlx.checkpoint.write.replacing import (
     settled,
 )
 from torch2mlx.checkpoint.write.transaction import writing
-from torch2mlx.checkpoint.write.translated import save_arrays
+from torch2mlx.checkpoint.write.translated import MARKERS
 
 FORMAT = "torch2mlx language model 1"
 #: The entry of config.json that says what wrote the folder.
@@ -47,7 +47,7 @@ class _Earlier:
 
     def judge(self, path: Path) -> Verdict:
         if path.name == "model.safetensors":
-            return "ours" if "torch2mlx_translation" in metadata_of(path) else "other"
+            return "ours" if MARKERS & metadata_of(path).keys() else "other"
         if path.name == "model.py":
             known = self._said.get("source_sha256")
             return "ours" if known and known == file_digest(path) else "other"
@@ -77,13 +77,14 @@ def save_language(
     place: Path,
     text: str,
     config: Mapping[str, Any],
-    weights: Mapping[str, Any],
+    write_weights: Callable[[Path], None],
     source: Path | None,
     guard: Guard,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes a folder with the source, the configuration, the arrays, and what `source` has for
-    the tokenizer; `texts` are more files, where `source` has none of that name.
+    """Writes a folder with the source, the configuration, the arrays, for which `write_weights` is
+    called, and what `source` has for the tokenizer; `texts` are more files, where `source` has none
+    of that name.
 
     Raises WriteError, and leaves what is there, where something of the user's would be replaced.
     """
@@ -98,7 +99,7 @@ def save_language(
     with writing(target), replaced(target, _Earlier, guard, made) as (folder, notes):
         _write(folder / "model.py", text.encode())
         _write(folder / "config.json", (json.dumps(told, indent=2) + "\n").encode())
-        save_arrays(folder / "model.safetensors", weights, place)
+        write_weights(folder / "model.safetensors")
         for name, content in own.items():
             _write(folder / name, content.encode())
         for name, path in more.items():

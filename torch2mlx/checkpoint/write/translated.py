@@ -26,7 +26,7 @@ from torch2mlx.errors import WriteError
 FORMAT = "torch2mlx translation 1"
 _WEIGHTS = ("weights.safetensors", "constants.safetensors", "weights.torch.safetensors")
 _MARKER = {"format": "mlx", "torch2mlx_translation": "1"}
-_MARKERS = {KEY, SIDECAR_KEY, "torch2mlx_translation"}
+MARKERS = {KEY, SIDECAR_KEY, "torch2mlx_translation"}
 
 
 class _Earlier:
@@ -38,7 +38,7 @@ class _Earlier:
 
     def judge(self, path: Path) -> Verdict:
         if path.name in _WEIGHTS:
-            return "ours" if _MARKERS & metadata_of(path).keys() else "other"
+            return "ours" if MARKERS & metadata_of(path).keys() else "other"
         if path.name == "model.py":
             known = self._config.get("source_sha256")
             return "ours" if known and known == file_digest(path) else "other"

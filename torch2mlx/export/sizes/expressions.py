@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,15 @@ _TERMS = (1, 2, 3, 4)
 #: Of a number that is printed as float32 has it, of one with all its digits, of any other.
 _FLOAT32, _EXACT = 1.2e-7, 1e-14
 _LONG = 10
+#: Floats that are made of a whole number; the last are slopes of attention by distance.
+_OF_WHOLE: Mapping[str, Callable[[Any], float]] = {
+    "{} ** -0.5": lambda v: v**-0.5,
+    "{} ** 0.5": lambda v: v**0.5,
+    "1 / {}": lambda v: 1 / v,
+    "2 ** (-8 / {})": lambda v: 2 ** (-8 / v),
+}
+#: Which of the levels floats are made of: fields, with a number, two, and quotients.
+_SIMPLE = (True, True, True, False, True)
 _FREQUENCIES = "[{} ** (-i / {}) for i in range(0, {}, 2)]"
 
 
@@ -67,15 +77,15 @@ def joined(one: Expression, sign: str, other: Expression, values: Iterable[Any])
     return Expression(f"{left} {sign} {right}", fields, tuple(values), False, product)
 
 
-def with_number(one: Expression, sign: str, number: int) -> Expression | None:
-    """An expression and a number; None where it does not come out even."""
+def with_number(one: Expression, sign: str, number: int, even: bool = True) -> Expression | None:
+    """An expression and a number; None where it does not come out `even`, and has to."""
     if sign == "*":
         values = tuple(number * v for v in one.values)
         return replace(
             one, form=f"{number} * {one.factor}", values=values, bare=False, product=True
         )
     if sign == "//":
-        if any(v % number for v in one.values):
+        if even and any(v % number for v in one.values):
             return None
         values = tuple(v // number for v in one.values)
         return replace(one, form=f"{one.left} // {number}", values=values, bare=False, product=True)
@@ -120,7 +130,7 @@ class Expressions:
 
     def _tables(self, tables: Sequence[Sequence[float]]) -> Iterator[Expression]:
         """Powers of a number, that fall from 1: the frequencies of rotary positions."""
-        for level, _ in zip(self._all(), range(3), strict=False):
+        for level in itertools.compress(self._all(), _SIMPLE):
             whole = [e for held in level.values() for e in held]
             for base in self._real:
                 for width in whole:
@@ -140,7 +150,7 @@ class Expressions:
 
         scaled = (_times(e, c) for e in self._real for c in (2.0, 0.5, -1.0))
         found = alike(self._real) or alike(scaled) or alike(_rest(self._real))
-        for level, _ in zip(self._all(), range(3), strict=False):
+        for level in itertools.compress(self._all(), _SIMPLE):
             found = found or alike(_powers([e for held in level.values() for e in held]))
         return found or alike(_scaled_powers(self._real, self._whole))
 
@@ -201,8 +211,8 @@ def _powers(level: Sequence[Expression]) -> Iterator[Expression]:
     for e in level:
         if any(v <= 0 for v in e.values):
             continue
-        for form, power in (("{} ** -0.5", -0.5), ("{} ** 0.5", 0.5), ("1 / {}", -1.0)):
-            values = tuple(v**power for v in e.values)
+        for form, made in _OF_WHOLE.items():
+            values = tuple(made(v) for v in e.values)
             yield replace(e, form=form.replace("{}", e.factor), values=values, bare=False)
         yield replace(e, form=f"float({e.form})", values=tuple(map(float, e.values)), bare=True)
 
@@ -215,7 +225,8 @@ def _scaled_powers(real: Sequence[Expression], whole: Sequence[Expression]) -> I
 
 
 def _levels(fields: Sequence[Expression]) -> Iterator[list[Expression]]:
-    """Whole numbers: fields; with a number; two; two and a number; three."""
+    """Whole numbers: fields; with a number; two; two and a number; quotients that leave a rest;
+    three; what is made of such quotients."""
     yield list(fields)
     single = list(_numbered(fields))
     yield single
@@ -223,14 +234,30 @@ def _levels(fields: Sequence[Expression]) -> Iterator[list[Expression]]:
     yield pairs
     more = [*_numbered(pairs), *_pairs(fields, single), *_pairs(single, fields)]
     yield more
+    quotients = list(_quotients(fields))
+    yield quotients
     yield [*_pairs(pairs, fields), *_pairs(fields, pairs), *_numbered(single)]
+    yield [
+        *_numbered(quotients, even=False),
+        *_pairs(fields, quotients),
+        *_pairs(quotients, fields),
+    ]
 
 
-def _numbered(of: Sequence[Expression]) -> Iterator[Expression]:
+def _numbered(of: Sequence[Expression], even: bool = True) -> Iterator[Expression]:
     for e in of:
         yield from (with_number(e, "*", c) for c in _FACTORS)  # type: ignore[misc]
         for sign, numbers in (("//", _FACTORS), ("+", _TERMS), ("-", _TERMS)):
-            yield from filter(None, (with_number(e, sign, c) for c in numbers))
+            yield from filter(None, (with_number(e, sign, c, even) for c in numbers))
+
+
+def _quotients(fields: Sequence[Expression]) -> Iterator[Expression]:
+    """Of two fields each: those that leave a rest somewhere."""
+    for a in fields:
+        for b in fields:
+            both = list(zip(a.values, b.values, strict=True))
+            if all(0 < y < x for x, y in both) and any(x % y for x, y in both):
+                yield joined(a, "//", b, (x // y for x, y in both))
 
 
 def _pairs(left: Sequence[Expression], right: Sequence[Expression]) -> Iterator[Expression]:

@@ -49,6 +49,8 @@ class Recipe:
     arguments: Mapping[str, Any]
     settings: Mapping[str, str] = field(default_factory=dict)
     training: bool = False
+    #: The floating-point dtype of the model, where it is not torch's own.
+    dtype: Any = None
 
     def fields(self) -> list[Field]:
         """All values, plain ones that are nested in lists and dicts too."""
@@ -94,7 +96,8 @@ class Recipe:
 
     def make(self, values: Mapping[Way, Any]) -> Any:
         """A model with other values, in the mode of the one that was given."""
-        return self.kind(**self.varied(values)).train(self.training)
+        made = self.kind(**self.varied(values)).train(self.training)
+        return made if self.dtype is None else made.to(self.dtype)
 
 
 def copied(value: Any) -> Any:
@@ -156,8 +159,18 @@ def recipe_of(model: Any) -> tuple[Recipe, Any]:
     config = getattr(model, "config", None)
     names = list(inspect.signature(type(model).__init__).parameters)[1:]
     if names and names[0] == "config" and hasattr(config, "model_type"):
-        return Recipe(type(model), {"config": config}, {"config": "args"}, model.training), model
+        recipe = Recipe(type(model), {"config": config}, {"config": "args"}, model.training)
+        return replace(recipe, dtype=_dtype(model)), model
     return _remembered(model), model
+
+
+def _dtype(model: Any) -> Any:
+    """The one floating-point dtype of a model's parameters; None for torch's own, and for
+    several."""
+    import torch
+
+    held = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return held.pop() if len(held) == 1 and held != {torch.get_default_dtype()} else None
 
 
 def _made(kind: type, args: Any, keywords: Any) -> tuple[Recipe, Any]:

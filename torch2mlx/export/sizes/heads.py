@@ -9,6 +9,7 @@ from typing import Any
 
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.printing.wrap import wrapped
+from torch2mlx.export.sizes.deciding import Decision
 from torch2mlx.export.sizes.fields import Field, Recipe, is_kinds
 
 #: So many checks are statements of their own; more are rows.
@@ -34,6 +35,12 @@ class Head:
     fixed: Sequence[Field]
     #: How many items arguments have, by their text.
     lengths: Mapping[str, int]
+    #: Pairs of fields that have to be equal.
+    ties: Sequence[tuple[Field, Field]] = ()
+    #: Fields that have to be powers of two.
+    twos: Sequence[Field] = ()
+    #: Comparisons of fields, with what has to come of them.
+    decided: Sequence[tuple[Decision, bool]] = ()
 
     def imports(self) -> list[str]:
         """What the file imports of Python's own for `load` and for settings."""
@@ -66,6 +73,9 @@ class Head:
     def checks(self) -> list[str]:
         """Statements that refuse other values of what is fixed."""
         rows = [_row(f) for f in self.fixed]
+        rows += [(other.name, other.text, one.text) for one, other in self.ties]
+        rows += [(f.name, f.text, f"2 ** ({f.text}.bit_length() - 1)") for f in self.twos]
+        rows += [(one.text, f"({one.text})", repr(outcome)) for one, outcome in self.decided]
         rows += [(text, text, literal(length)) for text, length in self.lengths.items()]
         if len(rows) > _FEW:
             listed = [f'    ("{name}", {text}, {value}),' for name, text, value in rows]
@@ -77,8 +87,11 @@ class Head:
                 '        raise ValueError(f"{name} is {given!r}, translated for {made!r}")',
             ]
         lines = []
+        read = {one.text for one, _ in self.ties}
+        read |= {value for _, text, value in rows if text in value}
         for name, text, value in rows:
-            told = f"{name} is {{{_inner(text)}!r}}, translated for {_inner(value)}"
+            known = f"{{{_inner(value)}!r}}" if value in read else _inner(value)
+            told = f"{name} is {{{_inner(text)}!r}}, translated for {known}"
             sign = "is not" if value in ("None", "True", "False") else "!="
             lines += [f"if {text} {sign} {value}:", f'    raise ValueError(f"{told}")']
         return lines
@@ -125,7 +138,11 @@ class Head:
         """The fields of one argument of settings, with their values: those that the file reads, of
         a configuration of transformers, which has many."""
         owner = self.recipe.arguments[name]
-        read = {f.way[1] for f in (*self.used, *self.fixed) if f.settings and f.way[0] == shown}
+        tied = [field for pair in self.ties for field in pair]
+        tied += [*self.twos, *(field for one, _ in self.decided for field in one.fields)]
+        read = {
+            f.way[1] for f in (*self.used, *self.fixed, *tied) if f.settings and f.way[0] == shown
+        }
         known = owner if isinstance(owner, Mapping) else vars(owner)
         if shown == name:
             return {k: v for k, v in known.items() if isinstance(v, _PLAIN)}

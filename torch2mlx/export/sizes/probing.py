@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch2mlx.errors import TranslationError
-from torch2mlx.export.sizes.fields import Field, Recipe, Way, shapes_of
+from torch2mlx.export.sizes.deciding import Decision
+from torch2mlx.export.sizes.fields import Field, Recipe, Way, is_kinds, shapes_of
 from torch2mlx.export.sizes.inputs import Inputs
 from torch2mlx.export.sizes.reading import Sized, Values, read_settings
 
@@ -16,15 +19,27 @@ _PRIMES = (2, 3, 5, 7, 11, 13)
 #: Whole numbers up to this are counts, above it widths.
 _COUNT = 8
 #: Counts are drawn up to this.
-_MOST = 6
+_MOST = 13
 _UNIT = 12
 _TRIES = 24
 #: How many times sizes are drawn for all fields together.
 _MANY = 400
-#: No count is more than this, so that programs stay short.
-_LARGEST = 9
+#: No count is more than this.
+_LARGEST = 26
+#: So many layers are drawn at least, and at most where that holds all kinds of them: programs are
+#: as long as there are layers.
+_SHALLOW, _DEEPEST = 2, 4
+#: No width that several others divide is more than this.
+_WIDEST = 400
+#: How many draws of one kind go before others.
+_AHEAD = 40
 #: How many of the fields that are equal in the model stay so where some do.
 _TIED = 0.6
+
+
+def is_power(value: Any) -> bool:
+    """Whether a number is a power of two."""
+    return type(value) is int and value > 0 and value & (value - 1) == 0
 
 
 def is_size(field: Field) -> bool:
@@ -41,8 +56,24 @@ class Prober:
         self._layers = _layers(model)
         self._random = random.Random(0)
         self.fields = [f for f in recipe.fields() if is_size(f)]
+        self.depths = {f.way for f in self.fields if _is_depth(recipe, f, model)}
         self._seen: list[Values] = []
+        self._pinned: list[Field] = []
+        #: Fields that are powers of two wherever the program is this one.
+        self.twos: list[Field] = []
+        #: Comparisons that come out so wherever the program is this one.
+        self.decided: list[tuple[Decision, bool]] = []
+        #: Of sizes at which the program is another: what is equal in the model and was not there.
+        self._parted: list[frozenset[tuple[Way, Way]]] = []
         self._settled = False
+        self._shallow = max([_SHALLOW, *(_kinds_within(f.value) for f in recipe.fields())])
+        #: What holds at the model's own sizes and at all others: fields are equal, or divide.
+        whole = sorted(filter(_whole, self.fields), key=lambda f: f.value)
+        pairs = list(itertools.combinations(whole, 2))
+        self._equals = [(a, b) for a, b in pairs if a.value == b.value]
+        self._divides = [
+            (a, b) for a, b in pairs if 1 < a.value < b.value and not b.value % a.value
+        ]
 
     def next(self) -> Sized:
         """Sizes that were not tried before.
@@ -55,24 +86,47 @@ class Prober:
             made = self._tried(values)
             if made is not None:
                 self._seen.append(values)
+                self._learn(values)
                 return made
         raise TranslationError(
             f"{self.recipe.kind.__name__}: no other sizes were found at which torch runs it; "
             f"tried {', '.join(f.text for f in self.fields) or 'nothing: it takes no numbers'}"
         )
 
+    def _learn(self, values: Values) -> None:
+        """Forgets what has to hold and does not at sizes that a model runs at."""
+        at = {f: values.get(f.way, f.value) for pair in self._pairs() for f in pair}
+        self._equals = [(a, b) for a, b in self._equals if at[a] == at[b]]
+        self._divides = [(a, b) for a, b in self._divides if at[b] % at[a] == 0]
+
+    def _pairs(self) -> list[tuple[Field, Field]]:
+        return [*self._equals, *self._divides]
+
     def pin(self, fields: Sequence[Field]) -> None:
         """Leaves fields as they are from now on."""
         ways = {field.way for field in fields}
+        self._pinned += fields
         self.fields = [field for field in self.fields if field.way not in ways]
-        self._seen = []
+
+    def holds(self, values: Values) -> bool:
+        """Whether sizes leave as they are all fields that stay so."""
+        kept = all(values.get(f.way, f.value) == f.value for f in self._pinned)
+        kept = kept and all(is_power(values.get(f.way, f.value)) for f in self.twos)
+        return kept and all(one.at(values) == outcome for one, outcome in self.decided)
+
+    def where(self, decision: Decision, outcome: bool) -> Sized | None:
+        """Sizes at which a comparison comes out so; None where none were found."""
+        drawn = self._draws(self.fields, _MANY)
+        fitting = (values for values in drawn if decision.at(values) == outcome)
+        made = map(self._tried, itertools.islice(fitting, _TRIES))
+        return next(filter(None, made), None)
 
     def alone(self, field: Field) -> Sized | None:
         """A size in which one field is another and the rest is the model's own; None where there
         is none that torch runs."""
         values = {f.way: f.value for f in self.fields}
-        others = list(_other(field, self._random, _TRIES))
-        if type(field.value) is int:
+        others = list(self._other(field, _TRIES))
+        if _whole(field) and field.way not in self.depths:
             others += [2 * field.value, 3 * field.value]
         made = (self._tried({**values, field.way: value}) for value in dict.fromkeys(others))
         return next(filter(None, made), None)
@@ -82,17 +136,43 @@ class Prober:
         self._settled = True
         made = next(filter(None, map(self._tried, self._draws(self.fields, _MANY))), None)
         if made is not None:
+            self._learn(made.values)
             read = read_settings(self.recipe, made)
             self.fields = [f for f in self.fields if not f.settings or f.way[1] in read]
             return
         fields = list(self.fields)
         for field in fields:
-            if not any(self._tried({field.way: v}) for v in _other(field, self._random, 4)):
+            if not any(self._tried({field.way: v}) for v in self._other(field, 4)):
                 pairs = (self._draws([field, o], 3) for o in fields if o is not field)
                 if not any(self._tried(v) for values in pairs for v in values):
                     self.fields.remove(field)
 
     def _draws(self, fields: Sequence[Field], count: int) -> Iterator[Values]:
+        """Sizes for some fields: first those at which no two are equal that are not in the model,
+        which programs have other forms for."""
+        drawn = self._any(fields, count)
+        while ahead := list(itertools.islice(drawn, _AHEAD)):
+            yield from sorted(ahead, key=lambda values: self._unlikely(fields, values))
+
+    def _unlikely(self, fields: Sequence[Field], values: Values) -> tuple[Any, ...]:
+        """What comes later: sizes that part what has made the program another; those at which
+        fields are equal that are not in the model, or are as they are there."""
+        parted = _parted(fields, values)
+        known = any(other <= parted for other in self._parted if other)
+        return known, _coincidences(fields, values) - len(parted), _alike(fields, values)
+
+    def other(self, values: Values) -> None:
+        """Remembers sizes at which the program is another."""
+        self._parted.append(_parted(self.fields, values))
+
+    def tied(self, one: Field, other: Field) -> bool:
+        """Whether two fields are the same wherever a model can be made, and is of one program."""
+        if any((one.way, other.way) in parted for parted in self._parted):
+            return True
+        drawn = (v for v in self._any(self.fields, _MANY) if v[one.way] != v[other.way])
+        return not any(self._tried(values) for values in itertools.islice(drawn, _AHEAD))
+
+    def _any(self, fields: Sequence[Field], count: int) -> Iterator[Values]:
         """Sizes for some fields: any, then such that divide as the model's own do."""
         ratios = [
             (a, b)
@@ -109,8 +189,49 @@ class Prober:
                     )
             if i % 5 == 4:
                 values = self._equal(fields, values)
-            if all(values[f.way] <= _LARGEST for f in fields if _whole(f) and f.value <= _COUNT):
+            if i % 3 == 2:
+                self._relate(fields, values)
+            if all(values[f.way] <= self._most(f) for f in fields) and self.holds(values):
                 yield values
+
+    def _most(self, field: Field) -> float:
+        """What a field is at most, so that programs stay short."""
+        if field.way in self.depths:
+            return max(_DEEPEST, self._shallow + 2)
+        if field in self.twos:
+            return max(2 * int(field.value), 4 * _COUNT)
+        return _LARGEST if _whole(field) and field.value <= _COUNT else math.inf
+
+    def _other(self, field: Field, count: int, unit: int = 0) -> Iterator[Any]:
+        """Other values of a field; `unit` makes those of several fields differ."""
+        value = field.value
+        for i in range(count):
+            if type(value) is float:
+                factor = self._random.uniform(*((0.55, 0.95) if value < 1 else (1.05, 1.9)))
+                yield float(f"{value * factor:.3g}")
+            elif field in self.twos:
+                powers = [2**n for n in range(1, 8) if 2**n <= self._most(field)]
+                yield self._random.choice([n for n in powers if n != value])
+            elif value <= _COUNT or field.way in self.depths:
+                least = self._shallow if field.way in self.depths else _SHALLOW
+                most = int(min(self._most(field), max(_MOST, least + 1)))
+                yield self._random.choice([n for n in range(least, most + 1) if n != value])
+            else:
+                yield _UNIT * (self._random.choice(_PRIMES) if i or not unit else unit)
+
+    def _relate(self, fields: Sequence[Field], values: dict[Way, Any]) -> None:
+        """Makes fields equal, and such that divide, as they were at all sizes so far."""
+        for field in sorted(filter(_whole, fields), key=lambda f: f.value):
+            at = {f: values.get(f.way, f.value) for pair in self._pairs() for f in pair}
+            same = [a for a, b in self._equals if b is field]
+            unit = math.lcm(*(at[a] for a, b in self._divides if b is field))
+            if same:
+                values[field.way] = at[same[0]]
+            elif unit > 1:
+                most = min(self._most(field), _WIDEST)
+                values[field.way] = unit * self._random.choice(
+                    [n for n in _PRIMES if n * unit <= most] or [1]
+                )
 
     def _chosen(self, ratios: Sequence[tuple[Field, Field]]) -> list[tuple[Field, Field]]:
         """Some pairs of fields that shall divide: many of counts, few of widths."""
@@ -124,8 +245,8 @@ class Prober:
         for i, field in enumerate(fields):
             unit = units[i % len(units)] * (1 + i // len(units))
             seen = [values.get(field.way) for values in self._seen]
-            fresh = (v for v in _other(field, self._random, _TRIES, unit) if v not in seen)
-            yield field.way, next(fresh, next(_other(field, self._random, 1, unit)))
+            fresh = (v for v in self._other(field, _TRIES, unit) if v not in seen)
+            yield field.way, next(fresh, next(self._other(field, 1, unit)))
 
     def _equal(self, fields: Sequence[Field], values: dict[Way, Any]) -> dict[Way, Any]:
         """Some fields that are equal in the model stay so."""
@@ -148,17 +269,55 @@ def _whole(field: Field) -> bool:
     return type(field.value) is int
 
 
-def _other(field: Field, draw: random.Random, count: int, unit: int = 0) -> Iterator[Any]:
-    """Other values of a field; `unit` makes those of several fields differ."""
-    value = field.value
-    for i in range(count):
-        if type(value) is float:
-            factor = draw.uniform(0.55, 0.95) if value < 1 else draw.uniform(1.05, 1.9)
-            yield float(f"{value * factor:.3g}")
-        elif value <= _COUNT:
-            yield draw.choice([n for n in range(2, _MOST + 1) if n != value])
-        else:
-            yield _UNIT * (draw.choice(_PRIMES) if i or not unit else unit)
+def _parted(fields: Sequence[Field], values: Values) -> frozenset[tuple[Way, Way]]:
+    """Pairs of whole numbers that are equal in the model and not at some sizes."""
+    whole = [f for f in fields if _whole(f)]
+    pairs = itertools.combinations(whole, 2)
+    return frozenset(
+        (a.way, b.way) for a, b in pairs if a.value == b.value and values[a.way] != values[b.way]
+    )
+
+
+def _coincidences(fields: Sequence[Field], values: Values) -> int:
+    """How many pairs of whole numbers are equal at some sizes and not in the model, or are as many
+    times the other as there."""
+    whole = [f for f in fields if _whole(f)]
+    return sum(
+        values[a.way] * b.value == values[b.way] * a.value or values[a.way] == values[b.way]
+        for a, b in itertools.combinations(whole, 2)
+        if a.value != b.value
+    )
+
+
+def _alike(fields: Sequence[Field], values: Values) -> int:
+    """How many simple expressions of whole numbers have the value of another at some sizes."""
+    held = [values[f.way] for f in fields if _whole(f)]
+    made = [*held, *(2 * n for n in held)]
+    for a, b in itertools.combinations(held, 2):
+        made += [a + b, a * b, max(a, b) // min(a, b)]
+    return len(made) - len(set(made))
+
+
+def _kinds_within(value: Any) -> int:
+    """How many of the first items of a list of kinds have all kinds among them."""
+    if not is_kinds(value):
+        return 0
+    return next(n for n in range(len(value) + 1) if set(value[:n]) == set(value))
+
+
+def _is_depth(recipe: Recipe, field: Field, model: Any) -> bool:
+    """Whether a field says how many layers of its kinds a model has."""
+    import torch
+
+    if not _whole(field):
+        return False
+    try:
+        with torch.device("meta"):
+            other = recipe.make({field.way: min(field.value - 1, _DEEPEST) or 2})
+    except Exception:  # whatever the model raises for such a size
+        return False
+    more = len(shapes_of(other)) != len(shapes_of(model))
+    return bool(more and _layers(other) == _layers(model))
 
 
 def _layers(model: Any) -> Any:

@@ -37,11 +37,13 @@ def read_settings(recipe: Recipe, at: Sized) -> set[str]:
 
 @contextmanager
 def _watched(owner: Any, found: set[str]) -> Iterator[None]:
-    """Notes the attributes of an object that are read."""
+    """Notes the attributes of an object that are read, by the names that it holds them by."""
     kind = type(owner)
+    #: transformers: other names of attributes, which are read as the first.
+    aliases = getattr(kind, "attribute_map", {})
 
     def read(self: Any, name: str) -> Any:
-        found.add(name)
+        found.update((name, aliases.get(name, name)))
         return kind.__getattribute__(self, name)  # type: ignore[call-arg]
 
     watching = type(kind.__name__, (kind,), {"__getattribute__": read})

@@ -18,8 +18,8 @@ from torch2mlx.export.sizes.lines import Number, Statement, statements
 MARK = re.compile(r"__told_by_(\d+)__")
 #: What stands for a table while a statement is read.
 _STANDS = "__table_"
-#: So many numbers at least, and how much each may be rounded.
-_FEWEST, _ROUNDED = 3, 3e-7
+#: How much each number may be rounded.
+_ROUNDED = 3e-7
 _FLAT = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -73,11 +73,10 @@ def _falls(inner: str) -> bool:
         numbers = [float(item) for item in split_commas(inner)]
     except ValueError:
         return False
-    if len(numbers) < _FEWEST or numbers[0] != 1 or not 0 < numbers[1] < 1:
+    if numbers[:1] != [1] or "." not in inner or not all(0 < n < 1 for n in numbers[1:2]):
         return False
-    return all(
-        math.isclose(n, numbers[1] ** i, rel_tol=i * _ROUNDED) for i, n in enumerate(numbers)
-    )
+    ratio = [*numbers, 1.0][1]
+    return all(math.isclose(n, ratio**i, rel_tol=i * _ROUNDED) for i, n in enumerate(numbers))
 
 
 def _told(statement: Statement, lists: Sequence[Way], values: Mapping[Way, Any]) -> Statement:
