@@ -14,6 +14,7 @@ from torch2mlx.export.sizes.deciding import Decision
 from torch2mlx.export.sizes.fields import Field, Recipe, Way, is_kinds, shapes_of
 from torch2mlx.export.sizes.inputs import Inputs
 from torch2mlx.export.sizes.reading import Sized, Values, read_settings
+from torch2mlx.export.verify.preserved import preserved
 
 _PRIMES = (2, 3, 5, 7, 11, 13)
 #: Whole numbers up to this are counts, above it widths.
@@ -53,7 +54,7 @@ class Prober:
 
     def __init__(self, recipe: Recipe, model: Any, inputs: Inputs) -> None:
         self.recipe, self._inputs = recipe, inputs
-        self._layers = _layers(model)
+        self._model, self._layers = model, _layers(model)
         self._random = random.Random(0)
         self.fields = [f for f in recipe.fields() if is_size(f)]
         self.depths = {f.way for f in self.fields if _is_depth(recipe, f, model)}
@@ -80,14 +81,14 @@ class Prober:
 
         Raises TranslationError where there are none.
         """
-        if not self._settled:
-            self._settle()
-        for values in self._draws(self.fields, _MANY * bool(self.fields)):
-            made = self._tried(values)
-            if made is not None:
-                self._seen.append(values)
-                self._learn(values)
-                return made
+        with preserved(self._model):
+            if not self._settled:
+                self._settle()
+            made = self._first(self._draws(self.fields, _MANY * bool(self.fields)))
+        if made is not None:
+            self._seen.append(made.values)
+            self._learn(made.values)
+            return made
         raise TranslationError(
             f"{self.recipe.kind.__name__}: no other sizes were found at which torch runs it; "
             f"tried {', '.join(f.text for f in self.fields) or 'nothing: it takes no numbers'}"
@@ -118,8 +119,12 @@ class Prober:
         """Sizes at which a comparison comes out so; None where none were found."""
         drawn = self._draws(self.fields, _MANY)
         fitting = (values for values in drawn if decision.at(values) == outcome)
-        made = map(self._tried, itertools.islice(fitting, _TRIES))
-        return next(filter(None, made), None)
+        with preserved(self._model):
+            return self._first(itertools.islice(fitting, _TRIES))
+
+    def _first(self, drawn: Iterator[Values]) -> Sized | None:
+        """The first of some sizes that torch runs a model at."""
+        return next(filter(None, map(self._tried, drawn)), None)
 
     def alone(self, field: Field) -> Sized | None:
         """A size in which one field is another and the rest is the model's own; None where there
@@ -128,13 +133,14 @@ class Prober:
         others = list(self._other(field, _TRIES))
         if _whole(field) and field.way not in self.depths:
             others += [2 * field.value, 3 * field.value]
-        made = (self._tried({**values, field.way: value}) for value in dict.fromkeys(others))
-        return next(filter(None, made), None)
+        drawn = ({**values, field.way: value} for value in dict.fromkeys(others))
+        with preserved(self._model):
+            return self._first(drawn)
 
     def _settle(self) -> None:
         """Leaves the fields that can be others, at best all of them together."""
         self._settled = True
-        made = next(filter(None, map(self._tried, self._draws(self.fields, _MANY))), None)
+        made = self._first(self._draws(self.fields, _MANY))
         if made is not None:
             self._learn(made.values)
             read = read_settings(self.recipe, made)
@@ -260,6 +266,7 @@ class Prober:
             if _layers(model) != self._layers:
                 return None
             given = self._inputs.at(model, self.fields, values)
+            model = self.recipe.make(values)  # a call may have changed the first
         except Exception:  # whatever the model raises for such sizes
             return None
         return None if given is None else Sized(values, model, *given)
