@@ -96,8 +96,14 @@ class Recipe:
 
     def make(self, values: Mapping[Way, Any]) -> Any:
         """A model with other values, in the mode of the one that was given."""
-        made = self.kind(**self.varied(values)).train(self.training)
-        return made if self.dtype is None else made.to(self.dtype)
+        import torch
+
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype or usual)  # what says float32 itself stays that
+        try:
+            return self.kind(**self.varied(values)).train(self.training)
+        finally:
+            torch.set_default_dtype(usual)
 
 
 def copied(value: Any) -> Any:
