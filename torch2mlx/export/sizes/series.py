@@ -20,7 +20,8 @@ MARK = re.compile(r"__told_by_(\d+)__")
 _STANDS = "__table_"
 #: How much each number may be rounded.
 _ROUNDED = 3e-7
-_FLAT = re.compile(r"\[([^\[\]]*)\]")
+#: A list, and no places of an array.
+_FLAT = re.compile(r"(?<![\w)\]])\[([^\[\]]*)\]")
 
 
 def with_series(
