@@ -22,11 +22,13 @@ OPERATORS = WEIGHTS.with_name("op-mapping.md")
 GUIDE = WEIGHTS.with_name("mapping-guide.md")
 _ROOT = WEIGHTS.parent.parent
 KIT_TESTS = _ROOT / "tests" / "kit"
+PROCESSES = _ROOT / "tests" / "porting" / "distributed" / "scripts"
 OPERATORS_HEAD = """# torch functions and methods in MLX
 
 Every row of `torch2mlx.op_mapping`; a method is the function of its name. `run by`: where values
 were compared with torch's: a row of the [guide](mapping-guide.md), a call with equal arguments,
-the grid of [layers](support-matrix.md), the tests of the kit, torch's own samples of the operator
+the grid of [layers](support-matrix.md), the tests of the kit, scripts of four processes over gloo
+and over MLX's ring ([port](port.md#several-machines)), torch's own samples of the operator
 through translate (how many dtypes, the largest difference); a dash: both names exist, which a test
 checks, and no more is claimed.
 
@@ -139,6 +141,8 @@ def analyzer_page() -> str:
 
 def evidence(op: Op) -> str:
     """What a test has run of a row: the guide, the grid of layers, the kit's own tests."""
+    if op.mlx.startswith("torch2mlx.kit.distributed."):
+        return _in_processes(op)
     call = re.compile(rf"\b{re.escape(op.torch.rsplit('.', 1)[1])}\(")
     guide = (line.split("|")[1] for line in GUIDE.read_text().splitlines() if line[:2] == "| ")
     if any(call.search(cell) for cell in guide):
@@ -153,6 +157,16 @@ def evidence(op: Op) -> str:
         return "layers"
     text = "".join(path.read_text() for path in sorted(KIT_TESTS.glob("*.py")))
     return "kit" if re.search(rf"\b{name}\b", text) else ""
+
+
+def _in_processes(op: Op) -> str:
+    """What a test has run of a row for several processes."""
+    name = op.mlx.rpartition(".")[2]
+    for told, folder in (("processes", PROCESSES), ("kit", KIT_TESTS)):
+        text = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
+        if op.torch.rpartition(".")[2] == name and re.search(rf"\b{name}\b", text):
+            return told
+    return ""
 
 
 def _measured(op: Op) -> str:

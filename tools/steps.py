@@ -102,6 +102,22 @@ STEPS = (
         14,
     ),
     Step(
+        "distributed",
+        "ten scripts in four processes, in torch over gloo and their ports over MLX's ring, for 50 "
+        "steps from the same first weights: every number of every process",
+        "python -m tests.porting.distributed.run",
+        (
+            "torch2mlx/kit/collectives.py",
+            "torch2mlx/kit/data_parallel.py",
+            "torch2mlx/kit/processes.py",
+            "torch2mlx/kit/shares.py",
+            "torch2mlx/catalog/processes.py",
+            "torch2mlx/porting/training",
+            "tests/porting/distributed",
+        ),
+        30,
+    ),
+    Step(
         "trm",
         "TinyRecursiveModels ported, and trained in MLX and torch from the same weights",
         "./dev trm",

@@ -459,6 +459,7 @@ def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     from torch2mlx.porting.rules.in_place_functions import MARK, WithoutInPlaceFunctions
     from torch2mlx.porting.scopes.lines import lines_of
     from torch2mlx.porting.training.closures import WithoutClosures
+    from torch2mlx.porting.training.collectives import WithoutCollectives
     from torch2mlx.porting.training.derivatives import Derivatives
     from torch2mlx.porting.training.free_parameters import FreeParameters
     from torch2mlx.porting.training.scalers import WithoutScalers
@@ -471,7 +472,8 @@ def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     if MARK.search(text):
         module = module.visit(WithoutInPlaceFunctions(names))
         report.lines = lines_of(module, text)
-    for word, passes in ((".scale(", WithoutScalers), (".step(", WithoutClosures)):
+    told = ("distributed", WithoutCollectives)
+    for word, passes in (told, (".scale(", WithoutScalers), (".step(", WithoutClosures)):
         if word in text:
             module = module.visit(passes(report))
             report.lines = lines_of(module, text)

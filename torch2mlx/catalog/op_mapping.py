@@ -1,5 +1,5 @@
 """torch functions and tensor methods -> MLX: `lookup_op`, `register_op`. A row is an entry of
-`catalog/functions`, or one that a user registered."""
+`catalog/functions` or `catalog/processes`, or one that a user registered."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch2mlx.catalog.functions.entry import Entry
 from torch2mlx.catalog.functions.table import FUNCTIONS
+from torch2mlx.catalog.processes import shown
 
 Status = Literal["direct", "kit", "data_dependent", "none"]
 
@@ -40,6 +41,9 @@ def _row(full: str, entry: Entry) -> Op:
 
 
 _BUILTIN = {full: _row(full, entry) for full, entry in FUNCTIONS.items()}
+_BUILTIN |= {
+    full: Op(full, mlx, _status(mlx) if mlx else "none", note) for full, mlx, note in shown()
+}
 _USER: dict[str, Op] = {}
 
 

@@ -178,7 +178,7 @@ def _of_images(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
 #: Layers with weights, and functions: name -> (what it is, its spatial axes where they are known).
 WEIGHTED: dict[str, tuple[type, int | None]] = {
     "PReLU": (activations.PReLU, None),
-    "SyncBatchNorm": (_named("SyncBatchNorm", norm.BatchNorm), None),
+    "SyncBatchNorm": (_named("SyncBatchNorm", norm.SyncBatchNorm), None),
 }
 FUNCTIONS: dict[str, tuple[Callable[..., Any], int | None]] = {
     "interpolate": (resample.interpolate, None),

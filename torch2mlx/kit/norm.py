@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from torch2mlx.kit import moments
+from torch2mlx.kit.collectives import reduced, total
+from torch2mlx.kit.processes import joined
 
 
 def statistics(x: mx.array, axes: Sequence[int]) -> tuple[mx.array, mx.array]:
@@ -61,6 +64,11 @@ class _Normalizer(nn.Module):
     def _axes(self, x: mx.array) -> tuple[int, ...]:
         raise NotImplementedError
 
+    def _measured(self, x: mx.array) -> tuple[mx.array, mx.array, int]:
+        """Mean and variance of what is normalised together, and how many items that is."""
+        mean, var = statistics(x, self._axes(x))
+        return mean, var, x.size // max(mean.size, 1)
+
     def _track(self, mean: mx.array, var: mx.array, count: int) -> None:
         self._batches += 1
         step = 1 / self._batches if self._momentum is None else self._momentum
@@ -74,19 +82,39 @@ class _Normalizer(nn.Module):
         if tracked and not self.training:
             mean, var = self.running_mean, self.running_var
         else:
-            mean, var = statistics(x, self._axes(x))
+            mean, var, count = self._measured(x)
             if tracked:
-                self._track(mean, var, x.size // max(mean.size, 1))
+                self._track(mean, var, count)
         y = (x - mean) * mx.rsqrt(var + self._eps)
         y = self.weight * y + self.bias if "weight" in self else y
         return y.astype(given)
 
 
 class BatchNorm(_Normalizer):
-    """torch.nn.BatchNorm1d/2d/3d. x: (N, ..., C), any number of dimensions between."""
+    """torch.nn.BatchNorm1d/2d/3d. x: (N, ..., C), any number of dimensions between.
+
+    `synced`: statistics are those of the batches of all processes.
+    """
+
+    synced = False
 
     def _axes(self, x: mx.array) -> tuple[int, ...]:
         return tuple(range(x.ndim - 1))
+
+    def _measured(self, x: mx.array) -> tuple[mx.array, mx.array, int]:
+        if not self.synced or joined() is None:
+            return super()._measured(x)
+        axes = self._axes(x)
+        found: Any = reduced(mx.array(x.size // x.shape[-1])).item()
+        count = int(found)
+        mean = total(moments.total(x, axes, True)) / count
+        return mean, total(moments.total(mx.square(x - mean), axes, True)) / count, count
+
+
+class SyncBatchNorm(BatchNorm):
+    """torch.nn.SyncBatchNorm. x: (N, ..., C), of any number of items on each process."""
+
+    synced = True
 
 
 class InstanceNorm(_Normalizer):

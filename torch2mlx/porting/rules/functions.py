@@ -8,8 +8,10 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.catalog.functions.table import caution, find_function, forms
+from torch2mlx.catalog.processes import Shared, find_shared
 from torch2mlx.porting.rules.constructors import Constructors
 from torch2mlx.porting.rules.context import again, code, drop_keywords, expression, joined
+from torch2mlx.porting.rules.in_place_functions import WHY
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 
@@ -17,15 +19,9 @@ _GONE = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
 _GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
 _GONE += ("torch.serialization.add_safe_globals",)
 _GONE += ("torch.multiprocessing.set_start_method", "torch.autograd.set_detect_anomaly")
-#: What torch.distributed answers and does where there is one process.
-_ALONE = {"is_available": "False", "is_initialized": "False", "is_nccl_available": "False"}
-_ALONE |= {"get_rank": "0", "get_world_size": "1", "init_process_group": "None"}
-_ALONE |= {"destroy_process_group": "None", "barrier": "None", "all_reduce": "None"}
-_ALONE |= {"broadcast": "None"}
 _SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.random.manual_seed", "torch.seed")
 _SELF = ("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.jit.script")
-_SELF += ("torch.nn.parallel.DistributedDataParallel", "torch.compile", "torch.autograd.Variable")
-_SELF += ("torch.nn.SyncBatchNorm.convert_sync_batchnorm",)
+_SELF += ("torch.compile", "torch.autograd.Variable")
 #: Functions that the kit has two of: kit.functional's are those of torch's layout.
 _INNER = ("pad", "group_norm")
 _CALLED = ("torch.nn.parallel.data_parallel",)
@@ -43,7 +39,9 @@ class Functions(Constructors):
 
     def named_call(self, full: str, original: cst.Call, updated: cst.Call) -> Any:
         """A call of something that is imported; None when it stays as it is."""
-        given = self.arguments(original, updated)
+        given, shared = self.arguments(original, updated), find_shared(full)
+        if shared is not None and full not in _GONE:
+            return self._shared(shared, original, updated)
         for prefixes, rule in self._rules():
             if any(full.startswith(p) if p.endswith(".") else full == p for p in prefixes):
                 return rule(full, given, original, updated)
@@ -74,7 +72,6 @@ class Functions(Constructors):
             (("torch.utils.data.",), self._data),
             (("torch.distributions.",), self._distribution),
             (("torch.utils.tensorboard.",), self._board),
-            (("torch.distributed.",), self._alone),
             (("torch.Generator",), lambda *_: expression("kit.training.Generator()")),
             (("torch.save", "torch.load"), self._file),
             (("torchvision.transforms.", "torchvision.datasets."), self._vision),
@@ -110,12 +107,16 @@ class Functions(Constructors):
         self.change(original, full, "dtypes of MLX cannot be copied, where modules hold some")
         return expression(f"kit.training.deepcopy({joined(given[:1])})")
 
-    def _alone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        text = _ALONE.get(full.rpartition(".")[2])
-        if text is None:
-            return self._unknown(full, original, updated)
-        self.change(original, full, "there is one process", "mx.distributed for several")
-        return expression(text)
+    def _shared(self, entry: Shared, original: Any, updated: Any) -> Any:
+        """A call for several processes; those that write to an argument were rewritten before, but
+        where they are no statements."""
+        if not entry.mlx or entry.writes or entry.fills:
+            self.refuse(original, entry.note if not entry.mlx else WHY, entry.name)
+            return updated
+        self.change(original, entry.name, entry.note or f"{entry.mlx} over mx.distributed")
+        if not entry.mlx.startswith("kit."):
+            return expression(entry.mlx)
+        return again(entry.mlx, updated, entry.dropped)
 
     def _pattern(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.rpartition(".")[2]

@@ -7,6 +7,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.catalog.processes import find_shared
 from torch2mlx.errors import Code, Unsupported
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.imports import WITH_TORCH
@@ -41,10 +42,14 @@ def remaining(names: Names, module: cst.Module, text: str, report: Report) -> li
             full = gone[node.value] + said[len(node.value) :]
             if full not in told and scopes.found.get(node) is None and node.value not in found:
                 line = _first_line(text, said)
-                found[full] = Unsupported(
-                    Code.NO_COUNTERPART, full, "no counterpart is known", line
-                )
+                found[full] = Unsupported(Code.NO_COUNTERPART, full, _why(full), line)
     return list(found.values())
+
+
+def _why(full: str) -> str:
+    """Why a name of torch has nothing in MLX."""
+    shared = find_shared(full)
+    return shared.note if shared is not None and not shared.mlx else "no counterpart is known"
 
 
 def _unclear(names: Names, text: str) -> dict[str, Unsupported]:

@@ -15,6 +15,7 @@ UNWRAPPED += ("torch.set_grad_enabled", "torch.autograd.set_detect_anomaly")
 UNWRAPPED += ("torch.autograd.profiler.record_function", "torch.cuda.device", "torch.device")
 UNWRAPPED += ("torch.cuda.amp.autocast", "torch.nn.attention.sdpa_kernel")
 UNWRAPPED += ("torch.serialization.safe_globals",)
+UNWRAPPED += ("torch.distributed.elastic.multiprocessing.errors.record",)
 UNWRAPPED += ("torch.backends.cuda.sdp_kernel", "torch.autograd.profiler.profile")
 STOPPING = ("torch.no_grad", "torch.inference_mode")
 #: Types of which nothing has a gradient.

@@ -8,6 +8,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.catalog.functions.table import find_function
+from torch2mlx.catalog.processes import find_shared
 from torch2mlx.errors import Code
 from torch2mlx.porting.rules.context import again, bare, code, expression
 from torch2mlx.porting.rules.format_strings import requoted
@@ -18,6 +19,7 @@ from torch2mlx.porting.rules.reduction import with_reduction
 from torch2mlx.porting.rules.render import term
 from torch2mlx.porting.rules.statements import Statements
 from torch2mlx.porting.scopes.import_table import TYPED, dotted
+from torch2mlx.porting.training.steps_rewritten import KIT
 from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import ELSEWHERE, UNKNOWN
 from torch2mlx.porting.types.usage import made_elsewhere
@@ -50,7 +52,7 @@ _CLASSES = {
     "torch.optim.optimizer.ParamsT": "object",
     "torch.nn.ModuleDict": "kit.layers.ModuleDict",
     "torch.autograd.Function": "kit.control.Function",
-    **{f"torch.nn.{n}": "()" for n in ("DataParallel", "parallel.DistributedDataParallel")},
+    "torch.nn.DataParallel": "()",
 }
 _LAYOUT = {cst.SimpleWhitespace, cst.TrailingWhitespace, cst.EmptyLine, cst.Comma, cst.Newline}
 _LAYOUT |= {cst.ParenthesizedWhitespace, cst.LeftParen, cst.RightParen, cst.AssignEqual, cst.Dot}
@@ -186,7 +188,7 @@ class Rewriter(Statements):
     def _value(self, full: str, original: Any) -> Any:
         """What a full name stands for when it is not called."""
         short = full.rpartition(".")[2]
-        placed = self.class_value(full, original)
+        placed = self.class_value(full, original) or _of_processes(full)
         if placed is not None:
             return expression(placed)
         if full in _CLASSES:
@@ -289,6 +291,8 @@ class Rewriter(Statements):
 
     def _own_call(self, original: cst.Call, updated: cst.Call) -> Any:
         """A call of what is not imported."""
+        if dotted(original.func).startswith(f"{KIT}."):
+            return updated  # which a pass before this one wrote
         trainable = self.trainable_filter(original, updated)
         if trainable is not None:
             return trainable
@@ -412,6 +416,13 @@ class Rewriter(Statements):
             self.change(original_node, "forward", "MLX's modules are called")
             return updated_node.with_changes(name=cst.Name("__call__"))
         return updated_node
+
+
+def _of_processes(full: str) -> str | None:
+    """What stands for a name for several processes that is not called."""
+    shared = find_shared(full)
+    plain = shared is not None and shared.mlx and not shared.writes and not shared.fills
+    return shared.mlx if shared is not None and plain else None
 
 
 def as_int(node: Any) -> cst.BaseExpression:

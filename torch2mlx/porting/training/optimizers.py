@@ -7,6 +7,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.catalog.processes import find_shared
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls, everything, walk
 
@@ -35,6 +36,37 @@ def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
             if modules:
                 trained.setdefault(target, modules)
     return trained
+
+
+def wrapped_modules(module: cst.Module, names: Names) -> dict[str, str]:
+    """Names that hold another module's wrapper for several processes -> that module."""
+    found = {}
+    for target, value in _assignments(module):
+        inner = dotted(_unwrapped(value, names)) if isinstance(value, cst.Call) else ""
+        if inner and inner != target:
+            found[target] = inner
+    return found
+
+
+def wraps(statement: Any, names: Names) -> bool:
+    """Whether a statement gives a name to a module that is wrapped for several processes."""
+    held = statement.body if isinstance(statement, cst.SimpleStatementLine) else ()
+    values = [part.value for part in held if isinstance(part, cst.Assign)]
+    return any(_unwrapped(value, names) is not None for value in values)
+
+
+def _unwrapped(node: Any, names: Names) -> Any:
+    """What stands in wrappers for several processes, and is moved to a device."""
+    wrapped = False
+    while isinstance(node, cst.Call):
+        shared = find_shared(names.of(node.func))
+        if shared is not None and shared.wraps and node.args:
+            node, wrapped = node.args[0].value, True
+        elif isinstance(node.func, cst.Attribute) and node.func.attr.value in ("to", "cuda"):
+            node = node.func.value
+        else:
+            return None
+    return node if wrapped else None
 
 
 def _assignments(module: Any) -> Iterator[tuple[str, Any]]:

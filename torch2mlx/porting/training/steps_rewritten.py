@@ -16,7 +16,7 @@ import libcst as cst
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import called_method, loads
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import calls
+from torch2mlx.porting.scopes.traversal import calls, everything
 from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
 from torch2mlx.porting.training.step_scope import Scope, Step
@@ -48,6 +48,7 @@ class Training(cst.CSTTransformer):
 
     def visit_Module(self, node: cst.Module) -> None:
         self._clips = Clipped(node)
+        self._keeps_apart = any(getattr(n, "value", "") in _APART for n in everything(node))
         self._scopes.append(Scope(node, set(self._find.scan.loads(node))))
         self._find.prepare(list(node.body), self._scopes[-1])
 
@@ -211,7 +212,11 @@ class Training(cst.CSTTransformer):
             optimizer = known if owner in modules else optimizer
         name = scope.gradients.get(optimizer)
         self._report.change(old, "zero_grad", "gradients are values in MLX: none are left over")
-        return [parse(f"{name} = None\n")] if name in scope.accumulated else []
+        made = [parse(f"{name} = None\n")] if name in scope.accumulated else []
+        zeroed = scope.modules.get(owner) or self._trained.get(owner) or [owner]
+        if self._keeps_apart:
+            made.append(parse(f"{KIT}.distributed.dropped({', '.join(zeroed)})\n"))
+        return made
 
     def _updated(self, old: Any, new: Any, call: cst.Call, scope: Scope) -> list[Any]:
         optimizer = self._find.stepped(call)
@@ -336,6 +341,8 @@ def _share(name: str, modules: list[str], scope: Scope) -> str:
     return parts[0] if len(parts) == 1 else f'{{"modules_": [{", ".join(parts)}]}}'
 
 
+#: What a file names that leaves gradients to one process for a while.
+_APART = ("no_sync", "require_backward_grad_sync")
 _TRAINING = (
     "backward",
     "parameters",

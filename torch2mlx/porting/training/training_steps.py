@@ -12,6 +12,7 @@ from torch2mlx.porting.scopes.def_use import Scanner, called_method
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything, walk
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
+from torch2mlx.porting.training.optimizers import wrapped_modules, wraps
 from torch2mlx.porting.training.reach import Reach
 from torch2mlx.porting.training.schedule import late, needed
 from torch2mlx.porting.training.step_scope import Scope, Step
@@ -41,11 +42,13 @@ class Finder:
         self._varies: bool | None = None
         self._file = cst.Module([])
         self._made: dict[cst.CSTNode, Step] = {}  # by the statement of the backward
+        self._wrapped: dict[str, str] = {}  # wrappers for several processes -> their modules
 
     def prepare(self, block: list[Any], scope: Scope) -> None:
         """Finds all steps of a function before any of it is rewritten."""
         if isinstance(scope.node, cst.Module):
             self._file = scope.node
+            self._wrapped = wrapped_modules(scope.node, self.types.names)
         steps = []
         for i in range(len(block)):
             step = self.step(i, block, scope)
@@ -87,7 +90,7 @@ class Finder:
             modules = []
         made = Step(place, loss, optimizers, modules)
         inside = [old[i] for i in self.slice(made, old)] if modules else []
-        trained = _with_owners(modules)
+        trained = self._with_owners(modules)
         word = next((w for s in inside if (w := _left_by(s))), "")
         if word:
             self.report.refuse(
@@ -102,6 +105,11 @@ class Finder:
             self.report.refuse(old[place], _made_elsewhere(kept) if kept else _NO_STEP)
             return None
         return made
+
+    def _with_owners(self, modules: list[str]) -> set[str]:
+        """Modules, those that hold them, and their wrappers for several processes."""
+        found = _with_owners(modules)
+        return found | {outer for outer, inner in self._wrapped.items() if inner in found}
 
     def _by_hand(self, statements: Sequence[Any], scope: Scope) -> list[str]:
         """Modules that loops over parameters step, in the place of optimizers."""
@@ -194,7 +202,7 @@ class Finder:
 
     def slice(self, step: Step, old: list[Any]) -> list[int]:
         """Statements that lead from the step's modules to its loss."""
-        tainted = _with_owners(step.modules)
+        tainted = self._with_owners(step.modules)
         marked = []
         for i in range(step.place):
             statement = old[i]
@@ -250,7 +258,7 @@ class Finder:
         """Whether a statement computes something, and does not only set modes or gradients."""
         names = ("zero_grad", "train", "eval", "step", "backward", "requires_grad_", "item")
         inner = (c.func.attr.value for c in self.scan.calls(statement) if _is_method(c))
-        if "backward" in inner:  # a whole step of its own
+        if "backward" in inner or wraps(statement, self.types.names):  # a step of its own
             return False
         return bool(self.scan.stores(statement)) and not any(
             called_method(statement, n) for n in names

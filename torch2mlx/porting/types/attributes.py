@@ -41,6 +41,8 @@ def attribute(owner: Type, name: str) -> Type:
         return Type("list", (TENSOR,))
     if owner.kind == "module" and name in ("weight", "bias", "running_mean", "running_var"):
         return TENSOR
+    if owner.kind == "module" and name == "module":
+        return owner  # of DistributedDataParallel: what it wraps
     if owner.kind == "tuple" and name in ("values", "indices"):
         return TENSOR
     if owner.kind == "distribution":

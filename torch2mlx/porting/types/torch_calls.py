@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch2mlx.catalog.functions.table import find_function
+from torch2mlx.catalog.processes import find_shared
 from torch2mlx.porting.scopes.import_table import TYPED
 from torch2mlx.porting.types.kinds import (
     BOOL,
@@ -150,7 +151,7 @@ def given_as(node: Any, name: str, place: int) -> bool:
 
 def called(full: str, node: Any, given: list[Type]) -> Type:
     """The result of a call by full name."""
-    known_type = returned(full, node, given, 1)
+    known_type = returned(full, node, given, 1) or _of_processes(full, given)
     if known_type is not None:
         return known_type
     group, _, name = full.rpartition(".")
@@ -165,6 +166,17 @@ def called(full: str, node: Any, given: list[Type]) -> Type:
         "torch.amp.GradScaler": Type("scaler"),
     }
     return known.get(full, TENSOR if full == "torch.autograd.Variable" else UNKNOWN)
+
+
+def _of_processes(full: str, given: list[Type]) -> Type | None:
+    """What a call for several processes gives; None of others."""
+    shared = find_shared(full)
+    if shared is None:
+        return None
+    if shared.wraps:
+        return given[0] if given and given[0].kind == "module" else Type("module")
+    plain = {"int": INT, "bool": BOOL, "str": STR, "none": NONE, "list": Type("list", (TENSOR,))}
+    return plain.get(shared.returns, UNKNOWN)
 
 
 def _functional(name: str, given: list[Type]) -> Type:
