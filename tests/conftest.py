@@ -1,3 +1,4 @@
+import gc
 import os
 import re
 import sys
@@ -19,6 +20,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if re.search(r" at 0x[0-9a-f]", item.name):
             raise pytest.UsageError(f"{item.nodeid[:200]}: give its parameters ids")
+
+
+def pytest_collection_finish():
+    """What the tests and their libraries are made of stays: the collector need not walk it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

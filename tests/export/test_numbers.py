@@ -176,7 +176,8 @@ def test_rows_of_infinities():
     functions = (
         *(lambda x, f=f: f(x, 1) for f in (torch.softmax, torch.log_softmax, torch.logsumexp)),
         *(lambda x, f=f: f(x, 0) for f in (torch.logsumexp, torch.logcumsumexp, torch.amax)),
-        *(F.relu, F.relu6, F.hardtanh, F.silu, F.gelu, F.softplus, F.elu, F.leaky_relu),
+        *(F.relu, F.relu6, F.hardtanh, F.silu, F.softplus, F.elu, F.leaky_relu),
+        lambda x: F.gelu(x.clamp(max=99.0)),  # of infinity torch gives NaN on some processors
         *(torch.sigmoid, torch.tanh, torch.nan_to_num, torch.nansum, torch.isfinite),
         lambda x: F.threshold(x, 0, 0),
         lambda x: (x.clamp(-1, 1), x.clamp(min=0), torch.fmax(x, torch.zeros(3))),
