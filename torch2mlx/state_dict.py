@@ -21,7 +21,7 @@ def nest(tensors: Mapping[str, Any], lists: bool = True) -> Any:
     of lists empty than the keys account for.
     """
     try:
-        return _core.nest(list(tensors), list(tensors.values()), lists=lists)
+        return _core.nest(tensors if type(tensors) is dict else dict(tensors), lists=lists)
     except FAILURES as error:
         raise about_key(error, _ADVICE) from error
 

@@ -1,4 +1,5 @@
 #include "bind.h"
+#include "../core/array.h"
 #include "../core/keys.h"
 
 /* A component that is not ASCII, as int() reads it. */
@@ -24,8 +25,8 @@ read_number(const char *text, size_t length, int64_t *out)
 
 typedef struct {
     const t2m_key_tree *tree;
-    PyObject *values; /* list, by key index */
-    PyObject **texts; /* component strings, by text id; made when needed */
+    PyObject **values; /* borrowed, by key index */
+    PyObject **texts;  /* component strings, by text id; made when needed */
 } builder;
 
 static PyObject *build(builder *b, uint32_t index);
@@ -80,7 +81,7 @@ build(builder *b, uint32_t index)
 {
     const t2m_trie_node *node = &b->tree->trie.nodes[index];
     if (node->value != T2M_NO_INDEX) {
-        return Py_NewRef(PyList_GET_ITEM(b->values, (Py_ssize_t)node->value));
+        return Py_NewRef(b->values[node->value]);
     }
     if (b->tree->slots && (b->tree->slots[index] || !node->children)) {
         return build_list(b, index);
@@ -89,7 +90,7 @@ build(builder *b, uint32_t index)
 }
 
 static PyObject *
-build_tree(const t2m_key_tree *tree, PyObject *values)
+build_tree(const t2m_key_tree *tree, PyObject **values)
 {
     builder b = {tree, values, NULL};
     PyObject *result = NULL;
@@ -160,56 +161,86 @@ bind_raise_key(PyObject *module, t2m_status status, PyObject *names,
     return bind_raise(module, status, &where);
 }
 
-/* nest(keys, values, lists=True) -> tree */
+/* Keys and values of a dict, which keeps them alive; no code of others runs
+   before the tree is built. */
+static int
+read_items(PyObject *tensors, t2m_key *keys, PyObject **values)
+{
+    PyObject *key;
+    Py_ssize_t at = 0, length;
+    for (size_t i = 0; PyDict_Next(tensors, &at, &key, &values[i]); i++) {
+        if (PyUnicode_CheckExact(key) && PyUnicode_IS_COMPACT_ASCII(key)) {
+            keys[i].text = (const char *)PyUnicode_1BYTE_DATA(key);
+            length = PyUnicode_GET_LENGTH(key);
+        } else if (!(keys[i].text = PyUnicode_AsUTF8AndSize(key, &length))) {
+            return -1;
+        }
+        keys[i].length = (size_t)length;
+    }
+    return 0;
+}
+
+/* nest(tensors, lists=True) -> tree */
 static PyObject *
 nest(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *arguments[] = {"keys", "values", "lists", NULL};
-    PyObject *names, *values, *result = NULL;
+    static char *arguments[] = {"tensors", "lists", NULL};
+    PyObject *tensors, *names, *result = NULL;
     t2m_key_tree tree;
     int lists = 1;
     size_t bad;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!|p:nest", arguments,
-                                     &PyList_Type, &names, &PyList_Type,
-                                     &values, &lists)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|p:nest", arguments,
+                                     &PyDict_Type, &tensors, &lists)) {
         return NULL;
     }
-    if (PyList_GET_SIZE(names) != PyList_GET_SIZE(values)) {
-        PyErr_SetString(PyExc_ValueError, "keys and values differ in number");
+    if (!PyDict_CheckExact(tensors)) {
+        /* one of a subclass may have another order */
+        PyErr_SetString(PyExc_TypeError, "tensors must be a plain dict");
         return NULL;
     }
-    t2m_key *keys = bind_keys(names);
-    if (!keys) {
-        return NULL;
+    size_t n = (size_t)PyDict_Size(tensors);
+    t2m_key *keys = PyMem_Calloc(n + 1, sizeof *keys);
+    PyObject **values = PyMem_Calloc(n + 1, sizeof *values);
+    if (!keys || !values) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (read_items(tensors, keys, values) < 0) {
+        goto done;
     }
     t2m_status status =
-        t2m_keys_nest(keys, (size_t)PyList_GET_SIZE(names), lists, read_number,
-                      bind_secret(), &tree, &bad);
-    if (status != T2M_OK) {
-        bind_raise_key(module, status, names, bad);
-    } else {
+        t2m_keys_nest(keys, n, lists, read_number, bind_secret(), &tree, &bad);
+    if (status == T2M_OK) {
         result = build_tree(&tree, values);
         t2m_keys_free(&tree);
+    } else if ((names = PyDict_Keys(tensors))) {
+        bind_raise_key(module, status, names, bad);
+        Py_DECREF(names);
     }
+done:
+    PyMem_Free(values);
     PyMem_Free(keys);
     return result;
 }
 
-/* Leaves that go into the dict together. */
-#define WAITING 64
+/* A leaf that waits for the dict. */
+typedef struct {
+    PyObject *key, *value;
+} leaf;
 
-/* The key being built while a tree is flattened. */
+/* The key being built while a tree is flattened, and what was found. */
 typedef struct {
     char *text;
     size_t length, capacity;
     size_t wide; /* parts of it that are not ASCII */
     PyObject *is_leaf;
-    PyObject *out;
-    /* Leaves that wait for the dict: its lookups miss the cache, and one
-       behind the other the processor has several of them under way. */
-    PyObject *keys[WAITING], *values[WAITING];
-    int waiting;
+    PyObject *pairs; /* list; or NULL, and the leaves wait for the dict */
+    /* The dict is made when their number is known, so that it never grows;
+       its lookups miss the cache, and one behind the other the processor has
+       several of them under way. */
+    leaf *leaves;
+    size_t count, room;
 } flattener;
 
 static int
@@ -252,19 +283,31 @@ key_of(const flattener *f)
                                 NULL);
 }
 
-/* Puts the waiting leaves into the dict; drops them where there is none. */
-static int
-settle(flattener *f)
+/* The dict of the waiting leaves, or NULL with an exception set. */
+static PyObject *
+dict_of(const flattener *f)
 {
-    int failed = 0;
-    for (int i = 0; i < f->waiting; i++) {
-        failed |= f->out && !failed &&
-                  PyDict_SetItem(f->out, f->keys[i], f->values[i]) < 0;
-        Py_DECREF(f->keys[i]);
-        Py_DECREF(f->values[i]);
+#if PY_VERSION_HEX < 0x030e0000
+    PyObject *dict = _PyDict_NewPresized((Py_ssize_t)f->count);
+#else
+    PyObject *dict = PyDict_New();
+#endif
+    for (size_t i = 0; dict && i < f->count; i++) {
+        if (PyDict_SetItem(dict, f->leaves[i].key, f->leaves[i].value) < 0) {
+            Py_CLEAR(dict);
+        }
     }
-    f->waiting = 0;
-    return failed ? -1 : 0;
+    return dict;
+}
+
+static void
+drop_leaves(flattener *f)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        Py_DECREF(f->leaves[i].key);
+        Py_DECREF(f->leaves[i].value);
+    }
+    free(f->leaves);
 }
 
 static int
@@ -274,17 +317,19 @@ emit(flattener *f, PyObject *value)
     if (!key) {
         return -1;
     }
-    if (PyDict_CheckExact(f->out)) {
-        if (PyObject_Hash(key) == -1) { /* kept by the key for settle() */
+    if (!f->pairs) {
+        /* the hash is kept by the key for dict_of() */
+        if (PyObject_Hash(key) == -1 ||
+            t2m_array_grow((void **)&f->leaves, &f->room, f->count,
+                           sizeof *f->leaves) != T2M_OK) {
             Py_DECREF(key);
-            return -1;
+            return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
         }
-        f->keys[f->waiting] = key;
-        f->values[f->waiting++] = Py_NewRef(value);
-        return f->waiting == WAITING ? settle(f) : 0;
+        f->leaves[f->count++] = (leaf){key, Py_NewRef(value)};
+        return 0;
     }
     PyObject *pair = PyTuple_Pack(2, key, value);
-    int failed = !pair || PyList_Append(f->out, pair) < 0;
+    int failed = !pair || PyList_Append(f->pairs, pair) < 0;
     Py_XDECREF(pair);
     Py_DECREF(key);
     return failed ? -1 : 0;
@@ -303,6 +348,22 @@ walk_item(flattener *f, const char *name, size_t length, PyObject *value)
     return 0;
 }
 
+/* Asks for the memory of what is walked soon: an item of a list, which has
+   been asked for already, and the entries of one that comes sooner. */
+static void
+look_ahead(PyObject *const *items, Py_ssize_t left)
+{
+    if (left > 4) {
+        __builtin_prefetch(items[4]);
+    }
+    if (left > 2 && PyDict_CheckExact(items[2])) {
+        const char *entries =
+            (const char *)((PyDictObject *)items[2])->ma_keys;
+        __builtin_prefetch(entries);
+        __builtin_prefetch(entries + 64);
+    }
+}
+
 static int
 walk_sequence(flattener *f, PyObject *tree)
 {
@@ -315,6 +376,10 @@ walk_sequence(flattener *f, PyObject *tree)
         do {
             *--first = (char)('0' + rest % 10);
         } while ((rest /= 10) > 0);
+        if (is_list) {
+            look_ahead(&((PyListObject *)tree)->ob_item[i],
+                       PyList_GET_SIZE(tree) - i);
+        }
         PyObject *item = Py_NewRef(is_list ? PyList_GET_ITEM(tree, i)
                                            : PyTuple_GET_ITEM(tree, i));
         size_t n = (size_t)(digits + sizeof digits - first);
@@ -424,8 +489,8 @@ static PyObject *
 flatten(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tree", "prefix", "is_leaf", "pairs", NULL};
-    PyObject *tree;
-    int pairs = 1;
+    PyObject *tree, *result = NULL;
+    int pairs = 1, collecting;
     const char *prefix = "";
     Py_ssize_t length = 0;
     flattener f = {.is_leaf = Py_None};
@@ -436,31 +501,33 @@ flatten(PyObject *module, PyObject *args, PyObject *kwargs)
                                      &pairs)) {
         return NULL;
     }
-    f.out = pairs ? PyList_New(0) : PyDict_New();
-    if (f.out && length > 0) {
-        if (append(&f, prefix, (size_t)length) < 0) {
-            Py_CLEAR(f.out);
-        } else {
-            /* append() put a dot in front; the prefix brings its own. */
-            memmove(f.text, f.text + 1, --f.length);
-            f.wide = 1;
-        }
+    f.pairs = pairs ? PyList_New(0) : NULL;
+    if ((pairs && !f.pairs) ||
+        (length > 0 && append(&f, prefix, (size_t)length) < 0)) {
+        goto done;
     }
-    int collecting = PyGC_Disable(); /* as in build_tree */
-    if (f.out && (walk(&f, tree) < 0 || settle(&f) < 0)) {
-        Py_CLEAR(f.out);
-        settle(&f);
+    if (length > 0) {
+        /* append() put a dot in front; the prefix brings its own. */
+        memmove(f.text, f.text + 1, --f.length);
+        f.wide = 1;
+    }
+    collecting = PyGC_Disable(); /* as in build_tree */
+    if (walk(&f, tree) == 0) {
+        result = pairs ? Py_NewRef(f.pairs) : dict_of(&f);
     }
     if (collecting) {
         PyGC_Enable();
     }
+done:
+    drop_leaves(&f);
+    Py_XDECREF(f.pairs);
     PyMem_Free(f.text);
-    return f.out;
+    return result;
 }
 
 PyMethodDef bind_key_functions[] = {
     {"nest", (PyCFunction)(void (*)(void))nest, METH_VARARGS | METH_KEYWORDS,
-     "nest(keys, values, lists=True): dotted keys to a tree."},
+     "nest(tensors, lists=True): a dict of dotted keys to a tree."},
     {"flatten", (PyCFunction)(void (*)(void))flatten,
      METH_VARARGS | METH_KEYWORDS,
      "flatten(tree, prefix='', is_leaf=None, pairs=True): a tree to (key, "

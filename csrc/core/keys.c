@@ -72,8 +72,10 @@ add_key(builder *b, const t2m_key *key, uint32_t index)
 
     while (at < key->length) {
         const char *start = key->text + at;
-        const char *dot = memchr(start, '.', key->length - at);
-        size_t length = dot ? (size_t)(dot - start) : key->length - at;
+        size_t length = 0; /* components are too short for memchr() to pay */
+        while (length < key->length - at && start[length] != '.') {
+            length++;
+        }
         if (depth == T2M_KEYS_MAX_DEPTH) {
             return T2M_DEPTH;
         }

@@ -129,7 +129,7 @@ CALLS = {
         anything,
     ),
     "collision": (_core.collision, [["a", "a.b"]], anything),
-    "nest": (_core.nest, [["a.0", "a.1"], [1, 2], True], anything),
+    "nest": (_core.nest, [{"a.0": 1, "a.1": 2}, True], anything),
     "flatten": (_core.flatten, [{"a": [1, 2]}, "p", None, True], anything),
 }
 #: Descriptors that a test must not write to.
@@ -196,7 +196,7 @@ def test_a_hostile_argument_is_refused_or_means_what_it_says(name):
 OPTIONS = {
     "write": (_write, CALLS["write"][1], ("threads", "span", "simd", "flush", "progress")),
     "dense": (lambda **o: tensor().dense(**o), [], ("dtype", "threads", "simd")),
-    "nest": (_core.nest, [["a"], [1]], ("lists",)),
+    "nest": (_core.nest, [{"a": 1}], ("lists",)),
     "flatten": (_core.flatten, [{"a": 1}], ("prefix", "is_leaf", "pairs")),
 }
 

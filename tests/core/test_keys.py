@@ -1,5 +1,9 @@
 """nest and flatten against mlx.utils, key by key."""
 
+import sys
+from collections import ChainMap, OrderedDict
+from types import MappingProxyType
+
 import pytest
 
 from tests.support import need
@@ -10,7 +14,7 @@ import mlx.utils
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torch2mlx import flatten, nest
+from torch2mlx import _core, flatten, nest
 from torch2mlx.errors import ConversionError, KeyCollisionError
 
 
@@ -165,3 +169,37 @@ def test_depth_is_limited_not_crashed():
         current["a"] = current = {}
     with pytest.raises(ConversionError, match="nested too deeply"):
         flatten(tree)
+
+
+def test_mappings_of_any_kind_keep_their_order():
+    kinds = (OrderedDict, MappingProxyType, lambda given: ChainMap(given))
+    for kind in kinds:
+        given = kind({"b.x": 1, "b.y": 2, "a": 3})
+        if kind is OrderedDict:
+            given.move_to_end("b.x")
+        pairs = mlx.utils.tree_flatten(mlx.utils.tree_unflatten(list(given.items())))
+        assert list(flatten(nest(given)).items()) == pairs
+
+
+def test_a_list_that_the_callback_empties_is_left_where_it_stands():
+    tree = {"a": [{"x": 1}, {"x": 2}, {"x": 3}, {"x": 4}, {"x": 5}, {"x": 6}]}
+
+    def stop(value):
+        if value == {"x": 2}:
+            del tree["a"][2:]
+        return False
+
+    assert flatten(tree, is_leaf=stop) == {"a.0.x": 1, "a.1.x": 2}
+
+
+def test_a_failure_half_way_drops_what_was_found():
+    class Fails:
+        def __format__(self, spec):
+            raise ValueError("no name")
+
+    value = object()
+    before = sys.getrefcount(value)
+    for pairs in (True, False):
+        with pytest.raises(ValueError, match="no name"):
+            _core.flatten([value] * 99 + [{Fails(): 1}], pairs=pairs)
+    assert sys.getrefcount(value) == before
