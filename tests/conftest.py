@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What the tests and their libraries are made of stays: the collector need not walk it again."""
+    """What tests and libraries are made of stays: the collector need not walk it again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
