@@ -21,7 +21,7 @@ from torch2mlx.common.amounts import counted, shown_bytes
 from torch2mlx.errors import CheckpointError, ConversionError, Torch2MLXError
 from torch2mlx.export.capture.factories import is_factory
 from torch2mlx.export.capture.sources import model_of
-from torch2mlx.export.lower.ops import lowered_names
+from torch2mlx.export.lower.ops import operator_names
 from torch2mlx.types import Checkpoint
 
 _FAILING = {"blocker": ("error",), "warning": ("error", "warning")}
@@ -179,15 +179,10 @@ def _config(path: Path) -> Any | None:
     return name and config_model.build(config, content, name, config_model.Budget())
 
 
-def _operators() -> frozenset[str]:
-    """The operators that translate has, as "aten::add", whatever their overloads."""
-    return frozenset(name.partition(".")[0] for name in lowered_names())
-
-
 def _tree(source: Any) -> tuple[str, Tree]:
     """(name, records) of a module, of a config.json, or of a checkpoint's keys."""
     if is_module(source):
-        return type(source).__name__, flatten(source, _operators())
+        return type(source).__name__, flatten(source, operator_names())
     if not isinstance(source, (str, os.PathLike)):
         what = type(source).__name__
         raise ConversionError(f"cannot analyze a {what}: pass an nn.Module or a path")
@@ -197,7 +192,7 @@ def _tree(source: Any) -> tuple[str, Tree]:
     path = checked(source, "source")
     built = _config(path)
     if built is not None:
-        return type(built).__name__, flatten(built, _operators())
+        return type(built).__name__, flatten(built, operator_names())
     if path.name == "config.json":
         raise CheckpointError(f"{path}: names no class of an installed transformers")
     checkpoint = open_checkpoint(path, listing=True)

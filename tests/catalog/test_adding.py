@@ -75,6 +75,27 @@ def test_op_mapping_has_a_row(added):
     assert row in op_mapping.known_ops()
 
 
+def test_translate_has_the_operator(added):
+    library = torch.library.Library("aten", "FRAGMENT")
+    library.define(f"{SCRATCH}(Tensor self, Tensor other) -> Tensor")
+    library.impl(SCRATCH, _hypot, "CompositeExplicitAutograd")
+    model = Called().eval()
+    for x, y in ((torch.randn(3, 4), torch.randn(4)), (torch.randn(2, 2), torch.arange(2))):
+        made = torch2mlx.translate(model, (x, y))
+        found = made.module(*(mx.array(v.numpy()) for v in (x, y)))
+        np.testing.assert_allclose(np.array(found), torch.hypot(x, y.float()).numpy(), rtol=1e-5)
+    assert "mx.sqrt(mx.square(" in made.source
+
+
+def _hypot(x, y):
+    return torch.hypot(x, y.to(x.dtype))
+
+
+class Called(torch.nn.Module):
+    def forward(self, x, y):
+        return getattr(torch.ops.aten, SCRATCH)(x, y)
+
+
 class Before(torch.nn.Module):
     def forward(self, x):
         return torch.scratch_hypot(x, x)

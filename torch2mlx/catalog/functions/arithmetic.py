@@ -83,7 +83,13 @@ ENTRIES = (
         op(names, f"input other | {{input!}} {sign} {{other!}}", layout="pairwise")
         for names, sign in _SIGNS.items()
     ),
-    op("neg negative", "input | mx.negative({input})", layout="elementwise", also="operator.neg"),
+    op(
+        "neg negative",
+        "input | -{input!}",
+        mlx="negative",
+        layout="elementwise",
+        also="operator.neg",
+    ),
     op(".logical_not", "input | mx.logical_not({input})", layout="elementwise"),
     op(
         "bitwise_not",
@@ -225,7 +231,11 @@ ENTRIES = (
     op("isreal", "input | kit.elementwise.isreal({input})", layout="elementwise"),
     op("signbit", "input | kit.elementwise.signbit({input})", layout="elementwise"),
     op("copysign", "input other | kit.elementwise.copysign({input}, {other})", layout="pairwise"),
-    op("heaviside", "input values | kit.elementwise.heaviside({input}, {values})"),
+    op(
+        "heaviside",
+        "input values | kit.elementwise.heaviside({input}, {values})",
+        layout="pairwise",
+    ),
     op(
         "xlogy special.xlogy",
         "input other | kit.elementwise.xlogy({input}, {other})",

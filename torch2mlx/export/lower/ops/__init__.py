@@ -30,9 +30,19 @@ from torch2mlx.export.lower.ops import (  # noqa: F401
     segments,
     shapes,
     sorting,
-    special,
     spectra,
 )
-from torch2mlx.export.lower.ops.registry import find_lowering, lowered_names, lowers
+from torch2mlx.export.lower.ops.from_catalog import catalogued, catalogued_names
+from torch2mlx.export.lower.ops.registry import Lowering, given_lowering, lowered_names, lowers
 
-__all__ = ["find_lowering", "lowered_names", "lowers"]
+__all__ = ["find_lowering", "lowers", "operator_names"]
+
+
+def find_lowering(name: str, overload: str) -> Lowering | None:
+    """The function for an operator: a user's, one of this folder, or what the catalogue says."""
+    return given_lowering(name, overload) or catalogued(name, overload)
+
+
+def operator_names() -> frozenset[str]:
+    """The operators that translate has, as "aten::add", whatever their overloads."""
+    return frozenset(name.partition(".")[0] for name in (*lowered_names(), *catalogued_names()))

@@ -6,31 +6,8 @@ from typing import Any
 
 from torch2mlx.export.ir.builder import Builder
 from torch2mlx.export.ir.nodes import Node
-from torch2mlx.export.lower.ops.functions import as_float
 from torch2mlx.export.lower.ops.random import mode
 from torch2mlx.export.lower.ops.registry import lowers
-
-#: torch's name -> what to call, for functions of one array and no options.
-PLAIN = {
-    "silu": "nn.silu",
-    "mish": "kit.activations.mish",
-    "hardswish": "kit.activations.hardswish",
-    "hardsigmoid": "kit.activations.hardsigmoid",
-    "selu": "kit.activations.selu",
-    "log_sigmoid": "kit.activations.logsigmoid",
-}
-
-
-def _make_plain(name: str, op: str) -> Any:
-    def function(b: Builder, self: Node) -> Node:
-        return b.call(op, self)
-
-    function.__name__ = name
-    return function
-
-
-for _name, _op in PLAIN.items():
-    lowers(f"aten::{_name}")(_make_plain(_name, _op))
 
 
 @lowers("aten::relu")
@@ -73,19 +50,6 @@ def elu(b: Builder, self: Node, alpha: Any = 1, scale: Any = 1, input_scale: Any
     return found if scale == 1 else b.call("operator.mul", found, scale)
 
 
-@lowers("aten::celu")
-def celu(b: Builder, self: Node, alpha: Any = 1.0) -> Node:
-    """CELU."""
-    return b.call("kit.activations.celu", self, alpha)
-
-
-@lowers("aten::softplus")
-def softplus(b: Builder, self: Node, beta: Any = 1, threshold: Any = 20) -> Node:
-    """log(1 + exp(beta x)) / beta, x itself when that is large."""
-    options = () if beta == 1 and threshold == 20 else (beta, threshold)
-    return b.call("kit.activations.softplus", self, *options)
-
-
 @lowers("aten::hardtanh")
 def hardtanh(b: Builder, self: Node, min_val: Any = -1, max_val: Any = 1) -> Node:
     """Between two limits."""
@@ -99,18 +63,6 @@ def threshold(b: Builder, self: Node, threshold: Any, value: Any) -> Node:
     if b.selecting:
         return b.call("kit.kinks.threshold", self, threshold, value)
     return b.call("mx.where", b.call("operator.le", self, threshold), value, self)
-
-
-@lowers("aten::hardshrink")
-def hardshrink(b: Builder, self: Node, lambd: Any = 0.5) -> Node:
-    """Zero near zero."""
-    return b.call("kit.activations.hardshrink", self, lambd)
-
-
-@lowers("aten::softshrink")
-def softshrink(b: Builder, self: Node, lambd: Any = 0.5) -> Node:
-    """Towards zero by lambd."""
-    return b.call("kit.activations.softshrink", self, lambd)
 
 
 @lowers("aten::glu")
@@ -169,15 +121,6 @@ def log_softmax(b: Builder, self: Node, dim: int, **_: Any) -> Node:
     length = b.dim(x, dim)  # MLX's own, which is compiled, fails for a length of 1
     several = isinstance(length, int) and length > 1
     return b.call("nn.log_softmax" if several else "kit.activations.log_softmax", x, axis=dim)
-
-
-@lowers("aten::special_entr")
-def entr(b: Builder, self: Node) -> Node:
-    """-x log(x), 0 at 0."""
-    x = as_float(b, self)
-    safe = b.call("mx.where", b.call("operator.gt", x, 0), x, 1.0)
-    value = b.call("operator.neg", b.call("operator.mul", x, b.call("mx.log", safe)))
-    return b.call("mx.where", b.call("operator.lt", x, 0), float("-inf"), value)
 
 
 @lowers("aten::_softmax_backward_data")

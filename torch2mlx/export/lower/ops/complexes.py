@@ -53,19 +53,6 @@ def view_as_real(b: Builder, self: Node) -> Node:
     return b.call("mx.stack", (b.call("mx.real", self), b.call("mx.imag", self)), axis=-1)
 
 
-@lowers("aten::angle")
-def angle(b: Builder, self: Node) -> Node:
-    """The angle of a complex number; pi of negative ones."""
-    if self.dtype == "complex64":
-        return b.call("mx.arctan2", b.call("mx.imag", self), b.call("mx.real", self))
-    negative = b.call("mx.where", b.call("operator.lt", self, 0), 3.141592653589793, 0.0)
-    return (
-        b.call("mx.where", b.call("mx.isnan", self), self, negative)
-        if "float" in self.dtype
-        else negative
-    )
-
-
 NORMS = ("backward", "forward", "ortho")
 
 

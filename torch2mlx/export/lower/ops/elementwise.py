@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch2mlx.export.ir.builder import FLOATS, Builder, is_float, is_integer
@@ -202,24 +201,10 @@ def atan2(b: Builder, self: Node, other: Node) -> Node:
     return b.call("kit.kinks.arctan2", as_float(b, self), as_float(b, other))
 
 
-@lowers("aten::hypot")
-def hypot(b: Builder, self: Node, other: Node) -> Node:
-    """The length of a vector of two."""
-    squares = b.call("operator.add", b.call("mx.square", self), b.call("mx.square", other))
-    return b.call("mx.sqrt", squares)
-
-
 @lowers("aten::logaddexp", "aten::special_logaddexp")
 def logaddexp(b: Builder, self: Node, other: Node) -> Node:
     """log(exp(self) + exp(other))."""
     return b.call("mx.logaddexp", self, other)
-
-
-@lowers("aten::logaddexp2")
-def logaddexp2(b: Builder, self: Node, other: Node) -> Node:
-    """log2(2**self + 2**other)."""
-    x, y = (b.call("operator.mul", v, math.log(2)) for v in (self, other))
-    return b.call("operator.truediv", b.call("mx.logaddexp", x, y), math.log(2))
 
 
 @lowers("aten::addcmul")
@@ -236,10 +221,3 @@ def addcdiv(b: Builder, self: Node, tensor1: Node, tensor2: Node, value: Any = 1
     return binary(
         b, "operator.add", self, scaled(b, b.call("operator.truediv", tensor1, tensor2), value)
     )
-
-
-@lowers("aten::lerp")
-def lerp(b: Builder, self: Node, end: Node, weight: Any) -> Node:
-    """self + weight * (end - self)."""
-    step = b.call("operator.mul", weight, b.call("operator.sub", end, self))
-    return b.call("operator.add", self, step)

@@ -44,8 +44,8 @@ def lowers(*names: str) -> Callable[[Written], Written]:
     return register
 
 
-def find_lowering(name: str, overload: str) -> Lowering | None:
-    """The function for an operator: a user's first, then the overload's, then the name's."""
+def given_lowering(name: str, overload: str) -> Lowering | None:
+    """The function given for an operator: a user's first, then the overload's, then the name's."""
     for table in (_USERS, _LOWERINGS):
         for key in (f"{name}.{overload}", name):
             if key in table:
