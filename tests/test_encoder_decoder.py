@@ -30,6 +30,11 @@ WHISPERS |= {"pad_token_id": 90, "bos_token_id": 90, "decoder_start_token_id": 9
 KINDS = {
     "t5": ("T5", "T5ForConditionalGeneration", {**T5S, "decoder_start_token_id": 0}),
     "bart": ("Bart", "BartForConditionalGeneration", {**BARTS, "forced_bos_token_id": 5}),
+    "bigbird": (  # whose attention is written out
+        "BigBirdPegasus",
+        "BigBirdPegasusForConditionalGeneration",
+        {**BARTS, "attention_type": "original_full"},
+    ),
     "marian": ("Marian", "MarianMTModel", MARIANS),
     "whisper": ("Whisper", "WhisperForConditionalGeneration", WHISPERS),
 }

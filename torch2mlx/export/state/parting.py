@@ -203,5 +203,27 @@ def parted(program: Program) -> tuple[Program, list[str]]:
 
     Raises TranslationError where keys and values of the cross-attention cannot be kept.
     """
-    parting = Parting(program)
+    parting = Parting(_turned(program))
     return parting.parted(), parting.order()
+
+
+def _turned(program: Program) -> Program:
+    """The program in which attention that is written out reads what is kept: keys whose axes are in
+    another order are turned from there, and not from what they were made of."""
+    kept: dict[Node, Node] = {}
+    for node in program.outputs[2:]:
+        if node.op != "method.transpose":
+            continue
+        source, order = node.args[0], node.args[1:]
+        for reader in program.nodes:
+            if reader is not node and reader.op == node.op and reader.args[0] is source:
+                axes = (order.index(axis) for axis in reader.args[1:])
+                object.__setattr__(reader, "args", (node, *axes))
+        object.__setattr__(node, "scope", source.scope)
+        kept[source] = node
+    late = set(kept.values())
+    nodes: list[Node] = []
+    for node in program.nodes:
+        nodes += [] if node in late else [node]
+        nodes += [kept[node]] if node in kept else []
+    return dataclasses.replace(program, nodes=tuple(nodes))
