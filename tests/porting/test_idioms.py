@@ -35,6 +35,9 @@ SAME = {
     "data of numpy": "OUT = torch.Tensor(np.ones((2, 2)))",
     "a type in a variable": "T = torch.cuda.FloatTensor if torch.cuda.is_available() else "
     "torch.FloatTensor\nOUT = T(2, 2).fill_(3.0) + torch.ones(2, 2).type(T)",
+    "the type of all tensors in a variable": "cuda = torch.cuda.is_available()\n"
+    "T = torch.cuda.FloatTensor if cuda else torch.Tensor\nx = torch.arange(4).reshape(2, 2)\n"
+    "OUT = T(2, 2).fill_(3.0) + x.type(T) + T(np.ones((2, 2))) + isinstance(x, T)",
     "a cast by a type": "OUT = torch.tensor([1.7, 0.0]).type(torch.ByteTensor) + 1",
     "a cast by a name": "OUT = torch.tensor([1.7]).type('torch.LongTensor')",
     "isinstance of a type": "x = torch.ones(2)\nOUT = torch.tensor([isinstance(x, kind)"

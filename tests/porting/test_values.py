@@ -268,3 +268,13 @@ def test_a_layer_by_a_name_that_an_if_tells(tmp_path):
         "            kind = kind.upper()\n            self.body = getattr",
     )
     assert not torch2mlx.port(changed).ok
+
+
+def test_flip_tells_that_its_owner_is_a_tensor():
+    source = "import torch\nflipped = box.digits.flip(1)\n"
+    result = torch2mlx.port(source)
+    digits = torch.arange(6).reshape(2, 3)
+    theirs, ours = ({"box": SimpleNamespace(digits=d)} for d in (digits, mx.array(digits.numpy())))
+    exec(source, theirs)
+    exec(result.source, ours)
+    np.testing.assert_array_equal(np.array(ours["flipped"]), theirs["flipped"].numpy())

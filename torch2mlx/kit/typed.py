@@ -38,6 +38,19 @@ class _Typed(type):
         return isinstance(value, mx.array) and value.dtype == cls.dtype
 
 
+class _Any(_Typed):
+    """The class of the type that every array is of."""
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, mx.array)
+
+
+class Tensor(metaclass=_Any):
+    """torch.Tensor as a value: makes and casts to float32; arrays of all kinds are instances."""
+
+    dtype = mx.float32
+
+
 class FloatTensor(metaclass=_Typed):
     """float32; MLX's kernels have no float64, so torch.DoubleTensor is this too."""
 

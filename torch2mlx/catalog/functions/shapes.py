@@ -40,7 +40,7 @@ ENTRIES = (
         "input repeats dim | kit.tensors.repeat_interleave({input}, {repeats}«, dim={dim}»)",
         mlx="repeat",
     ),
-    op("flip", "input *dims | mx.flip({input}, {(dims)})"),
+    op(".flip", "input *dims | mx.flip({input}, {(dims)})"),
     op("roll", "input shifts dims | mx.roll({input}, {shifts}«, {dims}»)"),
     op("diag", "input diagonal | mx.diag({input}«, {diagonal}»)"),
     op(

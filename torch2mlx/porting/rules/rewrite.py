@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import libcst as cst
@@ -19,6 +19,7 @@ from torch2mlx.porting.rules.reduction import with_reduction
 from torch2mlx.porting.rules.render import term
 from torch2mlx.porting.rules.statements import Statements
 from torch2mlx.porting.scopes.import_table import TYPED, dotted
+from torch2mlx.porting.scopes.traversal import everything
 from torch2mlx.porting.training.steps_rewritten import KIT
 from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import ELSEWHERE, UNKNOWN
@@ -147,6 +148,7 @@ class Rewriter(Statements):
 
     def visit_Module(self, node: cst.Module) -> None:
         self._elsewhere = made_elsewhere(node, self.names)
+        self._held_types = set(_held(node))
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
         if original_node in self._fields:
@@ -185,6 +187,13 @@ class Rewriter(Statements):
             return updated_node.value
         return expression(known[name]) if name in known else updated_node
 
+    def _class(self, full: str, original: Any) -> str:
+        """The class that stands for one of torch's, in an annotation or a value."""
+        if self._annotates and full.endswith("Tensor"):
+            return "mx.array"
+        held = full == "torch.Tensor" and original in self._held_types
+        return "kit.typed.Tensor" if held else _CLASSES[full]
+
     def _value(self, full: str, original: Any) -> Any:
         """What a full name stands for when it is not called."""
         short = full.rpartition(".")[2]
@@ -192,8 +201,7 @@ class Rewriter(Statements):
         if placed is not None:
             return expression(placed)
         if full in _CLASSES:
-            kind = "mx.array" if self._annotates else _CLASSES[full]
-            return expression(kind if full.endswith("Tensor") else _CLASSES[full])
+            return expression(self._class(full, original))
         for prefix, target, known in _NAMED:
             if full.startswith(prefix) and short in known:
                 return expression(f"{target}.{short}")
@@ -423,6 +431,17 @@ def _of_processes(full: str) -> str | None:
     shared = find_shared(full)
     plain = shared is not None and shared.mlx and not shared.writes and not shared.fills
     return shared.mlx if shared is not None and plain else None
+
+
+def _held(module: cst.Module) -> Iterator[Any]:
+    """What names are given, the branches of `a if c else b` too."""
+    waiting = [node.value for node in everything(module) if isinstance(node, cst.Assign)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, cst.IfExp):
+            waiting += [value.body, value.orelse]
+        elif isinstance(value, (cst.Name, cst.Attribute)):
+            yield value
 
 
 def as_int(node: Any) -> cst.BaseExpression:
