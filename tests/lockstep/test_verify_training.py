@@ -20,6 +20,7 @@ from torch2mlx.errors import VerificationError
 #: A slice; `python -m tests.lockstep.planted` judges all.
 PLANTED = (
     "two updates",
+    "step after each batch",
     "not shuffled",
     "no eval()",
     "flatten of channels last",

@@ -48,6 +48,7 @@ class Compared:
     calls: list[tuple[int, Call, Call]]
     off: dict[str, list[Off]] = field(default_factory=dict)
     largest: dict[str, float | None] = field(default_factory=dict)
+    within: dict[str, float] = field(default_factory=dict)  # the largest of those that agree
 
     @property
     def by_hand(self) -> bool:
@@ -58,7 +59,9 @@ class Compared:
         """Notes one comparison."""
         held = self.largest.get(kind)
         self.largest[kind] = found if held is None else max(held, found)
-        if not found <= room:
+        if found <= room:
+            self.within[kind] = max(self.within.get(kind, 0.0), found)
+        else:
             self.off.setdefault(kind, []).append(Off(name, *values, found))
 
 
@@ -146,7 +149,7 @@ class Stepwise:
 
     def _gradients(self, found: Compared, noisy: Step, kind: str) -> None:
         trained = found.torch["gradients"]
-        values_apart = max(found.largest.get(k) or 0.0 for k in ("outputs", "batch", "losses"))
+        values_apart = max(found.within.get(k, 0.0) for k in ("outputs", "batch", "losses"))
         bent = 3.0 * math.sqrt(turned(found.torch["kinks"], values_apart))
         held = {n: g for n, g in found.torch[kind].items() if n in trained}
         largest = max((size(g) for g in held.values() if g is not None), default=0.0)
