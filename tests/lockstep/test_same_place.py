@@ -26,9 +26,10 @@ class Net(nn.Module):
         self.unused = nn.Embedding(3, 4)  # has no gradient in torch, and zeros in MLX
         self.body = nn.Sequential(nn.Linear(6, 64), nn.BatchNorm1d(64), nn.LeakyReLU(0.2))
         self.last = nn.Linear(64, 6)
+        self.scale = nn.Parameter(torch.tensor(1.5))
 
     def forward(self, x):
-        return self.last(self.body(x))
+        return self.last(self.body(x)) * self.scale
 
 
 net = Net()

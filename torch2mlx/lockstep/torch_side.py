@@ -198,7 +198,7 @@ class TorchRecorder:
         import torch
 
         noise = self.noise.uniform(-1, 1, tuple(p.shape)).astype(np.float32)
-        noise = noise + np.float32(self.noise.choice((-1, 1)))  # as long sums do, all one way
+        noise = np.asarray(noise + np.float32(self.noise.choice((-1, 1))))  # as long sums: one way
         with torch.no_grad():
             p.mul_(1 + ROUNDING * torch.from_numpy(noise).to(p.dtype))
 
