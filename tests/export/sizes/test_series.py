@@ -1,9 +1,15 @@
 """Lists of a file that a list of the settings tells: one item for each layer."""
 
+from torch2mlx.export.sizes.fields import Field
 from torch2mlx.export.sizes.lines import statements
 from torch2mlx.export.sizes.series import with_series, with_tables
 
 WAY = ("args", "kinds")
+
+
+def test_a_field_with_a_list_is_found_in_a_mapping():
+    one = Field(WAY, ["near", "far"], True)
+    assert {one: one.text}[Field(WAY, ["near", "far"], True)] == "args.kinds"
 
 
 def told(text, *kinds):

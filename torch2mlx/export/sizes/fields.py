@@ -23,7 +23,7 @@ class Field:
     """A value that a model is made with. `settings`: it stands in an object of several."""
 
     way: Way
-    value: Any
+    value: Any = field(hash=False)  # it may be a list
     settings: bool = False
 
     @property
