@@ -117,6 +117,15 @@ def test_other_polynomials(family):
         agrees(polynomials.polynomial(family, mx.array(x), n), theirs(torch.from_numpy(x), n))
 
 
+@pytest.mark.parametrize("family", ("chebyshev_t", "hermite_he", "laguerre_l", "legendre_p"))
+def test_degrees_of_floats_are_cut_towards_zero(family):
+    theirs = getattr(SPECIAL, family.replace("_", "_polynomial_", 1))
+    n = np.array([-1.5, -1.0, -0.5, -0.0, 0.5, 1.0, 2.9, 5.0], np.float32)
+    x = np.linspace(-0.9, 0.9, 8, dtype=np.float32)
+    found = polynomials.polynomial(family, mx.array(x), mx.array(n))
+    close(found, theirs(torch.from_numpy(x), torch.from_numpy(n)))
+
+
 def test_an_unknown_family_is_an_error():
     with pytest.raises(ValueError, match="family='jacobi': choose one of chebyshev_t, "):
         polynomials.polynomial("jacobi", mx.ones(2), 2)

@@ -23,7 +23,8 @@ _FAMILIES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 
 def polynomial(family: str, x: Any, n: Any, shifted: bool = False) -> mx.array:
-    """The polynomial of degree n of a family at x, elementwise; 0 for n < 0.
+    """The polynomial of degree n of a family at x, elementwise; 0 for n <= -1. Degrees of floats
+    are cut to whole numbers.
 
     `family` is one of "chebyshev_t", "_u", "_v", "_w", "hermite_h", "hermite_he", "laguerre_l" and
     "legendre_p"; `shifted` has 2 x - 1 in the place of x. x and n broadcast; the largest of an
@@ -38,7 +39,7 @@ def polynomial(family: str, x: Any, n: Any, shifted: bool = False) -> mx.array:
     whole = not mx.issubdtype(n.dtype, mx.floating)
 
     def value(x: mx.array, n: mx.array) -> mx.array:
-        x, n = mx.broadcast_arrays(2 * x - 1 if shifted else x, mx.floor(n))
+        x, n = mx.broadcast_arrays(2 * x - 1 if shifted else x, mx.trunc(n))
         before, now = mx.ones_like(x), first(x)
         found = mx.where(n == 0, before, mx.zeros_like(x))
         for k in range(1, highest + 1):
