@@ -143,7 +143,7 @@ def file_to_file(folder: Path) -> Rows:
     return rows
 
 
-def key_trees(folder: Path, blocks: int = 100) -> Rows:
+def key_trees(folder: Path, blocks: int = 100, rounds: int = 5) -> Rows:
     """Dotted keys to a tree and back, a thousand for each block."""
     parts = ("attn.q", "attn.k", "attn.v", "mlp.up", "mlp.down")
     names = [
@@ -162,8 +162,8 @@ def key_trees(folder: Path, blocks: int = 100) -> Rows:
         "mlx.utils": lambda: dict(mlx.utils.tree_flatten(tree)),
     }
     return [
-        *report(f"nest {len(flat):,} keys", nesting, (Goal(("mlx.utils",), 20.0),)),
-        *report(f"flatten {len(flat):,} keys", flattening, (Goal(("mlx.utils",), 5.0),)),
+        *report(f"nest {len(flat):,} keys", nesting, (Goal(("mlx.utils",), 20.0),), 0, rounds),
+        *report(f"flatten {len(flat):,} keys", flattening, (Goal(("mlx.utils",), 5.0),), 0, rounds),
     ]
 
 

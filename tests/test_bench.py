@@ -15,7 +15,7 @@ from bench.translation import after_export, llama
 
 
 def two_blocks(folder: Path):
-    return key_trees(folder, blocks=2)
+    return key_trees(folder, blocks=2, rounds=1)
 
 
 def test_a_comparison_writes_its_ratios(tmp_path, monkeypatch):

@@ -12,10 +12,14 @@ MANY = 60_000
 
 @pytest.fixture(autouse=True)
 def clean():
+    frozen = gc.get_freeze_count()  # what the other tests are made of
+    gc.unfreeze()
     gc.collect()
     yield
     gc.enable()
     gc.unfreeze()
+    if frozen:
+        gc.freeze()
 
 
 def collections():

@@ -13,6 +13,7 @@ from tests.support import need
 need("torch", "mlx", "libcst")
 
 import mlx.core as mx
+import torch
 
 import torch2mlx
 from tests.porting.compare import executed, give_weights
@@ -84,6 +85,17 @@ def test_a_type_that_is_no_size_and_no_data_is_an_error():
         TypeError, match=r"FloatTensor\(\(2, 3\)\) is a shape or data: give a shape"
     ):
         typed.FloatTensor((2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:Creating a tensor from a list of numpy")
+def test_older_tensor_types_take_arrays_and_numbers_of_numpy_within_lists():
+    from torch2mlx.kit import typed
+
+    for data in ([np.float64(1.5), 2], [np.arange(3), np.arange(3)], [[np.int64(1)], (2,)]):
+        for name in ("FloatTensor", "LongTensor"):
+            found, expected = getattr(typed, name)(data), getattr(torch, name)(data)
+            assert np.array(found).tolist() == expected.tolist()
+            assert str(found.dtype).endswith(str(expected.dtype).partition(".")[2])
 
 
 def test_a_layer_whose_name_is_only_known_later_is_refused():

@@ -140,7 +140,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _plain(data: Any) -> Any:
-    """Nested data with arrays in it as lists of numbers."""
-    if isinstance(data, mx.array):
+    """Nested data with arrays and numbers of numpy in it as lists of numbers."""
+    if isinstance(data, (mx.array, np.ndarray, np.generic)):
         return data.tolist()
     return [_plain(item) for item in data] if isinstance(data, (list, tuple, range)) else data

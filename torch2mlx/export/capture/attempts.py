@@ -3,7 +3,9 @@ be right with fewer of them."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from torch2mlx.errors import Code, ExportError, TranslationError, UnsupportedOperatorError
@@ -16,7 +18,9 @@ T = TypeVar("T")
 def attempted(
     make: Callable[[Way], T], ways: Sequence[Way], model: Any
 ) -> tuple[T, tuple[str, ...]]:
-    """The first that can be made, with what there is to note of those before it.
+    """The first that can be made, with what there is to note of those before it. A length that is
+    the key of a dict, as in functools.lru_cache, is known to the strict tracer alone, which is then
+    asked next.
 
     Raises the first refusal where all ways are refused, and
     ExportError, with the line and torch's words, where torch.export takes none.
@@ -24,12 +28,16 @@ def attempted(
     said: list[str] = []
     problems: list[Exception] = []
     refusal: TranslationError | None = None
-    for way in ways:
+    waiting = list(ways)
+    while waiting:
+        way = waiting.pop(0)
         try:
             return make(way), _notes(said, way)
         except ExportError as problem:
             said.append(f"{way}: {problem}")
             problems.append(_cause(problem))
+            if way.dynamic and not way.strict and _hashes_a_length(problems[-1]):
+                waiting.insert(0, replace(way, strict=True))
         except TranslationError as problem:
             refusal = refusal or problem
             said.append(f"{way}: {_short(problem)}")
@@ -46,6 +54,15 @@ def _cause(problem: ExportError) -> Exception:
     if isinstance(cause, Exception) and not isinstance(cause, ExportError):
         return cause
     return problem
+
+
+def _hashes_a_length(problem: Exception) -> bool:
+    """Whether it was raised where Python asks a free length for its hash."""
+    import torch
+
+    frames = [frame for frame, _ in traceback.walk_tb(problem.__traceback__)]
+    last = frames[-1] if frames else None
+    return last is not None and last.f_code is torch.SymInt.__hash__.__code__
 
 
 def _notes(said: Sequence[str], way: Way) -> tuple[str, ...]:
