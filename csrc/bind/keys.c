@@ -227,7 +227,7 @@ done:
 /* A leaf that waits for the dict. */
 typedef struct {
     PyObject *key, *value;
-} leaf;
+} found;
 
 /* The key being built while a tree is flattened, and what was found. */
 typedef struct {
@@ -239,7 +239,7 @@ typedef struct {
     /* The dict is made when their number is known, so that it never grows;
        its lookups miss the cache, and one behind the other the processor has
        several of them under way. */
-    leaf *leaves;
+    found *leaves;
     size_t count, room;
 } flattener;
 
@@ -325,7 +325,7 @@ emit(flattener *f, PyObject *value)
             Py_DECREF(key);
             return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
         }
-        f->leaves[f->count++] = (leaf){key, Py_NewRef(value)};
+        f->leaves[f->count++] = (found){key, Py_NewRef(value)};
         return 0;
     }
     PyObject *pair = PyTuple_Pack(2, key, value);

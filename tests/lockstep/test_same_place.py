@@ -1,6 +1,8 @@
 """Each step is compared from torch's weights: rounding does not add up, and items that turn over a
 kink are told from faults; one parameter under two names is one."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ import torch
 import torch2mlx
 from tests.lockstep.judges import Judge
 from torch2mlx.lockstep.kinks import LEVELS, Kinks, turned
+from torch2mlx.lockstep.pairing import paired
 
 #: Adam divides the gradient of a bias before a norm, which is zero but for rounding, by its size.
 AMPLIFIES = """
@@ -195,3 +198,23 @@ def test_as_many_items_may_turn_as_lie_within_what_values_are_apart():
     assert turned(near, 1e-9) == 0.0
     assert turned(near, 1e-6) == near[4]  # 1e-5 is within 20 times that
     assert turned(near, 1e-1) == near[-1]
+
+
+def test_calls_that_agree_belong_together_in_any_order():
+    """Where MLX runs what needs no gradient first, and where one call of two is another."""
+    both = SimpleNamespace(modules={(0, "net"): (0, "net")})
+
+    def calls(*values):
+        return [{"root": 0, "path": "net", "x": value} for value in values]
+
+    def same(number, theirs, ours):
+        return theirs["x"] == ours["x"]
+
+    def chosen(torchs, mlxs):
+        return [ours["x"] for _, _, ours in paired(both, calls(*torchs), calls(*mlxs), same)]
+
+    assert chosen((1, 2), (2, 1)) == [1, 2]
+    assert chosen((1, 1, 2), (1, 2, 1)) == [1, 1, 2]
+    assert chosen((1, 2, 3), (9, 3, 2)) == [9, 2, 3]
+    assert chosen((1, 2), (7, 8)) == [7, 8]
+    assert chosen((1, 2), (1, 1, 2)) == [1, 2]

@@ -167,8 +167,9 @@ def paired(
 ) -> list[tuple[int, Call, Call]]:
     """Calls of the same module, in the order in which torch's ended, with torch's place.
 
-    MLX may run a forward pass again (to differentiate what torch kept the graph of): of calls of a
-    module that are more than torch's, those are taken that agree, in order.
+    MLX may run a forward pass again (to differentiate what torch kept the graph of), or what needs
+    no gradient before what does: calls of a module that agree belong together, in order, and of as
+    many as torch's the others do as they come.
     """
     ours: dict[tuple[int, str], list[Call]] = {}
     for call in mlx:
@@ -181,10 +182,13 @@ def paired(
     found: dict[int, Call] = {}
     for place, numbers in theirs.items():
         calls = ours.get(place, [])
+        together = _in_order(torch, numbers, calls, same)
         if len(calls) == len(numbers):
-            found.update(zip(numbers, calls, strict=True))
-        else:
-            found.update(_in_order(torch, numbers, calls, same))
+            left = [number for number in numbers if number not in together]
+            taken = {id(call) for call in together.values()}
+            others = [call for call in calls if id(call) not in taken]
+            together.update(zip(left, others, strict=True))
+        found.update(together)
     return [(number, torch[number], found[number]) for number in sorted(found)]
 
 
