@@ -82,11 +82,7 @@ class GPT2Model(nn.Module):
         if use_cache is not False:
             raise ValueError("translated with use_cache=False")
         if input_ids.shape[1] > 128:
-            raise ValueError(
-                f"input_ids.shape[1] is {input_ids.shape[1]}, "
-                "translated where input_ids.shape[1] <= 128: "
-                "change modeling_gpt2.py:576 or translate again for it"
-            )
+            raise ValueError(f"input_ids.shape[1] is {input_ids.shape[1]}: wpe.weight ends at 128")
         position_ids = mx.arange(input_ids.shape[1], dtype=mx.int64)[None]
         hidden_states = self.wte(input_ids) + self.wpe(position_ids)
         hidden_states = self.drop(hidden_states)

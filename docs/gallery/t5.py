@@ -26,14 +26,14 @@ class T5Attention(nn.Module):
         key_states = self.k(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
         value_states = self.v(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
         position_bias = mx.arange(L, dtype=mx.int64)[None] - mx.arange(L, dtype=mx.int64)[:, None]
-        position_bias_2 = mx.abs(position_bias)
-        position_bias_3 = (
-            mx.log(position_bias_2.astype(mx.float32) / 8) / 2.772588722239781 * 8
-        ).astype(mx.int64)
-        position_bias = (position_bias > 0).astype(mx.int64) * 16 + mx.where(
-            position_bias_2 < 8,
-            position_bias_2,
-            mx.minimum(position_bias_3 + 8, mx.full((L, L), 15, mx.int64)),
+        position_bias_2 = (position_bias > 0).astype(mx.int64) * 16
+        position_bias = mx.abs(position_bias)
+        position_bias_3 = mx.log(position_bias.astype(mx.float32) / 8) / 2.772588722239781 * 8
+        position_bias_3 = mx.minimum(
+            position_bias_3.astype(mx.int64) + 8, mx.full((L, L), 15, mx.int64)
+        )
+        position_bias = position_bias_2 + mx.where(
+            position_bias < 8, position_bias, position_bias_3
         )
         position_bias = self.relative_attention_bias(position_bias).transpose(2, 0, 1)[None]
         attn_output = kit.attention.scaled_dot_product_attention(
@@ -98,15 +98,13 @@ class T5Attention3(nn.Module):
         value_states = self.v(hidden_states).reshape(B, L, -1, 8).transpose(0, 2, 1, 3)
         position_bias = mx.arange(L, dtype=mx.int64)[None] - mx.arange(L, dtype=mx.int64)[:, None]
         position_bias = -mx.minimum(position_bias, mx.zeros_like(position_bias))
-        position_bias_2 = (
-            mx.log(position_bias.astype(mx.float32) / 16) / 2.0794415416798357 * 16
-        ).astype(mx.int64)
-        position_bias = mx.where(
-            position_bias < 16,
-            position_bias,
-            mx.minimum(position_bias_2 + 16, mx.full((L, L), 31, mx.int64)),
+        position_bias_2 = mx.log(position_bias.astype(mx.float32) / 16) / 2.0794415416798357 * 16
+        position_bias_2 = mx.minimum(
+            position_bias_2.astype(mx.int64) + 16, mx.full((L, L), 31, mx.int64)
         )
-        position_bias = self.relative_attention_bias(position_bias).transpose(2, 0, 1)[None]
+        position_bias = self.relative_attention_bias(
+            mx.where(position_bias < 16, position_bias, position_bias_2)
+        ).transpose(2, 0, 1)[None]
         attn_output = kit.attention.scaled_dot_product_attention(
             query_states,
             key_states,
@@ -249,9 +247,8 @@ class T5Stack(nn.Module):
 
     def __call__(self, input_ids, weight):
         L = input_ids.shape[1]
-        attention_mask = mx.broadcast_to(
-            mx.arange(L, dtype=mx.int64)[None, None, :, None] >= 0, (input_ids.shape[0], 1, L, L)
-        )
+        attention_mask = mx.arange(L, dtype=mx.int64)[None, None, :, None] >= 0
+        attention_mask = mx.broadcast_to(attention_mask, (input_ids.shape[0], 1, L, L))
         position_bias, hidden_states = self.block[0](
             self.dropout(self.embed_tokens(weight, input_ids)), attention_mask
         )
@@ -270,12 +267,11 @@ class T5Stack2(nn.Module):
 
     def __call__(self, input_ids, weight, encoder_hidden_states):
         L = input_ids.shape[1]
-        attention_mask = mx.broadcast_to(
-            mx.arange(L, dtype=mx.int64)[None, None, None] <= mx.arange(L, dtype=mx.int64)[
-                None, None, :, None
-            ],
-            (input_ids.shape[0], 1, L, L),
+        attention_mask = (
+            mx.arange(L, dtype=mx.int64)[None, None, None]
+            <= mx.arange(L, dtype=mx.int64)[None, None, :, None]
         )
+        attention_mask = mx.broadcast_to(attention_mask, (input_ids.shape[0], 1, L, L))
         position_bias, hidden_states = self.block[0](
             self.dropout(self.embed_tokens(weight, input_ids)),
             attention_mask,

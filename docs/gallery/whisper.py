@@ -151,14 +151,18 @@ class WhisperDecoder(nn.Module):
         ).flatten(0, 1)
         hidden_states = self.embed_tokens(input_ids) + self.embed_positions(position_ids)
         joined = mx.concatenate([position_ids[:, :1] - 1, position_ids], axis=-1)
-        causal_mask = joined[:, 1:] - joined[:, :-1] != 1
-        causal_mask = mx.cumsum(causal_mask.astype(mx.int64), axis=-1)
+        causal_mask = joined[:, 1:] - joined[:, :-1]
+        causal_mask = mx.cumsum((causal_mask != 1).astype(mx.int64), axis=-1)
         causal_mask_2 = mx.arange(input_ids.shape[0], dtype=mx.int64)[:, None, None, None]
         causal_mask_3 = mx.arange(L, dtype=mx.int64)[None, None, :, None]
         causal_mask_4 = mx.arange(L, dtype=mx.int64)[None, None, None]
-        causal_mask = (
-            position_ids[causal_mask_2, causal_mask_4] <= position_ids[causal_mask_2, causal_mask_3]
-        ) & (causal_mask[causal_mask_2, causal_mask_3] == causal_mask[causal_mask_2, causal_mask_4])
+        causal_mask_5 = position_ids[causal_mask_2, causal_mask_4] <= position_ids[
+            causal_mask_2, causal_mask_3
+        ]
+        causal_mask = causal_mask[causal_mask_2, causal_mask_3] == causal_mask[
+            causal_mask_2, causal_mask_4
+        ]
+        causal_mask = causal_mask_5 & causal_mask
         for layer in self.layers:
             hidden_states = layer(hidden_states, causal_mask, encoder_hidden_states)
         return self.layer_norm(hidden_states)
@@ -184,9 +188,8 @@ class WhisperModel(nn.Module):
             )
         if decoder_input_ids.shape[1] > 448:
             raise ValueError(
-                f"decoder_input_ids.shape[1] is {decoder_input_ids.shape[1]}, "
-                "translated where decoder_input_ids.shape[1] <= 448: "
-                "change modeling_whisper.py:214 or translate again for it"
+                f"decoder_input_ids.shape[1] is {decoder_input_ids.shape[1]}: "
+                "decoder.embed_positions.weight ends at 448"
             )
         encoder = self.encoder(input_features.transpose(0, 2, 1))
         decoder = self.decoder(decoder_input_ids, encoder)

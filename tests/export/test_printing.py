@@ -217,3 +217,13 @@ def test_a_tuple_of_one_stays_one_when_its_line_is_broken():
         lines = wrapped(line, 0)
         assert len(lines) > 1
         assert ast.dump(ast.parse("\n".join(lines))) == ast.dump(ast.parse(line))
+
+
+@pytest.mark.parametrize("sign", ("<=", "&", "+", "and"))
+def test_a_long_line_of_two_operands_gets_brackets_of_its_own(sign):
+    one = "mx.arange(L, dtype=mx.int64)[None, None, None]"
+    other = "mx.arange(L, dtype=mx.int64)[None, None, :, None]"
+    for head in ("attention_mask = ", "self.attentions = "):
+        lines = wrapped(f"{head}{one} {sign} {other}", 8)
+        pad = 12 * " "
+        assert lines == [f"        {head}(", pad + one, f"{pad}{sign} {other}", "        )"]

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 WIDTH = 100
 _OPEN, _CLOSE = "([{", ")]}"
+#: Signs between operands, those that bind least first.
+_SIGNS = (
+    *(("or",), ("and",), ("<", "<=", ">", ">=", "==", "!="), ("|",), ("^",), ("&",)),
+    *(("+", "-"), ("*", "/", "//", "%", "@")),
+)
 
 
 def wrapped(line: str, indent: int) -> list[str]:
@@ -17,7 +25,7 @@ def wrapped(line: str, indent: int) -> list[str]:
     start, end = found
     head, inner, tail = line[: start + 1], line[start + 1 : end], line[end:]
     if indent + len(head) > WIDTH or indent + len(tail) > WIDTH + 20:
-        return [pad + line + ("  # noqa: E501" if indent + len(line) > WIDTH else "")]
+        return _in_brackets(line, indent) or _bracketed(line, indent)
     comprehension = _top_level(inner, " for ")
     if comprehension:
         at = comprehension[0]
@@ -36,6 +44,22 @@ def wrapped(line: str, indent: int) -> list[str]:
 def _bracketed(line: str, indent: int) -> list[str]:
     pad = " " * indent
     return [pad + line + ("  # noqa: E501" if indent + len(line) > WIDTH else "")]
+
+
+def _in_brackets(line: str, indent: int) -> list[str]:
+    """`name = a <= b` in brackets of its own, a line for each operand; none where that is no
+    help."""
+    start = re.match(r"(?:[\w.]+ = |return )", line)
+    if start is None or _top_level(line, ", "):
+        return []
+    head, text = start[0], line[start.end() :]
+    for signs in _SIGNS:
+        cuts = sorted(cut for sign in signs for cut in _top_level(text, f" {sign} "))
+        if cuts:
+            parts = [text[a:b].strip() for a, b in itertools.pairwise([0, *cuts, len(text)])]
+            lines = [piece for part in parts for piece in wrapped(part, indent + 4)]
+            return [" " * indent + f"{head}(", *lines, " " * indent + ")"]
+    return []
 
 
 def _pairs(line: str) -> list[tuple[int, int]]:
