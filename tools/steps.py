@@ -95,6 +95,14 @@ STEPS = (
         14,
     ),
     Step(
+        "sizes",
+        "one file for all sizes of seven families of language models: emitted at one size, loaded "
+        "with the weights of another, logits compared with and without a cache",
+        "python -m tests.zoo.all_sizes",
+        (*_GRAPH, "torch2mlx/sized.py", "torch2mlx/language.py", "tests/zoo/all_sizes.py"),
+        14,
+    ),
+    Step(
         "lockstep",
         "training scripts with a planted fault, and clean pairs: the first cause named, no alarm",
         "python -m tests.lockstep.planted",

@@ -138,7 +138,8 @@ def main() -> int:
         word, told = line_of(family)
         count[word] += 1
         print(f"{word:8} {family:12} {told}", flush=True)
-    print(", ".join(f"{n} {word}" for word, n in count.most_common()))
+    told = ", ".join(f"{n} {word}" for word, n in count.most_common())
+    print(f"{told} of {count.total()} families")
     return 1 if set(count) != {"ok"} else 0
 
 

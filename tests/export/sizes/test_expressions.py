@@ -2,8 +2,9 @@
 
 import pytest
 
-from torch2mlx.export.sizes.expressions import Expressions
+from torch2mlx.export.sizes.expressions import Expression, Expressions
 from torch2mlx.export.sizes.fields import Field
+from torch2mlx.export.sizes.fitting import _by_chance
 
 WIDTH, HEADS, DEPTH = (Field((name,), 1) for name in ("width", "heads", "depth"))
 RATE, THETA = Field(("rate",), 0.1), Field(("args", "theta"), 1.0, True)
@@ -69,3 +70,32 @@ def test_a_number_is_told_at_a_size_that_was_not_used():
     assert made.gives("9", {("width",): 36, ("heads",): 4})
     assert not made.gives("10", {("width",): 36, ("heads",): 4})
     assert not made.gives("9.0", {("width",): 36, ("heads",): 4})
+
+
+def test_a_quotient_with_a_rest_is_simpler_than_one_by_a_part_of_another_field():
+    limit = Field(("limit",), 1)
+    sizes = [
+        {("width",): 120, ("heads",): 12, ("limit",): 48},
+        {("width",): 180, ("heads",): 26, ("limit",): 120},  # both 180 // 26 and 180 // 30 are 6
+    ]
+    made = Expressions((WIDTH, HEADS, limit), sizes).of(["10", "6"])
+    assert [e.text({f: f.text for f in e.fields}) for e in made] == ["width // heads"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "sure"),
+    [
+        (("width // heads", "width // heads // 2"), True),
+        (("width // heads", "width // (depth // 2)"), False),
+        (("width", "2 * depth"), True),
+        (("width * heads + depth",), False),
+    ],
+)
+def test_numbers_of_many_parts_need_more_sizes_unless_a_part_is_known(texts, sure):
+    def made(text):
+        fields = [f for f in (WIDTH, HEADS, DEPTH) if f.text in text]
+        for i, one in enumerate(fields):
+            text = text.replace(one.text, f"{{{i}}}")
+        return Expression(text, tuple(fields), ())
+
+    assert _by_chance([made(text) for text in texts]) is not sure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ _OF_WHOLE: Mapping[str, Callable[[Any], float]] = {
     "2 ** (-8 / {})": lambda v: 2 ** (-8 / v),
 }
 #: Which of the levels floats are made of: fields, with a number, two, and quotients.
-_SIMPLE = (True, True, True, False, True)
+_SIMPLE = (True, True, True, True)
 _FREQUENCIES = "[{} ** (-i / {}) for i in range(0, {}, 2)]"
 
 
@@ -53,6 +54,11 @@ class Expression:
             return False
         number = float(text) if _is_float(text) else int(text)
         return _near([value], [number], [text]) if _is_float(text) else value == number
+
+    @property
+    def parts(self) -> int:
+        """How many fields and numbers it is made of."""
+        return len(self.fields) + len(re.findall(r"(?<![{\w.])\d", self.form))
 
     @property
     def factor(self) -> str:
@@ -225,17 +231,16 @@ def _scaled_powers(real: Sequence[Expression], whole: Sequence[Expression]) -> I
 
 
 def _levels(fields: Sequence[Expression]) -> Iterator[list[Expression]]:
-    """Whole numbers: fields; with a number; two; two and a number; quotients that leave a rest;
+    """Whole numbers: fields; with a number; two; quotients that leave a rest; two and a number;
     three; what is made of such quotients."""
     yield list(fields)
     single = list(_numbered(fields))
     yield single
     pairs = list(_pairs(fields, fields))
     yield pairs
-    more = [*_numbered(pairs), *_pairs(fields, single), *_pairs(single, fields)]
-    yield more
     quotients = list(_quotients(fields))
     yield quotients
+    yield [*_numbered(pairs), *_pairs(fields, single), *_pairs(single, fields)]
     yield [*_pairs(pairs, fields), *_pairs(fields, pairs), *_numbered(single)]
     yield [
         *_numbered(quotients, even=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch2mlx.errors import TranslationError
@@ -13,8 +13,8 @@ from torch2mlx.export.sizes.fields import Field
 from torch2mlx.export.sizes.probing import Prober
 from torch2mlx.export.sizes.trials import Trial, Trials
 
-#: Sizes that expressions are found with at first, and at most.
-_FEWEST, _MOST = 2, 6
+#: Sizes that expressions are found with at first, with those of many parts, and at most.
+_FEWEST, _SURE, _MOST = 2, 4, 6
 #: Two fields that are the same wherever a model can be made: the second is written as the first.
 Ties = tuple[tuple[Field, Field], ...]
 
@@ -64,6 +64,9 @@ def fitted(trials: Trials, prober: Prober) -> Fitted:
         second = {other for _, other in ties}
         fields = [f for f in prober.fields if f not in second]
         found, unclear = _expressions(known, fields)
+        if unclear is None and len(known) < _SURE and _by_chance(found.values()):
+            trials.next()
+            continue
         if unclear is None and agrees(proof, known[0], found):
             return Fitted(found, proof, ties)
         more = () if unclear is None else _ties(trials, prober, fields, unclear)
@@ -72,6 +75,15 @@ def fitted(trials: Trials, prober: Prober) -> Fitted:
             if len(trials.all) > _MOST:
                 raise unclear or TranslationError("no expressions of the sizes give its numbers")
             trials.next()
+
+
+def _by_chance(found: Iterable[Expression]) -> bool:
+    """Whether some expression has so many parts that few sizes may give its number by chance: three
+    fields and numbers together, and none of its parts another number's expression."""
+    texts = {e.text({f: f.text for f in e.fields}): e.parts for e in found}
+    simple = [text for text, parts in texts.items() if parts == 2]
+    deep = [text for text, parts in texts.items() if parts > 2]
+    return any(not any(part in text for part in simple) for text in deep)
 
 
 def _still(trials: Trials, prober: Prober) -> list[Field]:
