@@ -346,3 +346,33 @@ def test_a_branch_that_changes_nothing_at_one_is_no_check_where_two_inputs_share
     for length in (1, 7):
         args = torch.randn(2, length, 4), torch.ones(2, length)
         assert torch2mlx.verify(AskedOfOneOfTwo(), made, args).ok
+
+
+class Patches(nn.Module):
+    """A map of one place, whose places are then a number of the program."""
+
+    def __init__(self, pooled):
+        super().__init__()
+        self.conv, self.pooled = nn.Conv2d(3, 4, 3, stride=8, padding=1), pooled
+
+    def forward(self, x):
+        x = self.conv(x)
+        if self.pooled:
+            return x.mean((2, 3))
+        b, c, h, w = x.shape
+        return x.permute(0, 2, 3, 1).reshape(b, h * w, c).softmax(1)
+
+
+@pytest.mark.parametrize("pooled", (False, True))
+def test_a_quotient_of_a_length_that_is_one_is_checked_where_it_matters(pooled):
+    model = Patches(pooled).eval()
+    made = torch2mlx.translate(model, torch.randn(2, 3, 8, 8))
+    for size in (8, 5, 16, 20):
+        x = torch.randn(3, 3, size, size)
+        expected = model(x).detach().numpy()
+        try:
+            found = np.array(made.module(mx.array(x.numpy())))
+        except ValueError as error:
+            assert not pooled and size > 8 and "translated where" in str(error)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -372,6 +372,25 @@ def _matters(condition: Any, asked: Asked) -> bool:
     return bool(kept) and all(_plain(side) for side in condition.args)
 
 
+def _elsewhere(environment: Any, condition: Any) -> tuple[tuple[Any, int], ...]:
+    """Of a length that is what a quotient of another leaves, and was taken for a number: the next
+    size at which it is another number; () of other conditions."""
+    import sympy
+    from torch.utils._sympy.functions import FloorDiv, Mod
+
+    free = condition.free_symbols
+    if not isinstance(condition, sympy.Eq) or len(free) != 1 or condition.has(Mod):
+        return ()
+    if not condition.has(FloorDiv) or not any(side.is_number for side in condition.args):
+        return ()
+    (symbol,) = free
+    usual = int(environment.backed_var_to_val[symbol])
+    for length in range(usual + 1, 4 * usual + 2):
+        if condition.subs(symbol, length) == sympy.false:
+            return ((symbol, length),)
+    return ()
+
+
 def _plain(side: Any) -> bool:
     """Whether one side of a comparison is a number, or a length times or plus a number."""
     return side.is_number or (len(side.free_symbols) == 1 and side.is_polynomial())
@@ -392,9 +411,12 @@ def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Con
             if isinstance(expression, sympy.Eq):
                 fixing[symbol] = asked
         left = environment.replace(expression)
-        if left in (sympy.true, sympy.false) or not _matters(left, asked):
+        if left in (sympy.true, sympy.false):
             continue
-        conditions.setdefault(left, Condition(left, asked))
+        if _matters(left, asked):
+            conditions.setdefault(left, Condition(left, asked))
+        elif elsewhere := _elsewhere(environment, left):
+            conditions.setdefault(left, Condition(left, asked, (elsewhere,)))
     for turn, asked in watch.small.items():
         left = turn.condition(environment)
         if left.free_symbols and left not in (sympy.true, sympy.false):
