@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
-import types
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,19 +25,18 @@ from torch2mlx.export.state.idioms import with_linear_embeddings
 from torch2mlx.export.state.lifting import CACHE, lifted
 from torch2mlx.export.state.paired_file import HEAD, LOAD, checks_of, make_cache
 from torch2mlx.export.state.parting import OUTPUT, parted
+from torch2mlx.export.state.stepping import any_number_or_one
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.structure.entrances import Entrances
 from torch2mlx.export.verify.preserved import preserved_stream
 from torch2mlx.stateful import Lowered, lowered
-from torch2mlx.translator import Translation
+from torch2mlx.translator import Translation, run_file
 
 if TYPE_CHECKING:
     from mlx import nn
 
 #: Where the model is within what is traced.
 _MODEL = "model"
-#: Tokens of the decoder's call that is traced: several, where a call takes any number; one else.
-_SEVERAL, _ONE = 3, 1
 _SERIAL = itertools.count()
 
 
@@ -90,9 +86,7 @@ class EncoderDecoder:
     @cached_property
     def module(self) -> nn.Module:
         """The live model: `encode`, `make_cache` of what it gives, and a call for the decoder."""
-        made = types.ModuleType(f"encoder_decoder_{next(_SERIAL)}")
-        sys.modules[made.__name__] = made
-        exec(compile(self.source, f"<{made.__name__}>", "exec", dont_inherit=True), made.__dict__)
+        made = run_file(self.source, f"encoder_decoder_{next(_SERIAL)}", known=True)
         with preserved_stream():
             model = getattr(made, self.name)()
         model.load_weights(list(self.weights.items()), strict=True)
@@ -115,9 +109,7 @@ class EncoderDecoder:
         with truthful():
             arrays = lambda target: save_arrays(target, self.weights, place)  # noqa: E731
             save_language(place, self.source, self.config, arrays, source, guard, self.texts)
-            unknown = trust.remember(place)
-            if unknown:
-                warnings.warn(unknown, UserWarning, stacklevel=2)
+            trust.remember(place)
         return place
 
 
@@ -127,17 +119,10 @@ def encoder_decoder(model: Any, check: bool) -> EncoderDecoder:
 
     Raises TranslationError for a model that has none, and where MLX answers otherwise than torch.
     """
-    try:
-        return _proved(model, _SEVERAL, check)
-    except TranslationError as error:
-        problem = error
-    try:
-        return _proved(model, _ONE, check)
-    except TranslationError as error:
-        raise problem from error
+    return any_number_or_one(partial(_proved, model, check))
 
 
-def _proved(model: Any, tokens: int, check: bool) -> EncoderDecoder:
+def _proved(model: Any, check: bool, tokens: int) -> EncoderDecoder:
     made = _emitted(model, lowered(whole(model), step_of(model, tokens)))
     if check:
         answers_alike(model, made.module, tokens)

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
-import types
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -38,21 +35,20 @@ from torch2mlx.export.state.idioms import (
 )
 from torch2mlx.export.state.lifting import lifted
 from torch2mlx.export.state.model_file import Told, ending
+from torch2mlx.export.state.stepping import ONE, SEVERAL, any_number_or_one
 from torch2mlx.export.state.written_out import with_calls
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
 from torch2mlx.export.verify.running import plainly
 from torch2mlx.sized import sized_language
 from torch2mlx.stateful import Lowered, lowered
-from torch2mlx.translator import Translation, converted
+from torch2mlx.translator import Translation, converted, run_file
 
 if TYPE_CHECKING:
     from mlx import nn
 
     from torch2mlx.types import Progress
 
-#: Tokens of the call that is traced: several, where a call takes any number; one else.
-_SEVERAL, _ONE = 3, 1
 _SERIAL = itertools.count()
 
 
@@ -70,7 +66,7 @@ class LanguageModel:
     notes: tuple[str, ...] = ()
     _made: Any = field(default=None, repr=False)
     #: How many tokens its calls take, as `_written` is asked for them, and whether with padding.
-    _form: tuple[int, bool] = field(default=(_SEVERAL, False), repr=False)
+    _form: tuple[int, bool] = field(default=(SEVERAL, False), repr=False)
 
     def __repr__(self) -> str:
         return f"<LanguageModel: {self.headline()}>"
@@ -101,9 +97,7 @@ class LanguageModel:
     @cached_property
     def module(self) -> nn.Module:
         """The live model: takes token ids (B, L) and a list of caches, gives logits (B, L, V)."""
-        made = types.ModuleType(f"language_model_{next(_SERIAL)}")
-        sys.modules[made.__name__] = made  # dataclasses look their module up
-        exec(compile(self.source, f"<{made.__name__}>", "exec", dont_inherit=True), made.__dict__)
+        made = run_file(self.source, f"language_model_{next(_SERIAL)}", known=True)
         with preserved_stream():
             model = made.Model(made.ModelArgs.from_dict(dict(self.config)))
         weights = self._made._stored.zeros() if self._empty else self.weights
@@ -151,9 +145,7 @@ class LanguageModel:
 
         with truthful():
             save_language(place, self.source, self.config, write, source, guard)
-            unknown = trust.remember(place)
-            if unknown:
-                warnings.warn(unknown, UserWarning, stacklevel=2)
+            trust.remember(place)
         return place
 
 
@@ -185,26 +177,13 @@ def language_model(
         if sizes:
             return sized_language(model, partial(language_model, check=check), _formed)
         with preserved(model), plainly():
-            return _made(model, check)
+            return any_number_or_one(partial(_proved, model, check))
     finally:
         for module, training in modes:
             module.training = training
 
 
-def _made(model: Any, check: bool) -> LanguageModel:
-    """The file for calls of any length; where there is none, or it is not right, one that takes
-    the tokens of a call one by one."""
-    try:
-        return _proved(model, _SEVERAL, check)
-    except TranslationError as error:
-        problem = error
-    try:
-        return _proved(model, _ONE, check)
-    except TranslationError as error:
-        raise problem from error
-
-
-def _proved(model: Any, tokens: int, check: bool) -> LanguageModel:
+def _proved(model: Any, check: bool, tokens: int) -> LanguageModel:
     made, padded = _written(model, tokens)
     if check:
         proved(model, made.module)
@@ -243,7 +222,7 @@ def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, La
     told = Told(
         assembly.root.name,
         layers_of(assembly, program),
-        tokens == _ONE,
+        tokens == ONE,
         attends(program),
         tuple(read_bare(program, stored.tree)),
         quantized=may_be_quantized(program),

@@ -135,7 +135,7 @@ class Translation:
         """A module of its own, that nothing else holds, with the weights; `hollow`: with zeros
         that are never made, and without demands on values."""
         source = without_demands(self.source) if hollow else self.source
-        made = _run(source, f"translated_{next(_SERIAL)}")
+        made = run_file(source, f"translated_{next(_SERIAL)}")
         with preserved_stream():  # the first values of its weights are drawn, and replaced
             model = taking_any(getattr(made, self.name))(**self._given(made))
         weights = self._stored.zeros() if hollow else self.weights
@@ -228,9 +228,7 @@ class Translation:
                     converted(weights, target, self._stored, progress, key, dtype)
                 if constants:
                     save_arrays(new / "constants.safetensors", constants, place)
-            unknown = trust.remember(place)
-            if unknown:
-                warnings.warn(unknown, UserWarning, stacklevel=2)
+            trust.remember(place)
         return place
 
 
@@ -257,8 +255,11 @@ def converted(
         )
 
 
-def _run(source: str, name: str) -> types.ModuleType:
+def run_file(source: str, name: str, known: bool = False) -> types.ModuleType:
+    """The module of a file that was made; `known`: where dataclasses look their module up."""
     module = types.ModuleType(name)
+    if known:
+        sys.modules[name] = module
     exec(compile(source, f"<{name}>", "exec", dont_inherit=True), module.__dict__)
     return module
 

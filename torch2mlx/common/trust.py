@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import sys
+import warnings
 from pathlib import Path
 
 from torch2mlx.common import options
@@ -44,8 +45,9 @@ def _read(folder: Path) -> tuple[bytes, str]:
     return program, whole.hexdigest()
 
 
-def remember(folder: Path) -> str | None:
-    """Keeps the digest of a folder that was just written; why not, where that fails."""
+def remember(folder: Path) -> None:
+    """Keeps the digest of a folder that was just written; where that fails, a warning says why, to
+    the caller of who writes."""
     try:
         kept = state_folder()
         kept.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,11 +56,11 @@ def remember(folder: Path) -> str | None:
         os.utime(name)
         _forget_oldest(kept)
     except (OSError, RuntimeError) as error:
-        return (
+        unknown = (
             f"{folder}: that you wrote it cannot be noted ({error}), so loading it will need "
             f"{options.given('trust_remote_code', True)}"
         )
-    return None
+        warnings.warn(unknown, UserWarning, stacklevel=3)
 
 
 def _forget_oldest(kept: Path) -> None:

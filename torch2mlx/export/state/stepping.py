@@ -7,13 +7,32 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Any, TypeVar
 
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.state.trees import Path, leaves, numbers_of, tensors_of, with_parts
 
 #: The argument of the traced forward that holds the state.
 STATE = "state"
+#: Tokens of a call that is traced: several, where a call takes any number; one else.
+SEVERAL, ONE = 3, 1
+Made = TypeVar("Made")
+
+
+def any_number_or_one(proved: Callable[[int], Made]) -> Made:
+    """What can be made of calls of any number of tokens; where there is none, or it is not right,
+    of calls that take them one by one. `proved` makes it, told how many tokens are traced.
+
+    Raises the first TranslationError where both raise one.
+    """
+    try:
+        return proved(SEVERAL)
+    except TranslationError as error:
+        problem = error
+    try:
+        return proved(ONE)
+    except TranslationError as error:
+        raise problem from error
 
 
 @dataclass(frozen=True)

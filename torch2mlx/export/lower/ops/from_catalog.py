@@ -81,12 +81,10 @@ def catalogued(name: str, overload: str) -> Lowering | None:
             named = dict(zip(form.names, values, strict=False))
             kept = [n for n, k in zip(form.names, arguments, strict=False) if k in given]
             return _Writing(b, named).of(_read(form.text, tuple(kept)))
-        if not entry.same or len(arguments) != len(values):
+        if not entry.same:
             raise Refuse("no way to write it with these arguments is known")
-        first, *_ = arguments
-        options = {k: v for k, v in zip(arguments, values, strict=True) if k in given}
-        options.pop(first)
-        return b.call(entry.same, values[0], **options)
+        _, *later = zip(arguments, values, strict=True)
+        return b.call(entry.same, values[0], **{k: v for k, v in later if k in given})
 
     return lowering
 
