@@ -1,6 +1,7 @@
 """The structure of the project, asserted: who may import whom, how large things may grow."""
 
 import ast
+import builtins
 import graphlib
 import re
 from pathlib import Path
@@ -142,6 +143,35 @@ def test_lines_without_a_checked_type_become_fewer():
         if mark.search(line)
     ]
     assert len(found) <= UNCHECKED, "\n".join(found)
+
+
+#: Folders whose classes still inherit from one another: the list falls and does not rise.
+TOWERS = ("porting/layout", "porting/rules")
+
+
+def classes(folder):
+    """Classes of a folder of the package: (file, name, names of the bases)."""
+    for path in sorted((PACKAGE / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+                yield path.relative_to(PACKAGE).as_posix(), node.name, bases
+
+
+def test_port_and_export_are_not_built_by_inheritance():
+    """What a class of the project may inherit from is an error or a protocol of it."""
+    bases = {name: found for _, name, found in classes(".")}
+
+    def is_error(name):
+        known = getattr(builtins, name, None)
+        error = isinstance(known, type) and issubclass(known, BaseException)
+        return error or any(is_error(base) for base in bases.get(name, ()) if base != name)
+
+    for folder in ("porting", "export"):
+        for path, name, found in classes(folder):
+            for base in found if not path.startswith(TOWERS) else ():
+                own = base in bases and not is_error(base) and "Protocol" not in bases[base]
+                assert not own, f"{path}: {name} inherits from {base}: hold it, or write functions"
 
 
 def test_globals_of_the_core_are_constant():

@@ -332,7 +332,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.scopes.own_names import given_back
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
-    from torch2mlx.porting.types.infer import Inference
+    from torch2mlx.porting.types.infer import inferred
     from torch2mlx.porting.types.project import foreign
 
     module, own = _apart(module, text)
@@ -347,7 +347,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     between = stepped.code
     later = Report(lines_of(stepped, between))
     names = collect(stepped)
-    rewriter = Rewriter(names, Inference(stepped, names, beside, told.answers), later)
+    rewriter = Rewriter(names, inferred(stepped, names, beside, told.answers), later)
     _prepare(rewriter, (stepped, between), training.made, path, wishes)
     made = given_back(stepped.visit(rewriter), own)
     imported = with_imports(made, _named(made.code, own), own)
@@ -379,10 +379,10 @@ def _apart(module: Any, text: str) -> tuple[Any, Any]:
 
 def _inferred(module: Any, names: Any, beside: Any, wishes: _Wishes) -> Any:
     """The types of a file, by what was answered too. Raises PortError for answers amiss."""
-    from torch2mlx.porting.types.infer import Inference
+    from torch2mlx.porting.types.infer import inferred
 
     answers = types_of(wishes.answers)
-    found = Inference(module, names, beside, answers)
+    found = inferred(module, names, beside, answers)
     check_answers(answers, found.heard, found.denied)
     return found
 

@@ -23,12 +23,12 @@ from torch2mlx.porting.layout.tables import FLEXIBLE, RIGID
 from torch2mlx.porting.layout.values import PLAIN, Immovable, Pending, Plan, Protocol, Value
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import everything, walk
-from torch2mlx.porting.types.infer import Inference
+from torch2mlx.porting.types.known import Types
 
 _ROUNDS = 30
 
 
-def planned(module: cst.Module, names: Names, inference: Inference, shown: set[str]) -> Plan:
+def planned(module: cst.Module, names: Names, inference: Types, shown: set[str]) -> Plan:
     """What to do for channels last. `shown`: classes that other files use."""
     if not has_images(module, names) or hides(module):
         return Plan()
@@ -40,7 +40,7 @@ def planned(module: cst.Module, names: Names, inference: Inference, shown: set[s
 
 
 class _Planner:
-    def __init__(self, module: Any, names: Names, inference: Inference, shown: set[str]) -> None:
+    def __init__(self, module: Any, names: Names, inference: Types, shown: set[str]) -> None:
         self.module, self.names, self.inference = module, names, inference
         self.building = Makers(module, names, inference.is_module_class)
         self.classes = [n for n in names.classes if inference.is_module_class(n)]

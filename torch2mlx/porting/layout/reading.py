@@ -14,7 +14,7 @@ from torch2mlx.porting.layout.tables import FUNCTIONS
 from torch2mlx.porting.layout.values import NOTHING, PLAIN, Immovable, Member, Plan, Value
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import children
-from torch2mlx.porting.types.infer import Inference
+from torch2mlx.porting.types.known import Types
 
 #: Axes of a transpose to torch's layout.
 _FIRST_ORDERS = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
@@ -24,7 +24,7 @@ class Reader:
     """Reads one method. `env` has the values of names, `modules` those that hold modules."""
 
     def __init__(
-        self, names: Names, inference: Inference, calling: Calling, building: Building, plan: Plan
+        self, names: Names, inference: Types, calling: Calling, building: Building, plan: Plan
     ) -> None:
         self.names, self.inference, self.calling = names, inference, calling
         self.building, self.plan = building, plan

@@ -12,8 +12,8 @@ from torch2mlx.errors import Code
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.render import Argument
 from torch2mlx.porting.scopes.import_table import Names
-from torch2mlx.porting.types.infer import Inference
 from torch2mlx.porting.types.kinds import Type
+from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.sharing import Sharing
 from torch2mlx.porting.types.torch_calls import is_of_tensors
 
@@ -28,7 +28,7 @@ def code(node: Any) -> str:
 class State(cst.CSTTransformer):
     """The base of the rewriting families."""
 
-    def __init__(self, names: Names, inference: Inference, report: Report) -> None:
+    def __init__(self, names: Names, inference: Types, report: Report) -> None:
         super().__init__()
         self.names, self.inference, self.report = names, inference, report
         self.sharing: Sharing | None = None  # of the file's tensors, between its names

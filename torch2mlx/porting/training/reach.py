@@ -10,7 +10,7 @@ import libcst as cst
 from torch2mlx.porting.scopes.def_use import Scanner
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import walk
-from torch2mlx.porting.types.infer import Inference
+from torch2mlx.porting.types.known import Types
 
 #: What an attribute may be that was computed in some earlier call, or gathers such values.
 _KEPT = ("list", "dict", "tuple", "tensor")
@@ -23,7 +23,7 @@ class Reach:
     lead nowhere: what they hold was computed in the call that put it there.
     """
 
-    def __init__(self, inference: Inference, scan: Scanner) -> None:
+    def __init__(self, inference: Types, scan: Scanner) -> None:
         self._types, self._scan = inference, scan
         self._weights: dict[str, set[str]] = {}  # class -> attributes that are parameters
 

@@ -21,7 +21,7 @@ from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.training_steps import Finder
-from torch2mlx.porting.types.infer import Inference
+from torch2mlx.porting.types.known import Types
 
 NN, KIT, MX = "_MLX_nn", "_MLX_kit", "_MLX_mx"
 PARAMETERS = "_MLX_parameters"
@@ -38,7 +38,7 @@ class Training(cst.CSTTransformer):
     """Rewrites all training steps of a file."""
 
     def __init__(
-        self, names: Names, inference: Inference, trained: dict[str, list[str]], report: Report
+        self, names: Names, inference: Types, trained: dict[str, list[str]], report: Report
     ) -> None:
         super().__init__()
         self._names, self._trained, self._report = names, trained, report

@@ -17,7 +17,7 @@ from torch2mlx.porting.training.reach import Reach
 from torch2mlx.porting.training.schedule import late, needed
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.varying import varies
-from torch2mlx.porting.types.infer import Inference
+from torch2mlx.porting.types.known import Types
 
 #: Expressions that `backward` may be called on, where their type is not known.
 _LOSSES = (cst.Name, cst.Attribute, cst.BinaryOperation)
@@ -34,7 +34,7 @@ _NO_STEP = (
 class Finder:
     """Finds the steps of a file."""
 
-    def __init__(self, inference: Inference, trained: dict[str, list[str]], report: Report) -> None:
+    def __init__(self, inference: Types, trained: dict[str, list[str]], report: Report) -> None:
         self.types, self.trained, self.report = inference, trained, report
         self.scan = Scanner()
         self.reach = Reach(inference, self.scan)

@@ -13,8 +13,8 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import collect, dotted
 from torch2mlx.porting.scopes.traversal import everything
-from torch2mlx.porting.types.expressions import Foreign
-from torch2mlx.porting.types.infer import Inference
+from torch2mlx.porting.types.infer import inferred
+from torch2mlx.porting.types.known import Foreign
 
 #: Folders above a file in which an absolute import may begin.
 _UP = 4
@@ -59,7 +59,7 @@ def _inference(other: Path, changed: int) -> Any:
         module = cst.parse_module(other.read_text(encoding="utf-8"))
     except (cst.ParserSyntaxError, UnicodeDecodeError):
         return None
-    return Inference(module, collect(module))
+    return inferred(module, collect(module))
 
 
 def _imported(node: cst.ImportFrom, known: Any) -> list[str]:
