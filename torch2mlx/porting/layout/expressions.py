@@ -6,7 +6,20 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.layout.reading import Reader, moved_axis, number
+from torch2mlx.porting.layout.binding import bind_item
+from torch2mlx.porting.layout.reading import (
+    Reading,
+    module_of,
+    moved_axis,
+    number,
+    read,
+    read_beside,
+    read_last,
+    read_plain,
+    read_test,
+    reads,
+    unfollowed,
+)
 from torch2mlx.porting.layout.values import NOTHING, PLAIN, Immovable, Value
 from torch2mlx.porting.scopes.traversal import walk
 from torch2mlx.porting.types.kinds import ELSEWHERE
@@ -14,209 +27,231 @@ from torch2mlx.porting.types.kinds import ELSEWHERE
 _NUMBERS = ("int", "float", "bool")
 
 
-class Expressions(Reader):
-    """Reads expressions other than calls."""
+@reads(cst.Name)
+def _name(reading: Reading, node: cst.Name) -> Value:
+    if node.value == "None":
+        return NOTHING
+    return reading.env.get(node.value, PLAIN)
 
-    def _of_Name(self, node: cst.Name) -> Value:
-        if node.value == "None":
-            return NOTHING
-        return self.env.get(node.value, PLAIN)
 
-    def _of_Attribute(self, node: cst.Attribute) -> Value:
-        if self.module(node.value) is not None:  # its weight
-            return PLAIN
-        owner = self.read(node.value)
-        if owner.last and node.attr.value in ("real", "imag"):
-            return owner
-        if not owner.last or node.attr.value not in ("dtype", "device", "ndim", *ELSEWHERE):
-            self.plain(node.value)
+@reads(cst.Attribute)
+def _attribute(reading: Reading, node: cst.Attribute) -> Value:
+    if module_of(reading, node.value) is not None:  # its weight
         return PLAIN
+    owner = read(reading, node.value)
+    if owner.last and node.attr.value in ("real", "imag"):
+        return owner
+    if not owner.last or node.attr.value not in ("dtype", "device", "ndim", *ELSEWHERE):
+        read_plain(reading, node.value)
+    return PLAIN
 
-    def _of_Tuple(self, node: Any) -> Value:
-        items = tuple(self.read(e.value) for e in node.elements)
-        if any(isinstance(e, cst.StarredElement) for e in node.elements):
-            for element in node.elements:
-                self.plain(element.value)
-            return PLAIN
-        return Value("tuple", items) if any(i.holds for i in items) else PLAIN
 
-    def _of_List(self, node: cst.List) -> Value:
-        found = [self.read(e.value) for e in node.elements]
-        if any(isinstance(e, cst.StarredElement) for e in node.elements):
-            for element in node.elements:
-                self.plain(element.value)
-            return PLAIN
-        if any(v.last for v in found) and all(v.kind in ("last", "plain") for v in found):
-            rank = max(v.rank for v in found)
-            kinds = [self.last(e.value, rank) for e in node.elements]
-            return Value("list", (kinds[0],))
+@reads(cst.Tuple)
+def _tuple(reading: Reading, node: Any) -> Value:
+    items = tuple(read(reading, e.value) for e in node.elements)
+    if any(isinstance(e, cst.StarredElement) for e in node.elements):
         for element in node.elements:
-            self.plain(element.value)
-        if not found:
-            return Value("list", (NOTHING,))
-        if all(v.kind == "plain" for v in found):
-            origins = frozenset().union(*(v.origins for v in found))
-            return Value("list", (Value(origins=origins),))
+            read_plain(reading, element.value)
         return PLAIN
+    return Value("tuple", items) if any(i.holds for i in items) else PLAIN
 
-    def _of_Lambda(self, node: Any) -> Value:
-        self._opaque(node)
+
+@reads(cst.List)
+def _list(reading: Reading, node: cst.List) -> Value:
+    found = [read(reading, e.value) for e in node.elements]
+    if any(isinstance(e, cst.StarredElement) for e in node.elements):
+        for element in node.elements:
+            read_plain(reading, element.value)
         return PLAIN
+    if any(v.last for v in found) and all(v.kind in ("last", "plain") for v in found):
+        rank = max(v.rank for v in found)
+        kinds = [read_last(reading, e.value, rank) for e in node.elements]
+        return Value("list", (kinds[0],))
+    for element in node.elements:
+        read_plain(reading, element.value)
+    if not found:
+        return Value("list", (NOTHING,))
+    if all(v.kind == "plain" for v in found):
+        origins = frozenset().union(*(v.origins for v in found))
+        return Value("list", (Value(origins=origins),))
+    return PLAIN
 
-    _of_SetComp = _of_DictComp = _of_GeneratorExp = _of_Lambda
 
-    def _opaque(self, node: Any) -> None:
-        """What is read later, or more than once, may not hold what changes its layout."""
-        for part in walk(node):
-            if isinstance(part, cst.Name) and self.env.get(part.value, PLAIN).holds:
-                raise Immovable
-            if isinstance(part, cst.Attribute) and self.module(part) is not None:
-                raise Immovable
+@reads(cst.Lambda, cst.SetComp, cst.DictComp, cst.GeneratorExp)
+def _lambda(reading: Reading, node: Any) -> Value:
+    opaque(reading, node)
+    return PLAIN
 
-    def _of_ListComp(self, node: cst.ListComp) -> Value:
-        part, before = node.for_in, (dict(self.env), dict(self.modules))
-        while part is not None:
-            self.seen = {}
-            self.bind_item(part.target, part.iter)
-            for condition in part.ifs:
-                self.plain(condition.test)
-            part = part.inner_for_in
-        found = self.read(node.elt)
-        if found.kind not in ("last", "plain"):
+
+def opaque(reading: Reading, node: Any) -> None:
+    """What is read later, or more than once, may not hold what changes its layout."""
+    for part in walk(node):
+        if isinstance(part, cst.Name) and reading.env.get(part.value, PLAIN).holds:
             raise Immovable
-        if not found.last:
-            self.plain(node.elt)
-        self.env, self.modules = before
-        self.seen = {}
-        return Value("list", (found,)) if found.last else PLAIN
+        if isinstance(part, cst.Attribute) and module_of(reading, part) is not None:
+            raise Immovable
 
-    def _of_IfExp(self, node: cst.IfExp) -> Value:
-        self.test(node.test)
-        one, other = self.read(node.body), self.read(node.orelse)
-        if one.last and other.last:
-            return one
-        if one.last or other.last:
-            rest = node.orelse if one.last else node.body
-            if self.inference.of(rest).tensor:
-                self.last(rest)
-                return one if one.last else other
-        self.plain(node.body)
-        self.plain(node.orelse)
+
+@reads(cst.ListComp)
+def _list_comp(reading: Reading, node: cst.ListComp) -> Value:
+    part, before = node.for_in, (dict(reading.env), dict(reading.modules))
+    while part is not None:
+        reading.seen = {}
+        bind_item(reading, part.target, part.iter)
+        for condition in part.ifs:
+            read_plain(reading, condition.test)
+        part = part.inner_for_in
+    found = read(reading, node.elt)
+    if found.kind not in ("last", "plain"):
+        raise Immovable
+    if not found.last:
+        read_plain(reading, node.elt)
+    reading.env, reading.modules = before
+    reading.seen = {}
+    return Value("list", (found,)) if found.last else PLAIN
+
+
+@reads(cst.IfExp)
+def _if_exp(reading: Reading, node: cst.IfExp) -> Value:
+    read_test(reading, node.test)
+    one, other = read(reading, node.body), read(reading, node.orelse)
+    if one.last and other.last:
+        return one
+    if one.last or other.last:
+        rest = node.orelse if one.last else node.body
+        if reading.file.types.of(rest).tensor:
+            read_last(reading, rest)
+            return one if one.last else other
+    read_plain(reading, node.body)
+    read_plain(reading, node.orelse)
+    return PLAIN
+
+
+@reads(cst.UnaryOperation)
+def _unary_operation(reading: Reading, node: cst.UnaryOperation) -> Value:
+    if isinstance(node.operator, cst.Not):
+        read_plain(reading, node.expression)
         return PLAIN
+    return read(reading, node.expression)
 
-    def _of_UnaryOperation(self, node: cst.UnaryOperation) -> Value:
-        if isinstance(node.operator, cst.Not):
-            self.plain(node.expression)
-            return PLAIN
-        return self.read(node.expression)
 
-    def _of_BinaryOperation(self, node: cst.BinaryOperation) -> Value:
-        if isinstance(node.operator, cst.MatrixMultiply):
-            self.plain(node.left)
-            self.plain(node.right)
-            return PLAIN
-        return self.pair(node.left, node.right)
-
-    def _of_Comparison(self, node: cst.Comparison) -> Value:
-        kinds = (cst.LessThan, cst.LessThanEqual, cst.GreaterThan, cst.GreaterThanEqual)
-        kinds += (cst.Equal, cst.NotEqual)
-        if len(node.comparisons) == 1:
-            one = node.comparisons[0]
-            if isinstance(one.operator, kinds):
-                return self.pair(node.left, one.comparator)
-            if isinstance(one.operator, (cst.Is, cst.IsNot)):  # x is None
-                if self.module(node.left) is None:
-                    self.read(node.left)
-                return PLAIN
-        self.plain(node.left)
-        for part in node.comparisons:
-            self.plain(part.comparator)
+@reads(cst.BinaryOperation)
+def _binary_operation(reading: Reading, node: cst.BinaryOperation) -> Value:
+    if isinstance(node.operator, cst.MatrixMultiply):
+        read_plain(reading, node.left)
+        read_plain(reading, node.right)
         return PLAIN
+    return read_pair(reading, node.left, node.right)
 
-    def pair(self, left: Any, right: Any) -> Value:
-        """Two arrays, or an array and a number, item by item."""
-        one, other = self.read(left), self.read(right)
-        if NOTHING in (one, other):  # of a name that another way has something in
-            return other if one is NOTHING else one
-        if not one.last and not other.last:
-            self.plain(left)
-            self.plain(right)
-            both = all(v.origins or self.scalar(n) for v, n in ((one, left), (other, right)))
-            origins = one.origins | other.origins if both else frozenset()
-            return Value(rank=max(one.rank, other.rank), origins=origins)
-        if one.last and other.last and (one.rank == other.rank or not one.rank or not other.rank):
-            return Value("last", rank=max(one.rank, other.rank))
-        known, rest, node = (one, other, right) if one.last else (other, one, left)
-        if self.scalar(node):
-            self.plain(node)
-            return known
-        if rest.kind == "plain" and known.rank:
-            self.beside(node, known.rank)
-            return known
-        self.plain(left)
-        self.plain(right)
-        return PLAIN
 
-    def scalar(self, node: Any) -> bool:
-        """Whether an expression surely is a number."""
-        if isinstance(node, (cst.Integer, cst.Float)):
-            return True
-        if isinstance(node, cst.UnaryOperation):
-            return self.scalar(node.expression)
-        return self.inference.of(node).kind in _NUMBERS
-
-    def _of_Subscript(self, node: cst.Subscript) -> Value:
-        owner = self.read(node.value)
-        places = [e.slice for e in node.slice]
-        if owner.last and isinstance(node.value, cst.Attribute):
-            owner = PLAIN
-        if owner.kind == "list" and len(places) == 1:
-            self.whole(node.slice[0].slice)
-            return owner if isinstance(places[0], cst.Slice) else owner.items[0]
-        at = number(places[0].value) if isinstance(places[0], cst.Index) else None
-        known = owner.kind == "tuple" and len(places) == 1 and at is not None
-        if known and at is not None and -len(owner.items) <= at < len(owner.items):
-            return owner.items[at]
-        if len(places) == 1 and self._shape_item(node, places[0], at):
+@reads(cst.Comparison)
+def _comparison(reading: Reading, node: cst.Comparison) -> Value:
+    kinds = (cst.LessThan, cst.LessThanEqual, cst.GreaterThan, cst.GreaterThanEqual)
+    kinds += (cst.Equal, cst.NotEqual)
+    if len(node.comparisons) == 1:
+        one = node.comparisons[0]
+        if isinstance(one.operator, kinds):
+            return read_pair(reading, node.left, one.comparator)
+        if isinstance(one.operator, (cst.Is, cst.IsNot)):  # x is None
+            if module_of(reading, node.left) is None:
+                read(reading, node.left)
             return PLAIN
-        self.plain(node.value)
-        for element in node.slice:
-            self.whole(element.slice)
-        return Value(rank=len(places)) if _adds_axes(places) else PLAIN
+    read_plain(reading, node.left)
+    for part in node.comparisons:
+        read_plain(reading, part.comparator)
+    return PLAIN
 
-    def shaped(self, node: Any) -> Value | None:
-        """The array that `x.shape` or `x.size()` asks, where its channels are last."""
-        asked = node.func if isinstance(node, cst.Call) and not node.args else node
-        wanted = "size" if isinstance(node, cst.Call) else "shape"
-        if not isinstance(asked, cst.Attribute) or asked.attr.value != wanted:
-            return None
-        found = self.read(asked.value)
-        return found if found.last else None
 
-    def unturned(self, node: Any) -> None:
-        """Leaves the array that is asked for its shape as it is."""
-        asked = node.func if isinstance(node, cst.Call) else node
-        self.plan.wraps.pop(asked.value, None)
+def read_pair(reading: Reading, left: Any, right: Any) -> Value:
+    """Two arrays, or an array and a number, item by item."""
+    one, other = read(reading, left), read(reading, right)
+    if NOTHING in (one, other):  # of a name that another way has something in
+        return other if one is NOTHING else one
+    if not one.last and not other.last:
+        read_plain(reading, left)
+        read_plain(reading, right)
+        both = all(v.origins or is_number(reading, n) for v, n in ((one, left), (other, right)))
+        origins = one.origins | other.origins if both else frozenset()
+        return Value(rank=max(one.rank, other.rank), origins=origins)
+    if one.last and other.last and (one.rank == other.rank or not one.rank or not other.rank):
+        return Value("last", rank=max(one.rank, other.rank))
+    known, rest, node = (one, other, right) if one.last else (other, one, left)
+    if is_number(reading, node):
+        read_plain(reading, node)
+        return known
+    if rest.kind == "plain" and known.rank:
+        read_beside(reading, node, known.rank)
+        return known
+    read_plain(reading, left)
+    read_plain(reading, right)
+    return PLAIN
 
-    def _shape_item(self, node: cst.Subscript, place: Any, at: int | None) -> bool:
-        """x.shape[1], x.shape[2:]: what they are in MLX's layout."""
-        found = self.shaped(node.value)
-        if found is None:
-            return False
-        if isinstance(place, cst.Slice):
-            start = number(place.lower) if place.lower is not None else None
-            whole = place.upper is None and place.step is None
-            if not whole or not found.rank or start not in (2, 2 - found.rank):
-                return False
-            self.plan.spatial.add(node)
-        else:
-            moved = None if at is None else moved_axis(at, found.rank)
-            if moved is None:
-                return False
-            if moved != at:
-                self.plan.axes[place.value] = moved
-        self.unturned(node.value)
+
+def is_number(reading: Reading, node: Any) -> bool:
+    """Whether an expression surely is a number."""
+    if isinstance(node, (cst.Integer, cst.Float)):
         return True
+    if isinstance(node, cst.UnaryOperation):
+        return is_number(reading, node.expression)
+    return reading.file.types.of(node).kind in _NUMBERS
+
+
+@reads(cst.Subscript)
+def _subscript(reading: Reading, node: cst.Subscript) -> Value:
+    owner = read(reading, node.value)
+    places = [e.slice for e in node.slice]
+    if owner.last and isinstance(node.value, cst.Attribute):
+        owner = PLAIN
+    if owner.kind == "list" and len(places) == 1:
+        unfollowed(reading, node.slice[0].slice)
+        return owner if isinstance(places[0], cst.Slice) else owner.items[0]
+    at = number(places[0].value) if isinstance(places[0], cst.Index) else None
+    known = owner.kind == "tuple" and len(places) == 1 and at is not None
+    if known and at is not None and -len(owner.items) <= at < len(owner.items):
+        return owner.items[at]
+    if len(places) == 1 and _shape_item(reading, node, places[0], at):
+        return PLAIN
+    read_plain(reading, node.value)
+    for element in node.slice:
+        unfollowed(reading, element.slice)
+    return Value(rank=len(places)) if _adds_axes(places) else PLAIN
+
+
+def asked_for_shape(reading: Reading, node: Any) -> Value | None:
+    """The array that `x.shape` or `x.size()` asks, where its channels are last."""
+    asked = node.func if isinstance(node, cst.Call) and not node.args else node
+    wanted = "size" if isinstance(node, cst.Call) else "shape"
+    if not isinstance(asked, cst.Attribute) or asked.attr.value != wanted:
+        return None
+    found = read(reading, asked.value)
+    return found if found.last else None
+
+
+def unturned(reading: Reading, node: Any) -> None:
+    """Leaves the array that is asked for its shape as it is."""
+    asked = node.func if isinstance(node, cst.Call) else node
+    reading.plan.wraps.pop(asked.value, None)
+
+
+def _shape_item(reading: Reading, node: cst.Subscript, place: Any, at: int | None) -> bool:
+    """x.shape[1], x.shape[2:]: what they are in MLX's layout."""
+    found = asked_for_shape(reading, node.value)
+    if found is None:
+        return False
+    if isinstance(place, cst.Slice):
+        start = number(place.lower) if place.lower is not None else None
+        whole = place.upper is None and place.step is None
+        if not whole or not found.rank or start not in (2, 2 - found.rank):
+            return False
+        reading.plan.spatial.add(node)
+    else:
+        moved = None if at is None else moved_axis(at, found.rank)
+        if moved is None:
+            return False
+        if moved != at:
+            reading.plan.axes[place.value] = moved
+    unturned(reading, node.value)
+    return True
 
 
 def _adds_axes(places: list[Any]) -> bool:

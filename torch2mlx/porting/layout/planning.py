@@ -8,8 +8,8 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.layout.layout_inference import Method, Promote
-from torch2mlx.porting.layout.module_inference import Makers
+from torch2mlx.porting.layout.layout_inference import Promote, read_method
+from torch2mlx.porting.layout.module_inference import followed
 from torch2mlx.porting.layout.protocols import Calling
 from torch2mlx.porting.layout.queries import (
     attributes,
@@ -19,6 +19,7 @@ from torch2mlx.porting.layout.queries import (
     method,
     parameters,
 )
+from torch2mlx.porting.layout.reading import File, Reading
 from torch2mlx.porting.layout.tables import FLEXIBLE, RIGID
 from torch2mlx.porting.layout.values import PLAIN, Immovable, Pending, Plan, Protocol, Value
 from torch2mlx.porting.scopes.import_table import Names, dotted
@@ -42,11 +43,12 @@ def planned(module: cst.Module, names: Names, inference: Types, shown: set[str])
 class _Planner:
     def __init__(self, module: Any, names: Names, inference: Types, shown: set[str]) -> None:
         self.module, self.names, self.inference = module, names, inference
-        self.building = Makers(module, names, inference.is_module_class)
+        self.run = followed(module, names, inference.is_module_class)
+        self.members = self.run.members
         self.classes = [n for n in names.classes if inference.is_module_class(n)]
         told = {n for n in self.classes if names.classes[n].decorators}  # kept in some list
-        self.calling = Calling(self.building.members, self.building.outer | shown | told)
-        self.calling.demoted |= self.building.leaked
+        self.calling = Calling(self.members.held, self.members.outer | shown | told)
+        self.calling.demoted |= self.members.leaked
         self.parts: dict[tuple[str, str], Plan] = {}
         self.waiting: set[str] = set()  # classes whose protocol was asked too early
         self.asked = attributes(module)
@@ -56,9 +58,9 @@ class _Planner:
             node = method(names.classes[name], "forward")
             self.calling.parameters[name] = parameters(node) if node is not None else []
             self._private(name, named)
-            if node is None and "" not in self.building.members.get(name, {}):
+            if node is None and "" not in self.members.held.get(name, {}):
                 self.calling.outer.add(name)
-            several = name in self.building.several
+            several = name in self.run.several
             if (
                 several
                 or self._derives(name)
@@ -98,14 +100,14 @@ class _Planner:
         """A class keeps torch's layout, and all that it holds."""
         self.calling.outer.add(name)
         self.calling.private = {k for k in self.calling.private if k.partition(".")[0] != name}
-        for member in self.building.members.get(name, {}).values():
+        for member in self.members.held.get(name, {}).values():
             self.calling.demote(member)
 
     def _chains(self) -> None:
-        self.calling.outer_chains = set(self.building.outer_chains)
+        self.calling.outer_chains = set(self.members.outer_chains)
 
     def _state(self) -> tuple[Any, ...]:
-        c, b = self.calling, self.building
+        c, b = self.calling, self.members
         counts = (len(c.demoted), len(c.outer), len(c.opened), len(c.outer_chains))
         return (*counts, dict(c.protocols), len(b.leaked), len(b.outer), len(b.outer_chains))
 
@@ -115,16 +117,16 @@ class _Planner:
         self.parts, self.waiting = {}, set()
         for name in self.classes:
             self._read_class(name)
-        for chain in self.building.outer_chains.values():
+        for chain in self.members.outer_chains.values():
             with suppress(Pending):
                 self.calling.start(chain)
-        for name in [n for n in self.calling.outer if "" in self.building.members.get(n, {})]:
-            self.calling.demote(self.building.members[name][""])
+        for name in [n for n in self.calling.outer if "" in self.members.held.get(n, {})]:
+            self.calling.demote(self.members.held[name][""])
         if not self.waiting:  # then every method was read to its end
             self._unseen()
-        self.calling.demoted |= self.building.leaked
-        self.calling.outer |= self.building.outer
-        self.calling.outer_chains |= set(self.building.outer_chains)
+        self.calling.demoted |= self.members.leaked
+        self.calling.outer |= self.members.outer
+        self.calling.outer_chains |= set(self.members.outer_chains)
         if self._state() != before:
             return True
         self.calling.outer |= self.waiting  # classes and methods that need one another
@@ -134,8 +136,8 @@ class _Planner:
     def _unseen(self) -> None:
         """Attributes that were read where it was not followed."""
         for node, name in self.asked:
-            if node not in self.building.understood:
-                for held in self.building.members.values():
+            if node not in self.members.understood:
+                for held in self.members.held.values():
                     if name in held:
                         self.calling.demote(held[name])
 
@@ -155,9 +157,8 @@ class _Planner:
                 self._keep(name)
                 return
 
-    def _reader(self, name: str, promoted: set[str]) -> Method:
-        parts = (self.names, self.inference, self.calling, self.building, Plan())
-        return Method(*parts, owner=name, promoted=promoted)
+    def _reading(self, name: str, promoted: set[str]) -> Reading:
+        return Reading(File(self.names, self.inference, self.calling, self.run), name, promoted)
 
     def _read_method(self, name: str, node: cst.FunctionDef, key: str) -> Plan:
         names = parameters(node)
@@ -165,41 +166,41 @@ class _Planner:
         wanted: dict[str, int] = {}
         plain, known = not key, False
         for _ in range(_ROUNDS):
-            reader = self._reader(name, promoted - set(names))
-            reader.answers_plain = plain
+            reading = self._reading(name, promoted - set(names))
+            reading.answers_plain = plain
             # first it is asked which arguments are images; then the others surely are none
             given = {n: Value(origins=frozenset() if known else frozenset([n])) for n in names}
             given |= {n: Value("last", rank=rank) for n, rank in wanted.items()}
             try:
-                reader.run(node, given)
+                read_method(reading, node, given)
             except Promote as found:
                 if str(found) in names:
                     wanted.setdefault(str(found), 0)
-                promoted |= reader.promoted
+                promoted |= reading.promoted
                 continue
-            more = {n: rank for n, rank in reader.wanted.items() if n not in wanted}
+            more = {n: rank for n, rank in reading.wanted.items() if n not in wanted}
             wanted |= more
             if not known:
-                known, first = not more, reader
+                known, first = not more, reading
                 continue
-            if key and not plain and not _agree(reader.answers):
+            if key and not plain and not _agree(reading.answers):
                 plain = True
                 continue
             alike = bool(key) and not wanted and self._alike(key, node, first)
-            return self._result(key, node, reader, wanted, (bool(key) and not plain, alike))
+            return self._result(key, node, reading, wanted, (bool(key) and not plain, alike))
         raise Immovable
 
     def _result(
         self,
         key: str,
         node: Any,
-        reader: Method,
+        reading: Reading,
         wanted: dict[str, int],
         ways: tuple[bool, bool],
     ) -> Plan:
         answers, alike = ways
         if key:
-            answer = reader.answers[0][1] if answers and reader.answers else PLAIN
+            answer = reading.answers[0][1] if answers and reading.answers else PLAIN
             answer = Value(answer.kind, answer.items, answer.rank)
             self.calling.protocols[key] = Protocol(frozenset(wanted), answer, alike)
         elif wanted:
@@ -207,23 +208,23 @@ class _Planner:
             if defaults & set(wanted) or node.params.posonly_params:
                 raise Immovable
             turned = {n: wanted[n] for n in parameters(node) if n in wanted}
-            reader.plan.heads[node] = turned
-        return reader.plan
+            reading.plan.heads[node] = turned
+        return reading.plan
 
-    def _alike(self, name: str, node: Any, reader: Method) -> bool:
+    def _alike(self, name: str, node: Any, reading: Reading) -> bool:
         """Whether a class treats every item of its argument alike."""
         names = self.calling.parameters.get(name, [])
-        if len(names) != 1 or "." in name or not reader.answers or reader.plan != Plan():
+        if len(names) != 1 or "." in name or not reading.answers or reading.plan != Plan():
             return False
-        held = (part for m in self.building.members.get(name, {}).values() for part in m.walk())
+        held = (part for m in self.members.held.get(name, {}).values() for part in m.walk())
         if any(part.name in FLEXIBLE for part in held):
             return False  # they are made for one layout
-        if any(value.origins != frozenset(names) for _, value in reader.answers):
+        if any(value.origins != frozenset(names) for _, value in reading.answers):
             return False
-        other = self._reader(name, set())
+        other = self._reading(name, set())
         other.answers_plain = False
         try:
-            other.run(node, {names[0]: Value("last")})
+            read_method(other, node, {names[0]: Value("last")})
         except (Immovable, Promote):
             return False
         return other.plan == Plan() and all(value.last for _, value in other.answers)
@@ -240,13 +241,13 @@ class _Planner:
             made.unpacked |= part.unpacked
             made.heads |= part.heads
             made.sites |= part.sites
-        for site, name in self.building.visited.items():
+        for site, name in self.members.visited.items():
             opened = name in ("Flatten", "Unflatten") and site in calling.opened
             if (name in RIGID or name in FLEXIBLE or opened) and site not in calling.demoted:
                 made.sites.add(site)
         if made.sites:
             made.sites |= compared(self.module, self.names)
-        for site, chain in self.building.outer_chains.items():
+        for site, chain in self.members.outer_chains.items():
             if any(part.site in made.sites for part in chain.walk()):
                 begins = calling.start(chain)
                 made.chains[site] = (begins == "last", calling.flow(chain, begins) == "last")
