@@ -355,7 +355,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     leftover = remaining(first, imported, text, later)
     lines = line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
-    left = [*report.unsupported, *(_moved(u, lines) for u in later.unsupported), *leftover]
+    left = report.all_refused(_moved(u, lines) for u in later.unsupported) + leftover
     broken = _broken(text, final)
     if broken is None:
         changes += _on_no_gpu(text, final)
@@ -366,12 +366,14 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
 
 
 def _apart(module: Any, text: str) -> tuple[Any, Any]:
-    """The file with attributes for literal `getattr`, its own names that MLX's would hide set
-    aside; and those names."""
+    """The file with a line for each statement and attributes for literal `getattr`, its own names
+    that MLX's would hide set aside; and those names."""
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes
     from torch2mlx.porting.scopes.own_names import set_aside
+    from torch2mlx.porting.scopes.separate_lines import with_separate_lines
 
+    module = with_separate_lines(module)
     if "getattr(" in text:
         module = module.visit(LiteralAttributes(collect(module)))
     return set_aside(module, collect(module))

@@ -47,12 +47,35 @@ def test_what_uses_no_fixture_does_not_notice_that_torch_is_missing(project, mon
             assert False
         def test_converts(assert_converts):
             assert False
+        def test_generates(assert_generates):
+            assert False
+        def test_trains(assert_same_training):
+            assert False
         """
     )
     ran = project.runpytest_inprocess(*PLUGIN, "-rs")
-    ran.assert_outcomes(passed=1, skipped=3)
-    for fixture in ("mlx_twin", "assert_translates", "assert_converts"):
+    ran.assert_outcomes(passed=1, skipped=5)
+    named = ("mlx_twin", *(f"assert_{n}" for n in ("translates", "converts", "generates")))
+    for fixture in (*named, "assert_same_training"):
         ran.stdout.fnmatch_lines([f"*{fixture} needs *torch*: pip install 'torch2mlx[[]torch]'*"])
+
+
+@NEEDS
+def test_a_script_and_its_port_are_compared_by_a_fixture(project):
+    project.makepyfile(
+        train="""
+        import torch
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.5)
+        w.square().sum().backward()
+        optimizer.step()
+        """,
+        test_train="""
+        def test_trains(assert_same_training):
+            assert assert_same_training("train.py", steps=1).steps[0].torch_loss == 2
+        """,
+    )
+    project.runpytest_inprocess(*PLUGIN).assert_outcomes(passed=1)
 
 
 def test_a_fixture_of_the_projects_own_wins(project):

@@ -199,8 +199,9 @@ class TorchRecorder:
 
         noise = self.noise.uniform(-1, 1, tuple(p.shape)).astype(np.float32)
         noise = np.asarray(noise + np.float32(self.noise.choice((-1, 1))))  # as long sums: one way
-        with torch.no_grad():
-            p.mul_(1 + ROUNDING * torch.from_numpy(noise).to(p.dtype))
+        # By `data`: a script without modules is first seen at its backward pass, for which autograd
+        # has kept this parameter and would refuse one of another version.
+        p.data.mul_(1 + ROUNDING * torch.from_numpy(noise).to(p.dtype))
 
     def _tensors(self) -> list[list[Any]]:
         """[root, name, values, is parameter, requires grad] of all that the models hold."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch2mlx.errors import Code, Unsupported
 from torch2mlx.porting.questions import Question, asked
+
+#: The name of torch under which a backward pass is refused that is no statement of a step.
+BACKWARD = "torch.Tensor.backward"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ class Report:
         if made not in self._known:
             self._known.add(made)
             self.changes.append(made)
+
+    def all_refused(self, later: Iterable[Unsupported]) -> list[Unsupported]:
+        """What this pass and a later one refused; of a backward pass for which this one has a
+        reason, that one is enough."""
+        told = {left.line for left in self.unsupported}
+        new = [left for left in later if left.where != BACKWARD or left.line not in told]
+        return [*self.unsupported, *new]
 
     def ask(self, node: Any, name: str, place: str, method: str) -> None:
         """Notes a question, once: what a name of a function or class holds."""

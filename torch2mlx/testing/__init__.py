@@ -9,5 +9,13 @@ Importing this imports no framework, no numpy and no pytest: they are imported w
 """
 
 from torch2mlx.testing.asserting import assert_converts, assert_translates, mlx_twin
+from torch2mlx.testing.generating import assert_generates
+from torch2mlx.testing.training import assert_same_training
 
-__all__ = ["assert_converts", "assert_translates", "mlx_twin"]
+__all__ = [
+    "assert_converts",
+    "assert_generates",
+    "assert_same_training",
+    "assert_translates",
+    "mlx_twin",
+]

@@ -25,12 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def _needs(fixture: str) -> None:
+def _needs(fixture: str, *more: str) -> None:
     from torch2mlx.common.optional import need
     from torch2mlx.errors import MissingLibraryError
 
     try:
-        need(fixture, "torch", "mlx")
+        need(fixture, "torch", "mlx", *more)
     except MissingLibraryError as error:
         pytest.skip(str(error))
 
@@ -81,3 +81,21 @@ def _assert_converts(tmp_path: Any) -> Callable[..., Any]:
         return assert_converts(model, tmp_path / "weights.safetensors" if out is None else out)
 
     return check
+
+
+@pytest.fixture(scope="session", name="assert_generates")
+def _assert_generates() -> Callable[..., Any]:
+    """torch2mlx.testing.assert_generates: a language model says the same in MLX."""
+    _needs("assert_generates", "transformers")
+    from torch2mlx.testing import assert_generates
+
+    return assert_generates
+
+
+@pytest.fixture(scope="session", name="assert_same_training")
+def _assert_same_training() -> Callable[..., Any]:
+    """torch2mlx.testing.assert_same_training: two training scripts, or one and its port."""
+    _needs("assert_same_training", "libcst")
+    from torch2mlx.testing import assert_same_training
+
+    return assert_same_training

@@ -8,6 +8,7 @@ import libcst as cst
 
 from torch2mlx.catalog.functions.table import caution, forms
 from torch2mlx.errors import Code
+from torch2mlx.porting.report import BACKWARD
 from torch2mlx.porting.rules.context import code, expression, joined
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import Argument, assigned, term, written
@@ -34,6 +35,11 @@ _OF_MODULES_ONLY = ("state_dict", "load_state_dict", "parameters", "named_parame
 _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
 _OF_MODULES_ONLY += _HOOKS + _FORWARD_HOOKS
+_STAYS = (
+    "this backward pass is of no training step that was found: MLX differentiates functions; make "
+    "`loss.backward()` a statement of its own, in the function of the forward pass and of the "
+    "optimizer's step, or call nn.value_and_grad"
+)
 #: Methods in place that leave the numbers as they are.
 _IDLE = ("requires_grad_", "detach_", "share_memory_")
 _UNKNOWN = "no counterpart is known for these arguments"
@@ -158,10 +164,11 @@ class Methods(Shared):
         if name == "size":
             self.change(original, ".size", "a property")
             return expression(f"{term(receiver)}.shape" + (f"[{given[0].text}]" if given else ""))
-        if name in ("backward", "requires_grad_", "retain_grad", "share_memory_", "register_hook"):
-            if name in ("retain_grad", "register_hook"):
-                self.refuse(original, f".{name}(): gradients come from mx.grad of a function")
-            return expression(receiver) if name in ("requires_grad_", "share_memory_") else updated
+        if name in ("requires_grad_", "share_memory_"):
+            return expression(receiver)
+        if name in ("backward", "retain_grad", "register_hook"):
+            self._refuse_gradient(name, original)
+            return updated
         if original in self._again:
             return updated  # a statement: see in_place
         if name.endswith("_") and not name.endswith("__"):
@@ -179,6 +186,16 @@ class Methods(Shared):
         if text != receiver:
             self.change(original, f".{name}", reason(name, text), caution(f"torch.{name}"))
         return expression(text)
+
+    def _refuse_gradient(self, name: str, original: Any) -> None:
+        """Refuses what asks a tensor for gradients; a `backward` may be that of a class of the
+        file, whose objects cannot be told from tensors by what is called on them."""
+        if name != "backward":
+            self.refuse(original, f".{name}(): gradients come from mx.grad of a function")
+            return
+        own = (k.partition(".")[0] for k in self.inference.nodes if k.endswith(".backward"))
+        if all(map(self.inference.is_function_class, own)):
+            self.refuse(original, _STAYS, BACKWARD)
 
     def _is_fresh(self, node: Any) -> bool:
         """Whether an expression makes a tensor that has no other name yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ _HEADS = {
     cst.ClassDef: ("class ",),
 }
 
+_WITHIN = re.compile("[;:]")
 #: A line that both texts end with, so that their last lines have one to go with.
 _END = "\n"
 
@@ -35,20 +37,29 @@ def _statements(node: Any) -> Iterator[Any]:
 def lines_of(module: cst.Module, text: str) -> dict[cst.CSTNode, int]:
     """Line of every statement, from 1."""
     found, at = {}, 0
-    lines = [line.strip() for line in text.splitlines()]
+    lines = list(_pieces(text))
     for statement in _statements(module):
         heads = _HEADS.get(type(statement))
         if heads is None:
             first = statement.body[0].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
             heads = (module.code_for_node(first).strip().partition("\n")[0].strip(),)
         place = at
-        while place < len(lines) and not lines[place].startswith(heads):
+        while place < len(lines) and not lines[place][1].startswith(heads):
             place += 1
         if place < len(lines):
             at = place
-            found[statement] = place + 1
+            found[statement] = lines[place][0]
             at += 1
     return found
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text by their numbers, from 1, and after each what stands on it behind a
+    semicolon or a colon: statements that are set apart begin there."""
+    for number, line in enumerate(text.splitlines(), 1):
+        yield number, line.strip()
+        if ";" in line or ":" in line:
+            yield from ((number, piece.strip()) for piece in _WITHIN.split(line)[1:])
 
 
 def line_map(before: str, after: str) -> dict[int, int]:

@@ -156,7 +156,7 @@ class Training(cst.CSTTransformer):
         more = scope.fresh(f"new_{step.gradients}") if step.adds else step.gradients
         owner = _group(step.modules)
         call = f"{left}, {more} = {NN}.value_and_grad({owner}, {name})({', '.join(given)})\n"
-        made = [function, parse(call)]
+        made = [function, _beside(parse(call), new[step.place])]
         if "." in loss:  # an attribute: it was set to what the function saw
             made.append(parse(f"{loss} = {target}\n"))
         if step.adds:
@@ -231,7 +231,7 @@ class Training(cst.CSTTransformer):
         self._report.change(old, "step", "the optimizer is given the model and its gradients")
         owner = _group(modules)
         update = parse(f"{optimizer}.update({owner}, {_share(name, modules, scope)})\n")
-        update = update.with_changes(leading_lines=new.leading_lines)
+        update = _beside(update.with_changes(leading_lines=new.leading_lines), new)
         state = f"{owner}.{PARAMETERS}(), {optimizer}.state"
         return [update, parse(f"{MX}.eval({state})\n")]
 
@@ -285,7 +285,13 @@ def _under(comments: list[Any], statements: list[Any]) -> list[Any]:
 
 def _below(text: str, statement: Any) -> Any:
     """A statement from source, under the comments of the one that it replaces."""
-    return parse(text).with_changes(leading_lines=statement.leading_lines)  # type: ignore
+    above = parse(text).with_changes(leading_lines=statement.leading_lines)  # type: ignore
+    return _beside(above, statement)
+
+
+def _beside(made: Any, statement: Any) -> Any:
+    """A statement with the comment that stands at the end of the line that it replaces."""
+    return made.with_changes(trailing_whitespace=statement.trailing_whitespace)
 
 
 def _told(statement: Any, reasons: Sequence[str]) -> Any:
