@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -180,6 +181,22 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[mx.array, ...]:
 def shape(size: Any) -> tuple[int, ...]:
     """A size, given as a number or as several, as a tuple."""
     return (size,) if isinstance(size, int) else tuple(size)
+
+
+def tensor(data: Any, dtype: Any = None) -> mx.array:
+    """torch.tensor of data that may hold numbers and arrays of numpy, or be a deque or a range."""
+    if not hasattr(data, "__array__") and isinstance(data, Iterable):
+        data = _together(list(data))
+    return mx.array(data) if dtype is None else mx.array(data, dtype=dtype)
+
+
+def _together(items: list[Any]) -> Any:
+    """Nested lists as numpy reads them; arrays of MLX, which numpy would copy, are stacked."""
+    lists = (list, tuple, deque, range)
+    items = [_together(list(item)) if isinstance(item, lists) else item for item in items]
+    if any(isinstance(item, mx.array) for item in items):
+        return mx.stack([mx.array(item) for item in items])
+    return np.asarray(items) if items else items
 
 
 def options(given: Mapping[str, Any]) -> dict[str, Any]:

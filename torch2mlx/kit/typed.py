@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 
 
@@ -122,8 +123,9 @@ _BY_NAME = {
 _BY_NAME["DoubleTensor"] = _BY_NAME["Tensor"] = FloatTensor
 
 
-def cast(array: mx.array, kind: Any) -> mx.array:
-    """torch's `tensor.type(kind)`: a dtype, one of these types, or its name in torch.
+def cast(array: Any, kind: Any) -> Any:
+    """torch's `tensor.type(kind)`: a dtype, one of these types, or its name in torch; a module, as
+    by `module.half()`, keeps what it casts its parameters to.
 
     Raises TypeError for anything else.
     """
@@ -132,6 +134,9 @@ def cast(array: mx.array, kind: Any) -> mx.array:
     dtype = kind.dtype if isinstance(kind, _Typed) else kind
     if not isinstance(dtype, mx.Dtype):
         raise TypeError(f"{kind!r} is no tensor type")
+    if isinstance(array, nn.Module):
+        array.set_dtype(dtype)
+        return array
     return array.astype(dtype)
 
 

@@ -49,6 +49,7 @@ def _run(
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(paths)}
+    env.setdefault("PYTHONHASHSEED", "0")  # sets are in one order on both sides
     env |= {"MLX_ENABLE_TF32": "0", "WANDB_MODE": "disabled", "MPLBACKEND": "agg"}
     try:
         ran = subprocess.run(

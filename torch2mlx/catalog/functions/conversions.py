@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from torch2mlx.catalog.functions.entry import op
 
-#: Methods -> the dtype of MLX that they cast to.
+#: Methods -> the dtype of MLX that they cast to; modules have those without a dot too.
 _CASTS = {
     "bfloat16": "bfloat16",
-    "bool": "bool_",
-    "byte": "uint8",
-    "cfloat": "complex64",
-    "char": "int8",
+    ".bool": "bool_",
+    ".byte": "uint8",
+    ".cfloat": "complex64",
+    ".char": "int8",
     "double": "float64",
     "float": "float32",
     "half": "float16",
-    "int": "int32",
-    "long": "int64",
-    "short": "int16",
+    ".int": "int32",
+    ".long": "int64",
+    ".short": "int16",
 }
 #: What is said of those whose dtype does not say it all.
 _MARKED = {"double": "float64, on the CPU only"}
@@ -34,7 +34,7 @@ ENTRIES = (
         for name, dtype in _CASTS.items()
     ),
     op(
-        "clone",
+        ".clone",
         "input | mx.array({input})",
         note="arrays are values; a copy is seldom needed",
         layout="elementwise",
@@ -62,14 +62,14 @@ ENTRIES = (
         layout="elementwise",
     ),
     op(
-        "dim ndimension",
+        "dim .ndimension",
         "input | {input!}.ndim",
         mlx="array.ndim",
         note="a property",
         returns="int",
     ),
     op(
-        ".numel nelement",
+        ".numel .nelement",
         "input | {input!}.size",
         mlx="array.size",
         note="a property",

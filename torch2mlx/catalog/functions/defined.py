@@ -39,10 +39,10 @@ def _special(names: str) -> str:
 
 
 ENTRIES = (
-    op("lgamma", "input | kit.gamma.lgamma({input})", layout="elementwise"),
-    op("digamma", "input | kit.gamma.digamma({input})", layout="elementwise"),
+    op(".lgamma", "input | kit.gamma.lgamma({input})", layout="elementwise"),
+    op(".digamma", "input | kit.gamma.digamma({input})", layout="elementwise"),
     op(
-        "polygamma special.polygamma",
+        ".polygamma special.polygamma",
         "n input | kit.gamma.polygamma({n}, {input})",
         layout="elementwise",
         made=True,

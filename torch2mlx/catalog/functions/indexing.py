@@ -14,7 +14,7 @@ ENTRIES = (
     op("narrow_copy", mlx="slice", note="plain slicing"),
     op("select", "input dim index | mx.take({input}, {index}, axis={dim})", note="plain indexing"),
     op(".index_select", "input dim index | mx.take({input}, {index}, axis={dim})", note="axis"),
-    op("take_along_dim", "input indices dim | mx.take_along_axis({input}, {indices}, axis={dim})"),
+    op(".take_along_dim", "input indices dim | mx.take_along_axis({input}, {indices}, axis={dim})"),
     op(
         ".gather",
         "input dim index | kit.indexing.gather({input}, {dim}, {index})",

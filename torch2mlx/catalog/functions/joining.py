@@ -45,7 +45,7 @@ ENTRIES = (
         returns="list",
     ),
     op(
-        "split_with_sizes",
+        ".split_with_sizes",
         "input split_sizes dim | kit.tensors.split({input}, {split_sizes}«, {dim}»)",
         mlx="split",
         note="cuts are sums of sizes",
@@ -100,7 +100,7 @@ ENTRIES = (
         returns="as_given",
     ),
     op(
-        "tensor_split",
+        ".tensor_split",
         "input indices_or_sections dim | kit.stacking.tensor_split({input}, {indices_or_sections}"
         "«, {dim}»)",
         returns="list",

@@ -28,9 +28,9 @@ ENTRIES = (
         op(f"linalg.{name}", same=f"mx.linalg.{name}", returns=returns)
         for name, returns in _SAME.items()
     ),
-    op("matmul .mm .bmm mv", "input other | {input!} @ {other!}"),
+    op("matmul .mm .bmm .mv", "input other | {input!} @ {other!}"),
     op(
-        ".addmm baddbmm",
+        ".addmm .baddbmm",
         "input mat1 mat2 beta alpha | mx.addmm({input}, {mat1}, {mat2}«, beta={beta}»«, "
         "alpha={alpha}»)",
     ),
@@ -44,8 +44,8 @@ ENTRIES = (
     op("cdist", "input x2 p | kit.distance.cdist({input}, {x2}«, {p}»)"),
     op("cholesky_inverse", "input upper | kit.decompositions.cholesky_inverse({input}«, {upper}»)"),
     op("outer ger", "input other | mx.outer({input}, {other})"),
-    op("kron", "input other | mx.kron({input}, {other})"),
-    op("dot vdot inner", "input other | mx.inner({input}, {other})"),
+    op(".kron", "input other | mx.kron({input}, {other})"),
+    op("dot .vdot inner", "input other | mx.inner({input}, {other})"),
     op("inverse", "input | mx.linalg.inv({input})", note="CPU stream only"),
     op("linalg.matmul", "input other | {input!} @ {other!}"),
     op(
@@ -56,20 +56,20 @@ ENTRIES = (
     op("linalg.vecdot", "x y dim | mx.vecdot({x}, {y}«, axis={dim}»)"),
     op("linalg.lstsq", mlx="linalg.pinv", note="mx.linalg.pinv(A) times the right-hand side"),
     op(
-        "addbmm",
+        ".addbmm",
         "input batch1 batch2 beta alpha | «{beta!} * »{input!} +"
         " «{alpha!} * »mx.sum({batch1!} @ {batch2!}, axis=0)",
         mlx="matmul",
         note="add and sum over the batch",
     ),
     op(
-        "addmv",
+        ".addmv",
         "input mat vec beta alpha | «{beta!} * »{input!} + «{alpha!} * »({mat!} @ {vec!})",
         mlx="addmm",
         note="input + (mat @ vec)",
     ),
     op(
-        "addr",
+        ".addr",
         "input vec1 vec2 beta alpha | «{beta!} * »{input!} + «{alpha!} * »mx.outer({vec1}, {vec2})",
         mlx="outer",
         note="input + mx.outer(vec1, vec2)",
@@ -87,9 +87,9 @@ ENTRIES = (
         "«, correction={correction}»«, fweights={fweights}»«, aweights={aweights}»)",
     ),
     op("det", "input | kit.algebra.det({input})"),
-    op("logdet", "input | kit.algebra.logdet({input})"),
+    op(".logdet", "input | kit.algebra.logdet({input})"),
     op("slogdet", "input | kit.algebra.slogdet({input})", returns="pair"),
-    op("matrix_exp linalg.matrix_exp", "A | kit.algebra.matrix_exp({A})"),
+    op(".matrix_exp linalg.matrix_exp", "A | kit.algebra.matrix_exp({A})"),
     op("matrix_power", "input n | kit.matrices.matrix_power({input}, {n})"),
     op("linalg.matrix_power", "A n | kit.matrices.matrix_power({A}, {n})"),
     op("orgqr", "input tau | kit.algebra.householder_product({input}, {tau})"),

@@ -48,13 +48,13 @@ ENTRIES = (
         for name in ("var", "std")
     ),
     op(
-        "amax",
+        ".amax",
         "input dim keepdim | mx.max({input}«, axis={dim}»«, keepdims={keepdim}»)",
         note="gradient of ties",
         layout="reduction",
     ),
     op(
-        "amin",
+        ".amin",
         "input dim keepdim | mx.min({input}«, axis={dim}»«, keepdims={keepdim}»)",
         note="gradient of ties",
         layout="reduction",
@@ -161,17 +161,17 @@ ENTRIES = (
         layout="along",
     ),
     op(
-        "aminmax",
+        ".aminmax",
         "input dim keepdim | kit.reductions.aminmax({input}«, dim={dim}»«, keepdim={keepdim}»)",
         returns="pair",
     ),
     op(
-        "nansum",
+        ".nansum",
         "input dim keepdim dtype | kit.reductions.nansum({input}«.astype({dtype})»«, {dim}»"
         "«, keepdim={keepdim}»)",
     ),
     op(
-        "nanmean",
+        ".nanmean",
         "input dim keepdim dtype | kit.reductions.nanmean({input}«.astype({dtype})»«, {dim}»"
         "«, keepdim={keepdim}»)",
     ),

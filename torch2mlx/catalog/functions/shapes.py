@@ -19,7 +19,7 @@ ENTRIES = (
     op(".unsqueeze", "input dim | mx.expand_dims({input}, {dim})"),
     op(".permute", "input *dims | mx.transpose({input}, {*dims})"),
     op("transpose swapaxes .swapdims", "input dim0 dim1 | mx.swapaxes({input}, {dim0}, {dim1})"),
-    op("t", "input | {input!}.T", mlx="transpose"),
+    op(".t", "input | {input!}.T", mlx="transpose"),
     op(
         ".movedim moveaxis",
         "input source destination | kit.tensors.moveaxis({input}, {source}, {destination})",
@@ -49,7 +49,7 @@ ENTRIES = (
         "axis2={dim2}»)",
     ),
     op(
-        "diag_embed",
+        ".diag_embed",
         "input offset dim1 dim2 | kit.arrangements.diag_embed({input}«, offset={offset}»«, "
         "dim1={dim1}»«, dim2={dim2}»)",
         mlx="diag",
@@ -78,7 +78,7 @@ ENTRIES = (
     op("flipud", "input | {input!}[::-1]", mlx="flip", note="axis 0"),
     op("rot90", "input k dims | kit.stacking.rot90({input}«, {k}»«, dims={dims}»)"),
     op("adjoint", "input | kit.stacking.adjoint({input})"),
-    op("diagflat", "input offset | mx.diag(mx.flatten({input})«, {offset}»)"),
+    op(".diagflat", "input offset | mx.diag(mx.flatten({input})«, {offset}»)"),
     op("take", "input index | mx.take({input}, {index})", note="of the flattened array"),
     op("msort", "input | mx.sort({input}, axis=0)", note="axis 0"),
     op("view_as_real_copy", "input | kit.tensors.view_as_real({input})"),

@@ -33,21 +33,21 @@ ENTRIES = (
     ),
     op(".masked_fill", "input mask value | mx.where({mask}, {value}, {input})", layout="itemwise"),
     op(
-        "index_copy",
+        ".index_copy",
         "input dim index source | kit.writes.index_copy({input}, {dim}, {index}, {source})",
     ),
     op(
-        "index_fill",
+        ".index_fill",
         "input dim index value | kit.writes.index_fill({input}, {dim}, {index}, {value})",
     ),
     op(
-        "index_put",
+        ".index_put",
         "input indices values accumulate | kit.indexing.index_put({input}, {indices}, {values}"
         "«, {accumulate}»)",
         note="or x[...] = values",
     ),
     op(
-        "masked_scatter",
+        ".masked_scatter",
         "input mask source | kit.indexing.masked_scatter({input}, {mask}, {source})",
     ),
     op(

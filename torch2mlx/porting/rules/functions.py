@@ -14,6 +14,7 @@ from torch2mlx.porting.rules.context import again, code, drop_keywords, expressi
 from torch2mlx.porting.rules.in_place_functions import WHY
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
+from torch2mlx.porting.types.kinds import NUMBERS, Type
 
 _GONE = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
 _GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
@@ -28,6 +29,8 @@ _CALLED = ("torch.nn.parallel.data_parallel",)
 #: Functions that take a dtype and a device.
 _MADE = ("zeros", "ones", "empty", "full", "arange", "eye", "randn", "tensor", "as_tensor")
 _MADE += ("randint", "full_like", "randn_like", "rand_like")
+#: Functions that take data, in lists too.
+_OF_DATA = ("tensor", "as_tensor")
 #: Moved to the gradients with the step they belong to.
 _CLIPPING = ("torch.nn.utils.clip_grad_norm_", "torch.nn.utils.clip_grad_value_")
 PACKED = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
@@ -204,6 +207,10 @@ class Functions(Constructors):
         self.change(original, full, reason(_bare(full), text) + stream)
         return expression(text)
 
+    def _is_plain(self, call: cst.Call) -> bool:
+        """Whether mx.array takes the data that a call is given first, whatever that holds."""
+        return _reads_as_array(self.type_of(call.args[0].value))
+
     def _function(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
         name = full.removeprefix("torch.")
         if name in _MADE and given and given[-1].star == "**":
@@ -211,15 +218,25 @@ class Functions(Constructors):
         second = given[1] if len(given) > 1 else None
         if name in ("max", "min") and second is not None and second.kind == "tensor":
             text: str | None = f"mx.{name}imum({given[0].text}, {second.text})"
-        elif given and given[0].kind == "range" and "ensor" in name:
-            listed = Argument(given[0].keyword, f"list({given[0].text})")
-            text = written(forms(full), [listed, *given[1:]], False)
         else:
             text = self._written(full, given)
+        if text is not None and name in _OF_DATA and given and not self._is_plain(original):
+            text = "kit.tensors.tensor" + text.removeprefix("mx.array")
         if text is None:
             return self._unknown(full, original, updated)
         self.change(original, full, reason(_bare(full), text), caution(full))
         return expression(text)
+
+
+def _reads_as_array(held: Type) -> bool:
+    """Whether mx.array takes what is of a type: lists may hold no numbers or arrays of numpy."""
+    if held.kind in ("list", "tuple"):
+        return bool(held.items) and all(_fits_a_list(item) for item in held.items)
+    return held.kind in ("tensor", "numpy", "size", *NUMBERS)
+
+
+def _fits_a_list(held: Type) -> bool:
+    return held.kind != "numpy" and _reads_as_array(held)
 
 
 def _bare(full: str) -> str:

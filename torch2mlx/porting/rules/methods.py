@@ -24,6 +24,8 @@ _AMBIGUOUS = frozenset(
         *("repeat", "norm", "std", "var", "split", "cummax", "cummin"),
     ]
 )
+#: Casts of tensors and of modules -> the dtype.
+_OF_MODULES_TOO = {"float": "float32", "half": "float16", "bfloat16": "bfloat16"}
 _INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
 _INPLACE_INIT |= {"bernoulli_": "bernoulli", "exponential_": "exponential", "random_": "random"}
 #: Methods that change a tensor's dtype or device only.
@@ -86,6 +88,9 @@ class Methods(Shared):
         seen = owner.kind == "unknown" and not self.names.shared(func.value) and viewed(original)
         if seen or self.is_tensor(func.value, name):
             return self._of_tensor(name, receiver, given, original, updated)
+        if owner.kind == "unknown" and name in _OF_MODULES_TOO and not given:
+            self.change(original, f".{name}", "a cast")
+            return expression(f"kit.typed.cast({receiver}, mx.{_OF_MODULES_TOO[name]})")
         if owner.kind == "unknown" and name in _AMBIGUOUS and not _alike(name, given):
             self.report.refuse(
                 self.current or original,

@@ -14,6 +14,7 @@ from torch2mlx.porting.rules.context import again, bare, code, expression
 from torch2mlx.porting.rules.format_strings import requoted
 from torch2mlx.porting.rules.functions import PACKED
 from torch2mlx.porting.rules.no_grad import UNWRAPPED
+from torch2mlx.porting.rules.numpy_operands import of_comparison, of_operation
 from torch2mlx.porting.rules.optional_attributes import asking, compared_with_none
 from torch2mlx.porting.rules.reduction import with_reduction
 from torch2mlx.porting.rules.render import term
@@ -70,7 +71,11 @@ _NEVER += ("torch.compiler.is_compiling", "torch.onnx.is_in_onnx_export")
 #: Names under torch. as values: dtypes, constants, functions that take the same arguments.
 _VALUES = {name: f"mx.{mlx}" for name, mlx in _DTYPES.items()} | _CONSTANTS
 _VALUES |= {n: f"mx.{n}" for n in ("zeros", "ones", "full", "eye", "zeros_like", "ones_like")}
-_VALUES |= {"arange": "kit.tensors.arange", "randn": "mx.random.normal", "tensor": "mx.array"}
+_VALUES |= {
+    "arange": "kit.tensors.arange",
+    "randn": "mx.random.normal",
+    "tensor": "kit.tensors.tensor",
+}
 #: Where functions and classes that keep their names are.
 _NAMED: tuple[tuple[str, str, Collection[str]], ...] = (
     ("torch.optim.", "kit.optimizers", layers.OPTIMIZER_ARGUMENTS),
@@ -395,8 +400,12 @@ class Rewriter(Statements):
     ) -> cst.FormattedString:
         return requoted(updated_node)
 
+    def leave_BinaryOperation(self, original_node: Any, updated_node: Any) -> Any:
+        return of_operation(original_node, updated_node, self.type_of)
+
     def leave_Comparison(self, original_node: Any, updated_node: cst.Comparison) -> Any:
         left = original_node.left
+        updated_node = of_comparison(original_node, updated_node, self.type_of)
         owner = self.type_of(left.value) if isinstance(left, cst.Attribute) else UNKNOWN
         return compared_with_none(original_node, updated_node, owner)
 

@@ -27,7 +27,8 @@ class Scope:
     node: Any
     used: set[str] = field(default_factory=set)
     gradients: dict[str, str] = field(default_factory=dict)  # optimizer -> name
-    accumulated: set[str] = field(default_factory=set)  # names that start as None
+    accumulated: set[str] = field(default_factory=set)  # gradients that start as None
+    unset: set[str] = field(default_factory=set)  # what steps take and not every way sets before
     modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
     steps: dict[cst.CSTNode, Step] = field(default_factory=dict)  # by statement
     #: Statement that runs again in a function -> the name of what its first run started from.

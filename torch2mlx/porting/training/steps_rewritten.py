@@ -131,6 +131,7 @@ class Training(cst.CSTTransformer):
         body = [_again(new[i], scope.repeated.get(old[i], "")) for i in places]
         written = list(dict.fromkeys(n for i in places for n in self._find.scan.stores(old[i])))
         given = sorted(self._find.scan.exposed([old[i] for i in places]) & set(written))
+        scope.unset |= self._find.unset(given, scope)
         loss = dotted(step.loss)
         carried = self._find.carried(step, old, scope)
         results = [
@@ -315,8 +316,9 @@ def _group(modules: list[str]) -> str:
 
 
 def _started(body: list[Any], scope: Scope) -> list[Any]:
-    """Gradients that add up start as None, after the docstring."""
-    names = [n for n in sorted(scope.accumulated)]
+    """Gradients that add up start as None, after the docstring, as does what may not be set where
+    it is given to a step's function: torch's step reads it only where it is."""
+    names = sorted(scope.accumulated | scope.unset)
     at = 1 if body and _is_docstring(body[0]) else 0
     if isinstance(scope.node, cst.Module):
         while at < len(body) and not _begins(body[at], names):

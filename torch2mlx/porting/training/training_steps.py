@@ -292,6 +292,15 @@ class Finder:
                 found = found | self.scan.exposed(loop.body.body)
         return found
 
+    def unset(self, names: Sequence[str], scope: Scope) -> set[str]:
+        """Those names that some way through a function reaches without setting them."""
+        if not names:
+            return set()
+        node, inner = scope.node, scope.node.body
+        body = inner.body if isinstance(inner, cst.IndentedBlock) else inner
+        own = {p.name.value for p in walk(node) if isinstance(p, cst.Param)}
+        return self.scan.exposed(body) & set(names) - own - _outer_names(node)
+
     def _loops(self, node: Any) -> list[Any]:
         """The loops of a function, those of functions in it left out."""
         found, waiting = [], [*children(node.body if isinstance(node, cst.FunctionDef) else node)]

@@ -15,6 +15,9 @@ from torch2mlx.porting.types.kinds import (
     FLOAT,
     INT,
     NONE,
+    NUMBERS,
+    NUMPY,
+    NUMPY_NUMBER,
     STR,
     TENSOR,
     UNKNOWN,
@@ -129,7 +132,11 @@ def _binary_operation(walk: Walk, node: Any, env: Env) -> Type:
         return TENSOR
     if isinstance(node.operator, cst.Divide) and {left.kind, right.kind} <= {"int", "float"}:
         return FLOAT
-    return join(left, right) if "unknown" not in (left.kind, right.kind) else UNKNOWN
+    kinds = {left.kind, right.kind}
+    if "numpy" in kinds and kinds <= {"numpy", *NUMBERS}:
+        whole = NUMPY in (left, right)
+        return NUMPY if whole else NUMPY_NUMBER
+    return join(left, right) if "unknown" not in kinds else UNKNOWN
 
 
 @types(cst.Comparison)

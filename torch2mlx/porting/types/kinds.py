@@ -24,6 +24,8 @@ UNKNOWN = Type("unknown")
 TENSOR = Type("tensor")
 INT, FLOAT, BOOL, STR, NONE = (Type(k) for k in ("int", "float", "bool", "str", "none"))
 NUMPY, SIZE, DTYPE, DEVICE = (Type(k) for k in ("numpy", "size", "dtype", "device"))
+#: A number that a function of numpy gives.
+NUMPY_NUMBER = Type("numpy", name="number")
 NUMBERS = ("int", "float", "bool", "complex")
 
 

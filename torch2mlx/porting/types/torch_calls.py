@@ -15,7 +15,9 @@ from torch2mlx.porting.types.kinds import (
     FLOAT,
     INT,
     NONE,
+    NUMBERS,
     NUMPY,
+    NUMPY_NUMBER,
     SIZE,
     STR,
     TENSOR,
@@ -37,6 +39,14 @@ _DTYPES = frozenset(
         *("float32", "float64", "float16", "bfloat16", "float", "double", "half", "int"),
         *("int8", "int16", "int32", "int64", "long", "short", "uint8", "bool", "complex64"),
         *("complex128",),
+    ]
+)
+#: Functions of numpy that give a number with a point of a number.
+_OF_ITEMS = frozenset(
+    [
+        *("sqrt", "cbrt", "exp", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan"),
+        *("arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "floor", "ceil"),
+        *("deg2rad", "rad2deg", "float32", "float64"),
     ]
 )
 _RECURRENT = {"LSTM": Type("tuple", (TENSOR, PAIR)), "GRU": PAIR, "RNN": PAIR}
@@ -227,6 +237,16 @@ def _distribution(name: str, given: list[Type]) -> Type:
     return TENSOR if name == "kl_divergence" else Type("distribution")
 
 
+def _numpy(name: str, given: list[Type]) -> Type:
+    """numpy's functions give arrays; of numbers, those that treat every item alike, a number."""
+    scalar = name in _OF_ITEMS and bool(given) and all(_is_number(g) for g in given)
+    return NUMPY_NUMBER if scalar else NUMPY
+
+
+def _is_number(held: Type) -> bool:
+    return held.kind in NUMBERS or held == NUMPY_NUMBER
+
+
 def _pattern(name: str, given: list[Type]) -> Type:
     """einops gives what it gets: arrays of numpy, or tensors."""
     first = given[0] if given else UNKNOWN
@@ -251,7 +271,7 @@ _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
     "torch.linalg.": lambda name, given: TENSOR,
     "torch.fft.": lambda name, given: TENSOR,
     "torch.special.": lambda name, given: TENSOR,
-    "numpy.": lambda name, given: NUMPY,
+    "numpy.": _numpy,
     "einops.layers.": lambda name, given: Type("module", name=f"einops.{name}"),
     "einops.": _pattern,
     "math.": _math,

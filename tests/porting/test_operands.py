@@ -1,0 +1,144 @@
+"""Values of numpy beside tensors, data in lists, methods of unknown owners: as torch has them."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from tests.porting.compare import executed
+from tests.support import need
+
+need("torch", "mlx", "libcst")
+
+import mlx.core as mx
+import mlx.nn as nn
+import torch
+
+import torch2mlx
+from torch2mlx import kit
+
+#: Expressions of a tensor x of some rows and four columns; w is an array of numpy, d a number.
+WITH_NUMPY = (
+    "np.sqrt(2) * x",
+    "np.float32(0.5) * x + x * np.float32(0.5)",
+    "np.log(3.0) - torch.sigmoid(x)",
+    "-np.sqrt(d) / (x + 3)",
+    "1 / np.sqrt(d) * x",
+    "np.mean(w) * x ** 2",
+    "torch.where(np.float32(0.2) < x, x, 2 * x)",
+    "(np.arange(3) + 1)[0] * x",
+)
+HEAD = "import numpy as np\nimport torch\nw = np.linspace(-1, 1, 4, dtype=np.float32)\nd = 8\n"
+
+
+def test_numpy_before_a_tensor_stays_within_the_gradient():
+    lines = [f"def f{i}(x: torch.Tensor):\n    return {e}\n" for i, e in enumerate(WITH_NUMPY)]
+    source = HEAD + "\n".join(lines)
+    theirs: dict = {}
+    exec(source, theirs)
+    ours = executed(torch2mlx.port(source).source, "numpy_operands")
+    for rows in (1, 3):
+        values = np.random.RandomState(rows).rand(rows, 4).astype(np.float32)
+        for i, text in enumerate(WITH_NUMPY):
+            x = torch.from_numpy(values.copy()).requires_grad_()
+            expected = theirs[f"f{i}"](x).float()
+            expected.pow(2).sum().backward()
+            function = getattr(ours, f"f{i}")
+            found, slope = mx.value_and_grad(lambda v, f=function: f(v).square().sum())(
+                mx.array(values)
+            )
+            assert np.isclose(found.item(), expected.pow(2).sum().item(), rtol=1e-5), text
+            np.testing.assert_allclose(slope, x.grad, rtol=1e-5, atol=1e-6, err_msg=text)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_number_of_numpy_decides_no_dtype(dtype):
+    source = HEAD + "def f(x: torch.Tensor):\n    return np.sqrt(d) * x\n"
+    ours = executed(torch2mlx.port(source).source, "numpy_dtype")
+    assert ours.f(mx.ones((2, 2), getattr(mx, dtype))).dtype == getattr(mx, dtype)
+
+
+MADE = """
+import collections
+import numpy as np
+import torch
+
+def batch(rows):
+    states, actions, ended = [], [], []
+    for state, action, done in rows:
+        states.append(state)
+        actions.append([action])
+        ended.append([0.0 if done else 1.0])
+    a, b, c = torch.tensor(states, dtype=torch.float), torch.tensor(actions), torch.tensor(ended)
+    return a, b, c
+
+def kept(values):
+    return torch.tensor(collections.deque(values)), torch.as_tensor(values)
+
+def each(pairs):
+    return [*map(torch.tensor, zip(*pairs))]
+
+def rows(n):
+    return torch.tensor(range(n)), torch.tensor([np.float32(n), np.float32(1)])
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Creating a tensor from a list of numpy")  # torch's, of speed
+@pytest.mark.parametrize("size", [1, 4])
+def test_data_in_lists_is_read_as_torch_reads_it(size):
+    theirs: dict = {}
+    exec(MADE, theirs)
+    ours = executed(torch2mlx.port(MADE).source, "made_of_lists")
+    drawn = np.random.RandomState(size)
+    rows = [(drawn.rand(3), np.int64(i), np.bool_(i % 2)) for i in range(size)]
+    given = {
+        "batch": rows,
+        "kept": [float(v) for v in drawn.rand(size)],
+        "each": [(i, float(i)) for i in range(size)],
+        "rows": size,
+    }
+    for name, values in given.items():
+        for one, other in zip(theirs[name](values), getattr(ours, name)(values), strict=True):
+            assert tuple(one.shape) == tuple(other.shape), name
+            np.testing.assert_allclose(np.array(other), one.numpy(), rtol=1e-6, err_msg=name)
+            assert mx.issubdtype(other.dtype, mx.floating) == one.is_floating_point(), name
+
+
+def test_a_list_of_arrays_becomes_one():
+    arrays = [mx.ones((2,)), 2 * mx.ones((2,))]
+    for held in (arrays, tuple(arrays), collections.deque(arrays)):
+        assert kit.tensors.tensor(held).tolist() == [[1.0, 1.0], [2.0, 2.0]]
+    assert kit.tensors.tensor([[arrays[0]], [arrays[1]]]).shape == (2, 1, 2)
+    assert kit.tensors.tensor([]).shape == (0,)
+
+
+#: Calls on something that nothing is known of, which only tensors have, and casts.
+OF_UNKNOWN = (
+    "x.held.pow(2)",
+    "x.held.tanh() + x.held.mul(3)",
+    "x.held.clone().float()",
+    "x.held.long() + x.held.int()",
+    "x.held.float().amax(dim=0)",
+    "x.held.t()",
+)
+
+
+@pytest.mark.parametrize("text", OF_UNKNOWN)
+def test_what_only_tensors_have_tells_that_something_is_one(text):
+    source = f"import torch\n\ndef f(x):\n    return {text}\n"
+    result = torch2mlx.port(source)
+    assert result.ok, result.unsupported
+    theirs: dict = {}
+    exec(source, theirs)
+    Held = collections.namedtuple("Held", "held")
+    for rows in (1, 3):
+        values = np.random.RandomState(rows).randn(rows, 2).astype(np.float32)
+        expected = theirs["f"](Held(torch.from_numpy(values)))
+        found = executed(result.source, "unknown_owner").f(Held(mx.array(values)))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_module_of_unknown_kind_is_cast():
+    source = "import torch\n\ndef f(model):\n    return model.half()\n"
+    made = executed(torch2mlx.port(source).source, "cast_module").f(nn.Linear(2, 2))
+    assert made.weight.dtype == mx.float16

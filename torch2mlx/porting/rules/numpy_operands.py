@@ -1,0 +1,40 @@
+"""Numbers and arrays of numpy before a tensor: `np.sqrt(d) * x`.
+
+numpy's operators take an array of MLX for an array of their own, and answer one of numpy: what
+follows is outside of the gradient. So the left side becomes an array of MLX, or a number of Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.rules.context import code, expression
+from torch2mlx.porting.types.kinds import Type
+
+TypeOf = Callable[[Any], Type]
+
+
+def of_operation(original: Any, updated: Any, type_of: TypeOf) -> Any:
+    """A binary operation whose sides are both for MLX's operators."""
+    left, right = type_of(original.left), type_of(original.right)
+    if left.kind == "numpy" and right.tensor:
+        return updated.with_changes(left=_of_mlx(updated.left, left))
+    if left.tensor and right.kind == "numpy" and isinstance(original.operator, cst.MatrixMultiply):
+        return updated.with_changes(right=_of_mlx(updated.right, right))
+    return updated
+
+
+def of_comparison(original: Any, updated: Any, type_of: TypeOf) -> Any:
+    """A comparison whose first side is for MLX's operators."""
+    left, right = type_of(original.left), type_of(original.comparisons[0].comparator)
+    if left.kind == "numpy" and right.tensor:
+        return updated.with_changes(left=_of_mlx(updated.left, left))
+    return updated
+
+
+def _of_mlx(node: Any, held: Type) -> Any:
+    """A number stays one: an array would decide the dtype of the result."""
+    return expression(f"{'float' if held.name == 'number' else 'mx.array'}({code(node)})")
