@@ -1,11 +1,15 @@
 """Causal language models of transformers at toy size under mlx-lm's contract, against torch.
 
 `python -m tests.zoo.generation [TYPE...]` makes each (without names, all of archs.txt that are
-causal language models), translates it with its cache, and compares the logits of both frameworks:
-a prompt of 9 tokens, in MLX in pieces of 4 and 5, then 64 tokens one by one. It prints a line for
-each, `ok` with the largest difference, `differs`, `refused` or `unbuilt` with the reason, `silent`
-where MLX answers and torch raises an error, and a count. Tables of positions are shorter than the
-sequences first, and where a side raises an error at their end, longer in a second try.
+causal language models), with weights that are large enough to tell one program from another,
+translates it with its cache, and compares the logits of both frameworks: a prompt of 9 tokens, in
+MLX in pieces of 4 and 5, then 64 tokens one by one, in a batch of 2; in a batch with padding before
+one sequence, where the file takes some; and 64 tokens that torch chose, each the likeliest, where
+the second is more than `MARGIN` behind. It prints a line for each, `ok` with the largest
+difference, `differs`, `refused` or `unbuilt` with the reason, `silent` where MLX answers and torch
+raises an error, and a count. Rows of docs/generation.md are written as they come, those of other
+types stay. Tables of positions are shorter than the sequences first, and where a side raises an
+error at their end, longer in a second try.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ import signal
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tests.zoo.build import names, shrink, small_arguments
@@ -22,6 +28,10 @@ from tests.zoo.layer_kinds import arguments_of_layers, with_each_kind
 
 BATCH, PROMPT, STEPS, PIECES = 2, 9, 64, (4, 5)
 ALLOWED = 1e-4
+#: Tokens of padding before the second sequence of a batch.
+PADDING = 3
+#: What torch chooses is compared where the second token's logit is this far behind.
+MARGIN = 1e-3
 #: Ways to make a configuration small: those of `shrink`, by its fields; as many heads for keys as
 #: for queries; by the arguments of its class, two layers of each kind.
 BY_ARGUMENTS, EQUAL_HEADS = 3, 0
@@ -35,6 +45,35 @@ FEW_POSITIONS, POSITIONS = 40, 128
 MOST_PARAMETERS = 5e8
 #: Seconds of the processor for one type.
 LIMIT = 240
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "generation.md"
+HEAD = """# Generation
+
+Written by `python -m tests.zoo.generation`: causal language models of transformers at toy size, of
+random weights, made into files for mlx-lm with `torch2mlx.language_model`. Logits are compared with
+torch's in float32 on the CPU: a prompt of 9 tokens, in MLX in pieces of 4 and 5, then 64 tokens one
+by one, in a batch of 2. The difference is max|a - b| / max(1, max|a|); `padding` says whether
+batches with padding before a sequence are right too, or refused by the file. {count}.
+
+| type | | difference | 64 likeliest tokens | padding | caches | |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What came of a type: a word, what there is to say, the largest difference, how many of the
+    likeliest tokens are equal, what becomes of padding, and the caches."""
+
+    word: str
+    notes: str = ""
+    gap: str = ""
+    greedy: str = ""
+    padding: str = ""
+    caches: str = ""
+
+    @property
+    def figures(self) -> tuple[str, str, str, str]:
+        return self.gap, self.greedy, self.padding, self.caches
 
 
 def causal_types() -> list[str]:
@@ -59,10 +98,25 @@ def built(kind: str, positions: int = POSITIONS) -> Any:
             model = AutoModelForCausalLM.from_config(config).float().eval()
             with torch.no_grad():
                 model(input_ids=torch.arange(3, 12)[None])
+                enlarge(model)
             return model
         except Exception as problem:  # as many kinds as transformers has models
             said.append(f"{type(problem).__name__}: {problem}"[:160])
     raise RuntimeError(" | ".join(dict.fromkeys(said)))
+
+
+def enlarge(model: Any) -> None:
+    """Draws weights that norms and biases show in, and that tokens attend to others by: those that
+    a model begins with are so small that a mask that is wrong can be overlooked."""
+    import torch
+
+    for parameter in model.parameters():
+        noise = torch.randn_like(parameter)
+        if parameter.ndim < 2 or not parameter.std() > 0:
+            parameter.add_(0.1 * noise)
+        else:
+            usual = parameter.shape[-1] ** -0.5
+            parameter.mul_(max(1.0, usual / float(parameter.std())))
 
 
 def refuse_large(config: Any) -> None:
@@ -98,16 +152,16 @@ def configuration(kind: str, level: int, positions: int) -> Any:
     return config
 
 
-def line_of(kind: str) -> tuple[str, str]:
-    """What came of a type: a word, and the rest of its line."""
-    word, told = with_positions(kind, FEW_POSITIONS)
-    if word != "ok" or "ends at" not in told:
-        return word, told
-    more, without_end = with_positions(kind, POSITIONS)
-    return more, f"{without_end}; {told}"
+def line_of(kind: str) -> Line:
+    """What came of a type."""
+    first = with_positions(kind, FEW_POSITIONS)
+    if first.word != "ok" or "ends at" not in first.notes:
+        return first
+    second = with_positions(kind, POSITIONS)
+    return replace(second, notes=f"{second.notes}; {first.notes}".strip("; "))
 
 
-def with_positions(kind: str, positions: int) -> tuple[str, str]:
+def with_positions(kind: str, positions: int) -> Line:
     """The same for a model whose tables, if it has some, are so long."""
     from torch2mlx.errors import Torch2MLXError
     from torch2mlx.language import language_model
@@ -115,20 +169,82 @@ def with_positions(kind: str, positions: int) -> tuple[str, str]:
     try:
         model = built(kind, positions)
     except RuntimeError as problem:
-        return "unbuilt", str(problem)
+        return Line("unbuilt", str(problem))
     try:
         made = language_model(model)
     except Torch2MLXError as problem:
-        return "refused", " ".join(str(problem).split())[:300]
-    kept = ", ".join(f"{n} {name}" for name, n in Counter(made.caches).items())
-    word, told = compared(model, made.module)
-    notes = "".join(f", {note}" for note in made.notes)
-    return word, f"{told} {kept}{notes}"
+        return Line("refused", str(problem)[:300])
+    word, gap, ends = compared(model, made.module)
+    greedy, padding = chosen(model, made.module), with_padding(model, made.module)
+    if word == "ok" and (greedy.startswith("differ") or padding.startswith("differ")):
+        word = "differs"
+    caches = ", ".join(f"{n} {name}" for name, n in Counter(made.caches).items())
+    notes = "; ".join(filter(None, (*made.notes, ends)))
+    return Line(word, notes, gap, greedy, padding, caches)
 
 
-def compared(model: Any, module: Any) -> tuple[str, str]:
-    """How the logits compare at each token, and where each side has raised an error: past the end
-    of a table, where MLX's has to raise too."""
+def chosen(model: Any, module: Any) -> str:
+    """How many of the tokens that torch chooses are the likeliest in MLX too."""
+    import numpy as np
+    import torch
+
+    from torch2mlx.export.ir.structures import to_mlx
+    from torch2mlx.export.state.causal import some_tokens
+    from torch2mlx.export.state.generating import TorchCalls, mlx_calls
+
+    ids, torchs = some_tokens(model, 1, PROMPT, seed=5), TorchCalls(model)
+    clear = []
+    try:
+        while ids.shape[1] < PROMPT + STEPS:
+            best = torchs(ids[:, -1:] if clear else ids)[0, -1]
+            first, second = np.partition(best, -2)[-1:-3:-1]
+            clear.append(first - second > MARGIN)
+            token = torch.tensor([[int(best.argmax())]])
+            ids = torch.cat([ids, token], 1)
+    except Exception:  # the end of a table: what was chosen until then is compared
+        pass
+    found, _ = answered(mlx_calls(module, to_mlx(ids), PIECES))
+    likeliest = found.argmax(-1)[0, PROMPT - 1 : PROMPT - 1 + len(clear)]
+    same = likeliest == ids.numpy()[0, PROMPT : PROMPT + len(likeliest)]
+    wrong = int((~same & clear[: len(same)]).sum())
+    if wrong or len(same) < len(clear):
+        return f"differ: {wrong} of {len(clear)}, {len(same)} made"
+    return f"{len(clear)} equal" + (f", {clear.count(False)} ties" if not all(clear) else "")
+
+
+def with_padding(model: Any, module: Any) -> str:
+    """Whether a sequence with padding before it has the logits that it has alone in torch."""
+    import numpy as np
+    from mlx_lm.models.cache import ArraysCache, BatchKVCache
+
+    from torch2mlx.export.ir.structures import to_mlx
+    from torch2mlx.export.state.causal import some_tokens
+    from torch2mlx.export.state.generating import apart, mlx_logits, torch_logits
+
+    ids = some_tokens(model, 2, PROMPT + PADDING, seed=3)
+    before = [0, PADDING]
+    cache = [
+        ArraysCache(len(held.cache), before)
+        if isinstance(held, ArraysCache)
+        else BatchKVCache(before)
+        for held in module.make_cache()
+    ]
+    try:
+        found = mlx_logits(module, to_mlx(ids), PIECES, cache)
+    except ValueError:
+        return "refused"
+    rows = [(ids[:1], 0), (ids[1:, PADDING:], PADDING)]
+    gaps = [
+        apart(torch_logits(model, row, PROMPT - start), found[i : i + 1, start:])
+        for i, (row, start) in enumerate(rows)
+    ]
+    worst = float(np.max(gaps))
+    return "right" if worst <= ALLOWED else f"differ by {worst:.1e}"
+
+
+def compared(model: Any, module: Any) -> tuple[str, str, str]:
+    """How the logits compare at each token: a word, the largest difference, and where each side has
+    raised an error: past the end of a table, where MLX's has to raise too."""
     from torch2mlx.export.ir.structures import to_mlx
     from torch2mlx.export.state.causal import some_tokens
     from torch2mlx.export.state.generating import apart, mlx_calls, torch_calls
@@ -138,11 +254,11 @@ def compared(model: Any, module: Any) -> tuple[str, str]:
     found, mlxs = answered(mlx_calls(module, to_mlx(ids), PIECES))
     both = min(expected.shape[1], found.shape[1])
     worst = max(apart(expected[:, i], found[:, i]) for i in range(both))
-    ends = f", MLX ends at {both}: {mlxs}" if mlxs else ""
+    ends = f"MLX ends at {both}: {mlxs}" if mlxs else ""
     ends += f", torch at {expected.shape[1]}: {torchs}" if torchs else ""
     silent = found.shape[1] > expected.shape[1]
     word = "silent" if silent else "ok" if worst <= ALLOWED else "differs"
-    return word, f"{worst:.1e}{ends}"
+    return word, f"{worst:.1e}", ends
 
 
 def answered(calls: Iterator[Any]) -> tuple[Any, str]:
@@ -157,7 +273,7 @@ def answered(calls: Iterator[Any]) -> tuple[Any, str]:
     return np.concatenate(parts, 1), ""
 
 
-def lines(kinds: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def lines(kinds: Sequence[str]) -> Iterator[tuple[str, Line]]:
     """A line for each type; one that takes too long, or fails otherwise, is `failed`."""
 
     def late(*_: Any) -> None:
@@ -167,21 +283,52 @@ def lines(kinds: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     for kind in kinds:
         signal.setitimer(signal.ITIMER_PROF, LIMIT)
         try:
-            word, told = line_of(kind)
+            line = line_of(kind)
         except Exception as problem:  # a bug: it has to be told apart from a refusal
-            word, told = "failed", f"{type(problem).__name__}: {problem}"[:300]
+            line = Line("failed", f"{type(problem).__name__}: {problem}"[:300])
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-        yield word, kind, told
+        yield kind, line
+
+
+def rows_of(page: str) -> dict[str, Line]:
+    """The lines of a page like docs/generation.md by type."""
+    found = {}
+    for row in page.splitlines():
+        kind, *cells = [cell.strip() for cell in row.split("|")[1:-1]] or [""]
+        if kind.startswith("`"):
+            word, *figures, notes = cells
+            found[kind.strip("`")] = Line(word, notes, *figures)
+    return found
+
+
+def page_of(rows: Mapping[str, Line]) -> str:
+    """docs/generation.md."""
+    count = Counter(line.word for line in rows.values())
+    shown = f"{len(rows)} types: " + ", ".join(f"{n} {word}" for word, n in count.most_common())
+    text = HEAD.format(count=shown)
+    for kind, line in sorted(rows.items()):
+        cells = (f"`{kind}`", line.word, *line.figures, line.notes)
+        plain = [" ".join(cell.replace("|", "/").split()) for cell in cells]
+        text += f"| {' | '.join(plain)} |\n"
+    return text
+
+
+def write_row(kind: str, line: Line) -> None:
+    """Puts a line into the page, in which those of other types stay."""
+    rows = rows_of(PAGE.read_text()) if PAGE.exists() else {}
+    PAGE.write_text(page_of({**rows, kind: line}))
 
 
 def main() -> int:
     """Prints the lines; fails where one differs, is silent or fails."""
     warnings.simplefilter("ignore")
     count: Counter[str] = Counter()
-    for word, kind, told in lines(sys.argv[1:] or causal_types()):
-        count[word] += 1
-        print(f"{word:8} {kind:24} {told}", flush=True)
+    for kind, line in lines(sys.argv[1:] or causal_types()):
+        count[line.word] += 1
+        told = "; ".join(filter(None, (*line.figures, line.notes)))
+        print(f"{line.word:8} {kind:24} {' '.join(told.split())}", flush=True)
+        write_row(kind, line)
     print(", ".join(f"{n} {word}" for word, n in count.most_common()))
     return 1 if count["differs"] or count["silent"] or count["failed"] else 0
 

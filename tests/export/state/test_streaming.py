@@ -58,6 +58,14 @@ class Streamed(nn.Module):
         return x, kept
 
 
+class Summing(nn.Module):
+    """It asks its state, and not its input, how many sequences there are."""
+
+    def forward(self, x, total):
+        sums = torch.cumsum(x, 1) + total[:, None]
+        return torch.tanh(sums.reshape(total.shape[0], -1, 1)), sums[:, -1]
+
+
 @dataclasses.dataclass
 class Memory:
     """Keys that grow, and how many calls there were."""
@@ -114,6 +122,15 @@ def test_a_character_model_streams_as_it_answers_to_the_whole(batch, pieces):
     with torch.no_grad():
         whole = model(tokens, start(batch))[0]
     close(streamed(made.module, tokens, pieces, 1), whole)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_batch_that_only_the_state_is_asked_for_is_that_of_the_call(batch):
+    model = Summing()
+    args = (torch.randn(2, 5, 4), torch.zeros(2, 4))
+    made = torch2mlx.translate(model, args, state=["total"])
+    x = torch.randn(batch, 11, 4)
+    close(streamed(made.module, x, [7, 4], 1), model(x, torch.zeros(batch, 4))[0])
 
 
 @pytest.mark.parametrize("batch", [1, 4])

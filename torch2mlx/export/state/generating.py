@@ -92,13 +92,28 @@ def torch_calls(model: Any, ids: Any, pieces: Sequence[int]) -> Iterator[Any]:
     """torch's logits (B, L, V) of each call: of the pieces, and then of each token."""
     import torch
 
-    name = model.main_input_name
-    held: dict[str, Any] = {}
+    calls = TorchCalls(model)
     for piece in torch.split(ids, list(_sizes(ids.shape[1], pieces)), 1):
+        yield calls(piece)
+
+
+class TorchCalls:
+    """Calls of a model of which each goes on from the one before, with torch's own cache."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._held: dict[str, Any] = {}
+
+    def __call__(self, ids: Any) -> Any:
+        """The logits (B, L, V) of the next tokens (B, L)."""
+        import torch
+
+        given = {self._model.main_input_name: ids, "use_cache": True, **self._held}
         with torch.no_grad():
-            output = model(**{name: piece, "use_cache": True}, **held)
-        held = {key: output[key] for key in output if key != "logits" and _taken(model, key)}
-        yield numpy_of(output["logits"])
+            output = self._model(**given)
+        kept = (key for key in output if key != "logits" and _taken(self._model, key))
+        self._held = {key: output[key] for key in kept}
+        return numpy_of(output["logits"])
 
 
 def _taken(model: Any, name: str) -> bool:

@@ -197,13 +197,14 @@ class Lifting:
         self._after.setdefault(after, []).append(stored)
 
     def _slot_length(self, reader: Node, leaf: Leaf, read: Node, added: list[Node]) -> Any:
-        """A length of what is in a slot: a number, where it is the same from the first call on."""
+        """A length of what is in a slot: that of an argument, or a number, where it is the same
+        from the first call on."""
         axis = reader.args[1]
+        made = self._told(leaf, axis, read)
         length = leaf.lengths({})[axis]
-        if length:
+        if made is None and length:
             return length
-        known = self._told(leaf, axis, read)
-        made = known or Node("shape", (read, axis), {}, reader.value, None, read.scope)
+        made = made or Node("shape", (read, axis), {}, reader.value, None, read.scope)
         added.append(made)
         return made
 
