@@ -18,6 +18,7 @@ import torch
 from bench.casting import casts
 from bench.many import many
 from bench.measure import Goal, Rows, report
+from bench.steps import steps
 from bench.translation import growing, running, translating
 from torch2mlx import _core, analyze, convert, flatten, load_converted, nest
 from torch2mlx.analysis.records import flatten as flatten_modules
@@ -219,4 +220,5 @@ CASES = (
     translating,
     growing,
     running,
+    steps,
 )

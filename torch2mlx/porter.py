@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +21,8 @@ from torch2mlx.checkpoint.write.tree import (
 )
 from torch2mlx.common import cards
 from torch2mlx.common.amounts import counted
-from torch2mlx.common.apple import RULE, places
 from torch2mlx.common.optional import need
-from torch2mlx.errors import Code, PortError, Unsupported
+from torch2mlx.errors import PortError, Unsupported
 from torch2mlx.lockstep.result import TrainingVerification
 from torch2mlx.porting.questions import (
     Question,
@@ -324,6 +322,7 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
+    from torch2mlx.porting.compiling.finishing import no_python_made, on_no_gpu, with_steps_compiled
     from torch2mlx.porting.rules.imports import with_imports
     from torch2mlx.porting.rules.leftover import remaining
     from torch2mlx.porting.rules.rewrite import Rewriter
@@ -351,14 +350,14 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     _prepare(rewriter, (stepped, between), training.made, path, wishes)
     made = given_back(stepped.visit(rewriter), own)
     imported = with_imports(made, _named(made.code, own), own)
-    final = _named(imported.code, own)
+    final, steps = with_steps_compiled(text, _named(imported.code, own), training.made)
     leftover = remaining(first, imported, text, later)
     lines = line_map(text, between)
-    changes = [*report.changes, *(_moved(c, lines) for c in later.changes)]
+    changes = [*report.changes, *(_moved(c, lines) for c in later.changes), *steps]
     left = report.all_refused(_moved(u, lines) for u in later.unsupported) + leftover
-    broken = _broken(text, final)
+    broken = no_python_made(text, final)
     if broken is None:
-        changes += _on_no_gpu(text, final)
+        changes += on_no_gpu(text, final)
     else:
         left.append(broken)
     asked = _in_order([_moved(question, lines) for question in later.questions])
@@ -387,40 +386,6 @@ def _inferred(module: Any, names: Any, beside: Any, wishes: _Wishes) -> Any:
     found = inferred(module, names, beside, answers)
     check_answers(answers, found.heard, found.denied)
     return found
-
-
-def _broken(text: str, final: str) -> Unsupported | None:
-    """What Python says of a port that it does not take, although it takes the original."""
-    from torch2mlx.porting.scopes.lines import line_map
-
-    error = _refusal(final)
-    if error is None or _refusal(text) is not None:
-        return None
-    line, words = error.lineno or 0, error.msg
-    why = f"line {line} of the port is no Python ({words}): write what stands here by hand"
-    return Unsupported(Code.ERROR, "", why, line_map(text, final).get(line, 0))
-
-
-def _refusal(text: str) -> SyntaxError | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of strings with odd escapes, as the original has them
-        try:
-            compile(text, "<port>", "exec", dont_inherit=True)
-        except SyntaxError as error:
-            return error
-    return None
-
-
-def _on_no_gpu(text: str, final: str) -> list[Change]:
-    """What of a port no Apple GPU runs, by the lines that it comes from."""
-    from torch2mlx.porting.scopes.lines import line_map
-
-    found = places(final)
-    lines = line_map(text, final) if found else {}
-    return [
-        Change(lines.get(p.line, 0), p.what, f"{RULE}: line {p.line} of the port", p.advice)
-        for p in found
-    ]
 
 
 def _prepare(

@@ -11,6 +11,7 @@ from torch2mlx.kit import (
     bessel,
     channels_first,
     channels_last,
+    compiling,
     control,
     conv,
     ctc,
@@ -67,6 +68,7 @@ from torch2mlx.kit import (
 from torch2mlx.kit.activations import PReLU
 from torch2mlx.kit.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from torch2mlx.kit.attention import MultiheadAttention
+from torch2mlx.kit.compiling import compiled
 from torch2mlx.kit.conv import (
     Conv1d,
     Conv2d,
@@ -128,6 +130,8 @@ __all__ = [
     "bessel",
     "channels_first",
     "channels_last",
+    "compiled",
+    "compiling",
     "control",
     "conv",
     "ctc",

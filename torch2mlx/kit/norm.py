@@ -56,6 +56,11 @@ class _Normalizer(nn.Module):
             self.freeze(keys=["running_mean", "running_var"], recurse=False)
         self._eps, self._momentum, self._batches = eps, momentum, batches
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Attributes that each call in training adds to, and that no result depends on."""
+        return () if self._momentum is None else ("_batches",)
+
     def unfreeze(self, *args, **kwargs) -> nn.Module:
         """Running statistics are never trained."""
         super().unfreeze(*args, **kwargs)
