@@ -330,13 +330,14 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.scopes.lines import line_map, lines_of
     from torch2mlx.porting.scopes.own_names import given_back
     from torch2mlx.porting.training.optimizers import trained_modules
+    from torch2mlx.porting.training.plain_steps import with_plain_steps
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import inferred
     from torch2mlx.porting.types.project import foreign
 
     module, own = _apart(module, text)
     first, report = collect(module), Report(lines_of(module, text))
-    module = _plain_steps(module, first, text, report)
+    module = with_plain_steps(module, first, text, report)
     names = collect(module)
     trained = trained_modules(module, names)
     beside = foreign(module, path)
@@ -419,35 +420,6 @@ def _prepare(
 
 def _in_order(items: list[Any]) -> tuple[Any, ...]:
     return tuple(sorted(items, key=lambda item: item.line))
-
-
-def _plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
-    """The file without functions in place, loss scalers, closures and autograd.grad."""
-    from torch2mlx.porting.rules.in_place_functions import MARK, WithoutInPlaceFunctions
-    from torch2mlx.porting.scopes.lines import lines_of
-    from torch2mlx.porting.training.closures import WithoutClosures
-    from torch2mlx.porting.training.collectives import WithoutCollectives
-    from torch2mlx.porting.training.derivatives import Derivatives
-    from torch2mlx.porting.training.free_parameters import FreeParameters
-    from torch2mlx.porting.training.scalers import WithoutScalers
-
-    if "requires_grad" in text or "Parameter" in text:
-        free = FreeParameters(module, names, report)
-        if free.found:
-            module = module.visit(free)
-            report.lines = lines_of(module, text)
-    if MARK.search(text):
-        module = module.visit(WithoutInPlaceFunctions(names))
-        report.lines = lines_of(module, text)
-    told = ("distributed", WithoutCollectives)
-    for word, passes in (told, (".scale(", WithoutScalers), (".step(", WithoutClosures)):
-        if word in text:
-            module = module.visit(passes(report))
-            report.lines = lines_of(module, text)
-    if "autograd" in text:
-        module = module.visit(Derivatives(names, report))
-        report.lines = lines_of(module, text)
-    return module
 
 
 def _named(text: str, own: frozenset[str] = frozenset()) -> str:

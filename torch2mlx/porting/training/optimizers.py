@@ -30,12 +30,38 @@ def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
     trained: dict[str, list[str]] = {}
     held = held_parameters(module)
     makers = _makers(module, names, held)
+    kept = _kept(module)
     for target, value in _assignments(module):
         if isinstance(value, cst.Call):
             modules = _constructed(value, names, held) or _made(value, makers)
             if modules:
-                trained.setdefault(target, modules)
+                trained.setdefault(target, [kept.get((target, m), m) for m in modules])
     return trained
+
+
+def _kept(module: cst.Module) -> dict[tuple[str, str], str]:
+    """(`self.optimizer`, `model`) -> `self.model`, for what a method sets and its object keeps:
+    other methods know the argument by that name alone."""
+    found = {}
+    for node in everything(module):
+        if isinstance(node, cst.FunctionDef):
+            pairs = [pair for part in walk(node.body) for pair in _pairs(part)]
+            kept = {value: target for target, value in pairs if target.startswith("self.")}
+            own = [target for target, _ in pairs if target.startswith("self.")]
+            found.update({(o, value): name for o in own for value, name in kept.items() if value})
+    return found
+
+
+def _pairs(node: Any) -> Iterator[tuple[str, str]]:
+    """Target and value of each name that an assignment sets; "" for a value that is no name."""
+    if not isinstance(node, cst.Assign) or len(node.targets) != 1:
+        return
+    target, value = node.targets[0].target, node.value
+    if isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple):
+        both = zip(target.elements, value.elements, strict=False)
+        yield from ((dotted(a.value), dotted(b.value)) for a, b in both)
+    else:
+        yield dotted(target), dotted(value)
 
 
 def wrapped_modules(module: cst.Module, names: Names) -> dict[str, str]:

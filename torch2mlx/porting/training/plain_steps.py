@@ -1,0 +1,44 @@
+"""Passes over a file before its training steps are found, which give these their plain form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch2mlx.porting.report import Report
+from torch2mlx.porting.rules.in_place_functions import MARK, WithoutInPlaceFunctions
+from torch2mlx.porting.scopes.lines import lines_of
+from torch2mlx.porting.training.closures import WithoutClosures
+from torch2mlx.porting.training.collectives import WithoutCollectives
+from torch2mlx.porting.training.derivatives import Derivatives
+from torch2mlx.porting.training.early_branches import EarlyBranches
+from torch2mlx.porting.training.free_parameters import FreeParameters
+from torch2mlx.porting.training.scalers import WithoutScalers
+
+#: A word of the sources that a pass is about, and the pass; in this order.
+_PASSES = (
+    ("distributed", WithoutCollectives),
+    (".scale(", WithoutScalers),
+    (".step(", WithoutClosures),
+    (".backward(", EarlyBranches),
+)
+
+
+def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
+    """The file without functions in place, loss scalers, closures and autograd.grad, and with its
+    free parameters in modules."""
+    if "requires_grad" in text or "Parameter" in text:
+        free = FreeParameters(module, names, report)
+        if free.found:
+            module = module.visit(free)
+            report.lines = lines_of(module, text)
+    if MARK.search(text):
+        module = module.visit(WithoutInPlaceFunctions(names))
+        report.lines = lines_of(module, text)
+    for word, passes in _PASSES:
+        if word in text:
+            module = module.visit(passes(report))
+            report.lines = lines_of(module, text)
+    if "autograd" in text:
+        module = module.visit(Derivatives(names, report))
+        report.lines = lines_of(module, text)
+    return module
