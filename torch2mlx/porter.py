@@ -325,12 +325,12 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.compiling.finishing import no_python_made, on_no_gpu, with_steps_compiled
     from torch2mlx.porting.rules.imports import with_imports
     from torch2mlx.porting.rules.leftover import remaining
+    from torch2mlx.porting.rules.plain_steps import with_plain_steps
     from torch2mlx.porting.rules.rewrite import Rewriter
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.lines import line_map, lines_of
     from torch2mlx.porting.scopes.own_names import given_back
     from torch2mlx.porting.training.optimizers import trained_modules
-    from torch2mlx.porting.training.plain_steps import with_plain_steps
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import inferred
     from torch2mlx.porting.types.project import foreign

@@ -355,7 +355,9 @@ class Rewriter(Statements):
         updated_node = self._places(original_node, updated_node)
         if owner.name == "torch.nn.Sequential":
             value = expression(f"{code(updated_node.value)}.layers")
-            return updated_node.with_changes(value=value)
+            made = updated_node.with_changes(value=value)
+            some = isinstance(original_node.slice[0].slice, cst.Slice)
+            return expression(f"nn.Sequential(*{code(made)})") if some else made
         if code(original_node).endswith(_FIRST_RATE) and not self.grouped:
             options = updated_node.value.value.args[0].value  # of kit.training.param_groups
             return expression(f"{code(options)}.learning_rate")

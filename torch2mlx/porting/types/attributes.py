@@ -23,6 +23,9 @@ from torch2mlx.porting.types.kinds import (
 )
 from torch2mlx.porting.types.torch_calls import is_of_tensors, returned, says_dim
 
+#: The class whose layers are a list in MLX, with a name of its own.
+SEQUENTIAL = "torch.nn.Sequential"
+
 
 def attribute(owner: Type, name: str) -> Type:
     """An attribute of a value of a known type."""
@@ -68,9 +71,24 @@ def subscript(owner: Type, places: list[Any]) -> Type:
             return owner.items[int(at.value)]
     if owner.kind == "dict" and owner.items:
         return owner.items[1]
-    if owner.kind == "module" and owner.name == "torch.nn.Sequential":
-        return Type("module")
+    if owner.kind == "module" and owner.name == SEQUENTIAL:
+        return _layer_at(owner, places[0])
     return UNKNOWN
+
+
+def _layer_at(owner: Type, place: Any) -> Type:
+    """A layer of an nn.Sequential, or some of them, which are another one."""
+    if isinstance(place, cst.Slice):
+        return Type("module", name=SEQUENTIAL)
+    at = place.value if isinstance(place, cst.Index) else None
+    count = None
+    if isinstance(at, cst.Integer):
+        count = int(at.value)
+    elif isinstance(at, cst.UnaryOperation) and isinstance(at.expression, cst.Integer):
+        count = -int(at.expression.value) if isinstance(at.operator, cst.Minus) else None
+    if count is not None and -len(owner.items) <= count < len(owner.items):
+        return owner.items[count]
+    return Type("module")
 
 
 #: Methods of modules that answer the module.

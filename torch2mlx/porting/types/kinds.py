@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Type:
     """`kind` is a word ("tensor", "int", "module", ...); `items` are what a tuple or list holds;
-    `name` is the class of a module or of an instance."""
+    of an nn.Sequential its layers, where all are known; `name` is the class of a module or of an
+    instance."""
 
     kind: str
     items: tuple[Type, ...] = ()
@@ -35,6 +36,8 @@ def join(a: Type | None, b: Type | None) -> Type:
         return b or UNKNOWN
     if b is None or b.kind in ("none", "unknown") or a == b:
         return a
+    if a.kind == b.kind == "module" and len(a.items) != len(b.items):
+        return Type("module", name=a.name if a.name == b.name else "")
     if a.kind == b.kind and len(a.items) == len(b.items):
         items = tuple(join(x, y) for x, y in zip(a.items, b.items, strict=True))
         return Type(a.kind, items, a.name if a.name == b.name else "")

@@ -217,7 +217,8 @@ def _sequence(name: str) -> Type:
 
 def _children(name: str, given: list[Type]) -> Type:
     if name == "Sequential":
-        return Type("module", name="torch.nn.Sequential")
+        whole = all(layer.kind == "module" for layer in given)  # no lists after a star, no dict
+        return Type("module", tuple(given) if whole else (), "torch.nn.Sequential")
     item = given[0].items[0] if given and given[0].items else Type("module")
     return Type("modules", (item if item.kind == "module" else Type("module"),))
 
