@@ -339,10 +339,9 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     first, report = collect(module), Report(lines_of(module, text))
     module = with_plain_steps(module, first, text, report)
     names = collect(module)
-    trained = trained_modules(module, names)
     beside = foreign(module, path)
     told = _inferred(module, names, beside, wishes)
-    training = Training(names, told, trained, report)
+    training = Training(names, told, trained_modules(module, names), report)
     stepped = module.visit(training)
     between = stepped.code
     later = Report(lines_of(stepped, between))
@@ -352,10 +351,10 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     made = given_back(stepped.visit(rewriter), own)
     imported = with_imports(made, _named(made.code, own), own)
     final, steps = with_steps_compiled(text, _named(imported.code, own), training.made)
-    leftover = remaining(first, imported, text, later)
     lines = line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes), *steps]
-    left = report.all_refused(_moved(u, lines) for u in later.unsupported) + leftover
+    left = report.all_refused(_moved(u, lines) for u in later.unsupported)
+    left += remaining(first, imported, text, later)
     broken = no_python_made(text, final)
     if broken is None:
         changes += on_no_gpu(text, final)
