@@ -13,6 +13,9 @@ from torch2mlx.common import options
 from torch2mlx.errors import TranslationError, UnsupportedTensorError
 from torch2mlx.types import Checkpoint, Deferred, TensorSource
 
+#: The attribute of tensors that stand in for weights without values.
+_STANDS_IN = "_torch2mlx_stands_in"
+
 
 @contextmanager
 def empty_weights() -> Iterator[None]:
@@ -44,6 +47,11 @@ def empty_weights() -> Iterator[None]:
 def is_empty(model: Any) -> bool:
     """Whether some weights have no values."""
     return any(value.is_meta for value in model.state_dict(keep_vars=True).values() if _has(value))
+
+
+def stands_in(value: Any) -> bool:
+    """Whether a tensor is memory that stands where a weight without values was."""
+    return getattr(value, _STANDS_IN, False)
 
 
 def _has(value: Any) -> bool:
@@ -109,6 +117,7 @@ def standing_in(model: Any) -> Iterator[None]:
                 fresh = torch.empty_like(value, device="cpu")
                 plain = name in module._buffers
                 made[id(value)] = fresh if plain else torch.nn.Parameter(fresh, value.requires_grad)
+                setattr(made[id(value)], _STANDS_IN, True)
             held[name] = made[id(value)]
     try:
         yield

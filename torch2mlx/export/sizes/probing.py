@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch2mlx.errors import TranslationError
+from torch2mlx.export.capture.empty_weights import empty_weights, is_empty
 from torch2mlx.export.sizes.deciding import Decision
 from torch2mlx.export.sizes.fields import Field, Recipe, Way, is_kinds, shapes_of
 from torch2mlx.export.sizes.inputs import Inputs
@@ -32,6 +33,10 @@ _LARGEST = 26
 _SHALLOW, _DEEPEST = 2, 4
 #: No width that several others divide is more than this.
 _WIDEST = 400
+#: Sizes of which one is more than this come after others, those that are twice it after these.
+_WIDE = 512
+#: Parameters of the largest model that is made of one whose own weights are not in memory.
+_MANY_PARAMETERS = 1 << 27
 #: How many draws of one kind go before others.
 _AHEAD = 40
 #: How many of the fields that are equal in the model stay so where some do.
@@ -55,6 +60,8 @@ class Prober:
     def __init__(self, recipe: Recipe, model: Any, inputs: Inputs) -> None:
         self.recipe, self._inputs = recipe, inputs
         self._model, self._layers = model, _layers(model)
+        #: Whether the model has shapes alone, and may be larger than memory.
+        self.empty = is_empty(model)
         self._random = random.Random(0)
         self.fields = [f for f in recipe.fields() if is_size(f)]
         self.depths = {f.way for f in self.fields if _is_depth(recipe, f, model)}
@@ -126,13 +133,14 @@ class Prober:
         """The first of some sizes that torch runs a model at."""
         return next(filter(None, map(self._tried, drawn)), None)
 
-    def alone(self, field: Field) -> Sized | None:
-        """A size in which one field is another and the rest is the model's own; None where there
-        is none that torch runs."""
-        values = {f.way: f.value for f in self.fields}
-        others = list(self._other(field, _TRIES))
+    def alone(self, field: Field, beside: Values) -> Sized | None:
+        """A size in which one field is another and the rest is what it is in `beside`, where it
+        says that, or the model's own; None where there is none that torch runs."""
+        values = {f.way: beside.get(f.way, f.value) for f in self.fields}
+        own = values[field.way]
+        others = [value for value in self._other(field, _TRIES) if value != own]
         if _whole(field) and field.way not in self.depths:
-            others += [2 * field.value, 3 * field.value]
+            others += [2 * own, 3 * own]
         drawn = ({**values, field.way: value} for value in dict.fromkeys(others))
         with preserved(self._model):
             return self._first(drawn)
@@ -161,11 +169,13 @@ class Prober:
             yield from sorted(ahead, key=lambda values: self._unlikely(fields, values))
 
     def _unlikely(self, fields: Sequence[Field], values: Values) -> tuple[Any, ...]:
-        """What comes later: sizes that part what has made the program another; those at which
-        fields are equal that are not in the model, or are as they are there."""
+        """What comes later: wide models, which take memory; sizes that part what has made the
+        program another; those at which fields are equal that are not in the model, or are as they
+        are there."""
         parted = _parted(fields, values)
         known = any(other <= parted for other in self._parted if other)
-        return known, _coincidences(fields, values) - len(parted), _alike(fields, values)
+        alike = _coincidences(fields, values) - len(parted), _alike(fields, values)
+        return _wide(fields, values), known, *alike
 
     def other(self, values: Values) -> None:
         """Remembers sizes at which the program is another."""
@@ -262,6 +272,8 @@ class Prober:
 
     def _tried(self, values: Values) -> Sized | None:
         try:
+            if self.empty and _parameters(self.recipe, values) > _MANY_PARAMETERS:
+                return None
             model = self.recipe.make(values)
             if _layers(model) != self._layers:
                 return None
@@ -274,6 +286,19 @@ class Prober:
 
 def _whole(field: Field) -> bool:
     return type(field.value) is int
+
+
+def _wide(fields: Sequence[Field], values: Values) -> int:
+    """How many times the largest of some sizes is twice what is no wide model."""
+    most = max((values[f.way] for f in fields if _whole(f)), default=0)
+    return max(0, math.ceil(math.log2(max(most, 1) / _WIDE)))
+
+
+def _parameters(recipe: Recipe, values: Values) -> int:
+    """How many parameters a model has at some sizes."""
+    with empty_weights():
+        model = recipe.make(values)
+    return sum(p.numel() for p in model.parameters())
 
 
 def _parted(fields: Sequence[Field], values: Values) -> frozenset[tuple[Way, Way]]:

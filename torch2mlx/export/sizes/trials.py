@@ -51,6 +51,7 @@ class Trials:
         self.lists = [f.way for f in prober.recipe.fields() if is_kinds(f.value)]
         self._known: dict[Trial, set[Decision]] = {}
         self._alone: dict[Way, Trial | None] = {}
+        self._small: Trial | None = None
         self._own = self.trial(*own)
         self._groups = [[self._own]]
 
@@ -173,8 +174,9 @@ class Trials:
         return [field for field in self._prober.fields if self._changes(field, hole)]
 
     def _changes(self, field: Field, hole: Hole | None) -> bool:
+        usual = self._beside()
         if field.way not in self._alone:
-            at = self._prober.alone(field)
+            at = self._prober.alone(field, usual.at.values)
             self._alone[field.way] = None
             if at is not None:
                 made = self._make(at.model, at.args, at.kwargs)
@@ -182,12 +184,19 @@ class Trials:
         one = self._alone[field.way]
         if one is None:
             return False
-        if not _alike(one, self._own):
+        if not _alike(one, usual):
             return True
         if hole is None:
             return False
-        texts = [t.file[hole.statement].numbers[hole.place].text for t in (one, self._own)]
+        texts = [t.file[hole.statement].numbers[hole.place].text for t in (one, usual)]
         return texts[0] != texts[1]
+
+    def _beside(self) -> Trial:
+        """The size that others are compared with in which one field is another: the model's own,
+        or a small one, where the model may be larger than memory."""
+        if self._prober.empty and self._small is None:
+            self._small = next((t for t in self.all if t is not self._own), None)
+        return self._small or self._own
 
 
 def _apart(one: Trial, other: Trial) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from torch2mlx.export.capture.empty_weights import stands_in
 from torch2mlx.export.verify.outside import Outside
 
 #: Parameters are kept as copies up to this many bytes in all; buffers always are.
@@ -235,6 +236,8 @@ def _tensor(tensor: Any) -> Iterator[Callable[[], None]]:
     import torch
 
     if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta or _wraps(tensor):
+        return
+    if stands_in(tensor):  # nobody reads it: a copy would take the memory that it does not
         return
     plain = tensor if type(tensor) is torch.Tensor else tensor.as_subclass(torch.Tensor)
     with torch.no_grad():
