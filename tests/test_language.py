@@ -148,6 +148,22 @@ def test_a_model_that_padding_would_move_refuses_it(made):
     assert str(error.value) == "this file takes no batches of sequences with padding"
 
 
+@pytest.mark.parametrize("pieces", [(4, 5), (1, 7)])
+def test_keys_that_torchs_cache_alone_drops_are_dropped_past_any_length_that_was_compared(pieces):
+    from mlx_lm.models.cache import BatchRotatingKVCache
+
+    torch.manual_seed(0)
+    sizes = {**GROUPED, "sliding_window": 30, "initializer_range": 0.2}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).eval()
+    language = torch2mlx.language_model(model)
+    assert language.caches == ("RotatingKVCache",) * 2
+    ids = some_tokens(model, 2, 45)
+    assert max(differences(model, language.module, ids, pieces)) <= 1e-4
+    cache = [BatchRotatingKVCache(30, [0, 0]) for _ in range(2)]
+    several = mlx_logits(language.module, mx.array(ids.numpy()), pieces, cache)
+    close(several, mlx_logits(language.module, mx.array(ids.numpy()), pieces), 1e-5)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model of the kind that transformers saves, with a tokenizer of words."""

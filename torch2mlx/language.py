@@ -227,7 +227,7 @@ def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, La
         tuple(read_bare(program, stored.tree)),
         quantized=may_be_quantized(program),
     )
-    kinds = tuple("KVCache" if entry.keys is not None else "ArraysCache" for entry in entries)
+    kinds = tuple(entry.kind for entry in entries)
     config = json.loads(model.config.to_json_string(use_diff=False))
 
     def file(told: Told) -> LanguageModel:
@@ -237,7 +237,7 @@ def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, La
         made = Translation(source, "Model", False, traced.dynamic, _stored=stored)
         return LanguageModel(source, config, kinds, traced.notes, made, form)
 
-    padded = may_be_padded(program) and tokens > 1
+    padded = may_be_padded(program) and tokens > 1 and "RotatingKVCache" not in kinds
     return file(told), file(replace(told, padded=True)) if padded else None
 
 

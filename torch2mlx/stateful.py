@@ -25,6 +25,7 @@ from torch2mlx.export.state.lifting import lifted
 from torch2mlx.export.state.model_file import streaming_end
 from torch2mlx.export.state.stepping import Step, stepping
 from torch2mlx.export.state.streaming import streams_alike
+from torch2mlx.export.state.windows import with_windows
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.verify.preserved import preserved
 
@@ -55,6 +56,7 @@ def lowered(model: Any, step: Step, language: bool = True) -> Lowered:
     stored = Stored(model, narrow=Narrowing(True).decide(traced), visible=language)
     program = tidy(lower(traced, stored), stored.constants)
     entries = entries_of(leaves_of(program, step.tensors + step.numbers), language)
+    entries = with_windows(program, entries, step.windows)
     lengths = of_inputs(traced.lengths, symbols_of(entries))
     return Lowered(replace(traced, lengths=lengths), stored, program, entries)
 

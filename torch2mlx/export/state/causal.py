@@ -11,7 +11,7 @@ from typing import Any
 
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.state.stepping import Step, changing
-from torch2mlx.export.state.trees import tensors_of, with_parts
+from torch2mlx.export.state.trees import Path, tensors_of, with_parts
 from torch2mlx.export.verify.preserved import preserved
 
 #: Lengths of the example: sequences, tokens before, tokens of the call.
@@ -37,7 +37,8 @@ def step_of(model: Any, tokens: int) -> Step:
         answer = lambda output: output["logits"]  # noqa: E731
         following = lambda output, _: {argument: output[argument]}  # noqa: E731
         step = Step(inputs, {"use_cache": True}, {argument: state}, answer, following)
-        return _probed(model, step, tokens)
+        windows = windows_of(argument, first[argument])
+        return replace(_probed(model, step, tokens), windows=windows)
 
 
 def some_tokens(model: Any, batch: int, length: int, seed: int = _SEED) -> Any:
@@ -101,6 +102,18 @@ def without_windows(held: Any) -> Any:
     cache.layers = [_whole(layer) if _windowed(layer) else _empty(layer) for layer in layers]
     cache.layer_class_to_replicate = None
     return cache
+
+
+def windows_of(argument: str, held: Any) -> dict[Path, int]:
+    """The windows of a cache's layers, by the ways to these."""
+    layers = getattr(held, "layers", None)
+    if not isinstance(layers, list):
+        return {}
+    return {
+        (argument, "layers", i): layer.sliding_window
+        for i, layer in enumerate(layers)
+        if _windowed(layer)
+    }
 
 
 def _windowed(layer: Any) -> bool:

@@ -66,6 +66,15 @@ class Entry:
     keys: Leaf | None = None
     values: Leaf | None = None
     slots: tuple[Leaf, ...] = field(default_factory=tuple)
+    #: How many keys it holds at most, where those before them are gone.
+    window: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """The class of mlx-lm's caches that it is."""
+        if self.keys is None:
+            return "ArraysCache"
+        return "KVCache" if self.window is None else "RotatingKVCache"
 
 
 def _dims(value: Any) -> Sequence[Any]:

@@ -48,9 +48,10 @@ _PREDICATE = """
 _LENGTH = '''
 def length_of(cache):
     """How many tokens a cache holds, the same for all sequences of a batch."""
-    return cache.offset if isinstance(cache.offset, int) else cache._idx
+    return cache.offset if isinstance(cache.offset, int) else {count}
 
 '''
+_BATCHED = 'getattr(cache, "_offset", cache._idx)'
 _ATTENTION = '''
 def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
     """Attention to what a cache holds, but for the padding before the sequences of a batch."""
@@ -61,17 +62,29 @@ def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
     return base.scaled_dot_product_attention(queries, keys, values, cache, scale, mask)
 
 '''
+_CUT = '''
+def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
+    """Attention to what a cache holds, from which keys outside of a window are gone."""
+    if isinstance(mask, mx.array):
+        mask = mask[..., -keys.shape[2] :]
+    return base.scaled_dot_product_attention(queries, keys, values, cache, scale, mask)
+
+'''
 _UNPADDED = "        refuse_padding(cache)\n"
 _REFUSING = '''
 def refuse_padding(cache):
     """Raises ValueError for caches of sequences of which some have padding before or after them."""
     for held in cache:
         before, lengths = getattr(held, "left_padding", None), getattr(held, "lengths", None)
-        padded = before is not None and mx.any(before).item()
+{places}        padded = before is not None and {padded}
         if padded or (lengths is not None and mx.any(lengths != lengths[0]).item()):
             raise ValueError("this file takes no batches of sequences with padding")
 
 '''
+_PLACES = '        places = getattr(held, "offset", before)\n'
+_ANY = "mx.any(before).item()"
+#: What fell out of a window is no padding, but sequences are in one place only where none was.
+_SAME = "mx.any((before > 0) | (held.offset != held.offset[0])).item()"
 _UNQUANTIZED = "        refuse_quantized(cache)\n"
 _REFUSING_BITS = '''
 def refuse_quantized(cache):
@@ -140,9 +153,13 @@ class Told:
 def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
     """The end of a file; `program` is the one whose state is not lifted."""
     slots = any(entry.slots for entry in entries)
-    growing = any(entry.keys is not None for entry in entries)
-    text = _LENGTH if growing else ""
-    text += _ATTENTION if told.padded else _REFUSING
+    kinds = {entry.kind for entry in entries}
+    text = _length(kinds)
+    rotating = "RotatingKVCache" in kinds
+    cut = told.attends and rotating
+    text += _CUT if cut else ""
+    refusing = {"places": _PLACES * rotating, "padded": _SAME if rotating else _ANY}
+    text += _ATTENTION if told.padded else _REFUSING.format(**refusing)
     text += "" if told.quantized else _REFUSING_BITS
     text += _ARGS
     if slots:
@@ -157,21 +174,29 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
         layers=told.layers,
         caches=_caches(entries),
     )
-    names = ["ArraysCache"] * slots + ["KVCache"] * growing
     if told.bare:
         made += _PREDICATE.format(paths=literal(_bare(told.bare)))
     imports = (
         "from dataclasses import dataclass",
-        *_bases(told),
-        f"from mlx_lm.models.cache import {', '.join(names)}",
+        *_bases(told, cut),
+        f"from mlx_lm.models.cache import {', '.join(sorted(kinds))}",
     )
     return Ending(text + "\n" + made, imports)
 
 
-def _bases(told: Told) -> list[str]:
-    """The lines that import what mlx-lm has for all models."""
-    direct = ", scaled_dot_product_attention" if told.attends and not told.padded else ""
-    lines = ["from mlx_lm.models import base"] if told.padded else []
+def _length(kinds: set[str]) -> str:
+    """The function that tells how many tokens a cache holds."""
+    if not kinds & {"KVCache", "RotatingKVCache"}:
+        return ""
+    return _LENGTH.format(count=_BATCHED if "RotatingKVCache" in kinds else "cache._idx")
+
+
+def _bases(told: Told, cut: bool) -> list[str]:
+    """The lines that import what mlx-lm has for all models. `cut`: the file has an attention of its
+    own, for masks that are longer than there are keys."""
+    own = told.padded or cut
+    direct = ", scaled_dot_product_attention" if told.attends and not own else ""
+    lines = ["from mlx_lm.models import base"] if own else []
     return [*lines, f"from mlx_lm.models.base import BaseModelArgs{direct}"]
 
 
@@ -181,9 +206,15 @@ def _bare(paths: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ends))
 
 
+def _cache(entry: Entry) -> str:
+    """A new cache."""
+    given = {"ArraysCache": len(entry.slots), "RotatingKVCache": entry.window}.get(entry.kind, "")
+    return f"{entry.kind}({given})"
+
+
 def _caches(entries: Sequence[Entry]) -> str:
     """The list of new caches; one that repeats is written once."""
-    each = [f"ArraysCache({len(e.slots)})" if e.keys is None else "KVCache()" for e in entries]
+    each = [_cache(entry) for entry in entries]
     if len(set(each)) == 1 and len(each) > 1:
         return f"[{each[0]} for _ in range({len(each)})]"
     return f"[{', '.join(each)}]"

@@ -54,6 +54,8 @@ class Step:
     tensors: tuple[Path, ...] = ()
     numbers: tuple[Path, ...] = ()
     written: frozenset[Path] = field(default_factory=frozenset)
+    #: Holders of keys from which what is outside of a window is gone -> how many they hold.
+    windows: Mapping[Path, int] = field(default_factory=dict)
 
     @property
     def values(self) -> list[Any]:
