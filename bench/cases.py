@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 from bench.casting import casts
+from bench.generation import generating
 from bench.many import many
 from bench.measure import Goal, Rows, report
 from bench.steps import steps
@@ -221,4 +222,5 @@ CASES = (
     growing,
     running,
     steps,
+    generating,
 )

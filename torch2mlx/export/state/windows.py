@@ -46,7 +46,7 @@ def _with_window(program: Program, entry: Entry, windows: Mapping[Path, int]) ->
 
 def _bars(program: Program, keys: Leaf, window: int) -> bool:
     """Whether a mask bars all keys that are outside of a window."""
-    past, total = keys.before.dims[2], _BEFORE + window + _TOKENS
+    past, total = str((keys.before.dims or ())[2]), _BEFORE + window + _TOKENS
     oldest = np.arange(total)[None] <= np.arange(_TOKENS)[:, None] + _BEFORE
     for mask in _masks(program, keys.after):
         nodes = shapes_only.cone(mask)
