@@ -145,10 +145,6 @@ def test_lines_without_a_checked_type_become_fewer():
     assert len(found) <= UNCHECKED, "\n".join(found)
 
 
-#: Folders whose classes still inherit from one another: the list falls and does not rise.
-TOWERS = ("porting/rules",)
-
-
 def classes(folder):
     """Classes of a folder of the package: (file, name, names of the bases)."""
     for path in sorted((PACKAGE / folder).rglob("*.py")):
@@ -169,7 +165,7 @@ def test_port_and_export_are_not_built_by_inheritance():
 
     for folder in ("porting", "export"):
         for path, name, found in classes(folder):
-            for base in found if not path.startswith(TOWERS) else ():
+            for base in found:
                 own = base in bases and not is_error(base) and "Protocol" not in bases[base]
                 assert not own, f"{path}: {name} inherits from {base}: hold it, or write functions"
 

@@ -324,6 +324,7 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.compiling.finishing import no_python_made, on_no_gpu, with_steps_compiled
     from torch2mlx.porting.rules.imports import with_imports
+    from torch2mlx.porting.rules.known import context
     from torch2mlx.porting.rules.leftover import remaining
     from torch2mlx.porting.rules.plain_steps import with_plain_steps
     from torch2mlx.porting.rules.rewrite import Rewriter
@@ -333,7 +334,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import inferred
-    from torch2mlx.porting.types.project import foreign
+    from torch2mlx.porting.types.project import foreign, shown_to
 
     module, own = _apart(module, text)
     first, report = collect(module), Report(lines_of(module, text))
@@ -346,9 +347,10 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     between = stepped.code
     later = Report(lines_of(stepped, between))
     names = collect(stepped)
-    rewriter = Rewriter(names, inferred(stepped, names, beside, told.answers), later)
-    _prepare(rewriter, (stepped, between), training.made, path, wishes)
-    made = given_back(stepped.visit(rewriter), own)
+    types = inferred(stepped, names, beside, told.answers)
+    shown = shown_to(path, names.classes) if wishes.layout == "mlx" else None
+    known = context(stepped, between, types, later, training.made, shown, wishes.data)
+    made = given_back(stepped.visit(Rewriter(known)), own)
     imported = with_imports(made, _named(made.code, own), own)
     final, steps = with_steps_compiled(text, _named(imported.code, own), training.made)
     lines = line_map(text, between)
@@ -386,35 +388,6 @@ def _inferred(module: Any, names: Any, beside: Any, wishes: _Wishes) -> Any:
     found = inferred(module, names, beside, answers)
     check_answers(answers, found.heard, found.denied)
     return found
-
-
-def _prepare(
-    rewriter: Any, file: tuple[Any, str], made: set[str], path: str, wishes: _Wishes
-) -> None:
-    """Tells the rewriter what is known of the whole file, its tree and text; `made`: functions of
-    training steps."""
-    from torch2mlx.porting.layout.planning import planned
-    from torch2mlx.porting.rules.buffers import all_buffers, parameter_names
-    from torch2mlx.porting.rules.requires_grad import freezing
-    from torch2mlx.porting.rules.shared_tensors import in_place_layers
-    from torch2mlx.porting.training.differentiated import traced
-    from torch2mlx.porting.training.optimizers import held_parameters, whole_names
-    from torch2mlx.porting.types.project import shown_to
-    from torch2mlx.porting.types.sharing import Sharing
-
-    (module, text), names = file, rewriter.names
-    rewriter.loads_with = wishes.data
-    if wishes.layout == "mlx":
-        shown = shown_to(path, names.classes)
-        rewriter.plan = planned(module, names, rewriter.inference, shown)
-    rewriter.sharing = Sharing(module, names, rewriter.inference.of)
-    if "nplace" in text or "(True)" in text:
-        rewriter.in_place_layers = in_place_layers(module, names)
-    rewriter.traced = traced(module, made)
-    rewriter.freezes = freezing(module, text)
-    rewriter.buffers, rewriter.hidden = all_buffers(module, names)
-    rewriter.trained_names = parameter_names(module, names)
-    rewriter.whole, rewriter.held = whole_names(module), held_parameters(module)
 
 
 def _in_order(items: list[Any]) -> tuple[Any, ...]:

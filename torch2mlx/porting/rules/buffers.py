@@ -6,79 +6,77 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.rules.context import State, bare, code
+from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.requires_grad import small
+from torch2mlx.porting.rules.text import bare, code
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import calls, everything
 from torch2mlx.porting.types.kinds import Type
 
 
-class Buffers(State):
-    """Rewrites `register_buffer`, `nn.Buffer`, and what is assigned to buffers later."""
+def registered(at: Place, before: cst.Call, after: cst.Call) -> Any:
+    """`self.register_buffer("name", value)` as statements; None when it stays."""
+    key, owner = literal(before.args[0].value), code(before.func.value)  # type: ignore
+    if not key or len(after.args) < 2:
+        at.refuse(before, "register_buffer with a name that is no literal")
+        return None
+    at.change(before, "register_buffer", "an array that is frozen: MLX would train it")
+    return buffer(at, owner, key, code(bare(after.args[1].value, before.args[1].value)))
 
-    hidden: frozenset[str] = frozenset()  # names of buffers that are not saved
-    buffers: frozenset[str] = frozenset()  # names of all that have no gradient
-    trained_names: frozenset[str] = frozenset()  # of what is an nn.Parameter somewhere
 
-    def registered(self, before: cst.Call, after: cst.Call) -> Any:
-        """`self.register_buffer("name", value)` as statements; None when it stays."""
-        key, owner = literal(before.args[0].value), code(before.func.value)  # type: ignore
-        if not key or len(after.args) < 2:
-            self.refuse(before, "register_buffer with a name that is no literal")
-            return None
-        self.change(before, "register_buffer", "an array that is frozen: MLX would train it")
-        return self.buffer(owner, key, code(bare(after.args[1].value, before.args[1].value)))
+def plain_array(at: Place, original: cst.Assign, value: str) -> Any:
+    """`self.name = tensor` in a module: torch does not train it, so MLX must not; None for what
+    may be a parameter, or holds no arrays."""
+    target = original.targets[0].target
+    own = isinstance(target, cst.Attribute) and code(target.value) == "self"
+    if len(original.targets) != 1 or not own or not at.in_module():
+        return None
+    key = target.attr.value  # type: ignore[attr-defined]
+    known = key in at.file.buffers or key in at.file.trained_names
+    if known or not _holds_arrays(at.type_of(original.value)):
+        return None
+    if _may_be_trained(at, original):
+        hide = f'kit.training.hide(self, "{key}", ...) if it is no parameter'
+        at.change(original, f"self.{key}", "MLX trains the arrays that a module holds", hide)
+        return None
+    at.change(original, f"self.{key}", "no parameter: hidden from training and saving")
+    return small(hiding("self", key, value))
 
-    def plain_array(self, original: cst.Assign, value: str) -> Any:
-        """`self.name = tensor` in a module: torch does not train it, so MLX must not; None for what
-        may be a parameter, or holds no arrays."""
-        target = original.targets[0].target
-        own = isinstance(target, cst.Attribute) and code(target.value) == "self"
-        if len(original.targets) != 1 or not own or not self.in_module():
-            return None
-        key = target.attr.value  # type: ignore[attr-defined]
-        known = key in self.buffers or key in self.trained_names
-        if known or not _holds_arrays(self.type_of(original.value)):
-            return None
-        if self._may_be_trained(original):
-            hide = f'kit.training.hide(self, "{key}", ...) if it is no parameter'
-            self.change(original, f"self.{key}", "MLX trains the arrays that a module holds", hide)
-            return None
-        self.change(original, f"self.{key}", "no parameter: hidden from training and saving")
-        return small(hiding("self", key, value))
 
-    def _may_be_trained(self, original: cst.Assign) -> bool:
-        """Whether the value is a parameter, or came in as an argument and might be one."""
-        made = (self.names.of(node.func) for node in calls(original.value))
-        if any(name in ("torch.nn.Parameter", "torch.nn.Buffer") for name in made):
-            return True
-        outside = self.functions[-1:] != ["forward"]
-        return outside and isinstance(original.value, (cst.Name, cst.Attribute))
+def _may_be_trained(at: Place, original: cst.Assign) -> bool:
+    """Whether the value is a parameter, or came in as an argument and might be one."""
+    made = (at.file.names.of(node.func) for node in calls(original.value))
+    if any(name in ("torch.nn.Parameter", "torch.nn.Buffer") for name in made):
+        return True
+    outside = at.functions[-1:] != ["forward"]
+    return outside and isinstance(original.value, (cst.Name, cst.Attribute))
 
-    def assigned_buffer(self, original: cst.Assign, value: str) -> Any:
-        """`self.name = nn.Buffer(value)`, or a new value for a buffer that is not saved; None for
-        other assignments."""
-        target = original.targets[0].target
-        if len(original.targets) != 1 or not isinstance(target, cst.Attribute):
-            return None
-        owner, key = code(target.value), target.attr.value
-        if not is_buffer(self.names, original.value):
-            return small(hiding(owner, key, value)) if key in self.hidden else None
-        self.change(original, "torch.nn.Buffer", "an array that is frozen: MLX would train it")
-        if _trained(original.value):
-            unsaved = f'kit.training.transient({owner}, "{key}")'
-            lines = [f"{owner}.{key} = {value}", *([unsaved] if _unsaved(original.value) else [])]
-            return cst.FlattenSentinel([small(line) for line in lines])
-        return self.buffer(owner, key, value)
 
-    def buffer(self, owner: str, key: str, value: str) -> Any:
-        """The statements that set a buffer."""
-        if value == "None":
-            return small(f"{owner}.{key} = None")
-        if key in self.hidden:
-            return small(hiding(owner, key, value))
-        lines = (f"{owner}.{key} = {value}", f'{owner}.freeze(keys=["{key}"], recurse=False)')
+def assigned_buffer(at: Place, original: cst.Assign, value: str) -> Any:
+    """`self.name = nn.Buffer(value)`, or a new value for a buffer that is not saved; None for
+    other assignments."""
+    target = original.targets[0].target
+    if len(original.targets) != 1 or not isinstance(target, cst.Attribute):
+        return None
+    owner, key = code(target.value), target.attr.value
+    if not is_buffer(at.file.names, original.value):
+        return small(hiding(owner, key, value)) if key in at.file.hidden else None
+    at.change(original, "torch.nn.Buffer", "an array that is frozen: MLX would train it")
+    if _trained(original.value):
+        unsaved = f'kit.training.transient({owner}, "{key}")'
+        lines = [f"{owner}.{key} = {value}", *([unsaved] if _unsaved(original.value) else [])]
         return cst.FlattenSentinel([small(line) for line in lines])
+    return buffer(at, owner, key, value)
+
+
+def buffer(at: Place, owner: str, key: str, value: str) -> Any:
+    """The statements that set a buffer."""
+    if value == "None":
+        return small(f"{owner}.{key} = None")
+    if key in at.file.hidden:
+        return small(hiding(owner, key, value))
+    lines = (f"{owner}.{key} = {value}", f'{owner}.freeze(keys=["{key}"], recurse=False)')
+    return cst.FlattenSentinel([small(line) for line in lines])
 
 
 def _holds_arrays(kind: Type) -> bool:

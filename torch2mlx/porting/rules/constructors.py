@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from torch2mlx.catalog.op_mapping import lookup_op
 from torch2mlx.errors import Code
-from torch2mlx.porting.rules.apply_layout import Placing
-from torch2mlx.porting.rules.context import again, drop_keywords, expression, joined
+from torch2mlx.porting.rules.apply_layout import placed_layer
 from torch2mlx.porting.rules.in_place_functions import WHY, changes_argument
+from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.render import Argument
+from torch2mlx.porting.rules.text import again, drop_keywords, expression, joined
 from torch2mlx.porting.training.optimizers import held_in, takes_all
 from torch2mlx.porting.types import layers
 
@@ -21,133 +20,134 @@ _OF_PROCESSES = ("pin_memory", "persistent_workers", "generator")
 _OF_PICKLES = ("map_location", "weights_only", "pickle_module")
 
 
-class Constructors(Placing):
-    """Rewrites calls of classes."""
-
-    #: Names that hold all parameters of some modules, and the modules whose parameters names hold.
-    whole: Mapping[str, bool] = MappingProxyType({})
-    held: Mapping[str, list[str]] = MappingProxyType({})
-    loads_with = "kit"  # or mlx-data
-    grouped = False  # whether an optimizer of several groups was written
-
-    def _unknown(self, full: str, original: Any, updated: Any) -> Any:
-        if changes_argument(full):
-            self.refuse(original, WHY, full, Code.ARGUMENTS)
-            return updated
-        op = lookup_op(full)
-        advice = op.note if op is not None and op.note else "no counterpart is known"
-        self.refuse(original, advice, full)
+def refused(at: Place, full: str, original: Any, updated: Any) -> Any:
+    if changes_argument(full):
+        at.refuse(original, WHY, full, Code.ARGUMENTS)
         return updated
+    op = lookup_op(full)
+    advice = op.note if op is not None and op.note else "no counterpart is known"
+    at.refuse(original, advice, full)
+    return updated
 
-    def _layer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        kept = drop_keywords(given, layers.DROPPED)
-        if name in ("Parameter", "Buffer"):
-            if name == "Parameter":
-                self.change(original, full, "arrays that a module holds are its parameters")
-            return expression(given[0].text)
-        if name in ("ModuleList", "ParameterList"):
-            self.change(original, full, "a list of modules")
-            text = given[0].text if given else "[]"
-            return expression(text if text.startswith("[") else f"list({text})")
-        if name in ("ModuleDict", "ParameterDict"):
-            self.change(original, full, "a module whose members have keys")
-            return again("kit.layers.ModuleDict", updated)
-        placed = self.placed_layer(name, original, updated)
-        if placed is not None:
-            return placed
-        spec = layers.known(name)
-        if spec is None:
-            self.refuse(original, layers.why_not(name), full)
-            return updated
-        target, note = spec.source, spec.note
-        if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
-            kept = [Argument("", f"{kept[0].text}.values()", "*")]
-            why = "layers lose their names: keys are layers.0, layers.1, ..."
-            self.change(original, full, f"{target}: {why}")
-            return expression(f"{target}({joined(kept)})")
-        self.change(original, full, f"{target}" + (f": {note}" if note else ""))
-        if spec.bare:
-            return expression(f"{target}()")
-        return again(target, updated, layers.DROPPED, spec.renamed)
 
-    def _scheduler(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.SCHEDULERS:
-            self.refuse(original, "give the optimizer a schedule of mlx.optimizers", full)
-            return updated
-        self.change(original, full, "torch's schedule; it sets optimizer.learning_rate")
-        return again(f"kit.schedulers.{name}", updated, ("verbose",))
+def made_layer(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    kept = drop_keywords(given, layers.DROPPED)
+    if name in ("Parameter", "Buffer"):
+        if name == "Parameter":
+            at.change(original, full, "arrays that a module holds are its parameters")
+        return expression(given[0].text)
+    if name in ("ModuleList", "ParameterList"):
+        at.change(original, full, "a list of modules")
+        text = given[0].text if given else "[]"
+        return expression(text if text.startswith("[") else f"list({text})")
+    if name in ("ModuleDict", "ParameterDict"):
+        at.change(original, full, "a module whose members have keys")
+        return again("kit.layers.ModuleDict", updated)
+    placed = placed_layer(at, name, original, updated)
+    if placed is not None:
+        return placed
+    spec = layers.known(name)
+    if spec is None:
+        at.refuse(original, layers.why_not(name), full)
+        return updated
+    target, note = spec.source, spec.note
+    if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
+        kept = [Argument("", f"{kept[0].text}.values()", "*")]
+        why = "layers lose their names: keys are layers.0, layers.1, ..."
+        at.change(original, full, f"{target}: {why}")
+        return expression(f"{target}({joined(kept)})")
+    at.change(original, full, f"{target}" + (f": {note}" if note else ""))
+    if spec.bare:
+        return expression(f"{target}()")
+    return again(target, updated, layers.DROPPED, spec.renamed)
 
-    def _optimizer(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.OPTIMIZER_ARGUMENTS:
-            why = "unknown"
-            if name == "LBFGS":
-                why = "needs a closure; MLX's optimizers take gradients"
-            self.refuse(original, f"{why}; Adam or SGD with a schedule come closest", full)
-            return updated
-        order = iter(layers.OPTIMIZER_ARGUMENTS[name])
-        named = [a for a in given[1:] if not a.star and a.keyword != "params"]
-        options = {a.keyword or next(order): a.text for a in named}
-        for gone in ("foreach", "fused", "capturable", "differentiable"):
-            options.pop(gone, None)
-        stars = [a for a in given[1:] if a.star]
-        why, check = "takes gradients, not parameters", "torch's formula and defaults"
-        if takes_all(original.args[0].value, self.whole) and not stars:
-            self.change(original, full, why, check)
-            return expression(_optimizer_text(name, options))
-        modules = held_in(original.args[0].value, self.held)
-        if not modules:
-            self.refuse(original, "parameters of a module that is not seen here", full)
-            return updated
-        self.grouped = True
-        self.change(original, full, "parameters are told apart by their names", check)
-        more = joined([*(Argument(key, value) for key, value in options.items()), *stars])
-        owner = modules[0] if len(modules) == 1 else f"kit.training.Group({', '.join(modules)})"
-        parts = [owner, f"kit.optimizers.{name}", given[0].text, *filter(None, [more])]
-        return expression(f"kit.ParameterGroups({', '.join(parts)})")
 
-    def _data(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.DATA:
-            return self._unknown(full, original, updated)
-        if name == "DataLoader" and self.loads_with == "mlx-data":
-            self.change(original, full, "threads of mlx.data read ahead")
-            return again("kit.streams.DataLoader", updated, _OF_PROCESSES)
-        gone = ("num_workers", "prefetch_factor", *_OF_PROCESSES)
-        self.change(original, full, "numpy and MLX arrays, one process")
-        return again(f"kit.data.{name}", updated, gone)
+def made_scheduler(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in layers.SCHEDULERS:
+        at.refuse(original, "give the optimizer a schedule of mlx.optimizers", full)
+        return updated
+    at.change(original, full, "torch's schedule; it sets optimizer.learning_rate")
+    return again(f"kit.schedulers.{name}", updated, ("verbose",))
 
-    def _distribution(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.DISTRIBUTIONS:
-            return self._unknown(full, original, updated)
-        self.change(original, full, "torch's formulas", "other numbers are drawn from a seed")
-        return again(f"kit.distributions.{name}", updated)
 
-    def _vision(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.VISION:
-            return self._unknown(full, original, updated)
-        check = "reads local files only" if ".datasets." in full else ""
-        self.change(original, full, "the same over numpy and MLX arrays", check)
-        return again(f"kit.vision.{name}", updated, ("download",))
+def made_optimizer(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in layers.OPTIMIZER_ARGUMENTS:
+        why = "unknown"
+        if name == "LBFGS":
+            why = "needs a closure; MLX's optimizers take gradients"
+        at.refuse(original, f"{why}; Adam or SGD with a schedule come closest", full)
+        return updated
+    order = iter(layers.OPTIMIZER_ARGUMENTS[name])
+    named = [a for a in given[1:] if not a.star and a.keyword != "params"]
+    options = {a.keyword or next(order): a.text for a in named}
+    for gone in ("foreach", "fused", "capturable", "differentiable"):
+        options.pop(gone, None)
+    stars = [a for a in given[1:] if a.star]
+    why, check = "takes gradients, not parameters", "torch's formula and defaults"
+    if takes_all(original.args[0].value, at.file.whole) and not stars:
+        at.change(original, full, why, check)
+        return expression(_optimizer_text(name, options))
+    modules = held_in(original.args[0].value, at.file.held)
+    if not modules:
+        at.refuse(original, "parameters of a module that is not seen here", full)
+        return updated
+    at.grouped = True
+    at.change(original, full, "parameters are told apart by their names", check)
+    more = joined([*(Argument(key, value) for key, value in options.items()), *stars])
+    owner = modules[0] if len(modules) == 1 else f"kit.training.Group({', '.join(modules)})"
+    parts = [owner, f"kit.optimizers.{name}", given[0].text, *filter(None, [more])]
+    return expression(f"kit.ParameterGroups({', '.join(parts)})")
 
-    def _board(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in layers.BOARD:
-            return self._unknown(full, original, updated)
-        self.change(original, full, "torch's calls, written by tensorboardX, which it needs")
-        return again(f"kit.tensorboard.{name}", updated)
 
-    def _file(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in ("save", "load"):
-            return self._unknown(full, original, updated)
-        check = "torch's own files: torch2mlx.convert" if name == "load" else ""
-        self.change(original, full, "safetensors with torch's nesting", check)
-        return again(f"kit.files.{name}", updated, _OF_PICKLES)
+def made_data(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in layers.DATA:
+        return refused(at, full, original, updated)
+    if name == "DataLoader" and at.file.loads_with == "mlx-data":
+        at.change(original, full, "threads of mlx.data read ahead")
+        return again("kit.streams.DataLoader", updated, _OF_PROCESSES)
+    gone = ("num_workers", "prefetch_factor", *_OF_PROCESSES)
+    at.change(original, full, "numpy and MLX arrays, one process")
+    return again(f"kit.data.{name}", updated, gone)
+
+
+def made_distribution(
+    at: Place, full: str, given: list[Argument], original: Any, updated: Any
+) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in layers.DISTRIBUTIONS:
+        return refused(at, full, original, updated)
+    at.change(original, full, "torch's formulas", "other numbers are drawn from a seed")
+    return again(f"kit.distributions.{name}", updated)
+
+
+def made_vision(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in layers.VISION:
+        return refused(at, full, original, updated)
+    check = "reads local files only" if ".datasets." in full else ""
+    at.change(original, full, "the same over numpy and MLX arrays", check)
+    return again(f"kit.vision.{name}", updated, ("download",))
+
+
+def made_board(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in layers.BOARD:
+        return refused(at, full, original, updated)
+    at.change(original, full, "torch's calls, written by tensorboardX, which it needs")
+    return again(f"kit.tensorboard.{name}", updated)
+
+
+def torch_file(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in ("save", "load"):
+        return refused(at, full, original, updated)
+    check = "torch's own files: torch2mlx.convert" if name == "load" else ""
+    at.change(original, full, "safetensors with torch's nesting", check)
+    return again(f"kit.files.{name}", updated, _OF_PICKLES)
 
 
 def _optimizer_text(name: str, options: dict[str, str]) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.porting.rules.place import Place, leaving
+
 _OTHER = {'"': "'", "'": '"'}
 
 
@@ -35,3 +37,10 @@ class _Requoted(cst.CSTTransformer):
         if updated_node.quote != self._quote or other in inner or "\\" in inner:
             return updated_node  # where neither quote will do, the check of the whole file tells
         return updated_node.with_changes(value=f"{updated_node.prefix}{other}{inner}{other}")
+
+
+@leaving(cst.FormattedString)
+def _formatted_string(
+    at: Place, original: cst.FormattedString, updated: cst.FormattedString
+) -> cst.FormattedString:
+    return requoted(updated)

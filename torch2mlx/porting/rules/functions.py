@@ -9,11 +9,22 @@ import libcst as cst
 
 from torch2mlx.catalog.functions.table import caution, find_function, forms
 from torch2mlx.catalog.processes import Shared, find_shared
-from torch2mlx.porting.rules.constructors import Constructors
-from torch2mlx.porting.rules.context import again, code, drop_keywords, expression, joined
+from torch2mlx.porting.rules.constructors import (
+    made_board,
+    made_data,
+    made_distribution,
+    made_layer,
+    made_optimizer,
+    made_scheduler,
+    made_vision,
+    refused,
+    torch_file,
+)
 from torch2mlx.porting.rules.in_place_functions import WHY
+from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
+from torch2mlx.porting.rules.text import again, code, drop_keywords, expression, joined
 from torch2mlx.porting.types.kinds import NUMBERS, Type
 
 _GONE = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
@@ -37,195 +48,175 @@ PACKED = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_s
 PACKED += ("unpad_sequence", "PackedSequence")
 
 
-class Functions(Constructors):
-    """Rewrites calls whose function is known by its full name."""
+def named_call(at: Place, full: str, original: cst.Call, updated: cst.Call) -> Any:
+    """A call of something that is imported; None when it stays as it is."""
+    given, shared = at.arguments(original, updated), find_shared(full)
+    if shared is not None and full not in _GONE:
+        return _of_processes_call(at, shared, original, updated)
+    for prefixes, rule in _RULES:
+        if any(full.startswith(p) if p.endswith(".") else full == p for p in prefixes):
+            return rule(at, full, given, original, updated)
+    if full.startswith(("torch.", "torchvision.")) and full != "torch.nn.Module":
+        return refused(at, full, original, updated)
+    return None
 
-    def named_call(self, full: str, original: cst.Call, updated: cst.Call) -> Any:
-        """A call of something that is imported; None when it stays as it is."""
-        given, shared = self.arguments(original, updated), find_shared(full)
-        if shared is not None and full not in _GONE:
-            return self._shared(shared, original, updated)
-        for prefixes, rule in self._rules():
-            if any(full.startswith(p) if p.endswith(".") else full == p for p in prefixes):
-                return rule(full, given, original, updated)
-        if full.startswith(("torch.", "torchvision.")) and full != "torch.nn.Module":
-            return self._unknown(full, original, updated)
+
+def _seed(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    at.change(original, full, "MLX draws other numbers from the same seed")
+    return expression(f"mx.random.seed({joined(given[:1])})")
+
+
+def _itself(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    at.change(original, full, "not needed: the object itself", "mx.compile for speed")
+    return expression(given[0].text) if given else updated
+
+
+def _parallel(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    at.change(original, full, "called as it is: one device")
+    return expression(f"{given[0].text}({given[1].text})")
+
+
+def _checkpointed(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    plain = drop_keywords(given[1:], ("use_reentrant", "preserve_rng_state"))
+    check = "mlx.nn.utils.checkpoint(module) saves the memory"
+    at.change(original, full, "called as it is", check)
+    return expression(f"{given[0].text}({joined(plain)})")
+
+
+def _copied(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    at.change(original, full, "dtypes of MLX cannot be copied, where modules hold some")
+    return expression(f"kit.training.deepcopy({joined(given[:1])})")
+
+
+def _of_processes_call(at: Place, entry: Shared, original: Any, updated: Any) -> Any:
+    """A call for several processes; those that write to an argument were rewritten before, but
+    where they are no statements."""
+    if not entry.mlx or entry.writes or entry.fills:
+        at.refuse(original, entry.note if not entry.mlx else WHY, entry.name)
+        return updated
+    at.change(original, entry.name, entry.note or f"{entry.mlx} over mx.distributed")
+    if not entry.mlx.startswith("kit."):
+        return expression(entry.mlx)
+    return again(entry.mlx, updated, entry.dropped)
+
+
+def _pattern(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in ("repeat", "Rearrange", "Reduce"):
+        return refused(at, full, original, updated)
+    at.change(original, full, "einops over MLX's arrays")
+    return again(f"kit.patterns.{name}", updated)
+
+
+def _partial(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    """A function of torch with some arguments: those that place it in memory go."""
+    about = at.file.names.of(original.args[0].value) if original.args else ""
+    if not about.startswith("torch."):
         return None
+    plain = given[0].text == code(original.args[0].value)
+    made = _function_with(at, about, given[1:], original)
+    if made is not None or plain:
+        return made
+    return again(code(updated.func), updated, PLACEMENT)
 
-    def _rules(self) -> list[tuple[tuple[str, ...], Callable[..., Any]]]:
-        return [
-            (_SEEDS, self._seed),
-            (_SELF, self._itself),
-            (_CALLED, self._parallel),
-            (("torch.device",), lambda *_: expression("mx.default_device()")),
-            (("torch.cuda.is_available",), lambda *_: expression("False")),
-            (("torch.cuda.current_accelerator",), lambda *_: expression("mx.default_device()")),
-            (("torch.cuda.device_count", "torch.cuda.current_device"), lambda *_: expression("0")),
-            (("torch.backends.mps.is_available",), lambda *_: expression("False")),
-            (("torch.is_grad_enabled",), lambda *_: expression("True")),
-            (_GONE, self._gone),
-            (("torch.nn.functional.",), self._functional),
-            (("torch.nn.init.",), self._init),
-            (("torch.nn.utils.rnn.",), self._sequence),
-            (_CLIPPING, lambda full, given, original, updated: updated),
-            (("torch.nn.utils.", "torch.nn.parallel."), self._unknown_call),
-            (("torch.nn.",), self._layer),
-            (("torch.optim.lr_scheduler.",), self._scheduler),
-            (("torch.optim.",), self._optimizer),
-            (("torch.utils.data.",), self._data),
-            (("torch.distributions.",), self._distribution),
-            (("torch.utils.tensorboard.",), self._board),
-            (("torch.Generator",), lambda *_: expression("kit.training.Generator()")),
-            (("torch.save", "torch.load"), self._file),
-            (("torchvision.transforms.", "torchvision.datasets."), self._vision),
-            (("torchvision.utils.",), self._vision),
-            (("torch.linalg.", "torch.fft."), self._group),
-            (("copy.deepcopy",), self._copied),
-            (("einops.repeat", "einops.layers.torch."), self._pattern),
-            (("functools.partial",), self._partial),
-            (("torch.utils.checkpoint.checkpoint",), self._checkpointed),
-            (("torch.amp.GradScaler",), lambda *_: expression("None")),
-            (("torch.",), self._function),
-        ]
 
-    def _seed(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        self.change(original, full, "MLX draws other numbers from the same seed")
-        return expression(f"mx.random.seed({joined(given[:1])})")
+def _function_with(at: Place, about: str, given: list[Argument], original: Any) -> Any:
+    """A function of torch with arguments by name: one of its first argument."""
+    counted = [a for a in given if a.keyword not in PLACEMENT]
+    if not counted or not all(a.keyword for a in given):
+        return None
+    text = written(forms(about), [Argument("", "x", kind="tensor"), *given], False)
+    if text is None:
+        return None
+    at.change(original, f"partial({about})", "the same function in MLX")
+    return expression(f"(lambda x: {text})")
 
-    def _itself(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        self.change(original, full, "not needed: the object itself", "mx.compile for speed")
-        return expression(given[0].text) if given else updated
 
-    def _parallel(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        self.change(original, full, "called as it is: one device")
-        return expression(f"{given[0].text}({given[1].text})")
+def _gone(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    at.change(original, full, "nothing to do: MLX has one memory and one device")
+    return expression("None")
 
-    def _checkpointed(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        plain = drop_keywords(given[1:], ("use_reentrant", "preserve_rng_state"))
-        check = "mlx.nn.utils.checkpoint(module) saves the memory"
-        self.change(original, full, "called as it is", check)
-        return expression(f"{given[0].text}({joined(plain)})")
 
-    def _copied(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        self.change(original, full, "dtypes of MLX cannot be copied, where modules hold some")
-        return expression(f"kit.training.deepcopy({joined(given[:1])})")
+def _functional(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name == "dropout" and len(given) < 3 and not any(a.keyword == "training" for a in given):
+        at.change(original, full, "torch's default is training=True: always active")
+    if original in at.file.plan.sites:
+        at.change(original, full, "the same function in MLX, channels last")
+        return again(f"kit.{'channels_last.' if name in _INNER else ''}{name}", updated)
+    text = _written(at, full, given)
+    if text is None:
+        return refused(at, full, original, updated)
+    at.change(original, full, reason(name, text))
+    return expression(text)
 
-    def _shared(self, entry: Shared, original: Any, updated: Any) -> Any:
-        """A call for several processes; those that write to an argument were rewritten before, but
-        where they are no statements."""
-        if not entry.mlx or entry.writes or entry.fills:
-            self.refuse(original, entry.note if not entry.mlx else WHY, entry.name)
-            return updated
-        self.change(original, entry.name, entry.note or f"{entry.mlx} over mx.distributed")
-        if not entry.mlx.startswith("kit."):
-            return expression(entry.mlx)
-        return again(entry.mlx, updated, entry.dropped)
 
-    def _pattern(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in ("repeat", "Rearrange", "Reduce"):
-            return self._unknown(full, original, updated)
-        self.change(original, full, "einops over MLX's arrays")
-        return again(f"kit.patterns.{name}", updated)
+def _written(at: Place, full: str, given: list[Argument]) -> str | None:
+    """A call of a function of the catalogue in MLX; None where it has no way to be written."""
+    entry = find_function(full)
+    if entry is None:
+        return None
+    text = written(entry.forms, given, False)
+    return same(entry, given) if text is None and entry.same else text
 
-    def _partial(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        """A function of torch with some arguments: those that place it in memory go."""
-        about = self.names.of(original.args[0].value) if original.args else ""
-        if not about.startswith("torch."):
-            return None
-        plain = given[0].text == code(original.args[0].value)
-        made = self._function_with(about, given[1:], original)
-        if made is not None or plain:
-            return made
-        return again(code(updated.func), updated, PLACEMENT)
 
-    def _function_with(self, about: str, given: list[Argument], original: Any) -> Any:
-        """A function of torch with arguments by name: one of its first argument."""
-        counted = [a for a in given if a.keyword not in PLACEMENT]
-        if not counted or not all(a.keyword for a in given):
-            return None
-        text = written(forms(about), [Argument("", "x", kind="tensor"), *given], False)
-        if text is None:
-            return None
-        self.change(original, f"partial({about})", "the same function in MLX")
-        return expression(f"(lambda x: {text})")
+def _init(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2].rstrip("_")
+    at.change(original, full, "answers a new array")
+    return again(f"kit.init.{name}", updated)
 
-    def _gone(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        self.change(original, full, "nothing to do: MLX has one memory and one device")
-        return expression("None")
 
-    def _functional(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name == "dropout" and len(given) < 3 and not any(a.keyword == "training" for a in given):
-            self.change(original, full, "torch's default is training=True: always active")
-        if original in self.plan.sites:
-            self.change(original, full, "the same function in MLX, channels last")
-            return again(f"kit.{'channels_last.' if name in _INNER else ''}{name}", updated)
-        text = self._written(full, given)
-        if text is None:
-            return self._unknown(full, original, updated)
-        self.change(original, full, reason(name, text))
-        return expression(text)
+def _unknown(at: Place, full: str, given: Any, original: Any, updated: Any) -> Any:
+    return refused(at, full, original, updated)
 
-    def _written(self, full: str, given: list[Argument]) -> str | None:
-        """A call of a function of the catalogue in MLX; None where it has no way to be written."""
-        entry = find_function(full)
-        if entry is None:
-            return None
-        text = written(entry.forms, given, False)
-        return same(entry, given) if text is None and entry.same else text
 
-    def _init(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2].rstrip("_")
-        self.change(original, full, "answers a new array")
-        return again(f"kit.init.{name}", updated)
+def _sequence(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.rpartition(".")[2]
+    if name not in PACKED:
+        return refused(at, full, original, updated)
+    at.change(original, full, "padded arrays with their lengths")
+    return again(f"kit.packed.{name}", updated)
 
-    def _unknown_call(self, full: str, given: Any, original: Any, updated: Any) -> Any:
-        return self._unknown(full, original, updated)
 
-    def _sequence(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.rpartition(".")[2]
-        if name not in PACKED:
-            return self._unknown(full, original, updated)
-        self.change(original, full, "padded arrays with their lengths")
-        return again(f"kit.packed.{name}", updated)
+def _made_with(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    """A tensor made with `**options`: device and dtype, of which the dtype counts."""
+    text = written(forms(full), given[:-1], False)
+    made = _with(text, f"**kit.tensors.options({given[-1].text})")
+    if made is None:
+        return refused(at, full, original, updated)
+    at.change(original, full, "the same function in MLX", "of the options the dtype counts")
+    return expression(made)
 
-    def _made_with(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        """A tensor made with `**options`: device and dtype, of which the dtype counts."""
-        text = written(forms(full), given[:-1], False)
-        made = _with(text, f"**kit.tensors.options({given[-1].text})")
-        if made is None:
-            return self._unknown(full, original, updated)
-        self.change(original, full, "the same function in MLX", "of the options the dtype counts")
-        return expression(made)
 
-    def _group(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        text = self._written(full, given)
-        if text is None:
-            return self._unknown(full, original, updated)
-        stream = ", on the CPU stream" if text.endswith("stream=mx.cpu)") else ""
-        self.change(original, full, reason(_bare(full), text) + stream)
-        return expression(text)
+def _group(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    text = _written(at, full, given)
+    if text is None:
+        return refused(at, full, original, updated)
+    stream = ", on the CPU stream" if text.endswith("stream=mx.cpu)") else ""
+    at.change(original, full, reason(_bare(full), text) + stream)
+    return expression(text)
 
-    def _is_plain(self, call: cst.Call) -> bool:
-        """Whether mx.array takes the data that a call is given first, whatever that holds."""
-        return _reads_as_array(self.type_of(call.args[0].value))
 
-    def _function(self, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-        name = full.removeprefix("torch.")
-        if name in _MADE and given and given[-1].star == "**":
-            return self._made_with(full, given, original, updated)
-        second = given[1] if len(given) > 1 else None
-        if name in ("max", "min") and second is not None and second.kind == "tensor":
-            text: str | None = f"mx.{name}imum({given[0].text}, {second.text})"
-        else:
-            text = self._written(full, given)
-        if text is not None and name in _OF_DATA and given and not self._is_plain(original):
-            text = "kit.tensors.tensor" + text.removeprefix("mx.array")
-        if text is None:
-            return self._unknown(full, original, updated)
-        self.change(original, full, reason(_bare(full), text), caution(full))
-        return expression(text)
+def _function(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    name = full.removeprefix("torch.")
+    if name in _MADE and given and given[-1].star == "**":
+        return _made_with(at, full, given, original, updated)
+    second = given[1] if len(given) > 1 else None
+    if name in ("max", "min") and second is not None and second.kind == "tensor":
+        text: str | None = f"mx.{name}imum({given[0].text}, {second.text})"
+    else:
+        text = _written(at, full, given)
+    if text is not None and name in _OF_DATA and given and not _is_plain(at, original):
+        text = "kit.tensors.tensor" + text.removeprefix("mx.array")
+    if text is None:
+        return refused(at, full, original, updated)
+    at.change(original, full, reason(_bare(full), text), caution(full))
+    return expression(text)
+
+
+def _is_plain(at: Place, call: cst.Call) -> bool:
+    """Whether mx.array takes the data that a call is given first, whatever that holds."""
+    return _reads_as_array(at.type_of(call.args[0].value))
 
 
 def _reads_as_array(held: Type) -> bool:
@@ -247,3 +238,40 @@ def _bare(full: str) -> str:
 def _with(text: str | None, more: str) -> str | None:
     """A call with one more argument."""
     return f"{text[:-1]}, {more})" if text is not None and text.endswith(")") else None
+
+
+#: Rules by full name, or by its start where that ends with a dot; the first that fits is taken.
+_RULES: tuple[tuple[tuple[str, ...], Callable[..., Any]], ...] = (
+    (_SEEDS, _seed),
+    (_SELF, _itself),
+    (_CALLED, _parallel),
+    (("torch.device",), lambda *_: expression("mx.default_device()")),
+    (("torch.cuda.is_available",), lambda *_: expression("False")),
+    (("torch.cuda.current_accelerator",), lambda *_: expression("mx.default_device()")),
+    (("torch.cuda.device_count", "torch.cuda.current_device"), lambda *_: expression("0")),
+    (("torch.backends.mps.is_available",), lambda *_: expression("False")),
+    (("torch.is_grad_enabled",), lambda *_: expression("True")),
+    (_GONE, _gone),
+    (("torch.nn.functional.",), _functional),
+    (("torch.nn.init.",), _init),
+    (("torch.nn.utils.rnn.",), _sequence),
+    (_CLIPPING, lambda at, full, given, original, updated: updated),
+    (("torch.nn.utils.", "torch.nn.parallel."), _unknown),
+    (("torch.nn.",), made_layer),
+    (("torch.optim.lr_scheduler.",), made_scheduler),
+    (("torch.optim.",), made_optimizer),
+    (("torch.utils.data.",), made_data),
+    (("torch.distributions.",), made_distribution),
+    (("torch.utils.tensorboard.",), made_board),
+    (("torch.Generator",), lambda *_: expression("kit.training.Generator()")),
+    (("torch.save", "torch.load"), torch_file),
+    (("torchvision.transforms.", "torchvision.datasets."), made_vision),
+    (("torchvision.utils.",), made_vision),
+    (("torch.linalg.", "torch.fft."), _group),
+    (("copy.deepcopy",), _copied),
+    (("einops.repeat", "einops.layers.torch."), _pattern),
+    (("functools.partial",), _partial),
+    (("torch.utils.checkpoint.checkpoint",), _checkpointed),
+    (("torch.amp.GradScaler",), lambda *_: expression("None")),
+    (("torch.",), _function),
+)

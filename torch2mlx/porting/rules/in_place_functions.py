@@ -9,7 +9,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.catalog.functions.table import find_function
-from torch2mlx.porting.rules.context import code
+from torch2mlx.porting.rules.text import code
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.types.views import changes_in_place
 

@@ -9,10 +9,12 @@ import libcst as cst
 from torch2mlx.catalog.functions.table import caution, forms
 from torch2mlx.errors import Code
 from torch2mlx.porting.report import BACKWARD
-from torch2mlx.porting.rules.context import code, expression, joined
+from torch2mlx.porting.rules.parameter_loops import is_element, loop_of, set_in_loop
+from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import Argument, assigned, term, written
-from torch2mlx.porting.rules.shared_tensors import Shared
+from torch2mlx.porting.rules.shared_tensors import given_back, of_a_container, unchangeable
+from torch2mlx.porting.rules.text import code, expression, joined
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.usage import viewed
@@ -62,216 +64,221 @@ _MODULE = {
 _OF_TORCH = "memory_format"
 
 
-class Methods(Shared):
-    """Rewrites calls of methods."""
-
-    def method_call(self, original: cst.Call, updated: cst.Call) -> Any:
-        """A call of a method; the call itself when it stays as it is."""
-        func = original.func
-        assert isinstance(func, cst.Attribute)
-        if not isinstance(updated.func, cst.Attribute):
-            return updated  # what the name stands for is no attribute in MLX
-        owner, name = self.type_of(func.value), func.attr.value
-        receiver = code(updated.func.value)
-        given = self.arguments(original, updated)
-        if name in ("to", "cuda", "cpu", "type") and owner.kind not in ("numpy", "str", "object"):
-            return self._moved(owner, name, receiver, given, original, updated)
-        if name == "forward" and self.in_module():
-            text = self._parent_forward(func.value, receiver, given)
-            if text:
-                self.change(original, ".forward", "MLX's modules are called")
-                return expression(text)
-        if owner.kind == "module" or (owner.kind == "unknown" and name in _OF_MODULES_ONLY):
-            return self._of_module(name, receiver, given, original, updated, owner.kind)
-        if owner.kind == "optimizer" and name in ("state_dict",):
-            return expression(f"{receiver}.state")
-        seen = owner.kind == "unknown" and not self.names.shared(func.value) and viewed(original)
-        if seen or self.is_tensor(func.value, name):
-            return self._of_tensor(name, receiver, given, original, updated)
-        if owner.kind == "unknown" and name in _OF_MODULES_TOO and not given:
-            self.change(original, f".{name}", "a cast")
-            return expression(f"kit.typed.cast({receiver}, mx.{_OF_MODULES_TOO[name]})")
-        if owner.kind == "unknown" and name in _AMBIGUOUS and not _alike(name, given):
-            self.report.refuse(
-                self.current or original,
-                "of something that may be no tensor: left alone",
-                f".{name}()",
-                Code.UNCLEAR,
-            )
-            self.ask(original, name)
-        return updated
-
-    def _moved(
-        self, owner: Any, name: str, receiver: str, given: Any, original: Any, updated: Any
-    ) -> Any:
-        """`.to`, `.cuda`, `.cpu`: a dtype is a cast, a device nothing."""
-        dtype = next((a for a in given if a.keyword == "dtype" or a.kind == "dtype"), None)
-        if name == "type" and not given:
-            return updated
-        if dtype is None and name == "type" and given and owner.kind != "module":
-            self.change(original, ".type", "a cast")
-            return expression(f"kit.typed.cast({receiver}, {given[0].text})")
-        if dtype is not None:
-            if owner.kind == "module":
-                return expression(f"{receiver}.set_dtype({dtype.text})")
-            self.change(original, f".{name}", "a cast")
-            return expression(f"{term(receiver)}.astype({dtype.text})")
-        if given and given[0].kind == "tensor":
-            return expression(f"{term(receiver)}.astype({term(given[0].text)}.dtype)")
-        plain = not given or given[0].kind in ("device", "str", "unknown", "int", "none")
-        told = _is_device(given) or any(dotted(a.keyword) == _OF_TORCH for a in original.args)
-        if name == "to" and plain and owner.kind == "unknown" and not told:
-            why = "of something unknown: left alone"
-            self.report.refuse(self.current or original, why, ".to()", Code.UNCLEAR)
-            self.ask(original, name)
-            return updated
-        self.change(original, f".{name}", "one memory: nothing to move")
-        return expression(receiver)
-
-    def _parent_forward(self, owner: Any, receiver: str, given: Any) -> str:
-        """super().forward(x), Base.forward(self, x), and the forward of what is not known here."""
-        named = isinstance(owner, cst.Name) and self.inference.is_module_class(owner.value)
-        if receiver.startswith("super(") or named:
-            return f"{receiver}.__call__({joined(given)})"
-        unknown = self.type_of(owner).kind == "unknown" and not self._own_forwards()
-        return f"{receiver}({joined(given)})" if unknown else ""
-
-    def _own_forwards(self) -> bool:
-        """Whether the file has a class with a forward that is no module, and keeps it."""
-        classes = [n for n in self.names.classes if not self.inference.is_module_class(n)]
-        return any(f"{name}.forward" in self.inference.nodes for name in classes)
-
-    def _of_module(
-        self, name: str, receiver: str, given: Any, original: Any, updated: Any, kind: str
-    ) -> Any:
-        first = given[0].text if given else ""
-        text = _MODULE.get((name, len(given)))
-        if name == "requires_grad_":
-            text = f"kit.training.{'freeze' if first == 'False' else 'unfreeze'}({{0}})"
-        elif name == "forward":
-            text = "super().__call__({1})" if receiver == "super()" else "{0}({1})"
-        elif name == "load_state_dict" and given:
-            text = "kit.files.load_state_dict({0}, {1})"
-        elif name in _FORWARD_HOOKS:
-            text = f"kit.hooks.{name}({{0}}, {{1}})"
-        elif name in _HOOKS:
-            self.refuse(original, f".{name}(): MLX has no such hooks; call what is to run yourself")
-        elif name in ("children", "named_children"):
-            self.refuse(
-                original, f".{name}(): modules of MLX are dicts; see .children() and .modules()"
-            )
-        if text is None:
-            return updated
-        self.change(original, f".{name}", "the same for a module of MLX")
-        return expression(text.format(receiver, joined(given)))
-
-    def _of_tensor(self, name: str, receiver: str, given: Any, original: Any, updated: Any) -> Any:
-        if name == "size":
-            self.change(original, ".size", "a property")
-            return expression(f"{term(receiver)}.shape" + (f"[{given[0].text}]" if given else ""))
-        if name in ("requires_grad_", "share_memory_"):
-            return expression(receiver)
-        if name in ("backward", "retain_grad", "register_hook"):
-            self._refuse_gradient(name, original)
-            return updated
-        if original in self._again:
-            return updated  # a statement: see in_place
-        if name.endswith("_") and not name.endswith("__"):
-            return self.changed(name, receiver, given, original, updated)
-        full = [Argument("", receiver, "", "tensor"), *given]
-        if name in ("max", "min") and given and given[0].kind == "tensor":
-            text: str | None = f"mx.{name}imum({receiver}, {given[0].text})"
-        else:
-            text = written(forms(f"torch.{name}"), full, True)
-        if text is None:
-            known = results.is_of_tensors(name) or self.type_of(original.func.value).tensor
-            if known and name not in ("__len__",):
-                self.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
-            return updated
-        if text != receiver:
-            self.change(original, f".{name}", reason(name, text), caution(f"torch.{name}"))
-        return expression(text)
-
-    def _refuse_gradient(self, name: str, original: Any) -> None:
-        """Refuses what asks a tensor for gradients; a `backward` may be that of a class of the
-        file, whose objects cannot be told from tensors by what is called on them."""
-        if name != "backward":
-            self.refuse(original, f".{name}(): gradients come from mx.grad of a function")
-            return
-        own = (k.partition(".")[0] for k in self.inference.nodes if k.endswith(".backward"))
-        if all(map(self.inference.is_function_class, own)):
-            self.refuse(original, _STAYS, BACKWARD)
-
-    def _is_fresh(self, node: Any) -> bool:
-        """Whether an expression makes a tensor that has no other name yet."""
-        while isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
-            if self.names.of(node.func).startswith("torch."):
-                return not results.takes_tensor(self.names.of(node.func)) or "like" in code(
-                    node.func
-                )
-            if node.func.attr.value not in _CASTS:
-                return node.func.attr.value in ("clone", "new_zeros", "new_ones", "new_empty")
-            node = node.func.value
-        return isinstance(node, cst.Call) and self.names.of(node.func).startswith("torch.")
-
-    def in_place(self, original: cst.Call, updated: cst.Call) -> str | None:
-        """`x.add_(y)` as a statement: an assignment to x. None where that would change nothing."""
-        func = original.func
-        if not isinstance(func, cst.Attribute):
-            return None
-        name = func.attr.value
-        if not name.endswith("_") or name.endswith("__") or not self.is_tensor(func.value, name):
-            return None
-        place, target = _root(func.value, updated.func.value)  # type: ignore[union-attr]
-        if name in _IDLE or self.unchangeable(func.value, original):
-            return None
-        if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
-            return None
-        value = self._computed(name, code(target), self.arguments(original, updated), original)
-        if value is None:
-            self.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
-            return None
-        if self.loop_of(code(place)) is not None:
-            return self.set_in_loop(code(place), value)
-        if self.is_element(code(place)):
-            self.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
-            return None
-        left = code(place) if changes_in_place(func.value) else code(target)
-        if self.of_a_container(place):
-            left = f"{left}[...]"
-        return f"{left} = {value}\n"
-
-    def _computed(self, name: str, target: str, given: Any, original: Any) -> str | None:
-        """The value that a method in place gives its tensor."""
-        receiver = Argument("", target, "", "tensor")
-        if name == "copy_":
-            value: str | None = given[0].text
-        elif name in _INPLACE_INIT:
-            more = ", ".join([target, *(a.text for a in given)])
-            value = f"kit.init.{_INPLACE_INIT[name]}({more})"
-        else:
-            value = assigned(name[:-1], [receiver, *given])
-        if value is None:
-            return None
-        value = f"({value})" if "\n" in value else value
-        self.change(
-            original,
-            name,
-            "arrays are values: the name gets the new one, or the array under all its names",
+def method_call(at: Place, original: cst.Call, updated: cst.Call) -> Any:
+    """A call of a method; the call itself when it stays as it is."""
+    func = original.func
+    assert isinstance(func, cst.Attribute)
+    if not isinstance(updated.func, cst.Attribute):
+        return updated  # what the name stands for is no attribute in MLX
+    owner, name = at.type_of(func.value), func.attr.value
+    receiver = code(updated.func.value)
+    given = at.arguments(original, updated)
+    if name in ("to", "cuda", "cpu", "type") and owner.kind not in ("numpy", "str", "object"):
+        return _moved(at, owner, name, receiver, given, original, updated)
+    if name == "forward" and at.in_module():
+        text = _parent_forward(at, func.value, receiver, given)
+        if text:
+            at.change(original, ".forward", "MLX's modules are called")
+            return expression(text)
+    if owner.kind == "module" or (owner.kind == "unknown" and name in _OF_MODULES_ONLY):
+        return _of_module(at, name, receiver, given, original, updated, owner.kind)
+    if owner.kind == "optimizer" and name in ("state_dict",):
+        return expression(f"{receiver}.state")
+    seen = owner.kind == "unknown" and not at.file.names.shared(func.value) and viewed(original)
+    if seen or at.is_tensor(func.value, name):
+        return _of_tensor(at, name, receiver, given, original, updated)
+    if owner.kind == "unknown" and name in _OF_MODULES_TOO and not given:
+        at.change(original, f".{name}", "a cast")
+        return expression(f"kit.typed.cast({receiver}, mx.{_OF_MODULES_TOO[name]})")
+    if owner.kind == "unknown" and name in _AMBIGUOUS and not _alike(name, given):
+        at.file.report.refuse(
+            at.current or original,
+            "of something that may be no tensor: left alone",
+            f".{name}()",
+            Code.UNCLEAR,
         )
-        return value
+        at.ask(original, name)
+    return updated
 
-    def changed(self, name: str, receiver: str, given: Any, original: Any, updated: Any) -> Any:
-        """A method in place within an expression."""
-        if name in _INPLACE_INIT and self._is_fresh(original.func.value):
-            self.change(original, f".{name}", "returns a new array")
-            text = joined([Argument("", receiver), *given])
-            return expression(f"kit.init.{_INPLACE_INIT[name]}({text})")
-        value = self._computed(name, receiver, given, original)
-        if value is None:
-            self.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
-            return updated
-        return self.given_back(original, updated, value, receiver)
+
+def _moved(
+    at: Place, owner: Any, name: str, receiver: str, given: Any, original: Any, updated: Any
+) -> Any:
+    """`.to`, `.cuda`, `.cpu`: a dtype is a cast, a device nothing."""
+    dtype = next((a for a in given if a.keyword == "dtype" or a.kind == "dtype"), None)
+    if name == "type" and not given:
+        return updated
+    if dtype is None and name == "type" and given and owner.kind != "module":
+        at.change(original, ".type", "a cast")
+        return expression(f"kit.typed.cast({receiver}, {given[0].text})")
+    if dtype is not None:
+        if owner.kind == "module":
+            return expression(f"{receiver}.set_dtype({dtype.text})")
+        at.change(original, f".{name}", "a cast")
+        return expression(f"{term(receiver)}.astype({dtype.text})")
+    if given and given[0].kind == "tensor":
+        return expression(f"{term(receiver)}.astype({term(given[0].text)}.dtype)")
+    plain = not given or given[0].kind in ("device", "str", "unknown", "int", "none")
+    told = _is_device(given) or any(dotted(a.keyword) == _OF_TORCH for a in original.args)
+    if name == "to" and plain and owner.kind == "unknown" and not told:
+        why = "of something unknown: left alone"
+        at.file.report.refuse(at.current or original, why, ".to()", Code.UNCLEAR)
+        at.ask(original, name)
+        return updated
+    at.change(original, f".{name}", "one memory: nothing to move")
+    return expression(receiver)
+
+
+def _parent_forward(at: Place, owner: Any, receiver: str, given: Any) -> str:
+    """super().forward(x), Base.forward(self, x), and the forward of what is not known here."""
+    named = isinstance(owner, cst.Name) and at.file.types.is_module_class(owner.value)
+    if receiver.startswith("super(") or named:
+        return f"{receiver}.__call__({joined(given)})"
+    unknown = at.type_of(owner).kind == "unknown" and not _own_forwards(at)
+    return f"{receiver}({joined(given)})" if unknown else ""
+
+
+def _own_forwards(at: Place) -> bool:
+    """Whether the file has a class with a forward that is no module, and keeps it."""
+    classes = [n for n in at.file.names.classes if not at.file.types.is_module_class(n)]
+    return any(f"{name}.forward" in at.file.types.nodes for name in classes)
+
+
+def _of_module(
+    at: Place, name: str, receiver: str, given: Any, original: Any, updated: Any, kind: str
+) -> Any:
+    first = given[0].text if given else ""
+    text = _MODULE.get((name, len(given)))
+    if name == "requires_grad_":
+        text = f"kit.training.{'freeze' if first == 'False' else 'unfreeze'}({{0}})"
+    elif name == "forward":
+        text = "super().__call__({1})" if receiver == "super()" else "{0}({1})"
+    elif name == "load_state_dict" and given:
+        text = "kit.files.load_state_dict({0}, {1})"
+    elif name in _FORWARD_HOOKS:
+        text = f"kit.hooks.{name}({{0}}, {{1}})"
+    elif name in _HOOKS:
+        at.refuse(original, f".{name}(): MLX has no such hooks; call what is to run yourself")
+    elif name in ("children", "named_children"):
+        at.refuse(original, f".{name}(): modules of MLX are dicts; see .children() and .modules()")
+    if text is None:
+        return updated
+    at.change(original, f".{name}", "the same for a module of MLX")
+    return expression(text.format(receiver, joined(given)))
+
+
+def _of_tensor(at: Place, name: str, receiver: str, given: Any, original: Any, updated: Any) -> Any:
+    if name == "size":
+        at.change(original, ".size", "a property")
+        return expression(f"{term(receiver)}.shape" + (f"[{given[0].text}]" if given else ""))
+    if name in ("requires_grad_", "share_memory_"):
+        return expression(receiver)
+    if name in ("backward", "retain_grad", "register_hook"):
+        _refuse_gradient(at, name, original)
+        return updated
+    if original in at.again:
+        return updated  # a statement: see in_place
+    if name.endswith("_") and not name.endswith("__"):
+        return changed(at, name, receiver, given, original, updated)
+    full = [Argument("", receiver, "", "tensor"), *given]
+    if name in ("max", "min") and given and given[0].kind == "tensor":
+        text: str | None = f"mx.{name}imum({receiver}, {given[0].text})"
+    else:
+        text = written(forms(f"torch.{name}"), full, True)
+    if text is None:
+        known = results.is_of_tensors(name) or at.type_of(original.func.value).tensor
+        if known and name not in ("__len__",):
+            at.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
+        return updated
+    if text != receiver:
+        at.change(original, f".{name}", reason(name, text), caution(f"torch.{name}"))
+    return expression(text)
+
+
+def _refuse_gradient(at: Place, name: str, original: Any) -> None:
+    """Refuses what asks a tensor for gradients; a `backward` may be that of a class of the
+    file, whose objects cannot be told from tensors by what is called on them."""
+    if name != "backward":
+        at.refuse(original, f".{name}(): gradients come from mx.grad of a function")
+        return
+    own = (k.partition(".")[0] for k in at.file.types.nodes if k.endswith(".backward"))
+    if all(map(at.file.types.is_function_class, own)):
+        at.refuse(original, _STAYS, BACKWARD)
+
+
+def _is_fresh(at: Place, node: Any) -> bool:
+    """Whether an expression makes a tensor that has no other name yet."""
+    while isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+        if at.file.names.of(node.func).startswith("torch."):
+            return not results.takes_tensor(at.file.names.of(node.func)) or "like" in code(
+                node.func
+            )
+        if node.func.attr.value not in _CASTS:
+            return node.func.attr.value in ("clone", "new_zeros", "new_ones", "new_empty")
+        node = node.func.value
+    return isinstance(node, cst.Call) and at.file.names.of(node.func).startswith("torch.")
+
+
+def in_place(at: Place, original: cst.Call, updated: cst.Call) -> str | None:
+    """`x.add_(y)` as a statement: an assignment to x. None where that would change nothing."""
+    func = original.func
+    if not isinstance(func, cst.Attribute):
+        return None
+    name = func.attr.value
+    if not name.endswith("_") or name.endswith("__") or not at.is_tensor(func.value, name):
+        return None
+    place, target = _root(func.value, updated.func.value)  # type: ignore[union-attr]
+    if name in _IDLE or unchangeable(at, func.value, original):
+        return None
+    if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
+        return None
+    value = _computed(at, name, code(target), at.arguments(original, updated), original)
+    if value is None:
+        at.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
+        return None
+    if loop_of(at, code(place)) is not None:
+        return set_in_loop(at, code(place), value)
+    if is_element(at, code(place)):
+        at.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
+        return None
+    left = code(place) if changes_in_place(func.value) else code(target)
+    if of_a_container(at, place):
+        left = f"{left}[...]"
+    return f"{left} = {value}\n"
+
+
+def _computed(at: Place, name: str, target: str, given: Any, original: Any) -> str | None:
+    """The value that a method in place gives its tensor."""
+    receiver = Argument("", target, "", "tensor")
+    if name == "copy_":
+        value: str | None = given[0].text
+    elif name in _INPLACE_INIT:
+        more = ", ".join([target, *(a.text for a in given)])
+        value = f"kit.init.{_INPLACE_INIT[name]}({more})"
+    else:
+        value = assigned(name[:-1], [receiver, *given])
+    if value is None:
+        return None
+    value = f"({value})" if "\n" in value else value
+    at.change(
+        original,
+        name,
+        "arrays are values: the name gets the new one, or the array under all its names",
+    )
+    return value
+
+
+def changed(at: Place, name: str, receiver: str, given: Any, original: Any, updated: Any) -> Any:
+    """A method in place within an expression."""
+    if name in _INPLACE_INIT and _is_fresh(at, original.func.value):
+        at.change(original, f".{name}", "returns a new array")
+        text = joined([Argument("", receiver), *given])
+        return expression(f"kit.init.{_INPLACE_INIT[name]}({text})")
+    value = _computed(at, name, receiver, given, original)
+    if value is None:
+        at.refuse(original, _UNKNOWN, f"Tensor.{name}", Code.ARGUMENTS)
+        return updated
+    return given_back(at, original, updated, value, receiver)
 
 
 def _root(place: Any, target: Any) -> tuple[Any, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.errors import Code
-from torch2mlx.porting.rules.context import State, code, expression
+from torch2mlx.porting.rules.place import Place, entering, leaving
+from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.def_use import loads, stores
 
 UNWRAPPED = ("torch.no_grad", "torch.inference_mode", "torch.enable_grad", "torch.autocast")
@@ -22,87 +23,87 @@ STOPPING = ("torch.no_grad", "torch.inference_mode")
 _PLAIN = ("int", "bool", "str", "none", "size", "dtype", "device", "range", "numpy")
 
 
-class Stopping(State):
-    """Unwraps context managers of torch; inside of no_grad, assignments are detached."""
+def _names_of(at: Place, node: cst.With) -> list[str]:
+    return [manager(at, item.item) for item in node.items]
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._bodies: list[Any] = []  # functions that are being rewritten
-        self._stopped: list[set[str]] = []  # names that leave each no_grad, outermost first
 
-    def _names_of(self, node: cst.With) -> list[str]:
-        return [self.manager(item.item) for item in node.items]
+def manager(at: Place, node: Any) -> str:
+    """The full name of a context manager or decorator."""
+    return at.file.names.of(node.func if isinstance(node, cst.Call) else node)
 
-    def manager(self, node: Any) -> str:
-        """The full name of a context manager or decorator."""
-        return self.names.of(node.func if isinstance(node, cst.Call) else node)
 
-    def visit_With(self, node: cst.With) -> None:
-        names = self._names_of(node)
-        if any(n in STOPPING for n in names) and self.differentiated():
-            self._stopped.append(self._leaving(node))
+@entering(cst.With)
+def _before_with(at: Place, node: cst.With) -> None:
+    names = _names_of(at, node)
+    if any(n in STOPPING for n in names) and differentiated(at):
+        at.no_grads.append(_leaving(at, node))
 
-    def _leaving(self, node: cst.With) -> set[str]:
-        """Names that the function reads elsewhere than in a no_grad of its."""
-        if not self._bodies:
-            return set(stores(node))
-        return _read_outside(self._bodies[-1].body, node)
 
-    def leave_With(self, original_node: cst.With, updated_node: cst.With) -> Any:
-        """no_grad, autocast and the like go."""
-        names = self._names_of(original_node)
-        if any(n in STOPPING for n in names) and self.differentiated():
-            self._stopped.pop()
-        if not all(name in UNWRAPPED for name in names):
-            return updated_node
-        self.change(original_node, ", ".join(names), "gradients are asked for, not recorded")
-        body = list(updated_node.body.body)
-        if body and hasattr(body[0], "leading_lines"):
-            lines = [*original_node.leading_lines, *body[0].leading_lines]
-            body[0] = body[0].with_changes(leading_lines=lines)
-        return cst.FlattenSentinel(body)
+def _leaving(at: Place, node: cst.With) -> set[str]:
+    """Names that the function reads elsewhere than in a no_grad of its."""
+    if not at.bodies:
+        return set(stores(node))
+    return _read_outside(at.bodies[-1].body, node)
 
-    def differentiated(self) -> bool:
-        """Whether the place is inside of what a gradient may be taken of."""
-        return self.in_module() or bool(self.traced & set(self.functions))
 
-    def stopped(self, target: Any, old: Any, value: Any) -> Any:
-        """A value that is assigned: without its gradient where no_grad holds.
+@leaving(cst.With)
+def _with(at: Place, original: cst.With, updated: cst.With) -> Any:
+    """no_grad, autocast and the like go."""
+    names = _names_of(at, original)
+    if any(n in STOPPING for n in names) and differentiated(at):
+        at.no_grads.pop()
+    if not all(name in UNWRAPPED for name in names):
+        return updated
+    at.change(original, ", ".join(names), "gradients are asked for, not recorded")
+    body = list(updated.body.body)
+    if body and hasattr(body[0], "leading_lines"):
+        lines = [*original.leading_lines, *body[0].leading_lines]
+        body[0] = body[0].with_changes(leading_lines=lines)
+    return cst.FlattenSentinel(body)
 
-        `target` and `old` are of the source; what only the no_grad itself reads stays as it is.
-        """
-        return self.detached(old, value) if self.leaves_stopped(target) else value
 
-    def leaves_stopped(self, target: Any) -> bool:
-        """Whether what is assigned under no_grad is read where gradients are taken."""
-        if not self._stopped or self.functions[-1:] == ["__init__"]:
-            return False
-        local = isinstance(target, cst.Name)
-        return not local or any(target.value in names for names in self._stopped)
+def differentiated(at: Place) -> bool:
+    """Whether the place is inside of what a gradient may be taken of."""
+    return at.in_module() or bool(at.file.traced & set(at.functions))
 
-    def detached(self, old: Any, value: Any) -> Any:
-        """A value without its gradient; as it is where it has none."""
-        kind = self.type_of(old)
-        if kind.kind in _PLAIN or kind.name == "bool" or isinstance(old, cst.Comparison):
-            return value
-        call = "mx.stop_gradient" if kind.tensor else "kit.training.detached"
-        text = code(value)
-        text = f"({text})" if isinstance(value, cst.Tuple) and not value.lpar else text
-        if text.startswith((f"{call}(", "mx.stop_gradient(")) and isinstance(value, cst.Call):
-            return value
-        return expression(f"{call}({text})")
 
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
-        self.functions.append(node.name.value)
-        self._bodies.append(node)
+def without_gradient(at: Place, target: Any, old: Any, value: Any) -> Any:
+    """A value that is assigned: without its gradient where no_grad holds.
 
-    def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> Any:
-        name = self.manager(original_node.decorator)
-        if name in STOPPING and self.traced & set(self.functions[-1:]):
-            why = "around what a gradient is taken of: detach its result"
-            self.refuse(original_node, why, name, Code.ARGUMENTS)
-        gone = name in UNWRAPPED or name.startswith(("torch.jit.", "torch.compile"))
-        return cst.RemoveFromParent() if gone else updated_node
+    `target` and `old` are of the source; what only the no_grad itself reads stays as it is.
+    """
+    return detached(at, old, value) if leaves_stopped(at, target) else value
+
+
+def leaves_stopped(at: Place, target: Any) -> bool:
+    """Whether what is assigned under no_grad is read where gradients are taken."""
+    if not at.no_grads or at.functions[-1:] == ["__init__"]:
+        return False
+    local = isinstance(target, cst.Name)
+    return not local or any(target.value in names for names in at.no_grads)
+
+
+def detached(at: Place, old: Any, value: Any) -> Any:
+    """A value without its gradient; as it is where it has none."""
+    kind = at.type_of(old)
+    if kind.kind in _PLAIN or kind.name == "bool" or isinstance(old, cst.Comparison):
+        return value
+    call = "mx.stop_gradient" if kind.tensor else "kit.training.detached"
+    text = code(value)
+    text = f"({text})" if isinstance(value, cst.Tuple) and not value.lpar else text
+    if text.startswith((f"{call}(", "mx.stop_gradient(")) and isinstance(value, cst.Call):
+        return value
+    return expression(f"{call}({text})")
+
+
+@leaving(cst.Decorator)
+def _decorator(at: Place, original: cst.Decorator, updated: cst.Decorator) -> Any:
+    name = manager(at, original.decorator)
+    if name in STOPPING and at.file.traced & set(at.functions[-1:]):
+        why = "around what a gradient is taken of: detach its result"
+        at.refuse(original, why, name, Code.ARGUMENTS)
+    gone = name in UNWRAPPED or name.startswith(("torch.jit.", "torch.compile"))
+    return cst.RemoveFromParent() if gone else updated
 
 
 def _read_outside(body: Any, block: Any) -> set[str]:

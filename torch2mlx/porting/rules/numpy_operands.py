@@ -6,20 +6,19 @@ follows is outside of the gradient. So the left side becomes an array of MLX, or
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.rules.context import code, expression
+from torch2mlx.porting.rules.place import Place, leaving
+from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.types.kinds import Type
 
-TypeOf = Callable[[Any], Type]
 
-
-def of_operation(original: Any, updated: Any, type_of: TypeOf) -> Any:
+@leaving(cst.BinaryOperation)
+def _binary_operation(at: Place, original: Any, updated: Any) -> Any:
     """A binary operation whose sides are both for MLX's operators."""
-    left, right = type_of(original.left), type_of(original.right)
+    left, right = at.type_of(original.left), at.type_of(original.right)
     if left.kind == "numpy" and right.tensor:
         return updated.with_changes(left=_of_mlx(updated.left, left))
     if left.tensor and right.kind == "numpy" and isinstance(original.operator, cst.MatrixMultiply):
@@ -27,9 +26,9 @@ def of_operation(original: Any, updated: Any, type_of: TypeOf) -> Any:
     return updated
 
 
-def of_comparison(original: Any, updated: Any, type_of: TypeOf) -> Any:
+def of_comparison(at: Place, original: Any, updated: Any) -> Any:
     """A comparison whose first side is for MLX's operators."""
-    left, right = type_of(original.left), type_of(original.comparisons[0].comparator)
+    left, right = at.type_of(original.left), at.type_of(original.comparisons[0].comparator)
     if left.kind == "numpy" and right.tensor:
         return updated.with_changes(left=_of_mlx(updated.left, left))
     return updated

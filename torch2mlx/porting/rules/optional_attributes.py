@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import libcst as cst
 
-from torch2mlx.porting.rules.context import code, expression
+from torch2mlx.porting.rules.numpy_operands import of_comparison
+from torch2mlx.porting.rules.place import Place, leaving
+from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.types.kinds import Type
+from torch2mlx.porting.types.kinds import UNKNOWN, Type
 
 
 def compared_with_none(
@@ -41,3 +45,11 @@ def asking(original: cst.Call, updated: cst.Call) -> cst.Call:
                 new = new.with_changes(value=expression(f'getattr({owner}, "bias", None)'))
         args.append(new)
     return updated.with_changes(args=args)
+
+
+@leaving(cst.Comparison)
+def _comparison(at: Place, original: Any, updated: cst.Comparison) -> Any:
+    left = original.left
+    updated = of_comparison(at, original, updated)
+    owner = at.type_of(left.value) if isinstance(left, cst.Attribute) else UNKNOWN
+    return compared_with_none(original, updated, owner)

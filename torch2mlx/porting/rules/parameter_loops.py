@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.rules.context import State, code
+from torch2mlx.porting.rules.place import Level, Loop, Place, entering
+from torch2mlx.porting.rules.text import code
 from torch2mlx.porting.scopes.import_table import dotted
-
-
-@dataclass
-class Loop:
-    """A loop over the parameters of a module: names of both, and whether it sets one."""
-
-    parameter: str
-    name: str
-    module: str
-    sets: bool = False
-
-
-@dataclass
-class Level:
-    """A `for`: the loops over parameters that it is (several by zip), names that it gives."""
-
-    loops: list[Loop] = field(default_factory=list)
-    given: set[str] = field(default_factory=set)  # of arrays of a list, which cannot be set
-    zipped: bool = False
 
 
 def _loop(call: Any, target: Any) -> Loop | None:
@@ -53,56 +34,54 @@ def _zipped(node: cst.For) -> list[tuple[Any, Any]]:
     return [(argument.value, element.value) for argument, element in parts]
 
 
-class Loops(State):
-    """Knows the loops that a place is in."""
+@entering(cst.For)
+def _before_for(at: Place, node: cst.For) -> None:
+    pairs = _zipped(node)
+    found = [_loop(*pair) for pair in pairs or [(node.iter, node.target)]]
+    level = Level([loop for loop in found if loop is not None], zipped=bool(pairs))
+    if "parameters()" in code(node.iter) and not level.loops:
+        level.given = {n.value for n in _names(node.target)}
+    at.levels.append(level)
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._levels: list[Level] = []  # outermost first
 
-    def visit_For(self, node: cst.For) -> None:
-        pairs = _zipped(node)
-        found = [_loop(*pair) for pair in pairs or [(node.iter, node.target)]]
-        level = Level([loop for loop in found if loop is not None], zipped=bool(pairs))
-        if "parameters()" in code(node.iter) and not level.loops:
-            level.given = {n.value for n in _names(node.target)}
-        self._levels.append(level)
+def loop_of(at: Place, name: str) -> Loop | None:
+    """The loop over parameters that gives a name its values."""
+    loops = (loop for level in reversed(at.levels) for loop in level.loops)
+    return next((loop for loop in loops if loop.parameter == name and name), None)
 
-    def loop_of(self, name: str) -> Loop | None:
-        """The loop over parameters that gives a name its values."""
-        loops = (loop for level in reversed(self._levels) for loop in level.loops)
-        return next((loop for loop in loops if loop.parameter == name and name), None)
 
-    def is_element(self, name: str) -> bool:
-        """Whether a name is an item of a loop over parameters of a form that is not known."""
-        return any(name in level.given for level in self._levels)
+def is_element(at: Place, name: str) -> bool:
+    """Whether a name is an item of a loop over parameters of a form that is not known."""
+    return any(name in level.given for level in at.levels)
 
-    def set_in_loop(self, name: str, value: str) -> str:
-        """The parameter of a loop set on its module."""
-        loop = self.loop_of(name)
-        assert loop is not None
-        loop.sets = True
-        return f"kit.training.assign({loop.module}, {loop.name}, {value})"
 
-    def with_names(self, original: cst.For, updated: cst.For, level: Level) -> cst.For:
-        """A loop that sets parameters, over their names too."""
-        setting = {loop.parameter: loop for loop in level.loops if loop.sets}
-        if not level.zipped:
-            loop = setting.get(code(original.target))
-            return updated if loop is None else updated.with_changes(**_named(loop))
-        args, elements = [], []
-        for argument, element in zip(updated.iter.args, updated.target.elements, strict=True):  # type: ignore
-            loop = setting.get(code(element.value))
-            made = {} if loop is None else _named(loop)
-            args.append(argument.with_changes(value=made.get("iter", argument.value)))
-            target = made.get("target", element.value)
-            if made:
-                target = target.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-            elements.append(element.with_changes(value=target))
-        return updated.with_changes(
-            iter=updated.iter.with_changes(args=args),  # type: ignore[attr-defined]
-            target=updated.target.with_changes(elements=elements),  # type: ignore[attr-defined]
-        )
+def set_in_loop(at: Place, name: str, value: str) -> str:
+    """The parameter of a loop set on its module."""
+    loop = loop_of(at, name)
+    assert loop is not None
+    loop.sets = True
+    return f"kit.training.assign({loop.module}, {loop.name}, {value})"
+
+
+def with_names(at: Place, original: cst.For, updated: cst.For, level: Level) -> cst.For:
+    """A loop that sets parameters, over their names too."""
+    setting = {loop.parameter: loop for loop in level.loops if loop.sets}
+    if not level.zipped:
+        loop = setting.get(code(original.target))
+        return updated if loop is None else updated.with_changes(**_named(loop))
+    args, elements = [], []
+    for argument, element in zip(updated.iter.args, updated.target.elements, strict=True):  # type: ignore
+        loop = setting.get(code(element.value))
+        made = {} if loop is None else _named(loop)
+        args.append(argument.with_changes(value=made.get("iter", argument.value)))
+        target = made.get("target", element.value)
+        if made:
+            target = target.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+        elements.append(element.with_changes(value=target))
+    return updated.with_changes(
+        iter=updated.iter.with_changes(args=args),  # type: ignore[attr-defined]
+        target=updated.target.with_changes(elements=elements),  # type: ignore[attr-defined]
+    )
 
 
 def _named(loop: Loop) -> dict[str, Any]:

@@ -6,108 +6,110 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.rules.context import code, expression
-from torch2mlx.porting.rules.parameter_loops import Loops
+from torch2mlx.porting.rules.parameter_loops import loop_of
+from torch2mlx.porting.rules.place import Place, entering, leaving
+from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import calls
 
 _ITERATING = ("parameters", "named_parameters")
 
 
-class Freezing(Loops):
-    """Rewrites where `requires_grad` is set or read."""
+def frozen(at: Place, original: cst.Assign, target: Any, value: str) -> Any:
+    """`self.x = nn.Parameter(..., requires_grad=False)`: set, and frozen."""
+    if not isinstance(target, cst.Attribute):
+        at.refuse(original, "a parameter without a gradient: set it on its module, freeze it")
+        return None
+    owner, key = code(target.value), target.attr.value
+    lines = (f"{owner}.{key} = {value}", f'kit.training.freeze({owner}, "{key}")')
+    return cst.FlattenSentinel([small(line) for line in lines])
 
-    freezes = True  # whether anything in the file stops a gradient at all
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._filtered: set[cst.CSTNode] = set()  # tests that a comprehension over parameters drops
-        self._comprehensions = 0  # that the place is in
+def set_trainable(at: Place, original: Any, target: Any, value: str) -> Any:
+    """`p.requires_grad = value` as a statement; None where nothing has to be done."""
+    loop = loop_of(at, code(target))
+    at.change(original, "requires_grad", "parameters are frozen in their module")
+    if loop is not None:
+        loop.sets = True
+        return small(setting(loop.module, loop.name, value))
+    if isinstance(target, cst.Attribute) and at.type_of(target.value).kind != "tensor":
+        return small(setting(code(target.value), f'"{target.attr.value}"', value))
+    if value == "True":
+        return None
+    at.refuse(original, "requires_grad of an array: kit.training.freeze(module, name)")
+    return original if isinstance(original, cst.BaseSmallStatement) else cst.Expr(original)
 
-    def frozen(self, original: cst.Assign, target: Any, value: str) -> Any:
-        """`self.x = nn.Parameter(..., requires_grad=False)`: set, and frozen."""
-        if not isinstance(target, cst.Attribute):
-            self.refuse(original, "a parameter without a gradient: set it on its module, freeze it")
-            return None
-        owner, key = code(target.value), target.attr.value
-        lines = (f"{owner}.{key} = {value}", f'kit.training.freeze({owner}, "{key}")')
-        return cst.FlattenSentinel([small(line) for line in lines])
 
-    def set_trainable(self, original: Any, target: Any, value: str) -> Any:
-        """`p.requires_grad = value` as a statement; None where nothing has to be done."""
-        loop = self.loop_of(code(target))
-        self.change(original, "requires_grad", "parameters are frozen in their module")
-        if loop is not None:
-            loop.sets = True
-            return small(setting(loop.module, loop.name, value))
-        if isinstance(target, cst.Attribute) and self.type_of(target.value).kind != "tensor":
-            return small(setting(code(target.value), f'"{target.attr.value}"', value))
-        if value == "True":
-            return None
-        self.refuse(original, "requires_grad of an array: kit.training.freeze(module, name)")
-        return original if isinstance(original, cst.BaseSmallStatement) else cst.Expr(original)
-
-    def is_trainable(self, original: cst.Attribute, updated: cst.Attribute) -> Any:
-        """`p.requires_grad` as a value."""
-        if original in self._filtered:
-            return updated
-        loop = self.loop_of(code(original.value))
-        if loop is not None:
-            loop.sets = True
-            return expression(f"kit.training.is_trainable({loop.module}, {loop.name})")
-        owner = original.value
-        if isinstance(owner, cst.Attribute) and self.type_of(owner.value).kind == "module":
-            name = f'"{owner.attr.value}"'
-            return expression(f"kit.training.is_trainable({code(owner.value)}, {name})")
-        if self._comprehensions and not self.freezes:
-            return expression("True")
-        self.refuse(original, "requires_grad of an array: kit.training.is_trainable(module, name)")
+def is_trainable(at: Place, original: cst.Attribute, updated: cst.Attribute) -> Any:
+    """`p.requires_grad` as a value."""
+    if original in at.filtered:
         return updated
+    loop = loop_of(at, code(original.value))
+    if loop is not None:
+        loop.sets = True
+        return expression(f"kit.training.is_trainable({loop.module}, {loop.name})")
+    owner = original.value
+    if isinstance(owner, cst.Attribute) and at.type_of(owner.value).kind == "module":
+        name = f'"{owner.attr.value}"'
+        return expression(f"kit.training.is_trainable({code(owner.value)}, {name})")
+    if at.comprehensions and not at.file.freezes:
+        return expression("True")
+    at.refuse(original, "requires_grad of an array: kit.training.is_trainable(module, name)")
+    return updated
 
-    def visit_ListComp(self, node: Any) -> None:
-        self._comprehensions += 1
 
-    def leave_ListComp(self, original_node: Any, updated_node: Any) -> Any:
-        self._comprehensions -= 1
-        return updated_node
+@entering(cst.ListComp, cst.DictComp, cst.SetComp, cst.GeneratorExp)
+def _before_list_comp(at: Place, node: Any) -> None:
+    at.comprehensions += 1
 
-    visit_DictComp = visit_SetComp = visit_GeneratorExp = visit_ListComp
-    leave_DictComp = leave_SetComp = leave_GeneratorExp = leave_ListComp
 
-    def visit_CompFor(self, node: cst.CompFor) -> None:
-        for test in _tests(node):
-            self._filtered.add(test)
+@leaving(cst.ListComp, cst.DictComp, cst.SetComp, cst.GeneratorExp)
+def _list_comp(at: Place, original: Any, updated: Any) -> Any:
+    at.comprehensions -= 1
+    return updated
 
-    def leave_CompFor(self, original_node: cst.CompFor, updated_node: cst.CompFor) -> Any:
-        """`for p in m.parameters() if p.requires_grad`: the trainable ones."""
-        wanted = [test for test in _tests(original_node)]
-        if not wanted:
-            return updated_node
-        pairs = zip(original_node.ifs, updated_node.ifs, strict=True)
-        kept = [new for old, new in pairs if old.test not in wanted]
-        return updated_node.with_changes(ifs=kept, iter=_only_trainable(updated_node.iter))
 
-    def trainable_filter(self, original: cst.Call, updated: cst.Call) -> Any:
-        """`filter(lambda p: p.requires_grad, m.parameters())`; None for other calls."""
-        if not self.is_trainable_filter(original):
-            return None
-        return _only_trainable(updated.args[1].value)
+@entering(cst.CompFor)
+def _before_comp_for(at: Place, node: cst.CompFor) -> None:
+    for test in _tests(node):
+        at.filtered.add(test)
 
-    def is_trainable_filter(self, node: cst.Call) -> bool:
-        """Whether a call filters parameters; notes the test, which is dropped."""
-        plain = isinstance(node.func, cst.Name) and node.func.value == "filter"
-        if not plain or len(node.args) != 2 or not isinstance(node.args[0].value, cst.Lambda):
-            return False
-        given, call = node.args[0].value, node.args[1].value
-        names = [p.name.value for p in given.params.params]
-        test = given.body
-        if _iterates(call) and len(names) == 1 and code(test) == f"{names[0]}.requires_grad":
-            self._filtered.add(test)
-            return True
+
+@leaving(cst.CompFor)
+def _comp_for(at: Place, original: cst.CompFor, updated: cst.CompFor) -> Any:
+    """`for p in m.parameters() if p.requires_grad`: the trainable ones."""
+    wanted = [test for test in _tests(original)]
+    if not wanted:
+        return updated
+    pairs = zip(original.ifs, updated.ifs, strict=True)
+    kept = [new for old, new in pairs if old.test not in wanted]
+    return updated.with_changes(ifs=kept, iter=_only_trainable(updated.iter))
+
+
+def trainable_filter(at: Place, original: cst.Call, updated: cst.Call) -> Any:
+    """`filter(lambda p: p.requires_grad, m.parameters())`; None for other calls."""
+    if not is_trainable_filter(at, original):
+        return None
+    return _only_trainable(updated.args[1].value)
+
+
+def is_trainable_filter(at: Place, node: cst.Call) -> bool:
+    """Whether a call filters parameters; notes the test, which is dropped."""
+    plain = isinstance(node.func, cst.Name) and node.func.value == "filter"
+    if not plain or len(node.args) != 2 or not isinstance(node.args[0].value, cst.Lambda):
         return False
+    given, call = node.args[0].value, node.args[1].value
+    names = [p.name.value for p in given.params.params]
+    test = given.body
+    if _iterates(call) and len(names) == 1 and code(test) == f"{names[0]}.requires_grad":
+        at.filtered.add(test)
+        return True
+    return False
 
-    def visit_Call(self, node: cst.Call) -> None:
-        self.is_trainable_filter(node)
+
+@entering(cst.Call)
+def _before_call(at: Place, node: cst.Call) -> None:
+    is_trainable_filter(at, node)
 
 
 def _iterates(node: Any) -> bool:

@@ -3,15 +3,14 @@ of them, and what MLX cannot change, views, is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import libcst as cst
 
 from torch2mlx.errors import Code
-from torch2mlx.porting.rules.context import code, expression
-from torch2mlx.porting.rules.parameter_loops import Loops
+from torch2mlx.porting.rules.place import Place, entering
 from torch2mlx.porting.rules.requires_grad import small
+from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import everything, walk
 
@@ -29,129 +28,130 @@ RESHAPING = ("unsqueeze_", "squeeze_", "t_", "transpose_", "swapaxes_", "swapdim
 READING = ("view", "cast")
 
 
-class Shared(Loops):
-    """Asks what shares a tensor that is changed."""
+def owned(at: Place, name: str, given: bool = False) -> bool:
+    """Whether nothing but the name has the tensor that the statement changes; `given`: who
+    called the function may have it too."""
+    return at.file.sharing.owned(at.current, name, given)
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._within: set[Any] = set()  # calls in place that another one is called on
-        self.in_place_layers: Collection[tuple[str, str]] = ()  # (class, name within it)
 
-    def owned(self, name: str, given: bool = False) -> bool:
-        """Whether nothing but the name has the tensor that the statement changes; `given`: who
-        called the function may have it too."""
-        return self.sharing is None or self.sharing.owned(self.current, name, given)
+def of_a_container(at: Place, place: Any) -> bool:
+    """Whether a tensor is an item of a list, tuple or dict, which holds it under its name."""
+    if not isinstance(place, cst.Subscript):
+        return False
+    index = place.slice[0].slice
+    key = isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)
+    return key or at.type_of(place.value).kind in ("list", "tuple", "dict", "batch")
 
-    def of_a_container(self, place: Any) -> bool:
-        """Whether a tensor is an item of a list, tuple or dict, which holds it under its name."""
-        if not isinstance(place, cst.Subscript):
-            return False
-        index = place.slice[0].slice
-        key = isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)
-        return key or self.type_of(place.value).kind in ("list", "tuple", "dict", "batch")
 
-    def read_later(self, name: str) -> bool:
-        """Whether the value that a name has in the statement is read in it or behind it."""
-        return self.sharing is None or self.sharing.live(self.current, name)
+def read_later(at: Place, name: str) -> bool:
+    """Whether the value that a name has in the statement is read in it or behind it."""
+    return at.file.sharing.live(at.current, name)
 
-    def unchangeable(self, node: Any, call: Any) -> bool:
-        """Whether what a statement changes in place is refused, which is noted."""
-        if self.sharing is None:
-            return False
-        name, kind = self.sharing.held(node)
-        why = {"copy": _COPY}
-        why |= dict.fromkeys(READING, f"it changes `{name}` through a view: assign to `{name}`")
-        told = (
-            why.get(kind, "")
-            or (self._other_shape(name, kind, call))
-            or (self.sharing.conflict(self.current, name) if name else "")
-        )
-        return self._refused(told, call)
 
-    def given_back(self, original: Any, updated: Any, value: str, receiver: str) -> Any:
-        """The value of a method in place within an expression, which its tensor gets too."""
-        call: Any = original.func
-        if self.sharing is None or original in self._within:
-            return expression(value)
-        name, kind = self.sharing.held(call.value)
-        told = self.sharing.conflict(self.current, name) if name else ""
-        if kind == "part":
-            told = told or _LINE
-        told = told or self._other_shape(name, kind, original)
-        if kind in READING and self.sharing.outlives(self.current, name, kind):
-            told = f"it changes `{name}` through a view: assign to `{name}` first"
-        if self._refused(told, original):
-            return updated
-        alone = self.owned(name, call.attr.value in RESHAPING)
-        passing = kind != "name" or (alone and not self.read_later(name))
-        return expression(value if passing else f"kit.tensors.assign({name}, {value})")
+def unchangeable(at: Place, node: Any, call: Any) -> bool:
+    """Whether what a statement changes in place is refused, which is noted."""
+    name, kind = at.file.sharing.held(node)
+    why = {"copy": _COPY}
+    why |= dict.fromkeys(READING, f"it changes `{name}` through a view: assign to `{name}`")
+    told = (
+        why.get(kind, "")
+        or (_other_shape(at, name, kind, call))
+        or (at.file.sharing.conflict(at.current, name) if name else "")
+    )
+    return _noted(at, told, call)
 
-    def _other_shape(self, name: str, kind: str, call: Any) -> str:
-        """Why a tensor with other names cannot get another shape; "" where it can."""
-        if kind != "name" or call.func.attr.value not in RESHAPING:
-            return ""
-        statement = isinstance(getattr(self.current, "body", [None])[0], cst.Expr)
-        if self.owned(name, given=True) and (statement or not self.read_later(name)):
-            return ""
-        return f"it gives `{name}` another shape under other names too: assign it to each of them"
 
-    def of_layer(self, original: cst.Call, updated: cst.Call) -> Any:
-        """`self.relu(x)`, of a layer that changes x in place; None of other calls."""
-        owner = self.classes[-1] if self.classes else ""
-        if (owner, dotted(original.func)) not in self.in_place_layers or len(original.args) != 1:
-            return None
-        given = original.args[0].value
-        if not isinstance(given, cst.Name):
-            return None
-        name, bound = given.value, _bound(self.current)
-        if self.owned(name) and (bound == name or not self.read_later(name)):
-            return None
-        if self.type_of(original.func).name == "torch.nn.Sequential":
-            self.refuse(original, _FIRST.format(name), dotted(original.func), Code.UNCLEAR)
-            return None
-        self.change(original, dotted(original.func), "the layer changes its argument in place")
-        return expression(f"kit.tensors.assign({name}, {code(updated)})")
+def given_back(at: Place, original: Any, updated: Any, value: str, receiver: str) -> Any:
+    """The value of a method in place within an expression, which its tensor gets too."""
+    call: Any = original.func
+    if original in at.within:
+        return expression(value)
+    name, kind = at.file.sharing.held(call.value)
+    told = at.file.sharing.conflict(at.current, name) if name else ""
+    if kind == "part":
+        told = told or _LINE
+    told = told or _other_shape(at, name, kind, original)
+    if kind in READING and at.file.sharing.outlives(at.current, name, kind):
+        told = f"it changes `{name}` through a view: assign to `{name}` first"
+    if _noted(at, told, original):
+        return updated
+    alone = owned(at, name, call.attr.value in RESHAPING)
+    passing = kind != "name" or (alone and not read_later(at, name))
+    return expression(value if passing else f"kit.tensors.assign({name}, {value})")
 
-    def under_all_names(self, original: cst.Assign, updated: cst.Assign) -> Any:
-        """`x = kit.tensors.assign(x, y)` as `x[...] = y`; None of other statements."""
-        name, call = _bound(self.current), updated.value
-        known = isinstance(call, cst.Call) and code(call.func) == "kit.tensors.assign"
-        if not name or not known or code(call.args[0].value) != name:  # type: ignore[union-attr]
-            return None
-        return small(f"{name}[...] = {code(call.args[1].value)}")  # type: ignore[union-attr]
 
-    def _refused(self, why: str, call: Any) -> bool:
-        if why:
-            method = call.func.attr.value if isinstance(call, cst.Call) else ""  # type: ignore[union-attr]
-            self.refuse(call, why, f".{method}()" if method else "", Code.UNCLEAR)
-        return bool(why)
+def _other_shape(at: Place, name: str, kind: str, call: Any) -> str:
+    """Why a tensor with other names cannot get another shape; "" where it can."""
+    if kind != "name" or call.func.attr.value not in RESHAPING:
+        return ""
+    statement = isinstance(getattr(at.current, "body", [None])[0], cst.Expr)
+    if owned(at, name, given=True) and (statement or not read_later(at, name)):
+        return ""
+    return f"it gives `{name}` another shape under other names too: assign it to each of them"
 
-    def visit_Call(self, node: cst.Call) -> bool | None:
-        """x.add_(1) in x.add_(1).mul_(2): the last one changes x."""
-        func = node.func
-        method = func.attr.value if isinstance(func, cst.Attribute) else ""
-        if method.endswith("_") and isinstance(func.value, cst.Call):  # type: ignore[attr-defined]
-            self._within.add(func.value)  # type: ignore[attr-defined]
-        return super().visit_Call(node)
 
-    def writes_parts(self, assigned: cst.Assign) -> None:
-        """Refuses the writes of `x[0] = y` that views would have to see."""
-        for each in assigned.targets:
-            target = each.target
-            several = target.elements if isinstance(target, (cst.Tuple, cst.List)) else ()
-            for part in (target, *(element.value for element in several)):
-                if isinstance(part, cst.Subscript):
-                    self.changes_shared(part, assigned)
+def of_layer(at: Place, original: cst.Call, updated: cst.Call) -> Any:
+    """`self.relu(x)`, of a layer that changes x in place; None of other calls."""
+    owner = at.classes[-1] if at.classes else ""
+    if (owner, dotted(original.func)) not in at.file.in_place_layers or len(original.args) != 1:
+        return None
+    given = original.args[0].value
+    if not isinstance(given, cst.Name):
+        return None
+    name, bound = given.value, _bound(at.current)
+    if owned(at, name) and (bound == name or not read_later(at, name)):
+        return None
+    if at.type_of(original.func).name == "torch.nn.Sequential":
+        at.refuse(original, _FIRST.format(name), dotted(original.func), Code.UNCLEAR)
+        return None
+    at.change(original, dotted(original.func), "the layer changes its argument in place")
+    return expression(f"kit.tensors.assign({name}, {code(updated)})")
 
-    def changes_shared(self, target: Any, statement: Any) -> None:
-        """Refuses `x[0] = y` and `x += y` where a view of x, or what x is a view of, is read
-        later."""
-        while isinstance(target, cst.Subscript):
-            target = target.value
-        kind = self.type_of(target)
-        if self.sharing is None or not (kind.tensor or kind.kind == "numpy") or not dotted(target):
-            return
-        self._refused(self.sharing.conflict(self.current, dotted(target)), statement)
+
+def under_all_names(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
+    """`x = kit.tensors.assign(x, y)` as `x[...] = y`; None of other statements."""
+    name, call = _bound(at.current), updated.value
+    known = isinstance(call, cst.Call) and code(call.func) == "kit.tensors.assign"
+    if not name or not known or code(call.args[0].value) != name:  # type: ignore[union-attr]
+        return None
+    return small(f"{name}[...] = {code(call.args[1].value)}")  # type: ignore[union-attr]
+
+
+def _noted(at: Place, why: str, call: Any) -> bool:
+    if why:
+        method = call.func.attr.value if isinstance(call, cst.Call) else ""  # type: ignore[union-attr]
+        at.refuse(call, why, f".{method}()" if method else "", Code.UNCLEAR)
+    return bool(why)
+
+
+@entering(cst.Call)
+def _before_call(at: Place, node: cst.Call) -> None:
+    """x.add_(1) in x.add_(1).mul_(2): the last one changes x."""
+    func = node.func
+    method = func.attr.value if isinstance(func, cst.Attribute) else ""
+    if method.endswith("_") and isinstance(func.value, cst.Call):  # type: ignore[attr-defined]
+        at.within.add(func.value)  # type: ignore[attr-defined]
+
+
+def writes_parts(at: Place, assigned: cst.Assign) -> None:
+    """Refuses the writes of `x[0] = y` that views would have to see."""
+    for each in assigned.targets:
+        target = each.target
+        several = target.elements if isinstance(target, (cst.Tuple, cst.List)) else ()
+        for part in (target, *(element.value for element in several)):
+            if isinstance(part, cst.Subscript):
+                changes_shared(at, part, assigned)
+
+
+def changes_shared(at: Place, target: Any, statement: Any) -> None:
+    """Refuses `x[0] = y` and `x += y` where a view of x, or what x is a view of, is read
+    later."""
+    while isinstance(target, cst.Subscript):
+        target = target.value
+    kind = at.type_of(target)
+    if not (kind.tensor or kind.kind == "numpy") or not dotted(target):
+        return
+    _noted(at, at.file.sharing.conflict(at.current, dotted(target)), statement)
 
 
 def _bound(line: Any) -> str:
