@@ -324,17 +324,15 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
 def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.compiling.finishing import no_python_made, on_no_gpu, with_steps_compiled
     from torch2mlx.porting.rules.imports import with_imports
-    from torch2mlx.porting.rules.known import context
     from torch2mlx.porting.rules.leftover import remaining
     from torch2mlx.porting.rules.plain_steps import with_plain_steps
-    from torch2mlx.porting.rules.rewrite import Rewriter
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.lines import line_map, lines_of
     from torch2mlx.porting.scopes.own_names import given_back
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import inferred
-    from torch2mlx.porting.types.project import foreign, shown_to
+    from torch2mlx.porting.types.project import foreign
 
     module, own = _apart(module, text)
     first, report = collect(module), Report(lines_of(module, text))
@@ -348,9 +346,8 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     later = Report(lines_of(stepped, between))
     names = collect(stepped)
     types = inferred(stepped, names, beside, told.answers)
-    shown = shown_to(path, names.classes) if wishes.layout == "mlx" else None
-    known = context(stepped, between, types, later, training.made, shown, wishes.data)
-    made = given_back(stepped.visit(Rewriter(known)), own)
+    made = _by_rules((stepped, between), types, later, training.made, path, wishes)
+    made = given_back(made, own)
     imported = with_imports(made, _named(made.code, own), own)
     final, steps = with_steps_compiled(text, _named(imported.code, own), training.made)
     lines = line_map(text, between)
@@ -388,6 +385,20 @@ def _inferred(module: Any, names: Any, beside: Any, wishes: _Wishes) -> Any:
     found = inferred(module, names, beside, answers)
     check_answers(answers, found.heard, found.denied)
     return found
+
+
+def _by_rules(
+    file: tuple[Any, str], types: Any, report: Report, steps: set[str], path: str, wishes: _Wishes
+) -> Any:
+    """A file, of which tree and text are given, in MLX; `steps`: functions of training steps."""
+    from torch2mlx.porting.rules.known import context
+    from torch2mlx.porting.rules.rewrite import Rewriter
+    from torch2mlx.porting.types.project import shown_to
+
+    (module, text), names = file, types.names
+    shown = shown_to(path, names.classes) if wishes.layout == "mlx" else None
+    known = context(module, text, types, report, steps, shown, wishes.data)
+    return module.visit(Rewriter(known))
 
 
 def _in_order(items: list[Any]) -> tuple[Any, ...]:

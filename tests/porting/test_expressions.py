@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torch2mlx
-from torch2mlx import porter
+from torch2mlx.porting.compiling.finishing import no_python_made
 
 HEAD = """\
 import math
@@ -121,9 +121,9 @@ def test_strings_in_an_f_string_take_the_other_quotes():
 
 
 def test_a_port_that_is_no_python_is_told():
-    found = porter._broken("x = 1\ny = 2\n", "x = 1\ny = (\n")
+    found = no_python_made("x = 1\ny = 2\n", "x = 1\ny = (\n")
     assert found is not None and found.line == 2
     assert found.detail == (
         "line 2 of the port is no Python ('(' was never closed): write what stands here by hand"
     )
-    assert porter._broken("x = (\n", "x = (\n") is None
+    assert no_python_made("x = (\n", "x = (\n") is None

@@ -110,7 +110,7 @@ def _subscript(run: Run, node: cst.Subscript, env: Mapping[str, Member]) -> Memb
     if owner.kind not in ("list", "chain"):
         run.members.leak(owner)
         return OTHER
-    place = node.slice[0].slice
+    place: Any = node.slice[0].slice
     if isinstance(place, cst.Slice):
         return Member("list", items=owner.items)
     at = place.value

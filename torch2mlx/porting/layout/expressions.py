@@ -94,7 +94,8 @@ def opaque(reading: Reading, node: Any) -> None:
 
 @reads(cst.ListComp)
 def _list_comp(reading: Reading, node: cst.ListComp) -> Value:
-    part, before = node.for_in, (dict(reading.env), dict(reading.modules))
+    before = (dict(reading.env), dict(reading.modules))
+    part: cst.CompFor | None = node.for_in
     while part is not None:
         reading.seen = {}
         bind_item(reading, part.target, part.iter)
@@ -146,7 +147,12 @@ def _binary_operation(reading: Reading, node: cst.BinaryOperation) -> Value:
 
 @reads(cst.Comparison)
 def _comparison(reading: Reading, node: cst.Comparison) -> Value:
-    kinds = (cst.LessThan, cst.LessThanEqual, cst.GreaterThan, cst.GreaterThanEqual)
+    kinds: tuple[type[cst.CSTNode], ...] = (
+        cst.LessThan,
+        cst.LessThanEqual,
+        cst.GreaterThan,
+        cst.GreaterThanEqual,
+    )
     kinds += (cst.Equal, cst.NotEqual)
     if len(node.comparisons) == 1:
         one = node.comparisons[0]
@@ -229,7 +235,7 @@ def asked_for_shape(reading: Reading, node: Any) -> Value | None:
 
 def unturned(reading: Reading, node: Any) -> None:
     """Leaves the array that is asked for its shape as it is."""
-    asked = node.func if isinstance(node, cst.Call) else node
+    asked: Any = node.func if isinstance(node, cst.Call) else node
     reading.plan.wraps.pop(asked.value, None)
 
 

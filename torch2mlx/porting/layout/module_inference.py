@@ -27,7 +27,18 @@ from torch2mlx.porting.scopes.traversal import calls, everything, walk
 
 _DEPTH = 12
 #: Functions of Python that keep nothing of what they are told.
-_HARMLESS = ("print", "len", "isinstance", "range", "str", "repr", "type", "id", "hasattr", "int")
+_HARMLESS: tuple[str, ...] = (
+    "print",
+    "len",
+    "isinstance",
+    "range",
+    "str",
+    "repr",
+    "type",
+    "id",
+    "hasattr",
+    "int",
+)
 _HARMLESS += ("sum", "float", "issubclass", "bool", "super")
 
 
@@ -61,13 +72,14 @@ def _unmade(run: Run, module: Any) -> list[str]:
 
 def _rest(run: Run, module: Any, later: frozenset[str]) -> None:
     """Functions that nothing in the file called, and methods of what is no module."""
+    own: list[tuple[str | None, Any]]
     own = [(None, n) for n in module.body if isinstance(n, cst.FunctionDef)]
     for name, node in run.names.classes.items():
         if not run.is_module(name):
             own += [(name, n) for n in node.body.body if isinstance(n, cst.FunctionDef)]
     for owner, node in own:
         if node not in run.members.ran and node.name.value not in later:
-            bound = {} if owner is None else {"self": Member("self", owner)}
+            bound: Env = {} if owner is None else {"self": Member("self", owner)}
             run.members.leak(_run(run, node, bound, run.globals))
 
 

@@ -14,9 +14,9 @@ from torch2mlx.porting.scopes.traversal import calls, everything
 from torch2mlx.porting.types.kinds import Type
 
 
-def registered(at: Place, before: cst.Call, after: cst.Call) -> Any:
+def registered(at: Place, before: Any, after: cst.Call) -> Any:
     """`self.register_buffer("name", value)` as statements; None when it stays."""
-    key, owner = literal(before.args[0].value), code(before.func.value)  # type: ignore
+    key, owner = literal(before.args[0].value), code(before.func.value)
     if not key or len(after.args) < 2:
         at.refuse(before, "register_buffer with a name that is no literal")
         return None

@@ -23,7 +23,11 @@ from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import UNKNOWN
 
 #: Questions that are answered with no, always.
-_NEVER = ("torch.jit.is_scripting", "torch.jit.is_tracing", "torch.is_autocast_enabled")
+_NEVER: tuple[str, ...] = (
+    "torch.jit.is_scripting",
+    "torch.jit.is_tracing",
+    "torch.is_autocast_enabled",
+)
 _NEVER += ("torch.compiler.is_compiling", "torch.onnx.is_in_onnx_export")
 
 
@@ -60,12 +64,13 @@ def _sized(at: Place, original: cst.Call, updated: cst.Call) -> cst.Call:
     if len(original.args) != 1 or original.args[0].star:
         return updated
     value, given = original.args[0].value, updated.args[0]
+    made: Any = given.value
     inner = value.func if isinstance(value, cst.Call) else value
     owner = at.type_of(inner.value) if isinstance(inner, cst.Attribute) else UNKNOWN
     if at.type_of(value).kind == "size" and owner.tensor:
         return updated.with_changes(args=[given.with_changes(star="*")])
     if isinstance(value, cst.Tuple):
-        return updated.with_changes(args=[cst.Arg(cst.List(given.value.elements))])
+        return updated.with_changes(args=[cst.Arg(cst.List(made.elements))])
     if owner.kind == "numpy" or _is_elsewhere(at, value):
         return updated.with_changes(args=[cst.Arg(expression(f"list({code(given.value)})"))])
     return updated

@@ -27,24 +27,43 @@ from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 from torch2mlx.porting.rules.text import again, code, drop_keywords, expression, joined
 from torch2mlx.porting.types.kinds import NUMBERS, Type
 
-_GONE = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
+_GONE: tuple[str, ...] = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
 _GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
 _GONE += ("torch.serialization.add_safe_globals",)
 _GONE += ("torch.multiprocessing.set_start_method", "torch.autograd.set_detect_anomaly")
 _SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.random.manual_seed", "torch.seed")
-_SELF = ("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.jit.script")
+_SELF: tuple[str, ...] = (
+    "torch.nn.DataParallel",
+    "torch.nn.parallel.DataParallel",
+    "torch.jit.script",
+)
 _SELF += ("torch.compile", "torch.autograd.Variable")
 #: Functions that the kit has two of: kit.functional's are those of torch's layout.
 _INNER = ("pad", "group_norm")
 _CALLED = ("torch.nn.parallel.data_parallel",)
 #: Functions that take a dtype and a device.
-_MADE = ("zeros", "ones", "empty", "full", "arange", "eye", "randn", "tensor", "as_tensor")
+_MADE: tuple[str, ...] = (
+    "zeros",
+    "ones",
+    "empty",
+    "full",
+    "arange",
+    "eye",
+    "randn",
+    "tensor",
+    "as_tensor",
+)
 _MADE += ("randint", "full_like", "randn_like", "rand_like")
 #: Functions that take data, in lists too.
 _OF_DATA = ("tensor", "as_tensor")
 #: Moved to the gradients with the step they belong to.
 _CLIPPING = ("torch.nn.utils.clip_grad_norm_", "torch.nn.utils.clip_grad_value_")
-PACKED = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
+PACKED: tuple[str, ...] = (
+    "pad_sequence",
+    "pack_padded_sequence",
+    "pad_packed_sequence",
+    "pack_sequence",
+)
 PACKED += ("unpad_sequence", "PackedSequence")
 
 

@@ -35,7 +35,12 @@ _CASTS = ("to", "float", "double", "half", "long", "int", "cuda", "cpu", "type",
 
 
 #: Methods that say by themselves that they are of a module.
-_OF_MODULES_ONLY = ("state_dict", "load_state_dict", "parameters", "named_parameters")
+_OF_MODULES_ONLY: tuple[str, ...] = (
+    "state_dict",
+    "load_state_dict",
+    "parameters",
+    "named_parameters",
+)
 _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
 _OF_MODULES_ONLY += _HOOKS + _FORWARD_HOOKS
@@ -219,7 +224,7 @@ def _is_fresh(at: Place, node: Any) -> bool:
     return isinstance(node, cst.Call) and at.file.names.of(node.func).startswith("torch.")
 
 
-def in_place(at: Place, original: cst.Call, updated: cst.Call) -> str | None:
+def in_place(at: Place, original: cst.Call, updated: Any) -> str | None:
     """`x.add_(y)` as a statement: an assignment to x. None where that would change nothing."""
     func = original.func
     if not isinstance(func, cst.Attribute):
@@ -227,7 +232,7 @@ def in_place(at: Place, original: cst.Call, updated: cst.Call) -> str | None:
     name = func.attr.value
     if not name.endswith("_") or name.endswith("__") or not at.is_tensor(func.value, name):
         return None
-    place, target = _root(func.value, updated.func.value)  # type: ignore[union-attr]
+    place, target = _root(func.value, updated.func.value)
     if name in _IDLE or unchangeable(at, func.value, original):
         return None
     if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):

@@ -86,7 +86,8 @@ def _before_target(at: Place, node: Any) -> None:
 
 @entering(cst.Arg, cst.Param)
 def _before_arg(at: Place, node: Any) -> None:
-    at.fields.add(node.keyword if isinstance(node, cst.Arg) else node.name)
+    name = node.keyword if isinstance(node, cst.Arg) else node.name
+    at.fields |= {name} if name is not None else set()
 
 
 @entering(cst.Annotation)

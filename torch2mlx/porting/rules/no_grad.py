@@ -11,7 +11,12 @@ from torch2mlx.porting.rules.place import Place, entering, leaving
 from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.def_use import loads, stores
 
-UNWRAPPED = ("torch.no_grad", "torch.inference_mode", "torch.enable_grad", "torch.autocast")
+UNWRAPPED: tuple[str, ...] = (
+    "torch.no_grad",
+    "torch.inference_mode",
+    "torch.enable_grad",
+    "torch.autocast",
+)
 UNWRAPPED += ("torch.set_grad_enabled", "torch.autograd.set_detect_anomaly")
 UNWRAPPED += ("torch.autograd.profiler.record_function", "torch.cuda.device", "torch.device")
 UNWRAPPED += ("torch.cuda.amp.autocast", "torch.nn.attention.sdpa_kernel")
@@ -64,7 +69,7 @@ def _with(at: Place, original: cst.With, updated: cst.With) -> Any:
 
 def differentiated(at: Place) -> bool:
     """Whether the place is inside of what a gradient may be taken of."""
-    return at.in_module() or bool(at.file.traced & set(at.functions))
+    return at.in_module() or not at.file.traced.isdisjoint(at.functions)
 
 
 def without_gradient(at: Place, target: Any, old: Any, value: Any) -> Any:
@@ -99,7 +104,7 @@ def detached(at: Place, old: Any, value: Any) -> Any:
 @leaving(cst.Decorator)
 def _decorator(at: Place, original: cst.Decorator, updated: cst.Decorator) -> Any:
     name = manager(at, original.decorator)
-    if name in STOPPING and at.file.traced & set(at.functions[-1:]):
+    if name in STOPPING and not at.file.traced.isdisjoint(at.functions[-1:]):
         why = "around what a gradient is taken of: detach its result"
         at.refuse(original, why, name, Code.ARGUMENTS)
     gone = name in UNWRAPPED or name.startswith(("torch.jit.", "torch.compile"))

@@ -26,7 +26,8 @@ def _loop(call: Any, target: Any) -> Loop | None:
 
 def _zipped(node: cst.For) -> list[tuple[Any, Any]]:
     """(iterable, target) pairs of `for a, b in zip(x, y)`."""
-    call, target = node.iter, node.target
+    call: Any = node.iter
+    target = node.target
     named = isinstance(call, cst.Call) and dotted(call.func) == "zip"
     if not named or not isinstance(target, cst.Tuple) or len(target.elements) != len(call.args):
         return []
@@ -63,14 +64,14 @@ def set_in_loop(at: Place, name: str, value: str) -> str:
     return f"kit.training.assign({loop.module}, {loop.name}, {value})"
 
 
-def with_names(at: Place, original: cst.For, updated: cst.For, level: Level) -> cst.For:
+def with_names(original: cst.For, updated: Any, level: Level) -> cst.For:
     """A loop that sets parameters, over their names too."""
     setting = {loop.parameter: loop for loop in level.loops if loop.sets}
     if not level.zipped:
         loop = setting.get(code(original.target))
         return updated if loop is None else updated.with_changes(**_named(loop))
     args, elements = [], []
-    for argument, element in zip(updated.iter.args, updated.target.elements, strict=True):  # type: ignore
+    for argument, element in zip(updated.iter.args, updated.target.elements, strict=True):
         loop = setting.get(code(element.value))
         made = {} if loop is None else _named(loop)
         args.append(argument.with_changes(value=made.get("iter", argument.value)))
@@ -79,16 +80,16 @@ def with_names(at: Place, original: cst.For, updated: cst.For, level: Level) -> 
             target = target.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
         elements.append(element.with_changes(value=target))
     return updated.with_changes(
-        iter=updated.iter.with_changes(args=args),  # type: ignore[attr-defined]
-        target=updated.target.with_changes(elements=elements),  # type: ignore[attr-defined]
+        iter=updated.iter.with_changes(args=args),
+        target=updated.target.with_changes(elements=elements),
     )
 
 
 def _named(loop: Loop) -> dict[str, Any]:
     """The iterable and the target of names and parameters."""
-    pair = cst.parse_statement(f"{loop.name}, {loop.parameter} = 0\n").body[0]  # type: ignore
+    pair: Any = cst.parse_statement(f"{loop.name}, {loop.parameter} = 0\n")
     pairs = cst.parse_expression(f"kit.training.named_parameters({loop.module})")
-    return {"iter": pairs, "target": pair.targets[0].target}
+    return {"iter": pairs, "target": pair.body[0].targets[0].target}
 
 
 def _names(node: Any) -> list[cst.Name]:

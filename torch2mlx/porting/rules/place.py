@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ class Context:
     sharing: Sharing  # of tensors, between names
     plan: Plan  # of the layout; an empty one keeps torch's
     loads_with: str  # what a DataLoader becomes: "kit" or "mlx-data"
-    traced: Collection[str]  # functions that a gradient may be taken of
+    traced: AbstractSet[str]  # functions that a gradient may be taken of
     freezes: bool  # whether anything in the file stops a gradient at all
     buffers: Collection[str]  # names of all buffers that have no gradient
     hidden: Collection[str]  # names of buffers that are not saved

@@ -177,4 +177,5 @@ def set_for_all(text: str, target: str) -> str:
 
 def small(text: str) -> Any:
     """A small statement, for the place of another."""
-    return cst.parse_statement(text.rstrip("\n") + "\n").body[0]  # type: ignore[union-attr]
+    line: Any = cst.parse_statement(text.rstrip("\n") + "\n")
+    return line.body[0]

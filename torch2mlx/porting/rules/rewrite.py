@@ -21,8 +21,10 @@ from torch2mlx.porting.rules.place import ENTERING, LEAVING, Context, Place
 
 _LAYOUT = {cst.SimpleWhitespace, cst.TrailingWhitespace, cst.EmptyLine, cst.Comma, cst.Newline}
 _LAYOUT |= {cst.ParenthesizedWhitespace, cst.LeftParen, cst.RightParen, cst.AssignEqual, cst.Dot}
-_STATEMENTS = (cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With, cst.Try)
-_STATEMENTS += (cst.FunctionDef, cst.ClassDef)
+_STATEMENTS = (
+    *(cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With, cst.Try),
+    *(cst.FunctionDef, cst.ClassDef),
+)
 
 
 class Rewriter(cst.CSTTransformer):

@@ -18,7 +18,12 @@ _LINE = "it changes a part of a tensor: give it a line of its own"
 _COPY = "an index of tensors or lists copies: torch changes the copy, which nothing reads"
 
 #: Layers whose first argument is `inplace`.
-_SWITCH_FIRST = ("torch.nn.ReLU", "torch.nn.ReLU6", "torch.nn.SELU", "torch.nn.SiLU")
+_SWITCH_FIRST: tuple[str, ...] = (
+    "torch.nn.ReLU",
+    "torch.nn.ReLU6",
+    "torch.nn.SELU",
+    "torch.nn.SiLU",
+)
 _SWITCH_FIRST += ("torch.nn.Mish", "torch.nn.Hardswish", "torch.nn.Hardsigmoid")
 
 _FIRST = "its first layer changes `{0}` in place: give it a clone, or make the layer one of its own"
@@ -110,16 +115,18 @@ def of_layer(at: Place, original: cst.Call, updated: cst.Call) -> Any:
 
 def under_all_names(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
     """`x = kit.tensors.assign(x, y)` as `x[...] = y`; None of other statements."""
-    name, call = _bound(at.current), updated.value
+    call: Any = updated.value
+    name = _bound(at.current)
     known = isinstance(call, cst.Call) and code(call.func) == "kit.tensors.assign"
-    if not name or not known or code(call.args[0].value) != name:  # type: ignore[union-attr]
+    if not name or not known or code(call.args[0].value) != name:
         return None
-    return small(f"{name}[...] = {code(call.args[1].value)}")  # type: ignore[union-attr]
+    return small(f"{name}[...] = {code(call.args[1].value)}")
 
 
 def _noted(at: Place, why: str, call: Any) -> bool:
     if why:
-        method = call.func.attr.value if isinstance(call, cst.Call) else ""  # type: ignore[union-attr]
+        func: Any = call.func if isinstance(call, cst.Call) else None
+        method = "" if func is None else func.attr.value
         at.refuse(call, why, f".{method}()" if method else "", Code.UNCLEAR)
     return bool(why)
 

@@ -36,7 +36,15 @@ from torch2mlx.porting.rules.text import bare, code, expression
 from torch2mlx.porting.scopes.import_table import dotted
 
 #: Functions of torch.nn.init that kit.init has.
-INITIALISERS = ("uniform", "normal", "trunc_normal", "constant", "zeros", "ones", "eye")
+INITIALISERS: tuple[str, ...] = (
+    "uniform",
+    "normal",
+    "trunc_normal",
+    "constant",
+    "zeros",
+    "ones",
+    "eye",
+)
 INITIALISERS += ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal")
 INITIALISERS += ("orthogonal",)
 
@@ -256,7 +264,7 @@ def _for(at: Place, original: cst.For, updated: cst.For) -> Any:
     Sequential are its layers."""
     kind, level = at.type_of(original.iter), at.levels.pop()
     if any(loop.sets for loop in level.loops):
-        return with_names(at, original, updated, level)
+        return with_names(original, updated, level)
     if kind.name == "torch.nn.Sequential":
         layers_of = expression(f"{code(updated.iter)}.layers")
         return updated.with_changes(iter=layers_of)

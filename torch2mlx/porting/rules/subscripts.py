@@ -14,7 +14,7 @@ _FIRST_RATE = (".param_groups[0]['lr']", '.param_groups[0]["lr"]')
 
 
 @leaving(cst.Subscript)
-def _subscript(at: Place, original: cst.Subscript, updated: cst.Subscript) -> Any:
+def _subscript(at: Place, original: cst.Subscript, updated: Any) -> Any:
     owner = at.type_of(original.value)
     updated = _places(at, original, updated)
     if owner.name == "torch.nn.Sequential":

@@ -11,6 +11,16 @@ import libcst as cst
 from torch2mlx.porting.rules.render import Argument
 
 _EMPTY = cst.Module([])
+#: Expressions that need no brackets wherever they stand.
+_SINGLE = (
+    *(cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.List, cst.Integer, cst.Float),
+    *(cst.SimpleString, cst.Dict, cst.ListComp),
+)
+#: Expressions that may need some.
+_COMPOUND = (
+    *(cst.BinaryOperation, cst.Comparison, cst.UnaryOperation, cst.BooleanOperation),
+    cst.IfExp,
+)
 
 
 def code(node: Any) -> str:
@@ -21,19 +31,17 @@ def code(node: Any) -> str:
 def expression(text: str) -> cst.BaseExpression:
     """A text as an expression; in brackets where it is no single term."""
     made = cst.parse_expression(text)
-    single = (cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.List, cst.Integer, cst.Float)
-    single += (cst.SimpleString, cst.Dict, cst.ListComp)
-    if isinstance(made, single) or made.lpar:
+    if isinstance(made, _SINGLE) or made.lpar:
         return made
     return made.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
 def bare(node: Any, original: Any) -> Any:
     """An expression without the brackets that `expression` gave it, where none were before."""
-    kinds = (cst.BinaryOperation, cst.Comparison, cst.UnaryOperation, cst.BooleanOperation)
-    kinds += (cst.IfExp,)
-    added = isinstance(node, kinds) and len(node.lpar) == 1 and not getattr(original, "lpar", ())
-    if added and not isinstance(original, kinds) and "\n" not in code(node):
+    added = (
+        isinstance(node, _COMPOUND) and len(node.lpar) == 1 and not getattr(original, "lpar", ())
+    )
+    if added and not isinstance(original, _COMPOUND) and "\n" not in code(node):
         return node.with_changes(lpar=[], rpar=[])
     return node
 

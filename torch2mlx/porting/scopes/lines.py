@@ -39,7 +39,8 @@ def lines_of(module: cst.Module, text: str) -> dict[cst.CSTNode, int]:
     found, at = {}, 0
     lines = list(_pieces(text))
     for statement in _statements(module):
-        heads = _HEADS.get(type(statement))
+        kind: Any = type(statement)
+        heads = _HEADS.get(kind)
         if heads is None:
             first = statement.body[0].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
             heads = (module.code_for_node(first).strip().partition("\n")[0].strip(),)

@@ -34,7 +34,7 @@ class LiteralAttributes(cst.CSTTransformer):
             return self._chosen(func, updated_node)
         if not self._is_dynamic(original_node) or not isinstance(given[1].value, cst.SimpleString):
             return updated_node
-        word = given[1].value.evaluated_value
+        word = str(given[1].value.evaluated_value)
         return _attribute(given[0].value, word) if _is_name(word) else updated_node
 
     def _is_dynamic(self, node: cst.Call) -> bool:

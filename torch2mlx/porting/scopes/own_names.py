@@ -55,6 +55,7 @@ def given_back(module: Any, taken: frozenset[str]) -> Any:
     """The ported file with its own names; those of imports are other ones."""
     if not taken:
         return module
+    kept: set[cst.CSTNode]
     kept = {n.attr for n in everything(module) if isinstance(n, cst.Attribute)}
     new = {n: OTHER[n] for n in taken}
     return module.visit(_Renamed(new | {_ASIDE + n: n for n in taken}, kept))

@@ -11,7 +11,15 @@ from typing import Any
 
 import libcst as cst
 
-_SKIPPED = ("whitespace", "leading_lines", "lines_after", "header", "footer", "comma", "semicolon")
+_SKIPPED: tuple[str, ...] = (
+    "whitespace",
+    "leading_lines",
+    "lines_after",
+    "header",
+    "footer",
+    "comma",
+    "semicolon",
+)
 _SKIPPED += ("lpar", "rpar", "lbracket", "rbracket", "equal", "indent", "dot", "newline")
 
 
@@ -30,11 +38,11 @@ def _is_node(kind: type) -> bool:
 def children(node: Any) -> list[Any]:
     """Nodes right under a node, without punctuation, in the order of the source."""
     found = []
-    for name in _names(type(node)):
+    for name in _names(node.__class__):
         value = getattr(node, name)
-        kind = type(value)
+        kind = value.__class__
         if kind is list or kind is tuple:
-            found += [item for item in value if _is_node(type(item))]
+            found += [item for item in value if _is_node(item.__class__)]
         elif _is_node(kind):
             found.append(value)
     return found

@@ -92,7 +92,17 @@ def _layer_at(owner: Type, place: Any) -> Type:
 
 
 #: Methods of modules that answer the module.
-_MODULE_ITSELF = ("to", "cuda", "cpu", "train", "eval", "double", "float", "half", "apply")
+_MODULE_ITSELF: tuple[str, ...] = (
+    "to",
+    "cuda",
+    "cpu",
+    "train",
+    "eval",
+    "double",
+    "float",
+    "half",
+    "apply",
+)
 _MODULE_ITSELF += ("requires_grad_", "type", "bfloat16")
 
 

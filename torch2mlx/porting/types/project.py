@@ -74,7 +74,9 @@ def public(module: cst.Module) -> frozenset[str] | None:
     """The names in a file's `__all__`; None where it has none that can be read."""
     for node in module.body:
         for part in node.body if isinstance(node, cst.SimpleStatementLine) else ():
-            target = part.targets[0].target if isinstance(part, cst.Assign) else None
+            if not isinstance(part, cst.Assign):
+                continue
+            target = part.targets[0].target
             if isinstance(target, cst.Name) and target.value == "__all__":
                 listed = getattr(part.value, "elements", ())
                 names = [

@@ -31,7 +31,17 @@ from torch2mlx.porting.types.places import (
 from torch2mlx.porting.types.views import FIELDS, Views, changed, changes_in_place, is_data
 
 #: Layers that may give back what they are given.
-_PASSING = ("Identity", "Dropout", "Sequential", "Module", "ReLU", "ELU", "SiLU", "Hard", "SELU")
+_PASSING: tuple[str, ...] = (
+    "Identity",
+    "Dropout",
+    "Sequential",
+    "Module",
+    "ReLU",
+    "ELU",
+    "SiLU",
+    "Hard",
+    "SELU",
+)
 _PASSING += ("Threshold", "Mish", "RReLU", "CELU")
 _FRESH_LAYERS = frozenset(
     name for name in BUILTIN if not any(word in name.rpartition(".")[2] for word in _PASSING)
@@ -81,7 +91,8 @@ class Sharing:
         "name", "part" of what it is, a "copy" of a part, a "view" or a "cast"; ("", "") of what is
         new."""
         while changes_in_place(node) or is_data(node):
-            node = node.func.value if isinstance(node, cst.Call) else node.value
+            held: Any = node.func if isinstance(node, cst.Call) else node
+            node = held.value
         if isinstance(node, (cst.Name, cst.Attribute)):
             return dotted(node), "name" if dotted(node) else ""
         reader = Views(self._names, self._type_of)

@@ -26,7 +26,8 @@ _OF_DICTS = ("items", "keys")
 def viewed(node: cst.Call) -> bool:
     """x.view(2, -1), x.size(0), x.flatten(1), x.sum(dim=0): arrays of numpy take no such
     arguments."""
-    name = node.func.attr.value  # type: ignore[union-attr]
+    called: Any = node.func
+    name = called.attr.value
     if name == "size":
         return True
     if results.says_dim(node):
@@ -36,7 +37,18 @@ def viewed(node: cst.Call) -> bool:
 
 
 #: Methods of arrays that answer arrays: what they are called on is one where their answer is.
-_KEEPING = ("clone", "contiguous", "float", "double", "half", "long", "to", "cpu", "cuda", "view")
+_KEEPING: tuple[str, ...] = (
+    "clone",
+    "contiguous",
+    "float",
+    "double",
+    "half",
+    "long",
+    "to",
+    "cpu",
+    "cuda",
+    "view",
+)
 _KEEPING += ("reshape", "transpose", "permute", "squeeze", "unsqueeze", "flatten", "mean", "sum")
 
 
@@ -56,7 +68,7 @@ def evidence(node: Any, names: Names) -> dict[str, Type]:
     """Plain names on which something is called that tells what they are."""
     found: dict[str, Type] = {}
     for call in calls(node):
-        func = call.func
+        func: Any = call.func
         owner = _root(func.value, func.attr.value) if isinstance(func, cst.Attribute) else None
         if isinstance(owner, cst.Name) and not (names.of(owner) or names.shared(owner)):
             kind = _told(call, func.attr.value, owner.value)

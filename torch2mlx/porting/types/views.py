@@ -24,7 +24,17 @@ _TURNING = frozenset(
 )
 _COPYING = frozenset(["reshape", "flatten", "contiguous"])
 #: Methods that give back the tensor itself where nothing is to be done.
-_CASTS = ("float", "double", "half", "bfloat16", "long", "int", "to", "type", "type_as")
+_CASTS: tuple[str, ...] = (
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "long",
+    "int",
+    "to",
+    "type",
+    "type_as",
+)
 _CASTS += ("cpu", "cuda")
 #: Functions whose tensors read the memory of an array.
 _WRAPPING = ("from_numpy", "as_tensor", "asarray")
@@ -75,10 +85,10 @@ class Views:
     def basic(self, value: cst.Subscript) -> bool:
         """Whether an index takes a view: numbers, slices, None and an ellipsis do."""
         for element in value.slice:
-            part = element.slice
+            part: Any = element.slice
             if isinstance(part, cst.Slice):
                 continue
-            index: Any = part.value  # type: ignore[union-attr]
+            index = part.value
             kind = self._type_of(index)
             if kind.tensor or kind.kind in ("list", "numpy", "bool") or kind.name == "bool":
                 return False
