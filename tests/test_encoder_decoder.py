@@ -26,6 +26,11 @@ MARIANS = {**BARTS, "pad_token_id": 95, "decoder_start_token_id": 95, "forced_eo
 WHISPERS = {key: value for key, value in BARTS.items() if key != "max_position_embeddings"}
 WHISPERS |= {"num_mel_bins": 8, "max_source_positions": 10, "max_target_positions": 48}
 WHISPERS |= {"pad_token_id": 90, "bos_token_id": 90, "decoder_start_token_id": 91}
+SPEECHES = {key: WHISPERS[key] for key in BARTS if key in WHISPERS}
+SPEECHES |= {"max_source_positions": 64, "max_target_positions": 48, "encoder_layers": 1}
+GROUPS = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 24, "initializer_range": 0.3}
+GROUPS |= {"encoder_num_hidden_layers": 1, "decoder_num_hidden_layers": 2}
+GROUPS |= {"encoder_num_attention_heads": 2, "decoder_num_attention_heads": 2}
 
 KINDS = {
     "t5": ("T5", "T5ForConditionalGeneration", {**T5S, "decoder_start_token_id": 0}),
@@ -82,6 +87,23 @@ def test_greedy_tokens_are_those_of_torch(made, kind, batch, length):
     until = 1 + (close[0] if len(close) else expected.shape[1])
     assert until > 8
     assert found[:, :until].tolist() == expected[:, :until].tolist()
+
+
+SPEECH = {
+    "Moonshine": GROUPS,
+    "Speech2Text": {**SPEECHES, "input_feat_per_channel": 8, "conv_channels": 12},
+}
+
+
+@pytest.mark.parametrize("kind", SPEECH)
+def test_what_is_heard_may_have_any_length(kind):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SPEECH[kind])
+    model = getattr(transformers, f"{kind}ForConditionalGeneration")(config).eval()
+    module = torch2mlx.language_model(model).module
+    for batch, length in ((1, 4), (3, 13)):
+        inputs = some_inputs(model, batch, length)
+        assert max(differences(model, module, inputs, (2, 3))) <= 1e-4
 
 
 @pytest.mark.parametrize("pieces", [(1,) * 5, (6,), (2, 3)])

@@ -207,9 +207,9 @@ def chosen(model: Any, module: Any) -> str:
     likeliest = found.argmax(-1)[0, PROMPT - 1 : PROMPT - 1 + len(clear)]
     same = likeliest == ids.numpy()[0, PROMPT : PROMPT + len(likeliest)]
     wrong = int((~same & clear[: len(same)]).sum())
-    if wrong or len(same) < len(clear):
-        return f"differ: {wrong} of {len(clear)}, {len(same)} made"
-    return f"{len(clear)} equal" + (f", {clear.count(False)} ties" if not all(clear) else "")
+    if wrong:
+        return f"differ: {wrong} of {len(same)}"
+    return f"{len(same)} equal" + (f", {clear.count(False)} ties" if not all(clear) else "")
 
 
 def with_padding(model: Any, module: Any) -> str:

@@ -19,8 +19,8 @@ from torch2mlx.export.verify.preserved import preserved
 TOKENS, MASK = "decoder_input_ids", "attention_mask"
 #: Its cache of both attentions: the parts of it.
 _OWN, _CROSS = "self_attention_cache", "cross_attention_cache"
-#: Length of encoded inputs that are tokens, and those of features where a configuration has none.
-_LENGTH, _FRAMES = 7, 40
+#: Length of encoded inputs that are tokens, and how many frames or samples are one such.
+_LENGTH, _FRAMES, _SAMPLES = 7, 6, 700
 _SEED = 21
 
 
@@ -72,7 +72,7 @@ def some_inputs(model: Any, batch: int, length: int = _LENGTH, seed: int = _SEED
     if name == "input_ids":
         main = some_tokens(model, batch, length, seed)
     else:
-        main = torch.randn(_features(model, batch), generator=draw)
+        main = torch.randn(_features(model, batch, length), generator=draw)
     return {name: main, **({MASK: padding(batch, length)} if name == "input_ids" else {})}
 
 
@@ -84,16 +84,22 @@ def padding(batch: int, length: int) -> Any:
     return torch.tensor([[int(i < end) for i in range(length)] for end in ends])
 
 
-def _features(model: Any, batch: int) -> tuple[int, ...]:
-    """The shape of features. Raises TranslationError where a configuration does not tell it."""
-    bins = getattr(model.config, "num_mel_bins", None)
-    places = getattr(model.config, "max_source_positions", None)
-    if model.main_input_name != "input_features" or bins is None or places is None:
-        raise TranslationError(
-            f"{type(model).__name__}: its encoder takes {model.main_input_name}, of which its "
-            "configuration does not tell the shape: translate it without a cache"
-        )
-    return (batch, bins, 2 * places)
+def _features(model: Any, batch: int, length: int) -> tuple[int, ...]:
+    """The shape of features: as many places as there are, frames of some width, or samples. Raises
+    TranslationError where a configuration does not tell it."""
+    held, name = model.config, model.main_input_name
+    bins, places = getattr(held, "num_mel_bins", None), getattr(held, "max_source_positions", None)
+    wide = getattr(held, "input_feat_per_channel", None)
+    if name == "input_features" and wide is not None:
+        return (batch, _FRAMES * length, wide * getattr(held, "input_channels", 1))
+    if name == "input_features" and bins is not None and places is not None:
+        return (batch, bins, 2 * places)
+    if name == "input_values":
+        return (batch, _SAMPLES * length)
+    raise TranslationError(
+        f"{type(model).__name__}: its encoder takes {name}, of which its configuration does not "
+        "tell the shape: translate it without a cache"
+    )
 
 
 def _argument(model: Any, output: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.ir.dead import DOING
 from torch2mlx.export.ir.nodes import Frame, Node, Program, changed, learn, operands, replace
+from torch2mlx.export.passes import shapes_only
 from torch2mlx.export.state.lifting import CACHE
 from torch2mlx.export.structure.entrances import numbered
 
@@ -19,6 +20,8 @@ from torch2mlx.export.structure.entrances import numbered
 OUTPUT = "encoder_output"
 _PARTS = ("keys", "values")
 _STORED = ("param", "constant", "module")
+#: The shortest of the lengths for which numbers are compared, and how many follow it.
+_LENGTH, _TRIED = 1000, 700
 
 
 @dataclass
@@ -47,8 +50,13 @@ class Parting:
         early = [n for n in acting if {*operands(n)} <= {*self.encode} and n.op == "demand"]
         self.encode = self._slice([self._output, *early], set())
         self.begin = self._slice(self._cross, {self._output})
+        #: Lengths of what is encoded that are read later -> its axis, and that of the kept keys.
+        self._begun = self._lengths(self.begin, self._output)
+        self.begin = self._slice(self._cross, {self._output, *self._begun})
         late = [node for node in acting if node not in early]
         self.decode = self._slice([self._logits, *late], held)
+        self._told = self._lengths(self.decode, self._cross[0])
+        self.decode = self._slice([self._logits, *late], held | self._told.keys())
         self._early = set(self.encode)
         self._late: set[Node] = set()
         #: The call of the model, which the root holds.
@@ -65,6 +73,17 @@ class Parting:
             found.append(node)
             needed.update(operands(node))
         return found[::-1]
+
+    def _lengths(self, late: Sequence[Node], kept: Node) -> dict[Node, int]:
+        """Numbers that a later method makes of the encoder's arguments and that are a length of
+        what is kept: it has them from there."""
+        found: dict[Node, int] = {}
+        for node in set(late) & set(self.encode):
+            if not node.is_array and node.op.startswith("operator.") and kept.dims:
+                axis = next((i for i, dim in enumerate(kept.dims) if _same(node, dim)), None)
+                if axis is not None:
+                    found[node] = axis
+        return found
 
     def order(self) -> list[str]:
         """The model's arguments in the order in which its methods take them: what is encoded, what
@@ -155,13 +174,23 @@ class Parting:
             if not entries and node.is_array and node not in self._early:
                 entries = self._entries(self._common(), part.number)
                 part.made += entries.values()
+            for read in operands(node):
+                if read in self._begun and read not in part.known:
+                    self._shape(part, read, node)
             self._add(part, node)
             if node in places:
                 block, place = places[node]
                 made = part.known[node]
                 learn(made, name=_PARTS[place])
-                given = (entries[block], place, made)
-                part.made.append(Node("store", given, {}, None, None, made.scope))
+                stored = (entries[block], place, made)
+                part.made.append(Node("store", stored, {}, None, None, made.scope))
+
+    def _shape(self, part: _Part, read: Node, reader: Node) -> None:
+        """A length of what is encoded, where it is first needed."""
+        given = (part.known[self._output], self._begun[read])
+        scope = self._scope(self._placed(reader, part.number), part.number)
+        part.known[read] = Node("shape", given, {}, read.value, None, scope)
+        part.made.append(part.known[read])
 
     def _entries(self, scope: tuple[Frame, ...], number: int) -> Mapping[int, Node]:
         blocks = range(len(self._cross) // len(_PARTS))
@@ -186,7 +215,18 @@ class Parting:
             for read in operands(node):
                 if read in self._cross and read not in part.known:
                     self._slot(part, own, read, node)
+                elif read in self._told and read not in part.known:
+                    self._length(part, own, read, node)
             self._add(part, node)
+
+    def _length(self, part: _Part, own: Mapping[int, Node], read: Node, reader: Node) -> None:
+        """A length of what is encoded, of the keys that the first block keeps of it."""
+        keys = self._cross[0]
+        self._slot(part, own, keys, reader)
+        kept = part.known.pop(keys)  # each block reads its own where it needs them
+        made = Node("shape", (kept, self._told[read]), {}, read.value, None, reader.scope)
+        part.known[read] = made
+        part.made.append(made)
 
     def _slot(self, part: _Part, own: Mapping[int, Node], read: Node, reader: Node) -> None:
         block, place = divmod(self._cross.index(read), len(_PARTS))
@@ -205,6 +245,20 @@ def parted(program: Program) -> tuple[Program, list[str]]:
     """
     parting = Parting(_turned(program))
     return parting.parted(), parting.order()
+
+
+def _same(node: Node, dim: Any) -> bool:
+    """Whether a number is a length, whatever the lengths of the arguments are."""
+    nodes = shapes_only.cone(node)
+    symbols = nodes and shapes_only.symbols(nodes)
+    if not symbols or not isinstance(dim, str):
+        return False
+    tried = [dict.fromkeys(symbols, length) for length in range(_LENGTH, _LENGTH + _TRIED)]
+    known: dict[str, Any] = {"__builtins__": {}, "Mod": lambda a, b: a % b, "Max": max}
+    try:
+        return all(shapes_only.computed(node, s) == eval(dim, known, s) for s in tried)
+    except (NameError, ValueError, KeyError):  # a length of something else
+        return False
 
 
 def _turned(program: Program) -> Program:
