@@ -329,6 +329,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.lines import line_map, lines_of
     from torch2mlx.porting.scopes.own_names import given_back
+    from torch2mlx.porting.scopes.passes import passed
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import inferred
@@ -341,7 +342,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     beside = foreign(module, path)
     told = _inferred(module, names, beside, wishes)
     training = Training(names, told, trained_modules(module, names), report)
-    stepped = module.visit(training)
+    stepped = passed(module, training)
     between = stepped.code
     later = Report(lines_of(stepped, between))
     names = collect(stepped)
@@ -369,11 +370,12 @@ def _apart(module: Any, text: str) -> tuple[Any, Any]:
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes
     from torch2mlx.porting.scopes.own_names import set_aside
+    from torch2mlx.porting.scopes.passes import passed
     from torch2mlx.porting.scopes.separate_lines import with_separate_lines
 
     module = with_separate_lines(module)
     if "getattr(" in text:
-        module = module.visit(LiteralAttributes(collect(module)))
+        module = passed(module, LiteralAttributes(collect(module)))
     return set_aside(module, collect(module))
 
 

@@ -9,6 +9,7 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.own_names import OTHER
+from torch2mlx.porting.scopes.passes import visited
 from torch2mlx.porting.scopes.traversal import walk
 
 #: Names in a ported file -> the imports that bring them.
@@ -89,7 +90,7 @@ def with_imports(module: cst.Module, text: str, own: frozenset[str] = frozenset(
     needed = [line for name, line in lines.items() if re.search(rf"(?<![\w.]){name}\.", text)]
     needed = [line for line in needed if not re.search(rf"^\s*{re.escape(line)}\b", text, re.M)]
     changer = _Imports(needed)
-    return module.visit(changer)
+    return visited(module, changer)
 
 
 def _under(line: str, name: str, other: str) -> str:

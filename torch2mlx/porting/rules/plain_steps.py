@@ -7,6 +7,7 @@ from typing import Any
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.in_place_functions import MARK, WithoutInPlaceFunctions
 from torch2mlx.porting.scopes.lines import lines_of
+from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.training.closures import WithoutClosures
 from torch2mlx.porting.training.collectives import WithoutCollectives
 from torch2mlx.porting.training.derivatives import Derivatives
@@ -26,19 +27,20 @@ _PASSES = (
 def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     """The file without functions in place, loss scalers, closures and autograd.grad, and with its
     free parameters in modules."""
+    heads: dict[Any, tuple[str, ...]] = {}
     if "requires_grad" in text or "Parameter" in text:
         free = FreeParameters(module, names, report)
         if free.found:
-            module = module.visit(free)
-            report.lines = lines_of(module, text)
+            module = passed(module, free)
+            report.lines = lines_of(module, text, heads)
     if MARK.search(text):
-        module = module.visit(WithoutInPlaceFunctions(names))
-        report.lines = lines_of(module, text)
+        module = passed(module, WithoutInPlaceFunctions(names))
+        report.lines = lines_of(module, text, heads)
     for word, passes in _PASSES:
         if word in text:
-            module = module.visit(passes(report))
-            report.lines = lines_of(module, text)
+            module = passed(module, passes(report))
+            report.lines = lines_of(module, text, heads)
     if "autograd" in text:
-        module = module.visit(Derivatives(names, report))
-        report.lines = lines_of(module, text)
+        module = passed(module, Derivatives(names, report))
+        report.lines = lines_of(module, text, heads)
     return module

@@ -18,9 +18,8 @@ from torch2mlx.porting.rules import (  # noqa: F401 (they register rules)
 )
 from torch2mlx.porting.rules.apply_layout import turned
 from torch2mlx.porting.rules.place import ENTERING, LEAVING, Context, Place
+from torch2mlx.porting.scopes.passes import LAYOUT
 
-_LAYOUT = {cst.SimpleWhitespace, cst.TrailingWhitespace, cst.EmptyLine, cst.Comma, cst.Newline}
-_LAYOUT |= {cst.ParenthesizedWhitespace, cst.LeftParen, cst.RightParen, cst.AssignEqual, cst.Dot}
 _STATEMENTS = (
     *(cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With, cst.Try),
     *(cst.FunctionDef, cst.ClassDef),
@@ -36,7 +35,7 @@ class Rewriter(cst.CSTTransformer):
 
     def on_visit(self, node: cst.CSTNode) -> bool:
         kind, inside = type(node), True
-        if kind in _LAYOUT:
+        if kind in LAYOUT:
             return False
         if kind in _STATEMENTS:
             self._at.current = node

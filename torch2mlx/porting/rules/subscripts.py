@@ -22,7 +22,7 @@ def _subscript(at: Place, original: cst.Subscript, updated: Any) -> Any:
         made = updated.with_changes(value=value)
         some = isinstance(original.slice[0].slice, cst.Slice)
         return expression(f"nn.Sequential(*{code(made)})") if some else made
-    if code(original).endswith(_FIRST_RATE) and not at.grouped:
+    if not at.grouped and _is_first_rate(original):
         options = updated.value.value.args[0].value  # of kit.training.param_groups
         return expression(f"{code(options)}.learning_rate")
     if owner.tensor and len(original.slice) == 1:
@@ -33,6 +33,13 @@ def _subscript(at: Place, original: cst.Subscript, updated: Any) -> Any:
             at.change(original, "a mask as an index", "its length is read on the host")
             return expression(f"kit.indexing.masked_rows({code(updated.value)}, {index})")
     return updated
+
+
+def _is_first_rate(node: cst.Subscript) -> bool:
+    """Whether an expression is the learning rate of an optimizer's first group."""
+    place = node.slice[0].slice
+    named = isinstance(place, cst.Index) and isinstance(place.value, cst.SimpleString)
+    return named and code(node).endswith(_FIRST_RATE)
 
 
 def _places(at: Place, original: cst.Subscript, updated: cst.Subscript) -> cst.Subscript:

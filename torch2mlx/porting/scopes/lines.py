@@ -34,18 +34,23 @@ def _statements(node: Any) -> Iterator[Any]:
             yield from _statements(child)
 
 
-def lines_of(module: cst.Module, text: str) -> dict[cst.CSTNode, int]:
-    """Line of every statement, from 1."""
+def lines_of(
+    module: cst.Module, text: str, heads: dict[cst.CSTNode, tuple[str, ...]] | None = None
+) -> dict[cst.CSTNode, int]:
+    """Line of every statement, from 1. `heads` keeps how simple statements begin, for calls with
+    trees that have most of them in common."""
+    known = {} if heads is None else heads
     found, at = {}, 0
     lines = list(_pieces(text))
     for statement in _statements(module):
         kind: Any = type(statement)
-        heads = _HEADS.get(kind)
-        if heads is None:
+        begins = _HEADS.get(kind) or known.get(statement)
+        if begins is None:
             first = statement.body[0].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
-            heads = (module.code_for_node(first).strip().partition("\n")[0].strip(),)
+            begins = (module.code_for_node(first).strip().partition("\n")[0].strip(),)
+            known[statement] = begins
         place = at
-        while place < len(lines) and not lines[place][1].startswith(heads):
+        while place < len(lines) and not lines[place][1].startswith(begins):
             place += 1
         if place < len(lines):
             at = place

@@ -12,6 +12,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.scopes.scope_table import ScopeTable, bound_otherwise
 from torch2mlx.porting.scopes.traversal import everything
 
@@ -48,7 +49,7 @@ def set_aside(module: cst.Module, names: Names) -> tuple[cst.Module, frozenset[s
     scopes = ScopeTable(module, taken, lambda full: full)
     kept = {node for node, full in scopes.found.items() if full}
     kept |= {n.attr for n in everything(module) if isinstance(n, cst.Attribute)}
-    return module.visit(_Renamed({n: _ASIDE + n for n in taken}, kept)), taken
+    return passed(module, _Renamed({n: _ASIDE + n for n in taken}, kept)), taken
 
 
 def given_back(module: Any, taken: frozenset[str]) -> Any:
@@ -58,4 +59,4 @@ def given_back(module: Any, taken: frozenset[str]) -> Any:
     kept: set[cst.CSTNode]
     kept = {n.attr for n in everything(module) if isinstance(n, cst.Attribute)}
     new = {n: OTHER[n] for n in taken}
-    return module.visit(_Renamed(new | {_ASIDE + n: n for n in taken}, kept))
+    return passed(module, _Renamed(new | {_ASIDE + n: n for n in taken}, kept))

@@ -8,6 +8,8 @@ from typing import Any
 import libcst as cst
 import libcst.matchers as m
 
+from torch2mlx.porting.scopes.passes import passed
+
 #: Something that a rule could be about; `i = 0; j = 1` has none of it.
 _BUSY = m.Call() | m.Attribute() | m.Subscript()
 #: Methods of a training step, which is rewritten as a block of lines.
@@ -18,7 +20,7 @@ _STEPPING = m.Call(func=m.Attribute(attr=m.OneOf(*(m.Name(name) for name in _OF_
 def with_separate_lines(module: cst.Module) -> cst.Module:
     """The file with a line for each statement of `loss.backward(); optimizer.step()`, also behind
     the colon of `if last: optimizer.step()`; lines of plain names and numbers stay as they are."""
-    made = module.visit(_Separate())
+    made = passed(module, _Separate())
     assert isinstance(made, cst.Module)
     return made
 

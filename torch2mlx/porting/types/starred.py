@@ -8,6 +8,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import collect
+from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.scopes.traversal import everything
 from torch2mlx.porting.types.project import files, public
 
@@ -17,7 +18,7 @@ _TORCH = ("torch", "torchvision", "torchaudio")
 def with_stars(module: cst.Module, path: str) -> cst.Module:
     """The file with an import of its own for each name of torch that it has through a star."""
     place = Path(path)
-    return module.visit(_Explicit(place)) if place.is_file() else module
+    return passed(module, _Explicit(place)) if place.is_file() else module
 
 
 class _Explicit(cst.CSTTransformer):
