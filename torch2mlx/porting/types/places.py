@@ -37,11 +37,11 @@ class Event:
     kind: str
     name: str
     at: int
-    path: tuple[tuple[int, int], ...]
-    loops: tuple[int, ...]
+    path: tuple[tuple[cst.CSTNode, int], ...]
+    loops: tuple[cst.CSTNode, ...]
     origin: Origin = FRESH
     statement: int = 0  # where its statement has read its names, and done nothing yet
-    block: int = 0  # of a name that each branch of an `if` sets: the `if`
+    block: cst.CSTNode | None = None  # of a name that each branch of an `if` sets: the `if`
 
 
 def parameters(params: Any) -> Iterator[str]:

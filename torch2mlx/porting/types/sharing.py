@@ -137,8 +137,8 @@ class _Flow:
         self.places: dict[Any, Event] = {}
         self._late: set[str] = set()  # read by functions within, which run at any time
         self._at_once = called_at_once(function)
-        self._path: tuple[tuple[int, int], ...] = ()
-        self._loops: tuple[int, ...] = ()
+        self._path: tuple[tuple[cst.CSTNode, int], ...] = ()
+        self._loops: tuple[cst.CSTNode, ...] = ()
         self._count = self._statement_at = 0
         self._outer = isinstance(function, cst.Module)
         self._forward = not self._outer and function.name.value in ("forward", "__call__")
@@ -258,7 +258,7 @@ class _Flow:
 
     # reading the function
 
-    def _add(self, kind: str, name: str, origin: Origin = FRESH, block: int = 0) -> None:
+    def _add(self, kind: str, name: str, origin: Origin = FRESH, block: cst.CSTNode | None = None) -> None:
         at = self._count
         event = Event(kind, name, at, self._path, self._loops, origin, self._statement_at, block)
         if origin.kind in READING:
@@ -285,7 +285,7 @@ class _Flow:
     def _compound(self, node: Any) -> None:
         loop = isinstance(node, (cst.For, cst.While))
         before = self._loops
-        self._loops = (*before, id(node)) if loop else before
+        self._loops = (*before, node) if loop else before
         for head in (getattr(node, name, None) for name in ("iter", "test", "items")):
             for part in head if isinstance(head, (list, tuple)) else [head]:
                 if part is not None:
@@ -298,7 +298,7 @@ class _Flow:
         for i, body in enumerate(bodies(node)):
             around = self._path
             if not isinstance(node, cst.With):
-                self._path = (*around, (id(node), i))
+                self._path = (*around, (node, i))
             self._body(body, node)
             self._path = around
         if isinstance(node, cst.If) and node.orelse is not None:
@@ -307,11 +307,11 @@ class _Flow:
 
     def _branched(self, node: Any) -> None:
         """Notes the names that both branches of an `if` set: behind it they have new values."""
-        ends = [(*self._path, (id(node), i)) for i in range(2)]
+        ends = [(*self._path, (node, i)) for i in range(2)]
         for name in {name for name, kind in self._found if kind == "set"}:
             sets = (*self._named(name, "set"), *self._named(name, "branched"))
             if {e.path for e in sets}.issuperset(ends):
-                self._add("branched", name, block=id(node))
+                self._add("branched", name, block=node)
 
     def _body(self, body: Any, node: Any) -> None:
         for statement in body:
