@@ -131,7 +131,7 @@ def test_python_files_and_functions_stay_small(path):
 
 #: Lines of the package whose types are not checked. The number falls and does not rise: state a
 #: type instead, and lower it with each that goes.
-UNCHECKED = 49
+UNCHECKED = 22
 
 
 def test_lines_without_a_checked_type_become_fewer():

@@ -207,8 +207,9 @@ def unsteady(source: Source, names: set[str]) -> str:
     shared = {name for part in walked if isinstance(part, ast.Global) for name in part.names}
     bound: dict[str, list[Any]] = {}
     for part in walked:
-        name = isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)
-        if name and source.scope(part) is source.tree:
+        if not isinstance(part, ast.Name) or isinstance(part.ctx, ast.Load):
+            continue
+        if source.scope(part) is source.tree:
             bound.setdefault(part.id, []).append(part)
     own = source.imports.keys() | source.functions.keys() | source.classes.keys()
     inside = {name for name in _changed_inside(source, walked) if "." not in name}
@@ -244,8 +245,9 @@ def kept_attributes(source: Source) -> set[str]:
         parts = [p for p in ast.walk(function) if source.scope(p) is function]
         inside = _changed_inside(source, parts)
         for part in parts:
-            set_ = isinstance(part, ast.Attribute) and not isinstance(part.ctx, ast.Load)
-            if set_ and not _is_layer(source, source.around.get(part)):
+            if not isinstance(part, ast.Attribute) or isinstance(part.ctx, ast.Load):
+                continue
+            if not _is_layer(source, source.around.get(part)):
                 inside.add(dotted(part) or f".{part.attr}")
         found |= {name.rpartition(".")[2] for name in inside if "." in name}
     return found

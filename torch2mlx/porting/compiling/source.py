@@ -46,9 +46,7 @@ def stores(nodes: list[Any]) -> set[str]:
     for part in (part for node in nodes for part in ast.walk(node)):
         if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
             found.add(part.id)
-        elif isinstance(part, (*FUNCTIONS, ast.ClassDef)) or (
-            isinstance(part, ast.ExceptHandler) and part.name
-        ):
+        elif isinstance(part, (*FUNCTIONS, ast.ClassDef, ast.ExceptHandler)) and part.name:
             found.add(part.name)
     return found
 

@@ -134,8 +134,9 @@ def _named(region: Region, several: bool, taken: set[str]) -> str:
 
 def _is_update(statement: Any) -> bool:
     call = getattr(statement, "value", None)
-    named = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
-    return isinstance(statement, ast.Expr) and named and call.func.attr == "update"
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+        return False
+    return isinstance(statement, ast.Expr) and call.func.attr == "update"
 
 
 def _spans(region: Region, lines: list[str]) -> bool:
@@ -282,7 +283,9 @@ def _imported(source: Source) -> list[tuple[int, int, list[str]]]:
     if source.kit() in source.imports:
         return []
     last = max(
-        n.end_lineno for n in source.tree.body if isinstance(n, (ast.Import, ast.ImportFrom))
+        n.end_lineno or n.lineno
+        for n in source.tree.body
+        if isinstance(n, (ast.Import, ast.ImportFrom))
     )
     return [(last + 1, last + 1, [f"from torch2mlx import {source.kit()}"])]
 

@@ -219,7 +219,7 @@ def stores(node: Any) -> list[str]:
     return _Names(node).stored
 
 
-def called_method(statement: Any, name: str) -> cst.Call | None:
+def called_method(statement: Any, name: str) -> Any:
     """The call in `x.name(...)` as a statement, alone or assigned; None for other statements."""
     if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
         return None

@@ -48,7 +48,7 @@ class WithoutClosures(cst.CSTTransformer):
     def leave_Module(self, original_node: Any, updated_node: cst.Module) -> cst.Module:
         made = updated_node.with_changes(body=self._body(list(updated_node.body)))
         self._around.pop()
-        return self._without(made, self._taken.pop())  # type: ignore[no-any-return]
+        return self._without(made, self._taken.pop())
 
     def leave_IndentedBlock(self, original_node: Any, updated_node: cst.IndentedBlock) -> Any:
         return updated_node.with_changes(body=self._body(list(updated_node.body)))

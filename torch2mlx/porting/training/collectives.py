@@ -133,8 +133,10 @@ class WithoutCollectives(cst.CSTTransformer):
             return False
         if self._names.of(node.func) in _FRESH:
             return True
-        method = node.func.attr.value if isinstance(node.func, cst.Attribute) else ""
-        moved = method in ("to", "cuda", "cpu") and isinstance(node.func, cst.Attribute)
+        if not isinstance(node.func, cst.Attribute):
+            return False
+        method = node.func.attr.value
+        moved = method in ("to", "cuda", "cpu")
         return method in _METHODS or (moved and self._is_fresh(node.func.value))
 
 

@@ -153,8 +153,8 @@ class Derivatives(cst.CSTTransformer):
 def _plain_names(node: Any) -> tuple[str, ...]:
     """Names of `x`, `[x, t]`, `(x, t)`; nothing of anything else."""
     parts = [e.value for e in node.elements] if isinstance(node, (cst.List, cst.Tuple)) else [node]
-    known = all(isinstance(part, cst.Name) for part in parts)
-    return tuple(part.value for part in parts) if known else ()
+    names = tuple(part.value for part in parts if isinstance(part, cst.Name))
+    return names if len(names) == len(parts) else ()
 
 
 def _plain(statement: Any) -> bool:

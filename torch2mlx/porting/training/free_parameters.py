@@ -77,9 +77,8 @@ class FreeParameters(cst.CSTTransformer):
             return []
         given = call.args[0].value
         items = [e.value for e in given.elements] if isinstance(given, cst.List) else []
-        if not all(isinstance(item, cst.Name) for item in items):
-            return []
-        return [item.value for item in items]
+        names = [item.value for item in items if isinstance(item, cst.Name)]
+        return names if len(names) == len(items) else []
 
     def _made(self, module: cst.Module) -> dict[str, Any]:
         """Plain names -> values, of what is a parameter where it is made."""

@@ -37,8 +37,9 @@ def updated_module(statement: Any, scan: Scanner) -> str:
 
 def _parameter(loop: cst.For) -> str:
     """The name that a loop gives each parameter; empty where it is over something else."""
-    method = loop.iter.func.attr.value if isinstance(loop.iter.func, cst.Attribute) else ""  # type: ignore
-    if method == "parameters" and not loop.iter.args:  # type: ignore[attr-defined]
+    call: Any = loop.iter
+    method = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
+    if method == "parameters" and not call.args:
         return dotted(loop.target)
     pair = loop.target
     if method == "named_parameters" and isinstance(pair, cst.Tuple) and len(pair.elements) == 2:
@@ -74,11 +75,11 @@ def rewritten(loop: cst.For, gradients: str, kit: str) -> cst.For:
     if isinstance(loop.target, cst.Tuple):
         key = dotted(loop.target.elements[0].value)
     else:
-        call = loop.iter.with_changes(  # type: ignore[attr-defined]
-            func=loop.iter.func.with_changes(attr=cst.Name("named_parameters"))  # type: ignore
-        )
-        pair = cst.parse_statement(f"{key}, {name} = 0\n").body[0].targets[0].target  # type: ignore
-        loop = loop.with_changes(target=pair, iter=call)
+        given: Any = loop.iter
+        named = given.func.with_changes(attr=cst.Name("named_parameters"))
+        line: Any = cst.parse_statement(f"{key}, {name} = 0\n")
+        pair = line.body[0].targets[0].target
+        loop = loop.with_changes(target=pair, iter=given.with_changes(func=named))
     text = f"{kit}.training.gradient({gradients}, {key})"
     body = loop.body.with_changes(body=kept).visit(_Gradients(name, text))
     return loop.with_changes(body=body)

@@ -124,7 +124,7 @@ def held_parameters(module: cst.Module) -> dict[str, list[str]]:
 def _chains(module: Any) -> set[str]:
     """Other names under which a file imports `itertools.chain`."""
     return {
-        alias.asname.name.value
+        dotted(alias.asname.name)
         for node in everything(module)
         if isinstance(node, cst.ImportFrom) and not isinstance(node.names, cst.ImportStar)
         if node.module is not None and dotted(node.module) == "itertools"
@@ -205,7 +205,8 @@ def whole_names(module: cst.Module) -> dict[str, bool]:
             for parameter in node.params.params:
                 found[parameter.name.value] = False
         elif isinstance(node, cst.Call) and _changes(node.func):
-            found[dotted(node.func.value)] = False
+            method: Any = node.func
+            found[dotted(method.value)] = False
     return found
 
 

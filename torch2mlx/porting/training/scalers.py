@@ -47,7 +47,7 @@ def _backward(branch: Any) -> str:
     for call in calls(branch):
         func = call.func
         if isinstance(func, cst.Attribute) and func.attr.value == "backward":
-            inner = func.value
+            inner: Any = func.value
             scaled = isinstance(inner, cst.Call) and isinstance(inner.func, cst.Attribute)
-            return "scaled" if scaled and inner.func.attr.value == "scale" else "plain"  # type: ignore
+            return "scaled" if scaled and inner.func.attr.value == "scale" else "plain"
     return ""

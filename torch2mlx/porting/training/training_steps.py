@@ -73,7 +73,7 @@ class Finder:
         call = called_method(old[place], "backward")
         if call is None:
             return None
-        loss = call.func.value  # type: ignore[union-attr]
+        loss = call.func.value
         if isinstance(loss, cst.Call) and _is_scaled(loss):
             loss = loss.args[0].value
         if not (self.types.of(loss).tensor or isinstance(loss, _LOSSES)):
@@ -194,7 +194,7 @@ class Finder:
         stepped = {self.stepped(c) for s in plain for c in self.scan.calls(s)}
         by_hand = [s for s in old if updated_modules([s], self.scan)]
         stepped |= set(updated_modules(by_hand, self.scan))
-        zeroed = {dotted(c.func.value) for s in plain if (c := called_method(s, "zero_grad"))}  # type: ignore[union-attr]
+        zeroed = {dotted(c.func.value) for s in plain if (c := called_method(s, "zero_grad"))}
         if any(zeroes(s, self.scan) for s in by_hand):
             zeroed |= set(updated_modules(by_hand, self.scan))
         held = all(o in stepped for o in step.optimizers)
@@ -257,7 +257,8 @@ class Finder:
     def _computes(self, statement: Any) -> bool:
         """Whether a statement computes something, and does not only set modes or gradients."""
         names = ("zero_grad", "train", "eval", "step", "backward", "requires_grad_", "item")
-        inner = (c.func.attr.value for c in self.scan.calls(statement) if _is_method(c))
+        called: list[Any] = [c.func for c in self.scan.calls(statement) if _is_method(c)]
+        inner = [func.attr.value for func in called]
         if "backward" in inner or wraps(statement, self.types.names):  # a step of its own
             return False
         return bool(self.scan.stores(statement)) and not any(
@@ -352,7 +353,7 @@ def _made_elsewhere(kept: set[str]) -> str:
 def _left_by(statement: Any, loops: bool = False) -> str:
     """The word by which a statement leaves the block it stands in, if it does."""
     words = {cst.Return: "return", cst.Continue: "continue", cst.Break: "break"}
-    word = words.get(type(statement), "")
+    word = words.get(statement.__class__, "")
     if word == "return" or (word and not loops):
         return word
     if any(isinstance(part, cst.Yield) for part in children(statement)):
@@ -386,12 +387,9 @@ def _assigns(statement: Any, name: str) -> bool:
     if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
         return False
     inner = statement.body[0]
-    single = isinstance(inner, cst.Assign) and len(inner.targets) == 1
-    return (
-        single
-        and dotted(inner.targets[0].target) == name
-        and not any(True for _ in calls(inner.value))
-    )  # type: ignore[union-attr]
+    if not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
+        return False
+    return dotted(inner.targets[0].target) == name and not any(True for _ in calls(inner.value))
 
 
 def _outer_names(node: Any) -> set[str]:
@@ -402,6 +400,7 @@ def _outer_names(node: Any) -> set[str]:
 
 def _loop_names(node: Any) -> set[str]:
     """Names that loops give one value after another."""
+    targets: list[cst.BaseExpression]
     targets = [part.target for part in everything(node) if isinstance(part, cst.For)]
     targets += [e.value for t in targets if isinstance(t, cst.Tuple) for e in t.elements]
     return {t.value for t in targets if isinstance(t, cst.Name)}

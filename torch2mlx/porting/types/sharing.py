@@ -258,7 +258,9 @@ class _Flow:
 
     # reading the function
 
-    def _add(self, kind: str, name: str, origin: Origin = FRESH, block: cst.CSTNode | None = None) -> None:
+    def _add(
+        self, kind: str, name: str, origin: Origin = FRESH, block: cst.CSTNode | None = None
+    ) -> None:
         at = self._count
         event = Event(kind, name, at, self._path, self._loops, origin, self._statement_at, block)
         if origin.kind in READING:
