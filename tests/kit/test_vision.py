@@ -94,6 +94,9 @@ def test_mnist_reads_local_files(tmp_path):
     (folder / "train-images-idx3-ubyte").write_bytes(idx(images))
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
     dataset = vision.MNIST(tmp_path, train=True, transform=vision.ToTensor())
+    for held in (dataset.data, dataset.train_data):
+        assert held.shape == images.shape
+    assert mx.array_equal(dataset.test_labels, dataset.targets)
     image, label = dataset[3]
     assert (len(dataset), label) == (5, 3)
     np.testing.assert_allclose(image, images[3][None] / 255, atol=1e-6)

@@ -80,6 +80,9 @@ def each(pairs):
 
 def rows(n):
     return torch.tensor(range(n)), torch.tensor([np.float32(n), np.float32(1)])
+
+def typed(n):
+    return torch.LongTensor([np.arange(3) + i for i in range(n)]), torch.FloatTensor([np.int64(n)])
 """
 
 
@@ -96,6 +99,7 @@ def test_data_in_lists_is_read_as_torch_reads_it(size):
         "kept": [float(v) for v in drawn.rand(size)],
         "each": [(i, float(i)) for i in range(size)],
         "rows": size,
+        "typed": size,
     }
     for name, values in given.items():
         for one, other in zip(theirs[name](values), getattr(ours, name)(values), strict=True):
@@ -142,3 +146,38 @@ def test_a_module_of_unknown_kind_is_cast():
     source = "import torch\n\ndef f(model):\n    return model.half()\n"
     made = executed(torch2mlx.port(source).source, "cast_module").f(nn.Linear(2, 2))
     assert made.weight.dtype == mx.float16
+
+
+MASKED = """
+import torch
+
+def f(x: torch.Tensor, v: torch.Tensor):
+    out = torch.zeros_like(x)
+    mask = x.sum(1) > 0
+    out[mask] = v[mask]
+    out[~mask] += 2 * x[~mask]
+    out[mask] *= 3
+    y = x.clone()
+    y[y > 0.5] = 0.0
+    y[y < -0.5] += 1.0
+    return out, y
+"""
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("shift", [-9.0, 0.0, 9.0])
+def test_rows_under_a_mask_are_written_also_where_there_are_none(rows, shift):
+    """MLX would end the process for a mask that is false everywhere."""
+    theirs: dict = {}
+    exec(MASKED, theirs)
+    ours = executed(torch2mlx.port(MASKED).source, "masked")
+    drawn = np.random.RandomState(rows).randn(2, rows, 3).astype(np.float32)
+    x, v = torch.from_numpy(drawn[0] + np.float32(shift)), torch.from_numpy(drawn[1])
+    x.requires_grad_()
+    expected = theirs["f"](x, v)
+    sum(part.square().sum() for part in expected).backward()
+    found = ours.f(mx.array(x.detach().numpy()), mx.array(v.numpy()))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(other, one.detach().numpy(), rtol=1e-6)
+    slope = mx.grad(lambda a: sum(p.square().sum() for p in ours.f(a, mx.array(v.numpy()))))
+    np.testing.assert_allclose(slope(mx.array(x.detach().numpy())), x.grad, rtol=1e-5, atol=1e-6)

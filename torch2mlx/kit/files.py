@@ -104,8 +104,18 @@ def save(value: Any, path: Any) -> None:
     target.replace(place)
 
 
+#: How torch's files begin: as zip archives, or as pickles of protocol 2.
+_OF_TORCH = (b"PK", b"\x80\x02")
+
+
 def load(path: Any, **_: Any) -> Any:
     """What `save` wrote. Raises ValueError for other files: `torch2mlx.convert` reads torch's."""
+    with open(path, "rb") as file:
+        if file.read(2) in _OF_TORCH:
+            raise ValueError(
+                f"{path}: is torch's own file; torch2mlx.convert gives its tensors, kit.files.save "
+                "writes what load reads"
+            )
     found: Any = mx.load(str(path), format="safetensors", return_metadata=True)
     arrays, metadata = found
     if _KEY not in metadata:

@@ -249,9 +249,10 @@ def masked_rows(x: mx.array, mask: mx.array) -> mx.array:
     return flat[nonzero(mask.reshape(-1))[:, 0]]
 
 
-def masked_rows_put(x: mx.array, mask: mx.array, values: mx.array) -> mx.array:
+def masked_rows_put(x: mx.array, mask: mx.array, values: mx.array | float) -> mx.array:
     """x with x[mask] = values for a mask over the first axes; values (count, *rest) or
     broadcast."""
+    values = values if isinstance(values, mx.array) else mx.array(values)
     if values.size == 0:
         return x  # the mask is false everywhere
     flat = mx.stop_gradient(mask).reshape(-1)

@@ -40,6 +40,12 @@ class _Torch(Optimizer):
             state[name] = mx.zeros_like(parameter)
         state["t"] = mx.array(0, mx.int64)
 
+    def update(self, model: Any, gradients: dict) -> None:
+        """One step of the parameters that have a gradient, of which some may be new."""
+        if self._initialized:
+            self.init(gradients)
+        super().update(model, gradients)
+
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
         """The parameter after one step."""
         gradient = -gradient if self.maximize else gradient

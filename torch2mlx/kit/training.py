@@ -25,8 +25,16 @@ class Group(nn.Module):
 
 
 def add(gradients: Any, more: Any) -> Any:
-    """Gradients summed, as `backward` does until they are set to zero; None counts as zero."""
-    return more if gradients is None else tree_map(mx.add, gradients, more)
+    """Gradients summed, as `backward` does until they are set to zero; None counts as zero, as does
+    what one of the trees has no place for."""
+    if gradients is None or more is None:
+        return more if gradients is None else gradients
+    if isinstance(more, list):
+        return [add(one, other) for one, other in zip(gradients, more, strict=True)]
+    if isinstance(more, dict):
+        keys = dict.fromkeys([*gradients, *more])
+        return {key: add(gradients.get(key), more.get(key)) for key in keys}
+    return gradients + more
 
 
 def clip_norm(

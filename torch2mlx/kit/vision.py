@@ -201,9 +201,22 @@ class MNIST(Pictures):
         download: bool = False,
     ) -> None:
         part = "train" if train else "t10k"
-        self.data = self._read(Path(root), f"{part}-images-idx3-ubyte")
-        self.targets = self._read(Path(root), f"{part}-labels-idx1-ubyte").astype(np.int64)
+        self._pictures = self._read(Path(root), f"{part}-images-idx3-ubyte")
+        self._classes = self._read(Path(root), f"{part}-labels-idx1-ubyte").astype(np.int64)
         self.transform, self.target_transform = transform, target_transform
+
+    @property
+    def data(self) -> mx.array:
+        """All pictures as an array of bytes: torchvision has a tensor here."""
+        return mx.array(self._pictures)
+
+    @property
+    def targets(self) -> mx.array:
+        """All classes."""
+        return mx.array(self._classes)
+
+    train_data = test_data = data  # torchvision's older names
+    train_labels = test_labels = targets
 
     def _read(self, root: Path, name: str) -> np.ndarray:
         for place in (root / self.folder / "raw", root / self.folder, root):
@@ -218,10 +231,10 @@ class MNIST(Pictures):
         )
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self._pictures)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self.answer(self.data[index], int(self.targets[index]))
+        return self.answer(self._pictures[index], int(self._classes[index]))
 
 
 class FashionMNIST(MNIST):

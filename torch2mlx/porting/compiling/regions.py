@@ -40,8 +40,9 @@ def _region(source: Source, block: list[Any]) -> Region | None:
     call = _call(block[1])
     if call is None or not isinstance(call.func, ast.Call):
         return None
-    if not dotted(call.func.func).endswith("value_and_grad"):
-        return None
+    taken = dotted(call.func.func)
+    if not taken.endswith("value_and_grad") or "reached" in taken.split("."):
+        return None  # which parameters have a gradient is known when the step has run
     held = [dotted(arg) for arg in _modules(call.func.args[0])]
     found = Region(source.scope(block[0]), None, block[:2], held=held)
     for statement in block[2:]:

@@ -7,6 +7,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.rules.place import Place
+from torch2mlx.porting.rules.plain_lists import plain_lists
 from torch2mlx.porting.rules.requires_grad import small
 from torch2mlx.porting.rules.text import bare, code
 from torch2mlx.porting.scopes.import_table import Names
@@ -32,6 +33,9 @@ def plain_array(at: Place, original: cst.Assign, value: str) -> Any:
     if len(original.targets) != 1 or not own or not at.in_module():
         return None
     key = target.attr.value  # type: ignore[attr-defined]
+    if key in _plain_lists(at):
+        at.change(original, f"self.{key}", "nothing of the module: hidden from training")
+        return small(hiding("self", key, value))
     known = key in at.file.buffers or key in at.file.trained_names
     if known or not _holds_arrays(at.type_of(original.value)):
         return None
@@ -41,6 +45,14 @@ def plain_array(at: Place, original: cst.Assign, value: str) -> Any:
         return None
     at.change(original, f"self.{key}", "no parameter: hidden from training and saving")
     return small(hiding("self", key, value))
+
+
+def _plain_lists(at: Place) -> frozenset[str]:
+    """Attributes of the class around that only hold lists of what is no module."""
+    name, names = at.classes[-1], at.file.names
+    if name not in at.lists and name in names.classes:
+        at.lists[name] = plain_lists(names.classes[name], names)
+    return at.lists.get(name, frozenset())
 
 
 def _may_be_trained(at: Place, original: cst.Assign) -> bool:

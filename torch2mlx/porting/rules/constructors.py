@@ -89,7 +89,7 @@ def made_optimizer(at: Place, full: str, given: list[Argument], original: Any, u
     why, check = "takes gradients, not parameters", "torch's formula and defaults"
     if takes_all(original.args[0].value, at.file.whole) and not stars:
         at.change(original, full, why, check)
-        return expression(_optimizer_text(name, options))
+        return expression(_optimizer_text(name, options, at.file.passes_by))
     modules = held_in(original.args[0].value, at.file.held)
     if not modules:
         at.refuse(original, "parameters of a module that is not seen here", full)
@@ -150,9 +150,10 @@ def torch_file(at: Place, full: str, given: list[Argument], original: Any, updat
     return again(f"kit.files.{name}", updated, _OF_PICKLES)
 
 
-def _optimizer_text(name: str, options: dict[str, str]) -> str:
-    """mlx.optimizers where its formula is torch's with these options, the kit elsewhere."""
-    stock = layers.OPTIMIZERS.get(name)
+def _optimizer_text(name: str, options: dict[str, str], counts: bool) -> str:
+    """mlx.optimizers where its formula is torch's with these options, the kit elsewhere, and where
+    it `counts` the steps of each parameter."""
+    stock = None if counts else layers.OPTIMIZERS.get(name)
     if stock is not None and set(options) <= set(stock[1]):
         target, renamed, more = stock
         shown = {"lr": layers.RATES[name], **options}

@@ -25,6 +25,7 @@ from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 from torch2mlx.porting.rules.text import again, code, drop_keywords, expression, joined
+from torch2mlx.porting.scopes.import_table import TYPED
 from torch2mlx.porting.types.kinds import NUMBERS, Type
 
 _GONE: tuple[str, ...] = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
@@ -55,7 +56,7 @@ _MADE: tuple[str, ...] = (
 )
 _MADE += ("randint", "full_like", "randn_like", "rand_like")
 #: Functions that take data, in lists too.
-_OF_DATA = ("tensor", "as_tensor")
+_OF_DATA = ("tensor", "as_tensor", "Tensor", *TYPED)
 #: Moved to the gradients with the step they belong to.
 _CLIPPING = ("torch.nn.utils.clip_grad_norm_", "torch.nn.utils.clip_grad_value_")
 PACKED: tuple[str, ...] = (

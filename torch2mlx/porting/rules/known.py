@@ -50,4 +50,5 @@ def context(
         in_place_layers=in_place_layers(module, names) if switches else (),
         elsewhere=made_elsewhere(module, names),
         held_types=frozenset(held_values(module)),
+        passes_by="reached.value_and_grad(" in text,
     )

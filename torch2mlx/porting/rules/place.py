@@ -41,6 +41,7 @@ class Context:
     in_place_layers: Collection[tuple[str, str]]  # (class, name within it)
     elsewhere: Collection[str]  # names of what other libraries made
     held_types: Collection[cst.CSTNode]  # values that names are given, which may be types
+    passes_by: bool  # whether a training step may leave parameters out
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Place:
     within: set[cst.CSTNode] = field(default_factory=set)  # calls in place with another one on them
     again: dict[cst.CSTNode, Any] = field(default_factory=dict)  # calls in place -> rewritten
     filtered: set[cst.CSTNode] = field(default_factory=set)  # tests that are dropped
+    lists: dict[str, frozenset[str]] = field(default_factory=dict)  # of classes: no parts of them
     trouble: dict[cst.CSTNode, list[str]] = field(default_factory=dict)  # reasons by statement
 
     def type_of(self, node: Any) -> Type:

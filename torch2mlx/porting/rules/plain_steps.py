@@ -14,12 +14,14 @@ from torch2mlx.porting.training.derivatives import Derivatives
 from torch2mlx.porting.training.early_branches import EarlyBranches
 from torch2mlx.porting.training.free_parameters import FreeParameters
 from torch2mlx.porting.training.scalers import WithoutScalers
+from torch2mlx.porting.training.small_functions import WithoutSmallFunctions
 
 #: A word of the sources that a pass is about, and the pass; in this order.
 _PASSES = (
     ("distributed", WithoutCollectives),
     (".scale(", WithoutScalers),
     (".step(", WithoutClosures),
+    (".zero_grad(", WithoutSmallFunctions),
     (".backward(", EarlyBranches),
 )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.porting.rules import masked_writes
 from torch2mlx.porting.rules.buffers import (
     assigned_buffer,
     hiding,
@@ -34,6 +35,7 @@ from torch2mlx.porting.rules.shared_tensors import (
 )
 from torch2mlx.porting.rules.text import bare, code, expression
 from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.traversal import walk
 
 #: Functions of torch.nn.init that kit.init has.
 INITIALISERS: tuple[str, ...] = (
@@ -52,6 +54,9 @@ INITIALISERS += ("orthogonal",)
 @leaving(cst.Assign)
 def _assign(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
     writes_parts(at, original)
+    masked = masked_writes.assigned(original, updated, at.type_of)
+    if masked is not None:
+        return masked
     named = under_all_names(at, original, updated)
     return _assignment(at, original, updated) if named is None else named
 
@@ -68,8 +73,10 @@ def _assignment(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
             return cst.RemoveFromParent()
     if len(targets) == 1 and code(updated.targets[0].target) == code(value):
         return cst.RemoveFromParent()
-    if len(targets) == 1 and _ties(targets[0].target, original.value):
-        return _tied(at, original, updated)
+    if len(targets) == 1 and _is_weight(targets[0].target):
+        held = _held_by(at, original.value)
+        if _is_weight(held) or _is_given(at, held):
+            return _tied(at, original, updated, held)
     place = _without_data(targets[0].target)
     if place is not targets[0].target and loop_of(at, code(place)) is not None:
         return small(set_in_loop(at, code(place), code(value)))
@@ -85,9 +92,25 @@ def _assignment(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
     return updated.with_changes(value=value) if made is None else made
 
 
-def _tied(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
+def _held_by(at: Place, value: Any) -> Any:
+    """What a name of the function was given, if once; another expression as it is."""
+    if not isinstance(value, cst.Name) or not at.bodies:
+        return value
+    nodes = [n for n in walk(at.bodies[-1].body) if isinstance(n, cst.Assign)]
+    given = [n.value for n in nodes if any(dotted(t.target) == value.value for t in n.targets)]
+    return given[0] if len(given) == 1 else value
+
+
+def _is_given(at: Place, value: Any) -> bool:
+    """Whether a value is an argument of the function, which may be a parameter elsewhere."""
+    nodes = walk(at.bodies[-1].params) if at.bodies else ()
+    own = {n.name.value for n in nodes if isinstance(n, cst.Param)}
+    return isinstance(value, cst.Name) and value.value in own
+
+
+def _tied(at: Place, original: cst.Assign, updated: cst.Assign, held: Any) -> Any:
     """`self.decoder.weight = self.encoder.weight`: one parameter under two names."""
-    alias, name = dotted(original.targets[0].target), dotted(original.value)
+    alias, name = dotted(original.targets[0].target), dotted(held)
     root, _, rest = alias.partition(".")
     other, _, kept = name.partition(".")
     if not rest or root != other or not kept:
@@ -102,6 +125,9 @@ def _aug_assign(at: Place, original: Any, updated: Any) -> Any:
     value = bare(updated.value, original.value)
     target = _without_data(original.target)
     changes_shared(at, target, original)
+    masked = masked_writes.changed(original, updated, at.type_of)
+    if masked is not None:
+        return masked
     if loop_of(at, code(target)) is not None:  # `p -= ...`: the module gets a new one
         operator = code(original.operator).strip().removesuffix("=")
         return small(set_in_loop(at, code(target), f"{code(target)} {operator} ({code(value)})"))
@@ -287,11 +313,9 @@ def _for(at: Place, original: cst.For, updated: cst.For) -> Any:
     return updated
 
 
-def _ties(target: Any, value: Any) -> bool:
-    """Whether an assignment gives one module the weight or bias of another."""
-    names = ("weight", "bias")
-    both = isinstance(target, cst.Attribute) and isinstance(value, cst.Attribute)
-    return both and target.attr.value in names and value.attr.value in names
+def _is_weight(node: Any) -> bool:
+    """Whether an expression is the weight or bias of a module."""
+    return isinstance(node, cst.Attribute) and node.attr.value in ("weight", "bias")
 
 
 def _without_data(node: Any) -> Any:

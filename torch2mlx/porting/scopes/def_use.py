@@ -11,7 +11,18 @@ from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import children, walk
 
 #: Methods that change the list, dict or set they are called on.
-_CHANGING = ("append", "extend", "insert", "add", "appendleft", "setdefault")
+_CHANGING: tuple[str, ...] = (
+    "append",
+    "extend",
+    "insert",
+    "add",
+    "appendleft",
+    "setdefault",
+    "reverse",
+    "sort",
+)
+_CHANGING += ("pop", "popleft", "popitem", "remove", "discard", "clear", "update", "extendleft")
+_CHANGING += ("rotate",)
 
 
 def _changes(name: str) -> bool:

@@ -64,6 +64,16 @@ def _pairs(node: Any) -> Iterator[tuple[str, str]]:
         yield dotted(target), dotted(value)
 
 
+def moves_by_gradients_alone(module: cst.Module, names: Names) -> bool:
+    """Whether no optimizer of a file moves a parameter whose gradient is zero."""
+    made = [(names.of(c.func), c.args) for c in calls(module)]
+    made = [(full, args) for full, args in made if full.startswith("torch.optim.")]
+    made = [(full, args) for full, args in made if "lr_scheduler" not in full]
+    plain = all(full == "torch.optim.SGD" and len(args) <= 2 for full, args in made)
+    words = {a.keyword.value for _, args in made for a in args if a.keyword is not None}
+    return plain and words <= {"params", "lr"} and not any(a.star for _, args in made for a in args)
+
+
 def wrapped_modules(module: cst.Module, names: Names) -> dict[str, str]:
     """Names that hold another module's wrapper for several processes -> that module."""
     found = {}

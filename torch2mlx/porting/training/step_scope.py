@@ -28,6 +28,7 @@ class Scope:
     used: set[str] = field(default_factory=set)
     gradients: dict[str, str] = field(default_factory=dict)  # optimizer -> name
     accumulated: set[str] = field(default_factory=set)  # gradients that start as None
+    zeroed: set[str] = field(default_factory=set)  # of these, what a statement sets to None
     unset: set[str] = field(default_factory=set)  # what steps take and not every way sets before
     modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
     steps: dict[cst.CSTNode, Step] = field(default_factory=dict)  # by statement

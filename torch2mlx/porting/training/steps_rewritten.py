@@ -19,6 +19,7 @@ from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls, everything
 from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
+from torch2mlx.porting.training.optimizers import moves_by_gradients_alone
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.training_steps import Finder
 from torch2mlx.porting.types.known import Types
@@ -27,6 +28,12 @@ NN, KIT, MX = "_MLX_nn", "_MLX_kit", "_MLX_mx"
 PARAMETERS = "_MLX_parameters"
 #: What these stand for in the end.
 NAMES = {NN: "nn", KIT: "kit", MX: "mx", PARAMETERS: "parameters"}
+
+
+_NEVER_ZERO = (
+    "gradients add up from step to step: what sets them to zero is in another function or of "
+    "another name; call zero_grad() of this optimizer beside its backward"
+)
 
 
 def parse(text: str) -> Any:
@@ -44,10 +51,15 @@ class Training(cst.CSTTransformer):
         self._names, self._trained, self._report = names, trained, report
         self._find = Finder(inference, trained, report)
         self.made: set[str] = set()  # names of the functions that were written
+        self.passes_by = False  # whether steps may leave parameters out
         self._scopes: list[Scope] = []
 
     def visit_Module(self, node: cst.Module) -> None:
         self._clips = Clipped(node)
+        zeroing = (c.func for c in calls(node) if isinstance(c.func, cst.Attribute))
+        self._zeroes = {dotted(f.value) for f in zeroing if f.attr.value == "zero_grad"}
+        self._fades = not moves_by_gradients_alone(node, self._names)
+        self.passes_by = self._fades and self._find.passes_by(self._names)
         self._keeps_apart = any(getattr(n, "value", "") in _APART for n in everything(node))
         self._scopes.append(Scope(node, set(self._find.scan.loads(node))))
         self._find.prepare(list(node.body), self._scopes[-1])
@@ -55,7 +67,21 @@ class Training(cst.CSTTransformer):
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
         scope = self._scopes.pop()
         body = self._block(list(original_node.body), list(updated_node.body), scope)
+        self._check_zeroed(scope)
         return updated_node.with_changes(body=_started(body, scope))
+
+    def _check_zeroed(self, scope: Scope) -> None:
+        """Gradients that add up and that nothing here sets to zero: refused where a call elsewhere
+        may be the one that does."""
+        for statement, step in scope.steps.items():
+            kept = step.gradients in scope.accumulated - scope.zeroed
+            if not kept or not self._find.loops_around(statement, scope):
+                continue
+            own = {*step.optimizers, *step.modules}
+            others = {n for n in self._trained if n not in own}
+            others |= {m for n in others for m in self._trained[n]} - own
+            if set(self._zeroes) - others:
+                self._report.refuse(statement, _NEVER_ZERO)
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
         if not _trains(node):
@@ -84,6 +110,7 @@ class Training(cst.CSTTransformer):
         if not isinstance(updated_node.body, cst.IndentedBlock):
             return updated_node
         new = self._block(list(original_node.body.body), list(updated_node.body.body), scope)
+        self._check_zeroed(scope)
         body = updated_node.body.with_changes(body=_started(new, scope))
         return updated_node.with_changes(body=body)
 
@@ -156,13 +183,25 @@ class Training(cst.CSTTransformer):
         left = f"({', '.join([target, *results])})" if results else target
         more = scope.fresh(f"new_{step.gradients}") if step.adds else step.gradients
         owner = _group(step.modules)
-        call = f"{left}, {more} = {NN}.value_and_grad({owner}, {name})({', '.join(given)})\n"
+        partial = self._leaves_out(step, body, old)
+        taken = f"{KIT}.reached" if partial else NN
+        call = f"{left}, {more} = {taken}.value_and_grad({owner}, {name})({', '.join(given)})\n"
         made = [function, _beside(parse(call), new[step.place])]
         if "." in loss:  # an attribute: it was set to what the function saw
             made.append(parse(f"{loss} = {target}\n"))
         if step.adds:
             made.append(parse(f"{step.gradients} = {KIT}.training.add({step.gradients}, {more})\n"))
         return made
+
+    def _leaves_out(self, step: Step, body: list[Any], old: list[Any]) -> bool:
+        """Whether a step may leave out parameters that its optimizer would move by a zero."""
+        alone = self._fades and self._find.calls_some(step, body)
+        if not alone and not self.passes_by:
+            return False
+        self.passes_by = True
+        why = "parameters that the loss does not come from have no gradient, and are passed by"
+        self._report.change(old[step.place], "backward", why)
+        return True
 
     def _remembered(self, place: int, old: list[Any], steps: list[Step], scope: Scope) -> list[Any]:
         """What stands before a forward pass that an earlier step and a later function both need."""
@@ -214,6 +253,7 @@ class Training(cst.CSTTransformer):
         name = scope.gradients.get(optimizer)
         self._report.change(old, "zero_grad", "gradients are values in MLX: none are left over")
         made = [parse(f"{name} = None\n")] if name in scope.accumulated else []
+        scope.zeroed |= {n for n in scope.accumulated if n == name}
         zeroed = scope.modules.get(owner) or self._trained.get(owner) or [owner]
         if self._keeps_apart:
             made.append(parse(f"{KIT}.distributed.dropped({', '.join(zeroed)})\n"))

@@ -9,7 +9,8 @@ import libcst as cst
 
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import Scanner, called_method
-from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.passed_by import may_pass_by
 from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything, walk
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
 from torch2mlx.porting.training.optimizers import wrapped_modules, wraps
@@ -281,17 +282,32 @@ class Finder:
             self._varies = bool(self.types.foreign.kinds) or varies(self._file, self.types.names)
         return self._varies
 
+    def passes_by(self, names: Names) -> bool:
+        """Whether a forward pass of the file passes by a module of its class in some steps."""
+        return self.types.foreign.passes_by or may_pass_by(names.classes.values(), names)
+
+    def calls_some(self, step: Step, body: Sequence[Any]) -> bool:
+        """Whether the statements of a step call some of the modules that it trains, and others not
+        or not on every way."""
+        plain = [s for s in body if isinstance(s, cst.SimpleStatementLine)]
+        surely = {n for s in plain for n in self.scan.loads(s)}
+        loaded = {n for s in body for n in self.scan.loads(s)}
+        known = [m for m in step.modules if m in loaded]
+        return bool(known) and any(m not in surely for m in step.modules)
+
     def carried(self, step: Step, old: list[Any], scope: Scope) -> set[str]:
         """Names that the next round of a loop around the step reads before it writes them, and
         those that the function gives to others by `global` or `nonlocal`."""
         found = self._declared.get(scope.node)
         if found is None:
             found = self._declared[scope.node] = _outer_names(scope.node)
-        place = old[step.place]
-        for loop in self._loops(scope.node):
-            if any(part is place for part in walk(loop)):
-                found = found | self.scan.exposed(loop.body.body)
+        for loop in self.loops_around(old[step.place], scope):
+            found = found | self.scan.exposed(loop.body.body)
         return found
+
+    def loops_around(self, statement: Any, scope: Scope) -> list[Any]:
+        """The loops of a function that a statement stands in."""
+        return [n for n in self._loops(scope.node) if any(p is statement for p in walk(n))]
 
     def unset(self, names: Sequence[str], scope: Scope) -> set[str]:
         """Those names that some way through a function reaches without setting them."""

@@ -12,6 +12,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import collect, dotted
+from torch2mlx.porting.scopes.passed_by import may_pass_by
 from torch2mlx.porting.scopes.traversal import everything
 from torch2mlx.porting.types.infer import inferred
 from torch2mlx.porting.types.known import Foreign
@@ -87,6 +88,8 @@ def public(module: cst.Module) -> frozenset[str] | None:
 
 
 def _add(found: Foreign, known: Any, names: list[str]) -> None:
+    if known is not None and any(name in known.names.classes for name in names):
+        found.passes_by |= may_pass_by(known.names.classes.values(), known.names)
     for name in names if known is not None else ():
         if name in known.names.classes:
             found.kinds[name] = "module" if known.is_module_class(name) else "object"
