@@ -327,7 +327,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.rules.leftover import remaining
     from torch2mlx.porting.rules.plain_steps import with_plain_steps
     from torch2mlx.porting.scopes.import_table import collect
-    from torch2mlx.porting.scopes.lines import line_map, lines_of
+    from torch2mlx.porting.scopes.lines import line_map
     from torch2mlx.porting.scopes.own_names import given_back
     from torch2mlx.porting.scopes.passes import passed
     from torch2mlx.porting.training.optimizers import trained_modules
@@ -336,15 +336,15 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.types.project import foreign
 
     module, own = _apart(module, text)
-    first, report = collect(module), Report(lines_of(module, text))
-    module = with_plain_steps(module, first, text, report)
-    names = collect(module)
-    beside = foreign(module, path)
-    told = _inferred(module, names, beside, wishes)
-    training = Training(names, told, trained_modules(module, names), report)
-    stepped = passed(module, training)
+    first, report = collect(module), Report.of(module, text)
+    plain = with_plain_steps(module, first, text, report)
+    names = first if plain is module else collect(plain)
+    beside = foreign(plain, path)
+    told = _inferred(plain, names, beside, wishes)
+    training = Training(names, told, trained_modules(plain, names), report)
+    stepped = passed(plain, training)
     between = stepped.code
-    later = Report(lines_of(stepped, between))
+    later = Report.of(stepped, between)
     names = collect(stepped)
     types = inferred(stepped, names, beside, told.answers)
     made = _by_rules((stepped, between), types, later, training.made, path, wishes)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch2mlx.errors import Code, Unsupported
 from torch2mlx.porting.questions import Question, asked
+from torch2mlx.porting.scopes.lines import lines_of
 
 #: The name of torch under which a backward pass is refused that is no statement of a step.
 BACKWARD = "torch.Tensor.backward"
@@ -33,6 +34,18 @@ class Report:
     reasons: dict[Any, list[str]] = field(default_factory=dict)  # by statement
     questions: list[Question] = field(default_factory=list)
     _known: set[Any] = field(default_factory=set)
+    _heads: dict[Any, tuple[str, ...]] = field(default_factory=dict)  # see lines_of
+
+    @classmethod
+    def of(cls, module: Any, text: str) -> Report:
+        """The report of a file, a tree and its text."""
+        made = cls()
+        made.follow(module, text)
+        return made
+
+    def follow(self, module: Any, text: str) -> None:
+        """Notes are of the statements of another tree from now on; `text` is that of the first."""
+        self.lines = lines_of(module, text, self._heads)
 
     def line(self, node: Any) -> int:
         """The line of a statement; 0 when it is not from the source."""

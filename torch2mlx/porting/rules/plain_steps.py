@@ -6,7 +6,6 @@ from typing import Any
 
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.in_place_functions import MARK, WithoutInPlaceFunctions
-from torch2mlx.porting.scopes.lines import lines_of
 from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.training.closures import WithoutClosures
 from torch2mlx.porting.training.collectives import WithoutCollectives
@@ -29,20 +28,22 @@ _PASSES = (
 def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     """The file without functions in place, loss scalers, closures and autograd.grad, and with its
     free parameters in modules."""
-    heads: dict[Any, tuple[str, ...]] = {}
     if "requires_grad" in text or "Parameter" in text:
         free = FreeParameters(module, names, report)
         if free.found:
-            module = passed(module, free)
-            report.lines = lines_of(module, text, heads)
+            module = _passed(module, free, text, report)
     if MARK.search(text):
-        module = passed(module, WithoutInPlaceFunctions(names))
-        report.lines = lines_of(module, text, heads)
+        module = _passed(module, WithoutInPlaceFunctions(names), text, report)
     for word, passes in _PASSES:
         if word in text:
-            module = passed(module, passes(report))
-            report.lines = lines_of(module, text, heads)
+            module = _passed(module, passes(report), text, report)
     if "autograd" in text:
-        module = passed(module, Derivatives(names, report))
-        report.lines = lines_of(module, text, heads)
+        module = _passed(module, Derivatives(names, report), text, report)
     return module
+
+
+def _passed(module: Any, rules: Any, text: str, report: Report) -> Any:
+    made = passed(module, rules)
+    if made is not module:
+        report.follow(made, text)
+    return made

@@ -6,7 +6,9 @@ Here what holds none of their kinds stays as it is, the same nodes.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
+from dataclasses import fields
 from typing import Any
 
 import libcst as cst
@@ -32,10 +34,11 @@ _STATEMENTS = _BLOCKS | {cst.SimpleStatementLine, cst.SimpleStatementSuite}
 
 
 def passed(module: cst.Module, rules: cst.CSTTransformer) -> Any:
-    """The file as the rules make it. No node stands at two places of it, as after a copy."""
+    """The file as the rules make it, the same tree where they change nothing. No node stands at two
+    places of it, as after a copy."""
     made = visited(module, rules)
     nodes = everything(made)
-    if len(set(nodes)) == len(nodes):
+    if made is module or len(set(nodes)) == len(nodes):
         return made
     return made.visit(_Apart(made, {n for n, count in Counter(nodes).items() if count > 1}))
 
@@ -43,7 +46,11 @@ def passed(module: cst.Module, rules: cst.CSTTransformer) -> Any:
 def visited(module: cst.Module, rules: cst.CSTTransformer) -> Any:
     """The file as the rules make it, for the last pass: parts may stand at several places."""
     kinds = _kinds(rules)
-    return module.visit(rules if kinds is None else _Pass(rules, kinds))
+    if kinds is None:
+        return module.visit(rules)
+    shown = _Pass(rules, kinds)
+    made = module.visit(shown)
+    return made if shown.changed else module
 
 
 def _kinds(rules: cst.CSTTransformer) -> frozenset[Any] | None:
@@ -51,6 +58,19 @@ def _kinds(rules: cst.CSTTransformer) -> frozenset[Any] | None:
     named = [name for name in vars(type(rules)) if name.startswith(("visit_", "leave_"))]
     found = [getattr(cst, name.partition("_")[2], None) for name in named]
     return None if None in found else frozenset(found)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two nodes have the very same parts."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    pairs = ((getattr(one, part.name), getattr(other, part.name)) for part in fields(one))
+    return all(a is b or _listed(a, b) for a, b in pairs)
+
+
+def _listed(one: Any, other: Any) -> bool:
+    both = isinstance(one, (list, tuple)) and isinstance(other, (list, tuple))
+    return both and len(one) == len(other) and all(map(operator.is_, one, other))
 
 
 class _Apart(cst.CSTTransformer):
@@ -87,6 +107,7 @@ class _Pass(cst.CSTTransformer):
         super().__init__()
         self._rules, self._kinds = rules, kinds
         self._shallow = kinds <= _STATEMENTS
+        self.changed = False  # whether a rule made another node of one
 
     def on_visit(self, node: cst.CSTNode) -> bool:
         kind = type(node)
@@ -96,7 +117,9 @@ class _Pass(cst.CSTTransformer):
     def on_leave(self, original_node: Any, updated_node: Any) -> Any:
         if type(original_node) not in self._kinds:
             return updated_node
-        return self._rules.on_leave(original_node, updated_node)
+        made = self._rules.on_leave(original_node, updated_node)
+        self.changed = self.changed or not _same(made, updated_node)
+        return made
 
     def on_visit_attribute(self, node: cst.CSTNode, attribute: str) -> None:
         """Nothing: it is called for every field of every node."""

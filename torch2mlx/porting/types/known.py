@@ -40,6 +40,7 @@ class Types:
     attributes: dict[str, Env] = field(default_factory=dict)  # of classes
     globals: Env = field(default_factory=dict)
     nodes: dict[str, Any] = field(default_factory=dict)  # functions by the same keys
+    _derived: dict[tuple[str, tuple[str, ...]], bool] = field(default_factory=dict)
 
     def told_of(self, place: str, name: str, known: Type) -> Type:
         """The type of a name of a function or class, which an answer may tell."""
@@ -87,6 +88,11 @@ class Types:
 
     def derives(self, name: str, bases: tuple[str, ...]) -> bool:
         """Whether a class has one of these among its bases, and theirs."""
+        if (name, bases) not in self._derived:
+            self._derived[name, bases] = self._derives(name, bases)
+        return self._derived[name, bases]
+
+    def _derives(self, name: str, bases: tuple[str, ...]) -> bool:
         if name in self.foreign.kinds:
             return bool(self.foreign.kinds[name] == "module" and "torch.nn.Module" in bases)
         node = self.names.classes.get(name)
