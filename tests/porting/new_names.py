@@ -524,5 +524,16 @@ torch.fft.rfftfreq(8)
 torch.stft(z.reshape(2, 12), 8, return_complex=True).real
 torch.istft(torch.stft(z.reshape(2, 12), 8, return_complex=True), 8)
 x.scatter_reduce(1, i[None].repeat(3, 1), y[:, :3], "sum")
+torch.sparse_coo_tensor([[0, 1, 1, 0], [2, 0, 0, 3]], x[0], (3, 4)).to_dense()
+torch.sparse_coo_tensor(torch.tensor([[0, 2]]), x[:2]).to_dense()
+torch.sparse.FloatTensor(torch.tensor([[0, 1], [2, 0]]), x[0, :2], torch.Size([3, 4])).to_dense()
+x.to_sparse().to_dense()
+x.to_sparse_coo().coalesce().to_dense()
+torch.spmm(x.to_sparse(), y.T)
+torch.zeros(torch.Size([3, 4]))
+torch.Size((3, 4))[1] + x
+torch.sparse.mm(x.to_sparse(), y.T)
+torch.smm(x.to_sparse(), y.T).to_dense()
+torch.sparse.addmm(z.reshape(-1)[:9].reshape(3, 3), x.to_sparse(), y.T, beta=0.5)
 torch.zeros(2) if torch.manual_seed(0) else torch.zeros(2)
 """

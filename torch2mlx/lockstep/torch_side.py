@@ -23,8 +23,12 @@ Pieces = Callable[[Any], list[dict[str, Any]]]
 
 
 def host(tensor: Any) -> np.ndarray:
-    """A tensor's values now, floating-point ones as float32."""
+    """A tensor's values now, floating-point ones as float32, sparse ones as dense."""
+    import torch
+
     value = tensor.detach().cpu()
+    if value.layout is not torch.strided:  # MLX has dense arrays alone
+        value = value.to_dense()
     if value.dtype.is_floating_point and str(value.dtype) != "torch.float64":
         value = value.float()
     return np.array(value.resolve_conj().resolve_neg().numpy())

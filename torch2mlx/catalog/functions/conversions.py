@@ -46,6 +46,14 @@ ENTRIES = (
         note="not needed: views are always allowed",
         layout="elementwise",
     ),
+    op(
+        "Size",
+        "sizes | tuple({sizes})",
+        mlx="array.shape",
+        made=True,
+        returns="numbers",
+        untraced="it is no tensor",
+    ),
     op("cpu .pin_memory", "input | {input}", mlx="array", note=_MEMORY, layout="elementwise"),
     op("cuda", "input device | {input}", mlx="array", note=_MEMORY, layout="elementwise"),
     op(

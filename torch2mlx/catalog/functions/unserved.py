@@ -16,10 +16,6 @@ ENTRIES = (
     ),
     op("lobpcg", note="use mx.linalg.eigh"),
     op("quantize_per_tensor", note="MLX quantises by groups: mx.quantize"),
-    op(
-        "sparse_coo_tensor to_sparse",
-        note="MLX has no sparse arrays: use dense ones, or indices and .at[].add",
-    ),
     op("special", note="most of torch.special has no twin"),
     op("embedding_bag", note="offsets are counted anew for each call: use torch.nn.EmbeddingBag"),
     op("convolution native_dropout native_group_norm native_layer_norm", note=_INNER),

@@ -1,0 +1,36 @@
+"""Sparse tensors, which are dense arrays in MLX: the same numbers, with the zeros in memory."""
+
+from __future__ import annotations
+
+from torch2mlx.catalog.functions.entry import op
+
+_DENSE = "MLX has no sparse arrays: it is dense there, with its zeros in memory"
+_UNTRACED = "torch.export traces no sparse tensors"
+
+ENTRIES = (
+    op(
+        "sparse_coo_tensor sparse.FloatTensor",
+        "indices values size dtype- device- requires_grad- check_invariants- is_coalesced- | "
+        "kit.sparse.dense({indices}, {values}«, {size}»)",
+        made=True,
+        note=_DENSE,
+        caution=_DENSE,
+        untraced=_UNTRACED,
+    ),
+    op(
+        ".to_sparse .to_sparse_coo .coalesce .to_dense",
+        "input | {input}",
+        mlx="array",
+        note=_DENSE,
+        layout="elementwise",
+        untraced=_UNTRACED,
+    ),
+    op("spmm sparse.mm smm", "input mat2 | {input!} @ {mat2!}", note=_DENSE, untraced=_UNTRACED),
+    op(
+        "sparse.addmm",
+        "input mat1 mat2 beta alpha | mx.addmm({input}, {mat1}, {mat2}«, beta={beta}»«, "
+        "alpha={alpha}»)",
+        note=_DENSE,
+        untraced=_UNTRACED,
+    ),
+)
