@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 
 def dense(indices: Any, values: Any, size: Sequence[int] | None = None) -> mx.array:
@@ -18,12 +19,10 @@ def dense(indices: Any, values: Any, size: Sequence[int] | None = None) -> mx.ar
     places, held = mx.array(indices), mx.array(values)
     if held.ndim == 0:
         held = mx.broadcast_to(held, (places.shape[1],))
-    highest = [int(n) for n in places.max(axis=1).tolist()] if places.size else [-1] * len(places)
-    shape = tuple(size) if size is not None else (*(n + 1 for n in highest), *held.shape[1:])
-    if any(n >= most for n, most in zip(highest, shape, strict=False)) or (
-        places.size and int(places.min().item()) < 0
-    ):
-        raise ValueError(f"indices reach {tuple(highest)}, outside of size {shape}")
-    if not places.size:
-        return mx.zeros(shape, dtype=held.dtype)
-    return mx.zeros(shape, dtype=held.dtype).at[tuple(places)].add(held)
+    read = np.array(places)
+    least = (*(read.max(axis=1, initial=-1) + 1).tolist(), *held.shape[1:])
+    shape = least if size is None else tuple(size)
+    if (read < 0).any() or any(a > b for a, b in zip(least, shape, strict=True)):
+        raise ValueError(f"indices ask for {least}, which size {shape} does not hold")
+    empty = mx.zeros(shape, dtype=held.dtype)
+    return empty.at[tuple(places)].add(held) if read.size else empty
