@@ -533,7 +533,6 @@ torch.spmm(x.to_sparse(), y.T)
 torch.zeros(torch.Size([3, 4]))
 torch.Size((3, 4))[1] + x
 torch.sparse.mm(x.to_sparse(), y.T)
-torch.smm(x.to_sparse(), y.T).to_dense()
 torch.sparse.addmm(z.reshape(-1)[:9].reshape(3, 3), x.to_sparse(), y.T, beta=0.5)
 torch.zeros(2) if torch.manual_seed(0) else torch.zeros(2)
 """

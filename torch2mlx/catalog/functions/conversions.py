@@ -52,7 +52,6 @@ ENTRIES = (
         mlx="array.shape",
         made=True,
         returns="numbers",
-        untraced="it is no tensor",
     ),
     op("cpu .pin_memory", "input | {input}", mlx="array", note=_MEMORY, layout="elementwise"),
     op("cuda", "input device | {input}", mlx="array", note=_MEMORY, layout="elementwise"),

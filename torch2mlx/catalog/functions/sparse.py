@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch2mlx.catalog.functions.entry import op
 
 _DENSE = "MLX has no sparse arrays: it is dense there, with its zeros in memory"
-_UNTRACED = "torch.export traces no sparse tensors"
 
 ENTRIES = (
     op(
@@ -15,7 +14,6 @@ ENTRIES = (
         made=True,
         note=_DENSE,
         caution=_DENSE,
-        untraced=_UNTRACED,
     ),
     op(
         ".to_sparse .to_sparse_coo .coalesce .to_dense",
@@ -23,14 +21,12 @@ ENTRIES = (
         mlx="array",
         note=_DENSE,
         layout="elementwise",
-        untraced=_UNTRACED,
     ),
-    op("spmm sparse.mm smm", "input mat2 | {input!} @ {mat2!}", note=_DENSE, untraced=_UNTRACED),
+    op("spmm sparse.mm", "input mat2 | {input!} @ {mat2!}", note=_DENSE),
     op(
         "sparse.addmm",
         "input mat1 mat2 beta alpha | mx.addmm({input}, {mat1}, {mat2}«, beta={beta}»«, "
         "alpha={alpha}»)",
         note=_DENSE,
-        untraced=_UNTRACED,
     ),
 )

@@ -30,6 +30,7 @@ from torch2mlx.export.lower.ops import (  # noqa: F401
     segments,
     shapes,
     sorting,
+    sparse,
     spectra,
 )
 from torch2mlx.export.lower.ops.from_catalog import catalogued, catalogued_names
