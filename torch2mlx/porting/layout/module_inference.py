@@ -23,7 +23,7 @@ from torch2mlx.porting.layout.members import (
 from torch2mlx.porting.layout.tables import ASKED, ITSELF
 from torch2mlx.porting.layout.values import NONE, OTHER, Member, either
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import calls, everything, walk
+from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk
 
 _DEPTH = 12
 #: Functions of Python that keep nothing of what they are told.
@@ -283,6 +283,5 @@ def _called(module: Any) -> frozenset[str]:
 
 def _twice(module: Any) -> frozenset[str]:
     """Names under which a file defines more than one function or class."""
-    kinds = (cst.FunctionDef, cst.ClassDef)
-    counts = Counter(n.name.value for n in everything(module) if isinstance(n, kinds))
+    counts = Counter(n.name.value for n in of_kinds(module, cst.FunctionDef, cst.ClassDef))
     return frozenset(name for name, count in counts.items() if count > 1)

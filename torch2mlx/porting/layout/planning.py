@@ -23,7 +23,7 @@ from torch2mlx.porting.layout.reading import File, Reading
 from torch2mlx.porting.layout.tables import FLEXIBLE, RIGID
 from torch2mlx.porting.layout.values import PLAIN, Immovable, Pending, Plan, Protocol, Value
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import everything, walk
+from torch2mlx.porting.scopes.traversal import of_kinds, walk
 from torch2mlx.porting.types.known import Types
 
 _ROUNDS = 30
@@ -53,7 +53,7 @@ class _Planner:
         self.waiting: set[str] = set()  # classes whose protocol was asked too early
         self.asked = attributes(module)
         self._chains()
-        named = [n for n in everything(module) if isinstance(n, cst.Attribute)]
+        named = of_kinds(module, cst.Attribute)
         for name in self.classes:
             node = method(names.classes[name], "forward")
             self.calling.parameters[name] = parameters(node) if node is not None else []

@@ -8,24 +8,23 @@ import libcst as cst
 
 from torch2mlx.porting.layout.tables import ASKED, RIGID
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import everything, walk
+from torch2mlx.porting.scopes.traversal import of_kinds, walk
 
 #: Ways to modules that are not followed.
 _HIDDEN = ("children", "named_children", "_modules", "get_submodule", "_forward_hooks")
 
 
 def has_images(module: Any, names: Names) -> bool:
-    for node in everything(module):
-        if isinstance(node, (cst.Attribute, cst.Name)):
-            full = names.of(node)
-            if full.startswith("torch.nn.") and full.rpartition(".")[2] in RIGID:
-                return True
+    for node in of_kinds(module, cst.Attribute, cst.Name):
+        full = names.of(node)
+        if full.startswith("torch.nn.") and full.rpartition(".")[2] in RIGID:
+            return True
     return False
 
 
 def hides(module: Any) -> bool:
     """Whether modules are called that were not found by name."""
-    for node in everything(module):
+    for node in of_kinds(module, cst.Attribute, cst.For):
         if isinstance(node, cst.Attribute) and node.attr.value in _HIDDEN:
             return True
         if isinstance(node, cst.For) and _asks_modules(node.iter):
@@ -45,7 +44,7 @@ def attributes(module: Any) -> list[tuple[cst.CSTNode, str]]:
     """Attributes that are read and not merely asked something: node and name."""
     asked: set[cst.CSTNode] = set()
     found: list[tuple[cst.CSTNode, str]] = []
-    for node in everything(module):
+    for node in of_kinds(module, cst.AssignTarget, cst.AnnAssign, cst.Attribute):
         if isinstance(node, (cst.AssignTarget, cst.AnnAssign)):
             asked |= {part for part in _assigned(node.target)}
         if isinstance(node, cst.Attribute):
@@ -66,7 +65,7 @@ def _assigned(target: Any) -> list[Any]:
 def compared(module: Any, names: Names) -> set[cst.CSTNode]:
     """Layers' classes that modules are compared with: what turns its data is one of these too."""
     asked: list[Any] = []
-    for node in everything(module):
+    for node in of_kinds(module, cst.Call, cst.Annotation, cst.Comparison):
         if isinstance(node, cst.Call) and dotted(node.func) in ("isinstance", "issubclass"):
             asked += [a.value for a in node.args[1:]]
         elif isinstance(node, cst.Annotation):

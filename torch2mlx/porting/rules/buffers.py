@@ -11,7 +11,7 @@ from torch2mlx.porting.rules.plain_lists import plain_lists
 from torch2mlx.porting.rules.requires_grad import small
 from torch2mlx.porting.rules.text import bare, code
 from torch2mlx.porting.scopes.import_table import Names
-from torch2mlx.porting.scopes.traversal import calls, everything
+from torch2mlx.porting.scopes.traversal import calls, of_kinds
 from torch2mlx.porting.types.kinds import Type
 
 
@@ -101,7 +101,7 @@ def _holds_arrays(kind: Type) -> bool:
 def parameter_names(module: cst.Module, names: Names) -> frozenset[str]:
     """Names of attributes that are an nn.Parameter, or registered as one, anywhere in a file."""
     found = set()
-    for node in everything(module):
+    for node in of_kinds(module, cst.Assign, cst.Call):
         if isinstance(node, cst.Assign):
             made = any(names.of(c.func) == "torch.nn.Parameter" for c in calls(node.value))
             for target in node.targets if made else ():
@@ -144,7 +144,7 @@ def _trained(call: Any) -> bool:
 def all_buffers(module: cst.Module, names: Names) -> tuple[frozenset[str], frozenset[str]]:
     """Names of a file's buffers without a gradient: all, and those that are not saved."""
     every, hidden = set(), set()
-    for node in everything(module):
+    for node in of_kinds(module, cst.Assign, cst.Call):
         if isinstance(node, cst.Assign) and is_buffer(names, node.value):
             target = node.targets[0].target
             if isinstance(target, cst.Attribute) and not _trained(node.value):

@@ -124,7 +124,9 @@ def _own_call(at: Place, original: cst.Call, updated: cst.Call) -> Any:
 
 def _parent(at: Place, original: cst.Call, updated: cst.Call) -> cst.Call | None:
     """`super().__init__(...)` of a layer's subclass, with what its class in MLX takes."""
-    if code(original.func) != "super().__init__" or not at.classes:
+    func = original.func
+    named = isinstance(func, cst.Attribute) and func.attr.value == "__init__"
+    if not named or code(func) != "super().__init__" or not at.classes:
         return None
     bases = at.file.names.classes[at.classes[-1]].bases
     full = at.file.names.of(bases[0].value) if bases else ""

@@ -13,7 +13,7 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.imports import WITH_TORCH
 from torch2mlx.porting.scopes.import_table import Names, collect, dotted
 from torch2mlx.porting.scopes.scope_table import EITHER, ScopeTable, bound_otherwise
-from torch2mlx.porting.scopes.traversal import everything, walk
+from torch2mlx.porting.scopes.traversal import of_kinds, walk
 
 _BY_NAME = "what is torch's cannot be told; import the names that are used"
 
@@ -29,7 +29,8 @@ def remaining(names: Names, module: cst.Module, text: str, report: Report) -> li
     fields: set[cst.CSTNode] = set()
     whole: dict[cst.CSTNode, str] = {}  # the dotted name that a name is the start of
     found = _unclear(names, text)
-    for node in everything(module):  # what holds a name comes before it
+    kinds = (cst.Import, cst.ImportFrom, cst.Arg, cst.Attribute, cst.Name)
+    for node in of_kinds(module, *kinds):  # what holds a name comes before it
         if isinstance(node, (cst.Import, cst.ImportFrom)):
             fields |= set(walk(node))
         elif isinstance(node, cst.Arg):

@@ -17,7 +17,7 @@ from torch2mlx.porting.rules.requires_grad import is_trainable
 from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import TYPED
-from torch2mlx.porting.scopes.traversal import everything
+from torch2mlx.porting.scopes.traversal import of_kinds
 from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import ELSEWHERE
 
@@ -196,7 +196,7 @@ def _of_processes(full: str) -> str | None:
 
 def held_values(module: cst.Module) -> Iterator[Any]:
     """What names are given, the branches of `a if c else b` too."""
-    waiting = [node.value for node in everything(module) if isinstance(node, cst.Assign)]
+    waiting = [node.value for node in of_kinds(module, cst.Assign)]
     while waiting:
         value = waiting.pop()
         if isinstance(value, cst.IfExp):

@@ -12,7 +12,7 @@ from torch2mlx.porting.rules.place import Place, entering
 from torch2mlx.porting.rules.requires_grad import small
 from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import everything, walk
+from torch2mlx.porting.scopes.traversal import of_kinds, walk
 
 _LINE = "it changes a part of a tensor: give it a line of its own"
 _COPY = "an index of tensors or lists copies: torch changes the copy, which nothing reads"
@@ -177,8 +177,7 @@ def in_place_layers(module: cst.Module, names: Names) -> frozenset[tuple[str, st
     that begin with one."""
     return frozenset(
         (owner.name.value, dotted(node.targets[0].target))
-        for owner in everything(module)
-        if isinstance(owner, cst.ClassDef)
+        for owner in of_kinds(module, cst.ClassDef)
         for node in walk(owner)
         if isinstance(node, cst.Assign) and _is_in_place(node.value, names)
     )

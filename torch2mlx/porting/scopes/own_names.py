@@ -14,7 +14,7 @@ import libcst as cst
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.scopes.scope_table import ScopeTable, bound_otherwise
-from torch2mlx.porting.scopes.traversal import everything
+from torch2mlx.porting.scopes.traversal import of_kinds
 
 #: Names under which a port imports -> their other names, where a file has its own of that name.
 OTHER = {"mx": "mlx_core", "nn": "mlx_nn", "optim": "mlx_optim", "kit": "mlx_kit"}
@@ -48,7 +48,7 @@ def set_aside(module: cst.Module, names: Names) -> tuple[cst.Module, frozenset[s
         return module, taken
     scopes = ScopeTable(module, taken, lambda full: full)
     kept = {node for node, full in scopes.found.items() if full}
-    kept |= {n.attr for n in everything(module) if isinstance(n, cst.Attribute)}
+    kept |= {n.attr for n in of_kinds(module, cst.Attribute)}
     return passed(module, _Renamed({n: _ASIDE + n for n in taken}, kept)), taken
 
 
@@ -57,6 +57,6 @@ def given_back(module: Any, taken: frozenset[str]) -> Any:
     if not taken:
         return module
     kept: set[cst.CSTNode]
-    kept = {n.attr for n in everything(module) if isinstance(n, cst.Attribute)}
+    kept = {n.attr for n in of_kinds(module, cst.Attribute)}
     new = {n: OTHER[n] for n in taken}
     return passed(module, _Renamed(new | {_ASIDE + n: n for n in taken}, kept))

@@ -13,7 +13,7 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.scopes.traversal import children, everything
+from torch2mlx.porting.scopes.traversal import children, of_kinds
 
 #: What a name is whose bindings differ, where it cannot be told which one holds.
 EITHER = "either"
@@ -79,10 +79,8 @@ def contested(module: cst.Module, imports: Iterable[tuple[str, str]]) -> frozens
     for local, full in imports:
         fulls.setdefault(local, set()).add(full)
     others: set[str] = set()
-    for node in everything(module):
-        bind = _BOUND.get(type(node))
-        if bind is not None:
-            others.update(bind(node))
+    for node in of_kinds(module, *_BOUND):
+        others.update(_BOUND[type(node)](node))
     return frozenset(n for n, found in fulls.items() if len(found) > 1 or n in others)
 
 

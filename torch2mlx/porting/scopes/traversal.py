@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache, lru_cache
+from operator import itemgetter
 from typing import Any
 
 import libcst as cst
@@ -80,6 +81,24 @@ def blocks(statement: Any) -> Iterator[list[Any]]:
 def everything(module: cst.Module) -> tuple[Any, ...]:
     """All nodes of a file, from the outside in: several passes ask for them."""
     return tuple(walk(module))
+
+
+def of_kinds(module: cst.Module, *kinds: type[cst.CSTNode]) -> list[Any]:
+    """All nodes of some kinds, from the outside in: what `everything` has of them, found by type.
+    libcst's classes are abstract ones, which isinstance asks slowly about other nodes."""
+    known = _by_kind(module)
+    if len(kinds) == 1:
+        return [node for _, node in known.get(kinds[0], ())]
+    found = [pair for kind in kinds for pair in known.get(kind, ())]
+    return [node for _, node in sorted(found, key=itemgetter(0))]
+
+
+@lru_cache(maxsize=4)
+def _by_kind(module: cst.Module) -> dict[type, list[tuple[int, Any]]]:
+    found: dict[type, list[tuple[int, Any]]] = {}
+    for place, node in enumerate(everything(module)):
+        found.setdefault(type(node), []).append((place, node))
+    return found
 
 
 @contextmanager

@@ -6,15 +6,14 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.scopes.traversal import calls, everything
+from torch2mlx.porting.scopes.traversal import calls, of_kinds
 
 
 def traced(module: Any, made: set[str]) -> set[str]:
     """Names of functions that a gradient is taken of: those, forwards, and what they call."""
     bodies: dict[str, list[Any]] = {}
-    for node in everything(module):
-        if isinstance(node, cst.FunctionDef):
-            bodies.setdefault(node.name.value, []).append(node)
+    for node in of_kinds(module, cst.FunctionDef):
+        bodies.setdefault(node.name.value, []).append(node)
     found, waiting = set(), [*made, "forward"]
     while waiting:
         name = waiting.pop()

@@ -14,7 +14,7 @@ import libcst as cst
 
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.import_table import Names
-from torch2mlx.porting.scopes.traversal import calls, everything
+from torch2mlx.porting.scopes.traversal import calls, everything, of_kinds
 
 KIND = "FreeParameter"
 _CLASS = '''
@@ -83,7 +83,7 @@ class FreeParameters(cst.CSTTransformer):
     def _made(self, module: cst.Module) -> dict[str, Any]:
         """Plain names -> values, of what is a parameter where it is made."""
         found = {}
-        for node in everything(module):
+        for node in of_kinds(module, cst.Assign):
             if isinstance(node, cst.Assign) and len(node.targets) == 1:
                 target, value = node.targets[0].target, self._value(node.value)
                 if isinstance(target, cst.Name) and value is not None:

@@ -9,7 +9,7 @@ import libcst as cst
 
 from torch2mlx.catalog.processes import find_shared
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import calls, everything, walk
+from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk
 
 
 def parameters_of(node: Any) -> list[str]:
@@ -43,7 +43,7 @@ def _kept(module: cst.Module) -> dict[tuple[str, str], str]:
     """(`self.optimizer`, `model`) -> `self.model`, for what a method sets and its object keeps:
     other methods know the argument by that name alone."""
     found = {}
-    for node in everything(module):
+    for node in of_kinds(module, cst.FunctionDef):
         if isinstance(node, cst.FunctionDef):
             pairs = [pair for part in walk(node.body) for pair in _pairs(part)]
             kept = {value: target for target, value in pairs if target.startswith("self.")}
@@ -106,7 +106,7 @@ def _unwrapped(node: Any, names: Names) -> Any:
 
 
 def _assignments(module: Any) -> Iterator[tuple[str, Any]]:
-    for node in everything(module):
+    for node in of_kinds(module, cst.Assign):
         if isinstance(node, cst.Assign) and len(node.targets) == 1:
             target = dotted(node.targets[0].target)
             if target:
@@ -117,7 +117,7 @@ def held_parameters(module: cst.Module) -> dict[str, list[str]]:
     """Names that hold parameters, in lists, dicts or groups -> the modules that these are of."""
     held: dict[str, list[str]] = {}
     chains = _chains(module)
-    for node in everything(module):
+    for node in of_kinds(module, cst.Assign, cst.For):
         if isinstance(node, cst.Assign) and len(node.targets) == 1:
             target, value = dotted(node.targets[0].target), node.value
             if target and not _is_value(value, chains):
@@ -135,8 +135,8 @@ def _chains(module: Any) -> set[str]:
     """Other names under which a file imports `itertools.chain`."""
     return {
         dotted(alias.asname.name)
-        for node in everything(module)
-        if isinstance(node, cst.ImportFrom) and not isinstance(node.names, cst.ImportStar)
+        for node in of_kinds(module, cst.ImportFrom)
+        if not isinstance(node.names, cst.ImportStar)
         if node.module is not None and dotted(node.module) == "itertools"
         for alias in node.names
         if dotted(alias.name) == "chain" and alias.asname is not None
@@ -206,7 +206,7 @@ def whole_names(module: cst.Module) -> dict[str, bool]:
     """Names that hold all parameters of their modules, wherever they are set."""
     chains = _chains(module)
     found = {f"{name}()": True for name in chains}
-    for node in everything(module):
+    for node in of_kinds(module, cst.Assign, cst.FunctionDef, cst.Call):
         if isinstance(node, cst.Assign) and len(node.targets) == 1:
             target = dotted(node.targets[0].target)
             if target and not _is_value(node.value, chains):
@@ -242,9 +242,7 @@ def _makers(
 ) -> dict[str, tuple[list[str], list[str]]]:
     """Functions that answer an optimizer: their arguments, and the modules that it trains."""
     found = {}
-    for node in everything(module):
-        if not isinstance(node, cst.FunctionDef):
-            continue
+    for node in of_kinds(module, cst.FunctionDef):
         local = dict(_assignments(node))
         for inner in walk(node):
             if not isinstance(inner, cst.Return):

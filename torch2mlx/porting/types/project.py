@@ -13,7 +13,7 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import collect, dotted
 from torch2mlx.porting.scopes.passed_by import may_pass_by
-from torch2mlx.porting.scopes.traversal import everything
+from torch2mlx.porting.scopes.traversal import of_kinds
 from torch2mlx.porting.types.infer import inferred
 from torch2mlx.porting.types.known import Foreign
 
@@ -29,9 +29,7 @@ def foreign(module: cst.Module, path: str) -> Foreign:
     place = Path(path)
     if not place.is_file():
         return found
-    for node in everything(module):
-        if not isinstance(node, cst.ImportFrom):
-            continue
+    for node in of_kinds(module, cst.ImportFrom):
         for other in files(node, place):
             known = _inference(other, other.stat().st_mtime_ns)
             _add(found, known, _imported(node, known))

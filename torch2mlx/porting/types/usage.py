@@ -7,7 +7,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import Names
-from torch2mlx.porting.scopes.traversal import calls, everything, walk
+from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.kinds import TENSOR, Type
 
@@ -96,7 +96,7 @@ def made_elsewhere(module: cst.Module, names: Names) -> set[str]:
     """Plain names that hold what other libraries than torch make, of what is no tensor: of a
     simulator, of a reader. Everything that such a library was given by a name may be a tensor."""
     found: dict[str, bool] = {}
-    for node in everything(module):
+    for node in of_kinds(module, cst.AssignTarget, cst.Param, cst.Assign):
         if isinstance(node, cst.AssignTarget):
             for name in (n for n in walk(node.target) if isinstance(n, cst.Name)):
                 found.setdefault(name.value, True)
