@@ -227,11 +227,10 @@ class TransformerEncoder(transformer.TransformerEncoder):
         src_key_padding_mask: mx.array | None = None,
         is_causal: bool | None = None,
     ) -> mx.array:
-        """The layers in turn, then the norm; layers of the user's may take no masks."""
+        """The layers in turn, then the norm."""
         if is_causal and mask is None:
             raise ValueError("a causal attention needs its mask: give mask too")
-        masks = {"src_mask": mask, "src_key_padding_mask": src_key_padding_mask}
-        return super().__call__(src, **{k: v for k, v in masks.items() if v is not None})
+        return super().__call__(src, mask, src_key_padding_mask)
 
 
 class TransformerDecoder(transformer.TransformerDecoder):

@@ -63,6 +63,7 @@ class TransformerEncoderLayer(_Layer):
         src: mx.array,
         src_mask: mx.array | None = None,
         src_key_padding_mask: mx.array | None = None,
+        is_causal: bool = False,
     ) -> mx.array:
         attend = lambda x: self._drop(  # noqa: E731
             self.attention(x, x, x, src_key_padding_mask, False, src_mask)[0]
@@ -83,6 +84,8 @@ class TransformerDecoderLayer(_Layer):
         memory_mask: mx.array | None = None,
         tgt_key_padding_mask: mx.array | None = None,
         memory_key_padding_mask: mx.array | None = None,
+        tgt_is_causal: bool = False,
+        memory_is_causal: bool = False,
     ) -> mx.array:
         own = lambda x: self._drop(  # noqa: E731
             self.self_attention(x, x, x, tgt_key_padding_mask, False, tgt_mask)[0]
@@ -101,18 +104,50 @@ class _Stack(nn.Module):
         if norm is not None:
             self.ln = norm
 
-    def __call__(self, x: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+    def _through(self, x: mx.array, *args: Any, **masks: Any) -> mx.array:
+        """The layers in turn, then the norm; layers of the user's may take no masks."""
+        given = {name: mask for name, mask in masks.items() if mask is not None}
         for layer in self.layers:
-            x = layer(x, *args, **kwargs)
+            x = layer(x, *args, **given)
         return self.ln(x) if "ln" in self else x
 
 
 class TransformerEncoder(_Stack):
-    """torch.nn.TransformerEncoder over given layers; `norm` is optional, as in torch."""
+    """torch.nn.TransformerEncoder over given layers; `norm` is optional, as in torch. `is_causal`
+    says what kind of mask was given, and changes nothing."""
+
+    def __call__(
+        self,
+        src: mx.array,
+        mask: mx.array | None = None,
+        src_key_padding_mask: mx.array | None = None,
+        is_causal: bool | None = None,
+    ) -> mx.array:
+        return self._through(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
 
 
 class TransformerDecoder(_Stack):
     """torch.nn.TransformerDecoder over given layers; `norm` is optional, as in torch."""
+
+    def __call__(
+        self,
+        tgt: mx.array,
+        memory: mx.array,
+        tgt_mask: mx.array | None = None,
+        memory_mask: mx.array | None = None,
+        tgt_key_padding_mask: mx.array | None = None,
+        memory_key_padding_mask: mx.array | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> mx.array:
+        return self._through(
+            tgt,
+            memory,
+            tgt_mask=tgt_mask,
+            memory_mask=memory_mask,
+            tgt_key_padding_mask=tgt_key_padding_mask,
+            memory_key_padding_mask=memory_key_padding_mask,
+        )
 
 
 class EncoderDecoder(nn.Module):
