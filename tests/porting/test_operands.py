@@ -181,3 +181,16 @@ def test_rows_under_a_mask_are_written_also_where_there_are_none(rows, shift):
         np.testing.assert_allclose(other, one.detach().numpy(), rtol=1e-6)
     slope = mx.grad(lambda a: sum(p.square().sum() for p in ours.f(a, mx.array(v.numpy()))))
     np.testing.assert_allclose(slope(mx.array(x.detach().numpy())), x.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("sign", ["%", "//"])
+def test_a_rank_is_divided_by_no_number_of_devices(sign):
+    source = f"import torch\n\ndef f(rank):\n    return rank {sign} torch.cuda.device_count()\n"
+    ours = executed(torch2mlx.port(source).source, "devices")
+    assert ours.f(3) == eval(f"3 {sign} 1")
+
+
+def test_a_network_of_torchvision_is_refused_with_the_way_to_have_it():
+    source = "import torchvision\n\nnet = torchvision.models.resnet18(num_classes=3)\n"
+    (left,) = torch2mlx.port(source).unsupported
+    assert "torch2mlx translate file.py:function folder" in left.reason

@@ -19,6 +19,12 @@ _OF_PROCESSES = ("pin_memory", "persistent_workers", "generator")
 #: How torch's own files are read.
 _OF_PICKLES = ("map_location", "weights_only", "pickle_module")
 
+#: What is said of torchvision's networks, which are many.
+_NETWORKS = (
+    "the network is not the kit's: `torch2mlx translate file.py:function folder` writes it as MLX "
+    "source with its weights, from a function that answers (model, args); its class goes here"
+)
+
 
 def refused(at: Place, full: str, original: Any, updated: Any) -> Any:
     if changes_argument(full):
@@ -26,6 +32,8 @@ def refused(at: Place, full: str, original: Any, updated: Any) -> Any:
         return updated
     op = lookup_op(full)
     advice = op.note if op is not None and op.note else "no counterpart is known"
+    if full.startswith("torchvision.models."):
+        advice = _NETWORKS
     at.refuse(original, advice, full)
     return updated
 

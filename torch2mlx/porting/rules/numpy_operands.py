@@ -14,10 +14,14 @@ from torch2mlx.porting.rules.place import Place, leaving
 from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.types.kinds import Type
 
+_DIVIDING = (cst.Modulo, cst.Divide, cst.FloorDivide)
+
 
 @leaving(cst.BinaryOperation)
 def _binary_operation(at: Place, original: Any, updated: Any) -> Any:
     """A binary operation whose sides are both for MLX's operators."""
+    if isinstance(original.operator, _DIVIDING) and _counts_devices(at, original.right):
+        return updated.with_changes(right=cst.Integer("1"))
     left, right = at.type_of(original.left), at.type_of(original.right)
     if left.kind == "numpy" and right.tensor:
         return updated.with_changes(left=_of_mlx(updated.left, left))
@@ -32,6 +36,12 @@ def of_comparison(at: Place, original: Any, updated: Any) -> Any:
     if left.kind == "numpy" and right.tensor:
         return updated.with_changes(left=_of_mlx(updated.left, left))
     return updated
+
+
+def _counts_devices(at: Place, node: Any) -> bool:
+    """Whether an expression is the number of GPUs: none of CUDA's, and nothing is divided by it."""
+    called = node.func if isinstance(node, cst.Call) else None
+    return called is not None and at.file.names.of(called) == "torch.cuda.device_count"
 
 
 def _of_mlx(node: Any, held: Type) -> Any:
