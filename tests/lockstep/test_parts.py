@@ -9,6 +9,7 @@ need("torch")
 
 import torch
 
+from torch2mlx.lockstep.compared import _is_still, _unsure
 from torch2mlx.lockstep.draws import Stream, laid
 from torch2mlx.lockstep.first_weights import drawn_otherwise
 from torch2mlx.lockstep.matching import Matching, canonical
@@ -145,3 +146,23 @@ def test_a_matched_array_is_made_of_torch_s_items():
     found.add({(0, "w"): (2, 3)}, ["m"])
     values = found.pairs[0, "w"].of({"0:w": np.arange(6.0)}, (2, 3))
     assert np.array_equal(values, [[5, 4, 3], [2, 1, 0]])
+
+
+def test_items_whose_gradient_is_rounding_are_counted():
+    gradient = np.array([1.0, -2.0, 1e-9, 0.0, 3.0])
+    other = gradient + np.array([1e-6, 0.0, -3e-9, 0.0, 0.0])
+    assert _unsure(gradient, other) == 0.2
+    assert _unsure(gradient, gradient) == 0.0
+    assert _unsure(gradient, gradient[:2]) == 0.0
+
+
+def test_a_tensor_that_no_step_moved_is_told_from_one_that_moved():
+    class Same:
+        @staticmethod
+        def of(held, shape):
+            return held.get("w")
+
+    was, now = {"torch": {"w": np.ones(3)}}, {"torch": {"w": np.ones(3)}}
+    assert _is_still(Same, now, was, (3,))
+    assert not _is_still(Same, {"torch": {"w": np.ones(3) + 1e-7}}, was, (3,))
+    assert not _is_still(Same, {"torch": {}}, was, (3,))

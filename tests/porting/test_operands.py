@@ -114,6 +114,8 @@ def test_a_list_of_arrays_becomes_one():
         assert kit.tensors.tensor(held).tolist() == [[1.0, 1.0], [2.0, 2.0]]
     assert kit.tensors.tensor([[arrays[0]], [arrays[1]]]).shape == (2, 1, 2)
     assert kit.tensors.tensor([]).shape == (0,)
+    single = [[mx.array([2.0])], [mx.array(3.0)]]  # torch takes these for numbers
+    assert kit.tensors.tensor(single).tolist() == [[2.0], [3.0]]
 
 
 #: Calls on something that nothing is known of, which only tensors have, and casts.

@@ -186,3 +186,15 @@ def test_a_model_has_its_own_arrays_after_the_gradient():
     assert mx.array_equal(model.weight, weight)
     with pytest.raises(ZeroDivisionError):
         kit.reached.value_and_grad(model, lambda: 1 / 0)()
+
+
+def test_a_module_in_two_that_are_trained_together_is_told():
+    class Net(nn.Module):
+        def __init__(self, shared):
+            super().__init__()
+            self.shared, self.own = shared, [nn.Linear(2, 2)]
+
+    shared = nn.Linear(2, 2)
+    kit.training.Group(Net(shared), Net(nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match="a Linear is part of two modules"):
+        kit.training.Group(Net(shared), Net(shared))

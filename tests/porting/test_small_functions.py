@@ -69,6 +69,27 @@ def run(xs):
         out.append(loss.item())
     return out
 """,
+    "a function that loops over a list": """
+nets = [model, other]
+
+def reset():
+    for net in nets:
+        net.zero_grad()
+
+def run(xs):
+    out = []
+    for x in xs:
+        loss = other(model(x)).pow(2).mean()
+        loss.backward()
+        opt.step()
+        reset()
+        second = (other(model(x)) - 1).pow(2).mean()
+        second.backward()
+        last.step()
+        reset()
+        out += [loss.item(), second.item()]
+    return out
+""",
     "methods": """
 class Trainer:
     def __init__(self):

@@ -191,12 +191,18 @@ def tensor(data: Any, dtype: Any = None) -> mx.array:
 
 
 def _together(items: list[Any]) -> Any:
-    """Nested lists as numpy reads them; arrays of MLX, which numpy would copy, are stacked."""
+    """Nested lists as numpy reads them; arrays of MLX, which numpy would copy, are stacked, those
+    of one item as the number that torch takes them for."""
     lists = (list, tuple, deque, range)
-    items = [_together(list(item)) if isinstance(item, lists) else item for item in items]
-    if any(isinstance(item, mx.array) for item in items):
-        return mx.stack([mx.array(item) for item in items])
-    return np.asarray(items) if items else items
+    made = [_together(list(i)) if isinstance(i, lists) else _single(i) for i in items]
+    if any(isinstance(item, mx.array) for item in made):
+        return mx.stack([mx.array(item) for item in made])
+    return np.asarray(made) if made else made
+
+
+def _single(item: Any) -> Any:
+    """An array of one item as a number."""
+    return item.reshape(()) if isinstance(item, mx.array) and item.size == 1 else item
 
 
 def options(given: Mapping[str, Any]) -> dict[str, Any]:

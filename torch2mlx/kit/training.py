@@ -17,10 +17,23 @@ from torch2mlx.kit.stubs import custom_function, tree_flatten
 
 
 class Group(nn.Module):
-    """Modules that one optimizer trains together."""
+    """Modules that are trained together.
+
+    Raises ValueError for a module that is part of two of them: torch's optimizers would step its
+    parameters twice, and gradients of MLX come to one of its places alone.
+    """
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__()
+        seen: dict[int, int] = {}
+        for place, module in enumerate(modules):
+            for part in module.modules():
+                if seen.setdefault(id(part), place) != place:
+                    kind = type(part).__name__
+                    raise ValueError(
+                        f"a {kind} is part of two modules that are trained together, in which "
+                        "torch would step it twice: give the optimizer its parameters once"
+                    )
         self.modules_ = list(modules)
 
 

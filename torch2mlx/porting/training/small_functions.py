@@ -34,6 +34,7 @@ class WithoutSmallFunctions(cst.CSTTransformer):
         super().__init__()
         self._report = report
         self._small: dict[str, cst.FunctionDef] = {}  # by the name that calls it, "self.f" too
+        self._lists: dict[str, Any] = {}  # what names of the file list
         self._around: list[cst.FunctionDef] = []
         self._taken: Counter[str] = Counter()
 
@@ -43,6 +44,7 @@ class WithoutSmallFunctions(cst.CSTTransformer):
             if isinstance(part, cst.FunctionDef):
                 named[part.name.value] += 1
         self._small = {n: f for n, f in _functions(node) if named[f.name.value] == 1}
+        self._lists = _lists(node)
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> Any:
         made = updated_node.with_changes(body=self._written(list(updated_node.body)))
@@ -68,9 +70,24 @@ class WithoutSmallFunctions(cst.CSTTransformer):
     def _written(self, block: list[Any]) -> list[Any]:
         made: list[Any] = []
         for statement in block:
-            inner = self._called(statement) or _turns(statement)
-            made += _above(statement, inner) if inner else [statement]
+            called = self._called(statement) or [statement]
+            inner = [part for one in called for part in self._turns(one) or [one]]
+            made += _above(statement, inner) if inner != [statement] else [statement]
         return made
+
+    def _turns(self, statement: Any) -> list[Any]:
+        """The turns of a loop over what is listed; none of other loops."""
+        if not isinstance(statement, cst.For) or not _loops_over_gradients(statement):
+            return []
+        listed: Any = statement.iter
+        if isinstance(listed, cst.Name):
+            listed = self._lists.get(listed.value)
+        if not _is_list(listed):
+            return []
+        target: Any = statement.target
+        given = [{target.value: e.value} for e in listed.elements]
+        body: Any = statement.body.body
+        return [s.visit(_Filled(one)) for one in given for s in body]
 
     def _called(self, statement: Any) -> list[Any]:
         """The statements of the function that a statement calls; none where they cannot stand."""
@@ -141,7 +158,8 @@ def _is_small(node: cst.FunctionDef) -> bool:
     plain = not (node.decorators or node.asynchronous or parameters.kwonly_params)
     plain = plain and not isinstance(parameters.star_arg, cst.Param) and not parameters.star_kwarg
     body = _body(node)
-    return plain and bool(body) and all(_is_of_gradients(s) for s in body)
+    loops = [s for s in body if isinstance(s, cst.For) and _loops_over_gradients(s)]
+    return plain and bool(body) and all(s in loops or _is_of_gradients(s) for s in body)
 
 
 def _body(node: cst.FunctionDef) -> list[Any]:
@@ -196,19 +214,31 @@ def _in_brackets(node: Any) -> Any:
     return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
-def _turns(statement: Any) -> list[Any]:
-    """The turns of a loop over what is listed where it begins; none of other loops."""
-    if not isinstance(statement, cst.For) or not isinstance(statement.target, cst.Name):
-        return []
-    listed: Any = statement.iter
-    body = getattr(statement.body, "body", ())
-    plain = isinstance(listed, (cst.Tuple, cst.List)) and statement.orelse is None
-    if not plain or not all(_is_of_gradients(s) for s in body):
-        return []
-    items = [e.value for e in listed.elements]
-    if not all(isinstance(item, _PLAIN) for item in items):
-        return []
-    return [s.visit(_Filled({statement.target.value: item})) for item in items for s in body]
+def _loops_over_gradients(node: cst.For) -> bool:
+    plain = isinstance(node.target, cst.Name) and node.orelse is None
+    return plain and all(_is_of_gradients(s) for s in getattr(node.body, "body", ()))
+
+
+def _is_list(node: Any) -> bool:
+    """Whether an expression lists names."""
+    listed = isinstance(node, (cst.Tuple, cst.List))
+    return listed and all(isinstance(e.value, _PLAIN) for e in node.elements)
+
+
+def _lists(module: cst.Module) -> dict[str, Any]:
+    """Names of a file that are given such a list, once, and never changed."""
+    found: dict[str, list[Any]] = {}
+    changed: set[str] = set()
+    for node in everything(module):
+        if isinstance(node, cst.AssignTarget):
+            found.setdefault(dotted(node.target), []).append(None)
+        elif isinstance(node, cst.Assign) and _is_list(node.value):
+            found.setdefault(dotted(node.targets[0].target), []).append(node.value)
+        elif isinstance(node, (cst.Attribute, cst.AugAssign)):
+            changed.add(dotted(node.value if isinstance(node, cst.Attribute) else node.target))
+    kept = {n: [v for v in values if v is not None] for n, values in found.items()}
+    once = {n: v[0] for n, v in kept.items() if len(v) == 1 == found[n].count(None)}
+    return {name: value for name, value in once.items() if name and name not in changed}
 
 
 def _above(statement: Any, inner: list[Any]) -> list[Any]:
