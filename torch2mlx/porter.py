@@ -329,7 +329,7 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.lines import line_map
     from torch2mlx.porting.scopes.own_names import given_back
-    from torch2mlx.porting.scopes.passes import passed
+    from torch2mlx.porting.scopes.passes import passed, printed
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
     from torch2mlx.porting.types.infer import inferred
@@ -344,13 +344,13 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     training = Training(names, told, trained_modules(plain, names), report)
     stepped = passed(plain, training)
     between = stepped.code
-    later = Report.of(stepped, between)
+    later = report.after(stepped, between)
     names = collect(stepped)
     types = inferred(stepped, names, beside, told.answers)
     made = _by_rules((stepped, between), types, later, training.made, path, wishes)
-    made = given_back(made, own)
-    imported = with_imports(made, _named(made.code, own), own)
-    final, steps = with_steps_compiled(text, _named(imported.code, own), training.made)
+    made, texts = given_back(made, own), dict[Any, str]()
+    imported = with_imports(made, _named(printed(made, texts), own), own)
+    final, steps = with_steps_compiled(text, _named(printed(imported, texts), own), training.made)
     lines = line_map(text, between)
     changes = [*report.changes, *(_moved(c, lines) for c in later.changes), *steps]
     left = report.all_refused(_moved(u, lines) for u in later.unsupported)

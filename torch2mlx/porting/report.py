@@ -43,6 +43,12 @@ class Report:
         made.follow(module, text)
         return made
 
+    def after(self, module: Any, text: str) -> Report:
+        """The report of what the file became, a tree that shares statements with it."""
+        made = Report(_heads=self._heads)
+        made.follow(module, text)
+        return made
+
     def follow(self, module: Any, text: str) -> None:
         """Notes are of the statements of another tree from now on; `text` is that of the first."""
         self.lines = lines_of(module, text, self._heads)

@@ -53,6 +53,17 @@ def visited(module: cst.Module, rules: cst.CSTTransformer) -> Any:
     return made if shown.changed else module
 
 
+def printed(module: cst.Module, texts: dict[Any, str]) -> str:
+    """The source of a file; `texts` keeps that of its statements, for trees that share them."""
+    if not module.has_trailing_newline:
+        return module.code
+    parts = (*module.header, *module.body, *module.footer)
+    for part in parts:
+        if part not in texts:
+            texts[part] = module.code_for_node(part)
+    return "".join(texts[part] for part in parts) or module.code
+
+
 def _kinds(rules: cst.CSTTransformer) -> frozenset[Any] | None:
     """The kinds of nodes that have a rule; None where one is about a field of a node."""
     named = [name for name in vars(type(rules)) if name.startswith(("visit_", "leave_"))]

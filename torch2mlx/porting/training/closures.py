@@ -81,6 +81,8 @@ class WithoutClosures(cst.CSTTransformer):
 
     def _without(self, node: Any, taken: set[str]) -> Any:
         """The function or file without the closures that nothing calls any more."""
+        if not taken:
+            return node
         used = [n.value for n in everything(node) if isinstance(n, cst.Name)]
         gone = {name for name in taken if used.count(name) == 1}  # in the definition itself
         return node.visit(_Removed(gone)) if gone else node

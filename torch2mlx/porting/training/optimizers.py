@@ -106,8 +106,13 @@ def _unwrapped(node: Any, names: Names) -> Any:
 
 
 def _assignments(module: Any) -> Iterator[tuple[str, Any]]:
-    for node in of_kinds(module, cst.Assign):
-        if isinstance(node, cst.Assign) and len(node.targets) == 1:
+    return _assigned(of_kinds(module, cst.Assign))
+
+
+def _assigned(nodes: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values of the assignments to one name among some nodes."""
+    for node in nodes:
+        if type(node) is cst.Assign and len(node.targets) == 1:
             target = dotted(node.targets[0].target)
             if target:
                 yield target, node.value
@@ -243,11 +248,10 @@ def _makers(
     """Functions that answer an optimizer: their arguments, and the modules that it trains."""
     found = {}
     for node in of_kinds(module, cst.FunctionDef):
-        local = dict(_assignments(node))
-        for inner in walk(node):
-            if not isinstance(inner, cst.Return):
-                continue
-            value = inner.value
+        parts = list(walk(node))
+        values = [part.value for part in parts if type(part) is cst.Return]
+        local = dict(_assigned(parts)) if any(isinstance(v, cst.Name) for v in values) else {}
+        for value in values:
             if isinstance(value, cst.Name):
                 value = local.get(value.value)
             modules = _constructed(value, names, held) if isinstance(value, cst.Call) else []
