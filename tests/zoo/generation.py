@@ -14,6 +14,7 @@ error at their end, longer in a second try.
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import warnings
@@ -309,9 +310,15 @@ def page_of(rows: Mapping[str, Line]) -> str:
     text = HEAD.format(count=shown)
     for kind, line in sorted(rows.items()):
         cells = (f"`{kind}`", line.word, *line.figures, line.notes)
-        plain = [" ".join(cell.replace("|", "/").split()) for cell in cells]
+        plain = [_plain(cell) for cell in cells]
         text += f"| {' | '.join(plain)} |\n"
     return text
+
+
+def _plain(text: str) -> str:
+    """A text without addresses and paths, in one line that fits a table."""
+    line = " ".join(text.replace("|", "/").split())
+    return re.sub(r" at 0x\w+| \(?/[^ )]+\)?", "", line)
 
 
 def write_row(kind: str, line: Line) -> None:
