@@ -196,3 +196,42 @@ def test_a_network_of_torchvision_is_refused_with_the_way_to_have_it():
     source = "import torchvision\n\nnet = torchvision.models.resnet18(num_classes=3)\n"
     (left,) = torch2mlx.port(source).unsupported
     assert "torch2mlx translate file.py:function folder" in left.reason
+
+
+TWO_KINDS = """
+import torch
+import torch.nn as nn
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+class Keeping(nn.Module):
+    def forward(self, x, kept):
+        return x + kept, kept
+
+def run(x, kind):
+    if kind == "plain":
+        model = Plain()
+    else:
+        model = Keeping()
+    if kind == "plain":
+        out = model(x)
+        out = out.view(-1, 2)
+    else:
+        out, kept = model(x, torch.ones(1))
+    return out.pow(2)
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "keeping"])
+def test_one_of_two_models_answers_a_tensor(kind):
+    theirs: dict = {}
+    exec(TWO_KINDS, theirs)
+    made = torch2mlx.port(TWO_KINDS)
+    assert made.ok, made.unsupported
+    for rows in (2, 3):
+        x = torch.randn(rows, 2)
+        expected = theirs["run"](x, kind)
+        found = executed(made.source, "two_kinds").run(mx.array(x.numpy()), kind)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -10,7 +10,7 @@ from torch2mlx.catalog.functions.table import caution, forms
 from torch2mlx.errors import Code
 from torch2mlx.porting.report import BACKWARD
 from torch2mlx.porting.rules.parameter_loops import is_element, loop_of, set_in_loop
-from torch2mlx.porting.rules.place import Place
+from torch2mlx.porting.rules.place import NO_METHODS, Place
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import Argument, assigned, term, written
 from torch2mlx.porting.rules.shared_tensors import given_back, of_a_container, unchangeable
@@ -89,7 +89,7 @@ def method_call(at: Place, original: cst.Call, updated: cst.Call) -> Any:
         return _of_module(at, name, receiver, given, original, updated, owner.kind)
     if owner.kind == "optimizer" and name in ("state_dict",):
         return expression(f"{receiver}.state")
-    seen = owner.kind == "unknown" and not at.file.names.shared(func.value) and viewed(original)
+    seen = owner.kind in NO_METHODS and not at.file.names.shared(func.value) and viewed(original)
     if seen or at.is_tensor(func.value, name):
         return _of_tensor(at, name, receiver, given, original, updated)
     if owner.kind == "unknown" and name in _OF_MODULES_TOO and not given:

@@ -45,6 +45,7 @@ _CLASSES = {
     "torch.Tensor": "mx.array",
     **{f"torch.{n}": f"kit.typed.{n.replace('Double', 'Float')}" for n in TYPED},
     **{"torch.dtype": "mx.Dtype", "torch.device": "mx.Device", "torch.Size": "tuple"},
+    **dict.fromkeys(("torch.cuda.OutOfMemoryError", "torch.OutOfMemoryError"), "RuntimeError"),
     **{f"torch.optim.{n}": "optim.Optimizer" for n in ("Optimizer", "optimizer.Optimizer")},
     "torch.optim.optimizer.ParamsT": "object",
     "torch.nn.ModuleDict": "kit.layers.ModuleDict",

@@ -20,6 +20,10 @@ from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.sharing import Sharing
 from torch2mlx.porting.types.torch_calls import is_of_tensors
 
+#: Kinds of what has none of a tensor's methods: where one is called, it is a tensor here, whatever
+#: it is on another way through the file.
+NO_METHODS = ("unknown", "none", "tuple", "list")
+
 
 @dataclass(frozen=True, eq=False)
 class Context:
@@ -99,7 +103,7 @@ class Place:
         kind = self.type_of(node)
         if kind.tensor or self.file.names.shared(node):
             return kind.tensor
-        return kind.kind in ("unknown", "none") and is_of_tensors(method)
+        return kind.kind in NO_METHODS and is_of_tensors(method)
 
     def change(self, node: Any, what: str, why: str, check: str = "") -> None:
         """Notes a rewrite."""

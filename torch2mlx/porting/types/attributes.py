@@ -27,6 +27,10 @@ from torch2mlx.porting.types.torch_calls import is_of_tensors, returned, says_di
 SEQUENTIAL = "torch.nn.Sequential"
 
 
+#: What a dataset like MNIST holds as tensors, by old names too.
+_OF_DIGITS = ("data", "targets", "train_data", "train_labels", "test_data", "test_labels")
+
+
 def attribute(owner: Type, name: str) -> Type:
     """An attribute of a value of a known type."""
     if owner.tensor:
@@ -48,6 +52,8 @@ def attribute(owner: Type, name: str) -> Type:
         return owner  # of DistributedDataParallel: what it wraps
     if owner.kind == "tuple" and name in ("values", "indices"):
         return TENSOR
+    if owner.kind == "dataset" and owner.name.endswith("MNIST"):
+        return TENSOR if name in _OF_DIGITS else UNKNOWN
     if owner.kind == "distribution":
         return SIZE if name.endswith("_shape") else TENSOR
     if owner.kind == "numpy":

@@ -267,7 +267,7 @@ _GROUPS: dict[str, Callable[[str, list[Type]], Type]] = {
     "torch.optim.lr_scheduler.": lambda name, given: Type("scheduler"),
     "torch.optim.": lambda name, given: Type("optimizer"),
     "torch.utils.data.": _data,
-    "torchvision.datasets.": lambda name, given: Type("dataset"),
+    "torchvision.datasets.": lambda name, given: Type("dataset", name=f"torchvision.{name}"),
     "torch.distributions.": _distribution,
     "torch.linalg.": lambda name, given: TENSOR,
     "torch.fft.": lambda name, given: TENSOR,
