@@ -1,0 +1,1 @@
+"""Forty training programs in PyTorch, and a score for what ports them to MLX."""
