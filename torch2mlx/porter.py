@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,8 @@ from torch2mlx.errors import PortError, Unsupported
 from torch2mlx.lockstep.result import TrainingVerification
 from torch2mlx.porting.questions import (
     Question,
+    Seen,
+    asked_once,
     check_answers,
     check_files,
     in_file,
@@ -52,6 +54,7 @@ class PortResult:
     torch: bool = True
     questions: tuple[Question, ...] = ()
     verified: TrainingVerification | None = None
+    seen: tuple[Seen, ...] = ()  # decisions that rest on a run of the script
     failed: str = ""  # why a file of a folder was left as it is, whole
 
     @property
@@ -114,6 +117,7 @@ def port(
     data: str = "kit",
     answers: Mapping[str, str] = MappingProxyType({}),
     *,
+    run: Sequence[str] | None = None,
     verify: bool | Mapping[str, Any] = False,
 ) -> PortResult:
     """Rewrites a PyTorch script, module or notebook as MLX source.
@@ -123,8 +127,10 @@ def port(
     images are (N, *spatial, C) between the layers of a network, which is called with (N, C,
     *spatial) as before; with "torch" they are that everywhere. `data`: with "kit", DataLoader is
     `kit.data`'s; with "mlx-data" its workers are threads of mlx.data (`kit.streams`). `answers`:
-    to `questions` of an earlier port of this source, by their ids. `verify`: True, or keywords of
-    `verify_training`, runs the script and its port and compares their training: `verified`.
+    to `questions` of an earlier port of this source, by their ids. `run`: arguments of the script,
+    which runs in a copy of its folder for a few steps; what its names hold there answers questions,
+    and `seen` says which. `verify`: True, or keywords of `verify_training`, runs the script and its
+    port and compares their training: `verified`.
 
     Raises ValueError for other values of these; PortError for what is no Python (with line and
     column), for answers to what was not asked, for a script that trains nothing when it is to be
@@ -133,6 +139,10 @@ def port(
     wishes = _Wishes(layout, data, answers)
     text, path = _read(source)
     made = (_notebook if path.endswith(".ipynb") else _source)(text, path, wishes)
+    if run is not None:
+        from torch2mlx.port_runner import with_run
+
+        made = with_run(made, run, lambda told: port(source, layout, data, {**answers, **told}))
     if not isinstance(verify, Mapping) and not verify:
         return made
     from torch2mlx.port_verifier import verified
@@ -360,7 +370,8 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
         changes += on_no_gpu(text, final)
     else:
         left.append(broken)
-    asked = _in_order([_moved(question, lines) for question in later.questions])
+    open_ = [*report.questions, *(_moved(question, lines) for question in later.questions)]
+    asked = _in_order(asked_once(open_, training.made))
     return PortResult(final, _in_order(changes), _in_order(left), text, path, questions=asked)
 
 

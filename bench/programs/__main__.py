@@ -1,4 +1,4 @@
-"""`python -m bench.programs [--tool COMMAND] [NAME ...]`: ports the programs, judges, prints a table.
+"""`python -m bench.programs [--tool COMMAND] [NAME ...]`: ports programs, judges, prints a table.
 
 COMMAND has {source} and {target} in it, files of Python; without one it is `torch2mlx port`.
 `--write` keeps the table in docs/programs.md.
@@ -18,16 +18,16 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "programs.md"
 OURS = f'"{sys.executable}" -m torch2mlx port {{source}} {{target}}'
 HEAD = f"""# Forty training programs
 
-`python -m bench.programs` ports forty small programs, written as people write them, and runs each beside its port
-with [verify_training](verify-training.md) for {STEPS} steps or as many as the program makes. Another tool is judged by
-`--tool "mytool {{source}} -o {{target}}"`. A port reaches
+`python -m bench.programs` ports forty small programs, written as people write them, and runs each
+beside its port with [verify_training](verify-training.md) for {STEPS} steps or as many as it makes.
+Another tool is judged by `--tool "mytool {{source}} -o {{target}}"`. A port reaches
 
 1. grade 1 where {GRADES[1]},
 2. grade 2 where {GRADES[2]} (losses, gradients, slots, updates, buffers),
 3. grade 3 where {GRADES[3]}.
 
-The programs are in `bench/programs/scripts` and, for eleven, in `tests/porting/scripts`; this table is written by
-`python -m bench.programs --write`, and what fails stays in it.
+The programs are in `bench/programs/scripts` and, for eleven, in `tests/porting/scripts`; this table
+is written by `python -m bench.programs --write`, and what fails stays in it.
 
 """
 

@@ -22,14 +22,14 @@ PRESENT = (
     *("byol", "closures", "flow", "gat", "groups", "lora"),
     *("packed_lstm", "ppo", "quantizer", "style", "wgan"),
 )
-_RUN = '''
+_RUN = """
 
 if __name__ == "__main__":
     made = build()
     print(run(*(made if isinstance(made, tuple) else (made,))))
-'''
+"""
 #: Steps that are compared, and seconds that a port and each run of a program may take.
-STEPS, PATIENCE = 100, 180.0
+STEPS, PATIENCE = 100, 900.0
 #: Causes that say that the port's first step never was.
 _NO_STEP = ("parameters", "steps")
 GRADES = (
@@ -126,7 +126,10 @@ def _short(text: str) -> str:
 
 def table(scores: Sequence[Score]) -> str:
     """A row for each program, as Markdown."""
-    rows = ["| program | about | grade | steps | first difference |", "| --- | --- | --- | --- | --- |"]
+    rows = [
+        "| program | about | grade | steps | first difference |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for s in scores:
         rows.append(f"| `{s.name}` | {s.about} | {s.grade} | {s.steps} | {s.why} |")
     return "\n".join(rows)

@@ -213,6 +213,7 @@ REFUSED = [
     ("translate", {"source": "shards", "out": "out"}, OUTSIDE),
     ("verify", {"source": "own", "folder": "own", "trust_remote_code": True}, "trust_remote_code"),
     ("port", {"source": "script.py", "verify": True}, "port with verify runs both scripts"),
+    ("port", {"source": "script.py", "run": ""}, "port with run runs the script"),
     (
         "verify_training",
         {"torch_script": "script.py", "mlx_script": "script.py"},

@@ -29,7 +29,7 @@ class Tool:
 
     `makes`: its source may be a function that makes the model, which is a program. `whole`:
     folders that other libraries read too. `runs`: it runs what it reads, always; `runs_with`: where
-    this argument is given. `about`: what an agent has to know of it.
+    one of these arguments is given. `about`: what an agent has to know of it.
     """
 
     verb: Verb
@@ -39,7 +39,7 @@ class Tool:
     whole: tuple[str, ...] = ()
     makes: bool = False
     runs: bool = False
-    runs_with: str = ""
+    runs_with: tuple[str, ...] = ()
 
 
 _MODEL = (
@@ -71,10 +71,10 @@ TOOLS: tuple[Tool, ...] = (
         "Without `out` the result has the source of the port. `unsupported` is left for a person; "
         "`questions` are what the source does not tell: ask, and pass `answer` in the next call, "
         "as ID=CHOICE. A port is not compared with torch, so it is not shown to compute the same; "
-        "`verify` runs both scripts and compares, where the server was started with "
-        "--allow-running.",
+        "`run` runs the script for a few steps, whose names then answer questions; `verify` runs "
+        "both scripts and compares. Both need a server that was started with --allow-running.",
         reads=("source", "script"),
-        runs_with="verify",
+        runs_with=("verify", "run"),
     ),
     Tool(
         models.VERIFY,
@@ -204,10 +204,12 @@ def _check(asked: Tool, given: Mapping[str, Any], granted: Granted) -> None:
 
 def _refuse_programs(asked: Tool, given: Mapping[str, Any]) -> None:
     """Raises NotGrantedError for a call that runs what somebody wrote."""
-    if asked.runs or given.get(asked.runs_with):
-        option = f" with {asked.runs_with}" if asked.runs_with else ""
+    running = [name for name in asked.runs_with if given.get(name) not in (None, False)]
+    if asked.runs or running:
+        option = f" with {running[0]}" if running else ""
+        what = "the script" if running == ["run"] else "both scripts"
         raise NotGrantedError(
-            f"{asked.verb.name}{option} runs both scripts, and running programs was not granted; "
+            f"{asked.verb.name}{option} runs {what}, and running programs was not granted; "
             "start torch2mlx mcp with --allow-running"
         )
     source = str(given.get("source", ""))

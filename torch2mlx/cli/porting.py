@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ def _describe(sub: argparse.ArgumentParser) -> None:
         metavar="ID=CHOICE",
         help="to a question of an earlier port: f.x=tensor says what x holds in the function f",
     )
+    sub.add_argument(
+        "--run",
+        metavar="TEXT",
+        help="run a copy of the script's folder for a few steps, with these arguments and your "
+        "rights, and let what its names hold answer the questions",
+    )
     verifying.describe(sub)
     sub.add_argument(
         "--report", dest="format", choices=_REPORTS, help="--format, as it was spelled"
@@ -57,6 +64,8 @@ def _answer_pair(text: str) -> tuple[str, str]:
 def _port(args: argparse.Namespace) -> Answer:
     source, out = Path(args.source), _out(args)
     verifying.check(args)
+    if args.run is not None and args.dry_run:
+        raise PortError("--run: runs the script, which --dry-run does not; give one of them")
     results, files = (_folder if source.is_dir() else _file)(args, source, out)
     if args.dry_run:
         left = sum(len(result.unsupported) for result in results)
@@ -75,7 +84,8 @@ def _out(args: argparse.Namespace) -> Path | None:
 def _file(args: argparse.Namespace, source: Path, out: Path | None) -> tuple[list[Any], list[Path]]:
     from torch2mlx.porter import port, write
 
-    result = port(source, args.layout, args.data, dict(args.answer or ()))
+    run = None if args.run is None else shlex.split(args.run)
+    result = port(source, args.layout, args.data, dict(args.answer or ()), run=run)
     if out is None:
         return [result], []
     write(result, out, force=args.force, dry_run=args.dry_run)
@@ -87,6 +97,8 @@ def _folder(
 ) -> tuple[list[Any], list[Path]]:
     from torch2mlx.porter import Replacing, port_tree, ported, sources_of
 
+    if args.run is not None:
+        raise PortError(f"--run: runs one script, and {source} is a folder; give the script")
     if out is not None:
         how = Replacing(args.force, args.dry_run)
         return port_tree(source, out, args.layout, args.data, how, dict(args.answer or ()))
@@ -120,7 +132,10 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
     elif args.format != "json":
         notes = [f"{r.path}: does not import torch: left as it is" for r in results if not r.torch]
         open_ = [f"{r.path}:{q.line}: question: {q}" for r in results for q in r.questions]
-        print("".join(f"{line}\n" for line in (*left, *open_, *notes)), end="", file=sys.stderr)
+        seen = [f"{r.path}:{s.line}: seen: {s}" for r in results for s in r.seen]
+        print(
+            "".join(f"{line}\n" for line in (*left, *open_, *seen, *notes)), end="", file=sys.stderr
+        )
     forms = {"html": lambda: page(results), "md": lambda: as_markdown(results)}
     data = {**as_data(results), "written": [str(path) for path in written]}
     if shown and not args.check:
@@ -144,6 +159,7 @@ PORT = Verb(
         "torch2mlx port notebook.ipynb --diff",
         "torch2mlx port src/ --check",
         "torch2mlx port train.py train_mlx.py --answer f.x=tensor",
+        "torch2mlx port train.py train_mlx.py --run '--epochs 1 --batch-size 8'",
         "torch2mlx port train.py train_mlx.py --verify --steps 20 --args=--quick",
         "torch2mlx port src/ src_mlx/ --verify --script train.py",
     ),

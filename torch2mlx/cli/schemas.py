@@ -73,6 +73,7 @@ _PORTED = _having(
     changes=_several(_having(line=_WHOLE, what=_TEXT, why=_TEXT, check=_TEXT)),
     unsupported=_several(_having(line=_WHOLE, reason=_TEXT, code=_TEXT, where=_TEXT)),
     questions=_several(_having(id=_TEXT, line=_WHOLE, text=_TEXT, choices=_several(_TEXT))),
+    seen=_several(_having(id=_TEXT, line=_WHOLE, kind=_TEXT)),
     verified=_or_null(_TRAINED),
 )
 ENVELOPE: Schema = {

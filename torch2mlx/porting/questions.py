@@ -24,6 +24,8 @@ KINDS: Mapping[str, Type] = {
 #: Choices where a method is one of tensors and of arrays of numpy, and for `.to`.
 ARRAYS = ("tensor", "numpy", "other")
 MOVED = ("tensor", "module", "other")
+#: Choices where something is called on the way to a loss.
+CALLED = ("module", "other")
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,40 @@ class Question:
         return f"{self.text} Choose {', '.join(most)} or {last}: {told}"
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A decision that rests on a run of the script: the question's id, its line, and what the name
+    held."""
+
+    id: str
+    line: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.id} is taken for {self.kind}, which it was in the run"
+
+
+def asked_once(questions: list[Question], made: Collection[str]) -> list[Question]:
+    """Questions by the names that the source has: not by those of functions that were `made`."""
+    found: dict[str, Question] = {}
+    for question in questions:
+        place, dot, name = question.id.rpartition(".")
+        own = "/".join(part for part in place.split("/") if part not in made)
+        plain = f"{own}{dot}{name}" if own else name
+        text = question.text.replace(repr(place), repr(own)) if own else question.text
+        found.setdefault(plain, replace(question, id=plain, text=text))
+    return list(found.values())
+
+
 def asked(name: str, place: str, method: str, line: int) -> Question:
-    """What a name holds, on which `method` is called; `place`: its function or class, or ""."""
+    """What a name holds, on which `method` is called, or which is called itself where that is
+    empty; `place`: its function or class, or ""."""
     identifier = f"{place}.{name}" if place else name
     what = f"{name!r} in {place!r}" if place else repr(name)
     choices = MOVED if method == "to" else ARRAYS
     text = f"What does {what} hold, on which .{method}() is called?"
+    if not method:
+        choices, text = CALLED, f"What does {what} hold, which is called on the way to a loss?"
     return Question(identifier, line, text, choices)
 
 

@@ -10,8 +10,8 @@ PortResult = Any  # porter's, which uses this module
 ADVICE = (
     "Arrays are computed when they are needed: `mx.eval` once per step, as written, is enough; "
     "printing or `.item()` computes too.",
-    "`mx.compile` of the step makes it faster when its shapes stay the same and it prints nothing; "
-    "give it `inputs` and `outputs` of the model's and the optimizer's state.",
+    "A step under `kit.compiled` is traced by `mx.compile`: what you add to it has to compute and "
+    "nothing else; what prints, reads numbers or keeps state belongs behind its call.",
     "Random numbers are others than torch's for the same seed; initial weights too. Convert the "
     "first weights with `torch2mlx.convert` to compare curves.",
     "Images are (N, H, W, C) between layers: `kit.to_last` turns them where they enter a network, "
@@ -48,6 +48,9 @@ def as_markdown(results: Sequence[PortResult]) -> str:
         if result.questions:
             parts.append("\n## Questions\n\n")
             parts += [f"- line {q.line}: {q}\n" for q in result.questions]
+        if result.seen:
+            parts.append("\n## Resting on a run\n\n")
+            parts += [f"- line {s.line}: {s}\n" for s in result.seen]
         if result.changes:
             parts.append(
                 "\n## Changed\n\n| what | why | to check | lines |\n| --- | --- | --- | --- |\n"
@@ -72,6 +75,7 @@ def as_data(results: Sequence[PortResult]) -> dict[str, Any]:
                 for u in result.unsupported
             ],
             "questions": [question.to_dict() for question in result.questions],
+            "seen": [vars(seen) for seen in result.seen],
             "verified": None if result.verified is None else result.verified.to_dict(),
         }
         for result in results

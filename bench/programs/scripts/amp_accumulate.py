@@ -1,4 +1,5 @@
 """Mixed precision idioms that are off on this machine, and gradients of several batches."""
+
 import torch
 import torch.nn as nn
 

@@ -1,4 +1,5 @@
 """A checkpoint is written halfway, read into new objects, and training goes on."""
+
 import os
 import tempfile
 

@@ -1,4 +1,5 @@
 """Denoising diffusion of points: a schedule in buffers, time embeddings, sampling at the end."""
+
 import math
 
 import torch

@@ -1,4 +1,5 @@
 """A student learns from a frozen teacher: soft targets at a temperature, and the labels."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -32,7 +33,11 @@ for epoch in range(6):
         with torch.no_grad():
             teacher_logits = teacher(inputs)
         student_logits = student(inputs)
-        soft = kd(F.log_softmax(student_logits / T, dim=1), F.softmax(teacher_logits / T, dim=1)) * T * T
+        soft = (
+            kd(F.log_softmax(student_logits / T, dim=1), F.softmax(teacher_logits / T, dim=1))
+            * T
+            * T
+        )
         hard = F.cross_entropy(student_logits, labels)
         loss = alpha * soft + (1.0 - alpha) * hard
         optimizer.zero_grad()

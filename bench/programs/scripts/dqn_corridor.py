@@ -1,4 +1,5 @@
 """Deep Q-learning: a replay memory, a target network, the Huber loss."""
+
 import random
 from collections import deque, namedtuple
 

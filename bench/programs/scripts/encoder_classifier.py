@@ -1,4 +1,5 @@
 """A Transformer encoder that classifies padded sequences, with a warmed-up rate."""
+
 import torch
 import torch.nn as nn
 
@@ -8,7 +9,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(vocab, width, padding_idx=0)
         self.pos = nn.Parameter(torch.zeros(1, 10, width))
-        layer = nn.TransformerEncoderLayer(width, nhead=2, dim_feedforward=32, dropout=0.1, batch_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, nhead=2, dim_feedforward=32, dropout=0.1, batch_first=True
+        )
         self.encoder = nn.TransformerEncoder(layer, num_layers=2, enable_nested_tensor=False)
         self.head = nn.Linear(width, classes)
 

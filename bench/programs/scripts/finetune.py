@@ -1,4 +1,5 @@
 """Fine-tuning: a backbone that is frozen, then partly thawed; a head that is replaced."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(planes)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_planes != planes:
-            self.shortcut = nn.Sequential(nn.Conv2d(in_planes, planes, 1, stride=stride, bias=False), nn.BatchNorm2d(planes))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_planes, planes, 1, stride=stride, bias=False), nn.BatchNorm2d(planes)
+            )
 
     def forward(self, x):
         out = self.bn1(self.conv1(x))

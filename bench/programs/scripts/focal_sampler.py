@@ -1,4 +1,5 @@
 """Rare classes: a focal loss of one's own, a balancing sampler, metrics by hand."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,4 +1,5 @@
 """A generative adversarial network on points of a ring."""
+
 import math
 
 import torch
@@ -16,7 +17,9 @@ class Generator(nn.Module):
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             return layers
 
-        self.model = nn.Sequential(*block(latent, 16, normalize=False), *block(16, 32), nn.Linear(32, 2))
+        self.model = nn.Sequential(
+            *block(latent, 16, normalize=False), *block(16, 32), nn.Linear(32, 2)
+        )
 
     def forward(self, z):
         return self.model(z)
@@ -25,7 +28,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     def __init__(self):
         super(Discriminator, self).__init__()
-        self.model = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1), nn.Sigmoid())
+        self.model = nn.Sequential(
+            nn.Linear(2, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1), nn.Sigmoid()
+        )
 
     def forward(self, points):
         return self.model(points)

@@ -1,4 +1,5 @@
 """A character language model with a GRU, truncated backpropagation and clipping."""
+
 import math
 
 import torch

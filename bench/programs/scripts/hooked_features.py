@@ -1,4 +1,5 @@
 """Forward hooks collect what layers answer; the loss keeps it small."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

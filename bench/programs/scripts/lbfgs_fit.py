@@ -1,4 +1,5 @@
 """A curve fitted with LBFGS and a closure."""
+
 import torch
 import torch.nn as nn
 

@@ -1,4 +1,5 @@
 """A linear classifier over a shuffled loader, with class weights and a stepped rate."""
+
 import torch
 import torch.nn as nn
 from torch.utils.data import DataLoader, TensorDataset

@@ -1,4 +1,5 @@
 """Ratings from factors and biases; early stopping on held-out ratings."""
+
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split

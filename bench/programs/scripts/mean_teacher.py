@@ -1,4 +1,5 @@
 """A mean teacher: an average of weights that the student should agree with."""
+
 import copy
 
 import torch

@@ -1,4 +1,5 @@
 """A decoder of one's own, AdamW with groups, a cosine schedule set by hand."""
+
 import math
 from dataclasses import dataclass
 
@@ -45,10 +46,13 @@ class Block(nn.Module):
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(config.n_embd), nn.LayerNorm(config.n_embd)
         self.attn = CausalSelfAttention(config)
-        self.mlp = nn.ModuleDict(dict(
-            c_fc=nn.Linear(config.n_embd, 4 * config.n_embd), act=nn.GELU(),
-            c_proj=nn.Linear(4 * config.n_embd, config.n_embd),
-        ))
+        self.mlp = nn.ModuleDict(
+            dict(
+                c_fc=nn.Linear(config.n_embd, 4 * config.n_embd),
+                act=nn.GELU(),
+                c_proj=nn.Linear(4 * config.n_embd, config.n_embd),
+            )
+        )
 
     def forward(self, x):
         x = x + self.attn(self.ln_1(x))
@@ -77,20 +81,28 @@ class GPT(nn.Module):
         logits = self.lm_head(self.ln_f(x))
         loss = None
         if targets is not None:
-            loss = F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1), ignore_index=-1)
+            loss = F.cross_entropy(
+                logits.view(-1, logits.size(-1)), targets.view(-1), ignore_index=-1
+            )
         return logits, loss
 
     def configure_optimizers(self, weight_decay, lr):
         decay = [p for p in self.parameters() if p.dim() >= 2]
         no_decay = [p for p in self.parameters() if p.dim() < 2]
-        groups = [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
+        groups = [
+            {"params": decay, "weight_decay": weight_decay},
+            {"params": no_decay, "weight_decay": 0.0},
+        ]
         return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
 
 
 def get_lr(it, max_lr=5e-3, warmup=5, total=60):
     if it < warmup:
         return max_lr * (it + 1) / warmup
-    return 0.1 * max_lr + 0.5 * (1 + math.cos(math.pi * (it - warmup) / (total - warmup))) * 0.9 * max_lr
+    return (
+        0.1 * max_lr
+        + 0.5 * (1 + math.cos(math.pi * (it - warmup) / (total - warmup))) * 0.9 * max_lr
+    )
 
 
 torch.manual_seed(1337)

@@ -1,4 +1,5 @@
 """A mixture of experts with a router of the two best, and a loss that balances the load."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,4 +1,5 @@
 """A physics-informed network: derivatives of the answer with respect to the input in the loss."""
+
 import torch
 import torch.nn as nn
 

@@ -1,4 +1,5 @@
 """REINFORCE in a corridor: log-probabilities are kept in a list until the episode ends."""
+
 import numpy as np
 import torch
 import torch.nn as nn

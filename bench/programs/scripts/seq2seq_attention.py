@@ -1,4 +1,5 @@
 """A translator of number words: GRU encoder, attending decoder, teacher forcing now and then."""
+
 import random
 
 import torch
@@ -73,6 +74,13 @@ decoder_optimizer = optim.Adam(decoder.parameters(), lr=5e-3)
 criterion = nn.NLLLoss()
 for epoch in range(6):
     for i in range(0, 64, 16):
-        value = train_step(source[i : i + 16], target[i : i + 16], encoder, decoder,
-                           encoder_optimizer, decoder_optimizer, criterion)
+        value = train_step(
+            source[i : i + 16],
+            target[i : i + 16],
+            encoder,
+            decoder,
+            encoder_optimizer,
+            decoder_optimizer,
+            criterion,
+        )
     print(epoch, value)

@@ -1,4 +1,5 @@
 """Contrastive learning with the normalised temperature-scaled loss."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

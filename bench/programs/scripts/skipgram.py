@@ -1,4 +1,5 @@
 """Word vectors by negative sampling."""
+
 from collections import Counter
 
 import numpy as np
@@ -31,7 +32,12 @@ index = {word: i for i, word in enumerate(words)}
 power = np.array([counts[w] for w in words]) ** 0.75
 rng = np.random.RandomState(0)
 ids = [index[w] for w in CORPUS]
-pairs = [(ids[i], ids[j]) for i in range(len(ids)) for j in range(max(0, i - 2), min(len(ids), i + 3)) if i != j]
+pairs = [
+    (ids[i], ids[j])
+    for i in range(len(ids))
+    for j in range(max(0, i - 2), min(len(ids), i + 3))
+    if i != j
+]
 torch.manual_seed(0)
 model = SkipGram(len(words), 8)
 optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)

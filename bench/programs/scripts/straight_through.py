@@ -1,4 +1,5 @@
 """An autograd.Function: binary activations whose gradient passes straight through."""
+
 import torch
 import torch.nn as nn
 

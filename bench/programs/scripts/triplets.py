@@ -1,4 +1,5 @@
 """Embeddings from triplets, with a dataset of its own and a collate function."""
+
 import numpy as np
 import torch
 from torch import nn

@@ -1,4 +1,5 @@
 """An autoencoder whose halves have optimizers of their own; the rate falls on plateaus."""
+
 import torch
 import torch.nn as nn
 

@@ -1,4 +1,5 @@
 """A U-Net for masks, with the Dice loss beside cross-entropy."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -23,7 +24,9 @@ class Up(nn.Module):
         if bilinear:
             self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
         else:
-            self.up = nn.ConvTranspose2d(in_channels // 2, in_channels // 2, kernel_size=2, stride=2)
+            self.up = nn.ConvTranspose2d(
+                in_channels // 2, in_channels // 2, kernel_size=2, stride=2
+            )
         self.conv = DoubleConv(in_channels, out_channels)
 
     def forward(self, x1, x2):
@@ -50,7 +53,9 @@ class UNet(nn.Module):
 
 def dice_loss(probs, target, smooth=1.0):
     inter = (probs * target).sum(dim=(1, 2, 3))
-    return 1 - ((2 * inter + smooth) / (probs.sum((1, 2, 3)) + target.sum((1, 2, 3)) + smooth)).mean()
+    return (
+        1 - ((2 * inter + smooth) / (probs.sum((1, 2, 3)) + target.sum((1, 2, 3)) + smooth)).mean()
+    )
 
 
 torch.manual_seed(0)

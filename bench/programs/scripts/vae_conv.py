@@ -1,4 +1,5 @@
 """A convolutional variational autoencoder."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -7,12 +8,17 @@ import torch.nn.functional as F
 class VAE(nn.Module):
     def __init__(self, z_dim=4):
         super().__init__()
-        self.enc = nn.Sequential(nn.Conv2d(1, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 4, 2, 1), nn.ReLU())
+        self.enc = nn.Sequential(
+            nn.Conv2d(1, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 4, 2, 1), nn.ReLU()
+        )
         self.fc_mu = nn.Linear(16 * 4 * 4, z_dim)
         self.fc_logvar = nn.Linear(16 * 4 * 4, z_dim)
         self.fc_dec = nn.Linear(z_dim, 16 * 4 * 4)
         self.dec = nn.Sequential(
-            nn.ConvTranspose2d(16, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Sigmoid()
+            nn.ConvTranspose2d(16, 8, 4, 2, 1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(8, 1, 4, 2, 1),
+            nn.Sigmoid(),
         )
 
     def encode(self, x):

@@ -104,8 +104,19 @@ class Finder:
         if not optimizers or not any(self.reach.reaches(s, trained) for s in leading):
             kept = {name for s in old[:place] for name in self.reach.kept(s, trained)}
             self.report.refuse(old[place], _made_elsewhere(kept) if kept else _NO_STEP)
+            if optimizers and not kept:
+                self._ask(old, place)
             return None
         return made
+
+    def _ask(self, old: list[Any], place: int) -> None:
+        """Asks what is called before a backward, and may be what is trained."""
+        for statement in old[: place + 1]:
+            for call in self.scan.calls(statement):
+                owner = self.types.unknown.get(call.func)
+                if owner is not None and isinstance(call.func, (cst.Name, cst.Attribute)):
+                    name = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
+                    self.report.ask(old[place], name.value, owner, "")
 
     def _with_owners(self, modules: list[str]) -> set[str]:
         """Modules, those that hold them, and their wrappers for several processes."""
