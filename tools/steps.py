@@ -110,6 +110,14 @@ STEPS = (
         14,
     ),
     Step(
+        "programs",
+        "forty training programs, ported and run beside their ports for 100 steps: how many reach "
+        "each of three grades",
+        "python -m bench.programs --write",
+        ("torch2mlx/porting", "torch2mlx/kit", "bench/programs"),
+        30,
+    ),
+    Step(
         "distributed",
         "ten scripts in four processes, in torch over gloo and their ports over MLX's ring, for 50 "
         "steps from the same first weights: every number of every process",
