@@ -84,7 +84,7 @@ def asked(name: str, place: str, method: str, line: int) -> Question:
     empty; `place`: its function or class, or ""."""
     identifier = f"{place}.{name}" if place else name
     what = f"{name!r} in {place!r}" if place else repr(name)
-    choices = MOVED if method == "to" else ARRAYS
+    choices: tuple[str, ...] = MOVED if method == "to" else ARRAYS
     text = f"What does {what} hold, on which .{method}() is called?"
     if not method:
         choices, text = CALLED, f"What does {what} hold, which is called on the way to a loss?"
