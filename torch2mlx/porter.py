@@ -366,11 +366,9 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     left = report.all_refused(_moved(u, lines) for u in later.unsupported)
     left += remaining(first, imported, text, later)
     broken = no_python_made(text, final)
-    if broken is None:
-        changes += on_no_gpu(text, final)
-    else:
-        left.append(broken)
-    open_ = [*report.questions, *(_moved(question, lines) for question in later.questions)]
+    left += [] if broken is None else [broken]
+    changes += on_no_gpu(text, final) if broken is None else []
+    open_ = [*report.questions, *(_moved(q, lines) for q in later.questions)]
     asked = _in_order(asked_once(open_, training.made))
     return PortResult(final, _in_order(changes), _in_order(left), text, path, questions=asked)
 
