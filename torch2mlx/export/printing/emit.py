@@ -146,7 +146,7 @@ def _init(text: ClassText, assembly: Assembly) -> list[str]:
     lines += [f"        self.{name} = {name}" for name in numbers]
     at = 0
     for name, made in instance.attributes:
-        value = made.text(text.parameters, at)
+        value = made.text(text.holes_named(), at)
         at += len(made.holes())
         lines += wrapped(f"{assembly.attribute(name)} = {value}", 8)
     if instance.buffers:

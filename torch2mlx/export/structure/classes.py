@@ -22,6 +22,10 @@ from torch2mlx.export.structure.parameter_names import free_name, torch_name
 Hole = tuple[str, Any]
 
 
+#: How the part of a comprehension begins that says how often.
+REPEATED = " for _ in range("
+
+
 class Option(NamedTuple):
     """A keyword argument of a constructor: printed where it is not the default (`shown`), or where
     it is another in another instance of the class."""
@@ -55,6 +59,26 @@ class Construct:
         """The holes in order."""
         return [p for p in self.parts if not isinstance(p, str)]
 
+    def repeated(self) -> set[int]:
+        """Which holes, by their place, a comprehension makes anew each time."""
+        found: set[int] = set()
+        open_brackets: list[list[int]] = [[]]
+        i = 0
+        for part in self.parts:
+            if not isinstance(part, str):
+                open_brackets[-1].append(i)
+                i += 1
+                continue
+            if part.startswith(REPEATED):
+                found |= set(open_brackets[-1])
+            for sign in part:
+                if sign in "([{":
+                    open_brackets.append([])
+                elif sign in ")]}" and len(open_brackets) > 1:
+                    inner = open_brackets.pop()
+                    open_brackets[-1] += inner
+        return found
+
     def text(self, names: Mapping[int, str] | None = None, start: int = 0) -> str:
         """The text; hole i is printed as names[i] where it has one."""
         out, i = [], start
@@ -70,6 +94,21 @@ class Construct:
                 before = "" if "".join(out).endswith("(") else ", "
                 out.append(f"{before}{part.name}={name or shown(part.value)}")
         return "".join(out)
+
+
+class Maker(Construct):
+    """A function without arguments that makes a module: the class itself where that is enough."""
+
+    @classmethod
+    def of(cls, made: Construct) -> Maker:
+        """The function that makes what a constructor's text does."""
+        name, brackets, rest = made.text().partition("()")
+        return cls([name]) if brackets and not rest else cls(["lambda: "]).extended(made)
+
+    def extended(self, other: Construct) -> Maker:
+        """The same with another's parts after its own."""
+        self.parts += other.parts
+        return self
 
 
 def shown(value: Any) -> str:
@@ -120,6 +159,8 @@ class ClassText:
     instances: list[Instance] = field(default_factory=list)
     parameters: dict[int, str] = field(default_factory=dict)
     methods: list[tuple[str, Method]] = field(default_factory=list)
+    #: Parameters that are functions which make a child: it has several, and each is one of its own.
+    makers: set[str] = field(default_factory=set)
 
     def settle(self) -> None:
         """Decides the parameters: holes that differ; equal ones share a name."""
@@ -139,7 +180,23 @@ class ClassText:
             name = free_name(torch_name(modules, values) or usual, taken | held)
             taken.add(name)
             self.parameters.update(dict.fromkeys(where, name))
+            several = len(where) > 1 or where[0] in self._repeated()
+            if several and any(type(value) is Construct for value in values):
+                self.makers.add(name)
         self.parameters = dict(sorted(self.parameters.items()))
+
+    def _repeated(self) -> set[int]:
+        """Holes of attributes that a comprehension makes more than once."""
+        found, at = set(), 0
+        for _, made in self.instances[0].attributes:
+            found |= {at + i for i in made.repeated()}
+            at += len(made.holes())
+        return found
+
+    def holes_named(self) -> dict[int, str]:
+        """What stands in the place of each hole that is a parameter, in the constructor."""
+        makers = self.makers
+        return {i: f"{n}()" if n in makers else n for i, n in self.parameters.items()}
 
     def _held(self) -> frozenset[str]:
         """Names that no number may have as an attribute."""
@@ -184,8 +241,10 @@ class ClassText:
         made = Construct([f"{self.name}("])
         for n, (name, i) in enumerate(self._arguments().items()):
             value = holes[i][1]
+            if name in self.makers:
+                value = Maker.of(value)
             if name in left_out:
-                made.add(Option(name, value, shown(value) != "None"))
+                made.add(Option(name, value, name in self.makers or shown(value) != "None"))
             else:
                 made.add(", " if n else "", (name, value))
         return made.add(")")
@@ -200,21 +259,50 @@ class ClassTable:
 
     def file(self, instances: list[Instance]) -> dict[int, ClassText]:
         """Classes for the instances of one level of the tree, by id of the instance."""
-        found: dict[int, ClassText] = {}
         fresh: dict[Any, ClassText] = {}
         for instance in instances:
             signature = instance.signature()
             if signature not in fresh:
                 fresh[signature] = ClassText(self._unique(type(instance.module).__name__))
             fresh[signature].instances.append(instance)
-            found[id(instance)] = fresh[signature]
+        _give_methods(fresh)
         for made in fresh.values():
             made.instances.sort(key=lambda one: any(r.leaves_out() for _, r, _ in one.methods))
             made.settle()
         self.order += fresh.values()
-        return found
+        return {id(instance): text for text in fresh.values() for instance in text.instances}
 
     def _unique(self, kind: str) -> str:
         name = usable(kind if kind not in ("Linear",) else f"Plain{kind}", self._names)
         self._names.add(name)
         return name
+
+
+def _give_methods(fresh: dict[Any, ClassText]) -> None:
+    """Gives modules whose results nobody reads the methods of those that are made as they are: the
+    method that they share with others calls them all the same."""
+    called = [text for text in fresh.values() if text.instances[0].methods]
+    for signature, text in list(fresh.items()):
+        if text in called:
+            continue
+        for instance in list(text.instances):
+            pairs = ((other, each) for other in called for each in other.instances)
+            other, like = next((p for p in pairs if _made_as(instance, p[1])), (None, None))
+            if other is not None and like is not None:
+                text.instances.remove(instance)
+                instance.children, instance.methods = list(like.children), like.methods
+                other.instances.append(instance)
+        if not text.instances:
+            del fresh[signature]
+
+
+def _made_as(instance: Instance, other: Instance) -> bool:
+    """Whether a module that is never called is made as another one is, but for children without
+    weights, which only a call asks for."""
+    same = type(instance.module) is type(other.module) and instance.buffers == other.buffers
+    tensors = _told(instance.tensors) == _told(other.tensors)
+    return same and tensors and _told(instance.children) <= _told(other.children)
+
+
+def _told(attributes: list[tuple[str, Construct]]) -> set[tuple[str, Any, str]]:
+    return {(name, made.template(), repr(made.holes())) for name, made in attributes}

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from torch2mlx.export.ir.render import literal
-from torch2mlx.export.structure.classes import Construct
+from torch2mlx.export.structure.classes import REPEATED, Construct
 
 #: Items in a row that are made alike are written one by one where they are fewer.
 _FEWEST_ALIKE = 3
@@ -27,7 +27,7 @@ def joined(items: list[Construct]) -> Construct:
         made.add(", " if i else "")
         if len(group) >= _FEWEST_ALIKE:
             count = ("count", len(group))
-            made.add("*[").extend(group[0]).add(" for _ in range(", count, ")]")
+            made.add("*[").extend(group[0]).add(REPEATED, count, ")]")
         else:
             for n, item in enumerate(group):
                 made.add(", " if n else "").extend(item)
@@ -37,9 +37,7 @@ def joined(items: list[Construct]) -> Construct:
 def listed(items: list[Construct]) -> Construct:
     """A list; items that are made alike are counted."""
     if len(items) > 1 and len({(i.template(), repr(i.holes())) for i in items}) == 1:
-        return (
-            Construct(["["]).extend(items[0]).add(" for _ in range(", ("count", len(items)), ")]")
-        )
+        return Construct(["["]).extend(items[0]).add(REPEATED, ("count", len(items)), ")]")
     return Construct(["["]).extend(joined(items)).add("]")
 
 
