@@ -37,9 +37,11 @@ class Option(NamedTuple):
 
 @dataclass
 class Construct:
-    """A constructor's text in parts: strings and holes."""
+    """A constructor's text in parts: strings and holes; with `maker` that of a function which makes
+    the same."""
 
     parts: list[str | Hole | Option] = field(default_factory=list)
+    maker: bool = False
 
     def add(self, *parts: str | Hole | Option) -> Construct:
         """Appends; answers itself."""
@@ -96,19 +98,17 @@ class Construct:
         return "".join(out)
 
 
-class Maker(Construct):
-    """A function without arguments that makes a module: the class itself where that is enough."""
+def maker_of(made: Construct) -> Construct:
+    """A function without arguments that makes what a constructor's text does: the class itself
+    where that is enough."""
+    name, brackets, rest = made.text().partition("()")
+    if brackets and not rest:
+        return Construct([name], maker=True)
+    return Construct(["lambda: ", *made.parts], maker=True)
 
-    @classmethod
-    def of(cls, made: Construct) -> Maker:
-        """The function that makes what a constructor's text does."""
-        name, brackets, rest = made.text().partition("()")
-        return cls([name]) if brackets and not rest else cls(["lambda: "]).extended(made)
 
-    def extended(self, other: Construct) -> Maker:
-        """The same with another's parts after its own."""
-        self.parts += other.parts
-        return self
+def _is_made(value: Any) -> bool:
+    return isinstance(value, Construct) and not value.maker
 
 
 def shown(value: Any) -> str:
@@ -181,7 +181,7 @@ class ClassText:
             taken.add(name)
             self.parameters.update(dict.fromkeys(where, name))
             several = len(where) > 1 or where[0] in self._repeated()
-            if several and any(type(value) is Construct for value in values):
+            if several and any(_is_made(value) for value in values):
                 self.makers.add(name)
         self.parameters = dict(sorted(self.parameters.items()))
 
@@ -242,7 +242,7 @@ class ClassText:
         for n, (name, i) in enumerate(self._arguments().items()):
             value = holes[i][1]
             if name in self.makers:
-                value = Maker.of(value)
+                value = maker_of(value)
             if name in left_out:
                 made.add(Option(name, value, name in self.makers or shown(value) != "None"))
             else:
