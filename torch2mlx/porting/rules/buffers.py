@@ -17,7 +17,7 @@ from torch2mlx.porting.types.kinds import Type
 
 def registered(at: Place, before: Any, after: cst.Call) -> Any:
     """`self.register_buffer("name", value)` as statements; None when it stays."""
-    key, owner = literal(before.args[0].value), code(before.func.value)
+    key, owner = literal(before.args[0].value), at.text(before.func.value)
     if not key or len(after.args) < 2:
         at.refuse(before, "register_buffer with a name that is no literal")
         return None
@@ -70,7 +70,7 @@ def assigned_buffer(at: Place, original: cst.Assign, value: str) -> Any:
     target = original.targets[0].target
     if len(original.targets) != 1 or not isinstance(target, cst.Attribute):
         return None
-    owner, key = code(target.value), target.attr.value
+    owner, key = at.text(target.value), target.attr.value
     if not is_buffer(at.file.names, original.value):
         return small(hiding(owner, key, value)) if key in at.file.hidden else None
     at.change(original, "torch.nn.Buffer", "an array that is frozen: MLX would train it")

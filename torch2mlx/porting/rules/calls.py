@@ -15,6 +15,7 @@ from torch2mlx.porting.rules.optional_attributes import asking
 from torch2mlx.porting.rules.place import Place, leaving
 from torch2mlx.porting.rules.reduction import with_reduction
 from torch2mlx.porting.rules.requires_grad import trainable_filter
+from torch2mlx.porting.rules.sequential import with_layers
 from torch2mlx.porting.rules.shared_tensors import of_layer
 from torch2mlx.porting.rules.text import again, as_int, bare, code, expression
 from torch2mlx.porting.scopes.import_table import TYPED, dotted
@@ -34,6 +35,7 @@ _NEVER += ("torch.compiler.is_compiling", "torch.onnx.is_in_onnx_export")
 @leaving(cst.Call)
 def _call(at: Place, original: cst.Call, updated: cst.Call) -> Any:
     full = at.file.names.of(original.func)
+    updated = with_layers(at, original, updated)
     if full:
         return _call_of_import(at, full, original, updated)
     if isinstance(original.func, cst.Name) and original.args:
@@ -119,7 +121,7 @@ def _own_call(at: Place, original: cst.Call, updated: cst.Call) -> Any:
         return method_call(at, original, updated) if made is None else made
     if dotted(original.func) in at.file.names.functions:
         return asking(original, updated)
-    return _length(at, original, updated) if _is_length(original) else updated
+    return updated
 
 
 def _parent(at: Place, original: cst.Call, updated: cst.Call) -> cst.Call | None:
@@ -152,12 +154,6 @@ def _dtype_by_name(at: Place, original: cst.Call, updated: cst.Call) -> Any:
     return expression(f"kit.tensors.dtype({code(updated.args[1].value)})")
 
 
-def _length(at: Place, original: cst.Call, updated: cst.Call) -> Any:
-    if at.type_of(original.args[0].value).name == "torch.nn.Sequential":
-        return expression(f"len({code(updated.args[0].value)}.layers)")
-    return updated
-
-
 @leaving(cst.Arg)
 def _arg(at: Place, original: cst.Arg, updated: cst.Arg) -> cst.Arg:
     return updated.with_changes(value=bare(updated.value, original.value))
@@ -166,7 +162,3 @@ def _arg(at: Place, original: cst.Arg, updated: cst.Arg) -> cst.Arg:
 def _is_listed(node: cst.Call) -> bool:
     """Whether a call is given one list, as it is written: data, not sizes."""
     return len(node.args) == 1 and isinstance(node.args[0].value, (cst.List, cst.ListComp))
-
-
-def _is_length(node: cst.Call) -> bool:
-    return isinstance(node.func, cst.Name) and node.func.value == "len" and len(node.args) == 1

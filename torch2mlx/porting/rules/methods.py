@@ -13,6 +13,7 @@ from torch2mlx.porting.rules.parameter_loops import is_element, loop_of, set_in_
 from torch2mlx.porting.rules.place import NO_METHODS, Place
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import Argument, assigned, term, written
+from torch2mlx.porting.rules.sequential import is_sequential
 from torch2mlx.porting.rules.shared_tensors import given_back, of_a_container, unchangeable
 from torch2mlx.porting.rules.text import code, expression, joined
 from torch2mlx.porting.scopes.import_table import dotted
@@ -164,6 +165,8 @@ def _of_module(
         text = f"kit.hooks.{name}({{0}}, {{1}})"
     elif name in _HOOKS:
         at.refuse(original, f".{name}(): MLX has no such hooks; call what is to run yourself")
+    elif name == "children" and is_sequential(at, original.func.value):
+        text = "{0}.layers"
     elif name in ("children", "named_children"):
         at.refuse(original, f".{name}(): modules of MLX are dicts; see .children() and .modules()")
     if text is None:
@@ -246,7 +249,7 @@ def in_place(at: Place, original: cst.Call, updated: Any) -> str | None:
     if is_element(at, code(place)):
         at.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
         return None
-    left = code(place) if changes_in_place(func.value) else code(target)
+    left = at.text(place) if changes_in_place(func.value) else code(target)
     if of_a_container(at, place):
         left = f"{left}[...]"
     return f"{left} = {value}\n"

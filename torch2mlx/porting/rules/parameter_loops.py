@@ -11,11 +11,11 @@ from torch2mlx.porting.rules.text import code
 from torch2mlx.porting.scopes.import_table import dotted
 
 
-def _loop(call: Any, target: Any) -> Loop | None:
+def _loop(at: Place, call: Any, target: Any) -> Loop | None:
     """`for p in m.parameters()` and `for name, p in m.named_parameters()`."""
     if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Attribute):
         return None
-    module, method = code(call.func.value), call.func.attr.value
+    module, method = at.text(call.func.value), call.func.attr.value
     if method == "parameters" and isinstance(target, cst.Name):
         return Loop(target.value, f"{target.value}_name", module)
     pair = isinstance(target, cst.Tuple) and len(target.elements) == 2
@@ -38,7 +38,7 @@ def _zipped(node: cst.For) -> list[tuple[Any, Any]]:
 @entering(cst.For)
 def _before_for(at: Place, node: cst.For) -> None:
     pairs = _zipped(node)
-    found = [_loop(*pair) for pair in pairs or [(node.iter, node.target)]]
+    found = [_loop(at, *pair) for pair in pairs or [(node.iter, node.target)]]
     level = Level([loop for loop in found if loop is not None], zipped=bool(pairs))
     if "parameters()" in code(node.iter) and not level.loops:
         level.given = {n.value for n in _names(node.target)}

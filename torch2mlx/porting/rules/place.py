@@ -15,6 +15,7 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.render import Argument
 from torch2mlx.porting.rules.text import code
 from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.traversal import walk
 from torch2mlx.porting.types.kinds import Type
 from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.sharing import Sharing
@@ -93,6 +94,11 @@ class Place:
     def type_of(self, node: Any) -> Type:
         """The type of an expression of the source."""
         return self.file.types.of(node)
+
+    def text(self, node: Any) -> str:
+        """A part of the source as it is written in MLX: `model.layers[0]` for `model[0]`."""
+        places = any(isinstance(part, cst.Subscript) for part in walk(node))
+        return code(self.rewrite(node)) if places else code(node)
 
     def in_module(self) -> bool:
         """Whether the place is in a class that is an nn.Module."""

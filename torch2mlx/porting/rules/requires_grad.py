@@ -8,6 +8,7 @@ import libcst as cst
 
 from torch2mlx.porting.rules.parameter_loops import loop_of
 from torch2mlx.porting.rules.place import Place, entering, leaving
+from torch2mlx.porting.rules.sequential import is_sequential, layers_of
 from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import calls
@@ -20,7 +21,7 @@ def frozen(at: Place, original: cst.Assign, target: Any, value: str) -> Any:
     if not isinstance(target, cst.Attribute):
         at.refuse(original, "a parameter without a gradient: set it on its module, freeze it")
         return None
-    owner, key = code(target.value), target.attr.value
+    owner, key = at.text(target.value), target.attr.value
     lines = (f"{owner}.{key} = {value}", f'kit.training.freeze({owner}, "{key}")')
     return cst.FlattenSentinel([small(line) for line in lines])
 
@@ -33,7 +34,7 @@ def set_trainable(at: Place, original: Any, target: Any, value: str) -> Any:
         loop.sets = True
         return small(setting(loop.module, loop.name, value))
     if isinstance(target, cst.Attribute) and at.type_of(target.value).kind != "tensor":
-        return small(setting(code(target.value), f'"{target.attr.value}"', value))
+        return small(setting(at.text(target.value), f'"{target.attr.value}"', value))
     if value == "True":
         return None
     at.refuse(original, "requires_grad of an array: kit.training.freeze(module, name)")
@@ -51,7 +52,7 @@ def is_trainable(at: Place, original: cst.Attribute, updated: cst.Attribute) -> 
     owner = original.value
     if isinstance(owner, cst.Attribute) and at.type_of(owner.value).kind == "module":
         name = f'"{owner.attr.value}"'
-        return expression(f"kit.training.is_trainable({code(owner.value)}, {name})")
+        return expression(f"kit.training.is_trainable({at.text(owner.value)}, {name})")
     if at.comprehensions and not at.file.freezes:
         return expression("True")
     at.refuse(original, "requires_grad of an array: kit.training.is_trainable(module, name)")
@@ -77,7 +78,9 @@ def _before_comp_for(at: Place, node: cst.CompFor) -> None:
 
 @leaving(cst.CompFor)
 def _comp_for(at: Place, original: cst.CompFor, updated: cst.CompFor) -> Any:
-    """`for p in m.parameters() if p.requires_grad`: the trainable ones."""
+    """`for p in m.parameters() if p.requires_grad`: the trainable ones; layers of a Sequential."""
+    if is_sequential(at, original.iter):
+        return updated.with_changes(iter=layers_of(updated.iter))
     wanted = [test for test in _tests(original)]
     if not wanted:
         return updated

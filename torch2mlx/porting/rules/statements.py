@@ -185,15 +185,22 @@ def _statement(at: Place, before: cst.Call, after: Any) -> Any:
             return _added(at, before, after)
         if name == "register_parameter" and len(after.args) == 2:
             key = literal(before.args[0].value)
-            return small(f"{code(before.func.value)}.{key} = {code(after.args[1].value)}")
-        if name == "requires_grad_" and not _is_module(at, before.func.value):
-            value = code(after.args[0].value) if after.args else "True"
-            made = set_trainable(at, before, before.func.value, value)
-            return cst.RemoveFromParent() if made is None else made
+            return small(f"{at.text(before.func.value)}.{key} = {code(after.args[1].value)}")
         if name == "load_state_dict" and at.type_of(before.func.value).kind == "optimizer":
-            return small(f"{code(before.func.value)}.state = {code(after.args[0].value)}")
+            return small(f"{at.text(before.func.value)}.state = {code(after.args[0].value)}")
+    if isinstance(before.func, cst.Attribute) and before.func.attr.value == "requires_grad_":
+        return _trainable(at, before, before.func.value)
     text = _in_place_text(at, before)
     return None if text is None else _placed(at, before, text)
+
+
+def _trainable(at: Place, before: cst.Call, target: Any) -> Any:
+    """`target.requires_grad_(value)` as a statement; None for that of a module."""
+    if _is_module(at, target):
+        return None
+    value = at.text(before.args[0].value) if before.args else "True"
+    made = set_trainable(at, before, target, value)
+    return cst.RemoveFromParent() if made is None else made
 
 
 def _placed(at: Place, before: cst.Call, text: str) -> Any:
@@ -204,7 +211,7 @@ def _placed(at: Place, before: cst.Call, text: str) -> Any:
     target, leaf = made.targets[0].target, before.func.value  # type: ignore[attr-defined]
     if isinstance(target, cst.Attribute) and target.attr.value in at.file.hidden:
         value = code(without_gradient(at, leaf, before, made.value))
-        return small(hiding(code(target.value), target.attr.value, value))
+        return small(hiding(at.text(target.value), target.attr.value, value))
     if isinstance(leaf, cst.Attribute) and leaf.attr.value in at.file.buffers:
         return made.with_changes(value=without_gradient(at, leaf, before, made.value))
     if leaves_stopped(at, leaf):
@@ -225,11 +232,11 @@ def _added(at: Place, before: cst.Call, after: cst.Call) -> Any:
     key = literal(before.args[0].value)
     if at.type_of(owner).name == "torch.nn.Sequential":
         at.change(before, "add_module", "layers of a Sequential are a list")
-        return small(f"{code(owner)}.layers.append({layer})")
+        return small(f"{at.text(owner)}.layers.append({layer})")
     at.change(before, "add_module", "an attribute")
     if key.isidentifier():
-        return small(f"{code(owner)}.{key} = {layer}")
-    return small(f"setattr({code(owner)}, {code(after.args[0].value)}, {layer})")
+        return small(f"{at.text(owner)}.{key} = {layer}")
+    return small(f"setattr({at.text(owner)}, {code(after.args[0].value)}, {layer})")
 
 
 def _is_module(at: Place, node: Any) -> bool:
@@ -261,14 +268,14 @@ def _initialised(at: Place, full: str, before: cst.Call, after: cst.Call) -> Any
     name = full.rpartition(".")[2].rstrip("_")
     target = _without_data(before.args[0].value)
     rest = [code(a.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for a in after.args[1:]]
-    value = f"kit.init.{name}({', '.join([code(target), *rest])})"
+    value = f"kit.init.{name}({', '.join([at.text(target), *rest])})"
     if name in INITIALISERS and loop_of(at, code(target)) is not None:
         return small(set_in_loop(at, code(target), value))
     if name not in INITIALISERS or not isinstance(target, cst.Attribute):
         at.refuse(before, "set the array on its module: module.weight = ...", full)
         return None
     at.change(before, full, "arrays are values: the module gets a new one")
-    return small(f"{code(target)} = {value}")
+    return small(f"{at.text(target)} = {value}")
 
 
 @leaving(cst.SimpleStatementLine)
@@ -301,7 +308,7 @@ def _for(at: Place, original: cst.For, updated: cst.For) -> Any:
         value = set_for_all(text, target)
         if call.func.attr.value == "parameters" and value:
             at.change(original, "requires_grad", "all parameters of the module")
-            made: Any = cst.parse_statement(setting(code(call.func.value), "", value) + "\n")
+            made: Any = cst.parse_statement(setting(at.text(call.func.value), "", value) + "\n")
             return made.with_changes(leading_lines=updated.leading_lines)
     if code(original.iter).endswith(".param_groups") and len(body) == 1:
         value = code(updated.body.body[0]).strip()

@@ -1,0 +1,98 @@
+"""Layers of an nn.Sequential by their number, parts of it, loops over it: as torch has them."""
+
+import numpy as np
+import pytest
+
+from tests.support import need
+
+need("torch", "mlx", "libcst")
+
+import torch2mlx
+from tests.porting.compare import executed
+
+HEAD = """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 4)), nn.Linear(4, 2))
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        self.body[0].register_buffer("scale", torch.full((1,), 2.0))
+        nn.init.zeros_(self.body[0].bias)
+        self.body[0].bias.data.fill_(0.5)
+        self.body[0].weight = nn.Parameter(torch.ones(4, 3))
+        with torch.no_grad():
+            self.body[0].weight.mul_(2).add_(1)
+            self.body[0].weight[0] = 7
+        self.body[0].register_parameter("extra", nn.Parameter(torch.ones(2)))
+    def forward(self, x):
+        return self.body(x) * self.body[0].scale + self.body[0].extra.sum()
+own = Own()
+x = torch.tensor([[1.0, 2.0, 3.0], [0.0, -1.0, 2.0]])
+for p in net.parameters():
+    nn.init.constant_(p, 0.5)
+"""
+#: Lines after which `out` is what the file computed.
+LINES = {
+    "a layer is given weights": """
+nn.init.constant_(net[1][1].weight, 0.25)
+net[2].weight.data = net[2].weight.data * 0 + 3
+net[2].bias.data += 1
+net[1][-1].weight.data[0, 0] = 9
+out = net(x)
+""",
+    "loops over parameters of layers": """
+for p in net[1].parameters():
+    p.data.mul_(2)
+for n, p in net[1].named_parameters():
+    if "bias" in n:
+        nn.init.zeros_(p)
+for a, b in zip(net[0].parameters(), own.body[0].parameters()):
+    if a.shape == b.shape:
+        a.data.copy_(b.data)
+out = net(x)
+""",
+    "a state of a layer": """
+net[2].load_state_dict({k: v + 1 for k, v in net[2].state_dict().items()})
+out = net(x)
+""",
+    "parts are Sequentials": """
+out = net[:2](x).sum() + net[0:1][0].weight.sum() + net[1][-1].bias.sum()
+""",
+    "what goes over layers": """
+more = nn.Sequential(*net, nn.Tanh())
+head = nn.Sequential(*list(net.children())[:-1])
+kinds = [type(layer).__name__ for layer in net]
+both = [i for i, (a, b) in enumerate(zip(net, reversed(net))) if type(a) is type(b)]
+out = more(x).sum() + head(x).sum() + len(more) + len(list(net)) + len(kinds[0]) + len(both)
+""",
+    "an own module": "out = own(x)\n",
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_layers_of_a_sequential(name):
+    made = torch2mlx.port(HEAD + LINES[name])
+    assert made.ok, made.unsupported
+    theirs, ours = executed(HEAD + LINES[name], "torch"), executed(made.source, "mlx")
+    assert np.allclose(theirs.out.detach().numpy(), np.array(ours.out), rtol=1e-5)
+
+
+def test_what_is_not_to_be_trained_is_frozen():
+    lines = "net[0].weight.requires_grad_(False)\nnet[0].bias.requires_grad = False\n"
+    lines += "net[1][1].bias.requires_grad_(False)\nnet[2].requires_grad_(False)\n"
+    lines += "own.body[0].weight.requires_grad_(False)\nown.body[0].weight.requires_grad_()\n"
+    made = torch2mlx.port(HEAD + lines + "net[2].bias.requires_grad_(True)\n")
+    assert made.ok, made.unsupported
+    ours = executed(made.source, "mlx")
+    trained = dict(ours.nn.utils.tree_flatten(ours.net.trainable_parameters()))
+    assert set(trained) == {"layers.1.layers.1.weight", "layers.2.bias"}
+    assert "weight" in ours.own.body.layers[0].trainable_parameters()
+
+
+def test_an_array_that_no_module_is_seen_to_hold_is_refused():
+    made = torch2mlx.port(
+        "import torch\ndef f(w):\n    w = w.clone()\n    w.requires_grad_(False)\n"
+    )
+    assert "requires_grad of an array" in made.unsupported[0].detail
