@@ -47,3 +47,18 @@ def test_masks_by_their_names(steps, batch, tmp_path):
     expected = theirs.model(x, mask).detach().numpy()
     found = ours.model(mx.array(x.numpy()), mx.array(mask.numpy()))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_mask_that_is_said_to_be_causal_is(batch_first):
+    """torch attends causally then, whatever the mask has, unless there is padding."""
+    torch.manual_seed(0)
+    mask = torch.zeros(4, 4, dtype=torch.bool)
+    mask[0, 3] = mask[2, 1] = True
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=batch_first).train()
+    x = torch.randn((3, 4, 8) if batch_first else (4, 3, 8))
+    ours = torch2mlx.registry.build(layer)
+    for said in (False, True):
+        expected = layer(x, mask, is_causal=said).detach().numpy()
+        found = ours(mx.array(x.numpy()), mx.array(mask.numpy()), is_causal=said)
+        assert np.allclose(expected, np.array(found), atol=1e-5)

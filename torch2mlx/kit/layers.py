@@ -230,7 +230,7 @@ class TransformerEncoder(transformer.TransformerEncoder):
         """The layers in turn, then the norm."""
         if is_causal and mask is None:
             raise ValueError("a causal attention needs its mask: give mask too")
-        return super().__call__(src, mask, src_key_padding_mask)
+        return super().__call__(src, mask, src_key_padding_mask, is_causal)
 
 
 class TransformerDecoder(transformer.TransformerDecoder):

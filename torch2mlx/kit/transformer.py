@@ -65,6 +65,7 @@ class TransformerEncoderLayer(_Layer):
         src_key_padding_mask: mx.array | None = None,
         is_causal: bool = False,
     ) -> mx.array:
+        src_mask = _causal(src_mask, is_causal, src_key_padding_mask)
         attend = lambda x: self._drop(  # noqa: E731
             self.attention(x, x, x, src_key_padding_mask, False, src_mask)[0]
         )
@@ -87,6 +88,8 @@ class TransformerDecoderLayer(_Layer):
         tgt_is_causal: bool = False,
         memory_is_causal: bool = False,
     ) -> mx.array:
+        tgt_mask = _causal(tgt_mask, tgt_is_causal, tgt_key_padding_mask)
+        memory_mask = _causal(memory_mask, memory_is_causal, memory_key_padding_mask)
         own = lambda x: self._drop(  # noqa: E731
             self.self_attention(x, x, x, tgt_key_padding_mask, False, tgt_mask)[0]
         )
@@ -95,6 +98,14 @@ class TransformerDecoderLayer(_Layer):
         )
         x = self._residual(tgt, self.ln1, own)
         return self._residual(self._residual(x, self.ln2, cross), self.ln3, self._feed)
+
+
+def _causal(mask: mx.array | None, said: bool, padding: mx.array | None) -> mx.array | None:
+    """The mask that torch attends with where it is said to be causal: a causal one, whatever was
+    given, unless there is padding too, with which the given one is joined."""
+    if not said or mask is None or padding is not None:
+        return mask
+    return mx.triu(mx.ones(mask.shape[-2:], dtype=mx.bool_), 1)
 
 
 class _Stack(nn.Module):
@@ -114,7 +125,7 @@ class _Stack(nn.Module):
 
 class TransformerEncoder(_Stack):
     """torch.nn.TransformerEncoder over given layers; `norm` is optional, as in torch. `is_causal`
-    says what kind of mask was given, and changes nothing."""
+    says that the mask is causal: without padding, torch attends causally then."""
 
     def __call__(
         self,
@@ -123,7 +134,12 @@ class TransformerEncoder(_Stack):
         src_key_padding_mask: mx.array | None = None,
         is_causal: bool | None = None,
     ) -> mx.array:
-        return self._through(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
+        return self._through(
+            src,
+            src_mask=mask,
+            src_key_padding_mask=src_key_padding_mask,
+            is_causal=is_causal or None,
+        )
 
 
 class TransformerDecoder(_Stack):
@@ -147,6 +163,8 @@ class TransformerDecoder(_Stack):
             memory_mask=memory_mask,
             tgt_key_padding_mask=tgt_key_padding_mask,
             memory_key_padding_mask=memory_key_padding_mask,
+            tgt_is_causal=tgt_is_causal or None,
+            memory_is_causal=memory_is_causal or None,
         )
 
 

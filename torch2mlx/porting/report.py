@@ -8,7 +8,6 @@ from typing import Any
 
 from torch2mlx.errors import Code, Unsupported
 from torch2mlx.porting.questions import Question, asked
-from torch2mlx.porting.scopes.lines import lines_of
 
 #: The name of torch under which a backward pass is refused that is no statement of a step.
 BACKWARD = "torch.Tensor.backward"
@@ -51,6 +50,8 @@ class Report:
 
     def follow(self, module: Any, text: str) -> None:
         """Notes are of the statements of another tree from now on; `text` is that of the first."""
+        from torch2mlx.porting.scopes.lines import lines_of  # asks for libcst, as a report does not
+
         self.lines = lines_of(module, text, self._heads)
 
     def line(self, node: Any) -> int:

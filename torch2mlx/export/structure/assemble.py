@@ -409,11 +409,14 @@ class Assembly:
         else:
             made.add(f"{path}(")
             first = True
+        named = False  # what follows an argument that is named has to be named too
         for name, value, shown in ordered(target, arguments):
             if isinstance(value, Construct):
                 made.add("" if first else ", ", f"{name}=").extend(value)
+                named = True
             elif required(target, name):
-                made.add("" if first else ", ", (name, self._paths.value(value)))
+                key = f"{name}=" if named else ""
+                made.add("" if first else ", ", key, (name, self._paths.value(value)))
             else:
                 made.add(Option(name, self._paths.value(value), shown))
             first = first and not shown
