@@ -100,12 +100,14 @@ LATE = {
     "a call": "if ready():",
     "a value of the forward pass": "if loss > 0:",
     "what the forward pass may change": "if model.count == 1:",
+    "what a function counts": "if calls == 1:",
 }
 
 
 @pytest.mark.parametrize("name", LATE)
 def test_a_condition_that_the_forward_pass_may_change_is_not_asked_before_it(name):
-    step = "loss = model(torch.ones(2, 3)).sum()\n" + LATE[name]
+    step = "calls = 0\ndef count(*_):\n    global calls\n    calls += 1\n"
+    step += "loss = model(torch.ones(2, 3)).sum()\n" + LATE[name]
     made = torch2mlx.port(HEAD + step + "\n    loss.backward()\n    opt.step()\n")
     assert not made.ok
     assert made.source.index("model(mx.ones((2, 3)))") < made.source.index(LATE[name])

@@ -38,6 +38,11 @@ class EarlyBranches(cst.CSTTransformer):
         super().__init__()
         self._report = report
         self._scan = Scanner()
+        self._shared: set[str] = set()  # names that functions set for others
+
+    def visit_Module(self, node: cst.Module) -> None:
+        told = (part for part in walk(node) if isinstance(part, (cst.Global, cst.Nonlocal)))
+        self._shared = {item.name.value for part in told for item in part.names}
 
     def leave_IndentedBlock(self, original_node: Any, updated_node: Any) -> Any:
         made = self._moved(updated_node.body, original_node.body)
@@ -99,7 +104,7 @@ class EarlyBranches(cst.CSTTransformer):
         read = {name for s in between for name in self._scan.loads(s)}
         for name in self._scan.loads(test):
             owner, _, rest = name.partition(".")
-            if name in written or owner in written:
+            if name in written or owner in written | self._shared:
                 return False
             if rest and rest.rpartition(".")[2] != "training" and owner in read:
                 return False  # what is called may change its attributes
