@@ -7,6 +7,9 @@ from tests.support import need
 
 need("torch", "mlx", "libcst")
 
+import mlx.core as mx
+import mlx.nn
+
 import torch2mlx
 from tests.porting.compare import executed
 
@@ -91,8 +94,24 @@ def test_what_is_not_to_be_trained_is_frozen():
     assert "weight" in ours.own.body.layers[0].trainable_parameters()
 
 
-def test_an_array_that_no_module_is_seen_to_hold_is_refused():
-    made = torch2mlx.port(
-        "import torch\ndef f(w):\n    w = w.clone()\n    w.requires_grad_(False)\n"
-    )
-    assert "requires_grad of an array" in made.unsupported[0].detail
+def test_what_is_a_module_or_an_array_is_asked_when_it_runs():
+    source = "import torch\ndef freeze(nets, value):\n    for net in nets:\n"
+    made = torch2mlx.port(source + "        net.requires_grad_(value)\n")
+    freeze, layer = executed(made.source, "mlx").freeze, mlx.nn.Linear(2, 2)
+    freeze([layer], False)
+    assert not layer.trainable_parameters()
+    freeze([layer, mx.ones(2)], True)
+    assert set(layer.trainable_parameters()) == {"weight", "bias"}
+    with pytest.raises(ValueError, match="in the module that holds it"):
+        freeze([mx.ones(2)], False)
+
+
+def test_casts_and_loads_of_a_module_as_values():
+    source = HEAD + "half = nn.Linear(4, 2).half()\nnet.float()\n"
+    source += "state = {'weight': torch.ones(4, 3), 'w': x}\n"
+    source += "missing, unexpected = net[0].load_state_dict(state, strict=False)\n"
+    made = torch2mlx.port(source).source
+    theirs, ours = executed(source, "torch"), executed(made, "mlx")
+    assert ours.half.weight.dtype == mx.float16 and "net.set_dtype(" in made
+    assert (theirs.missing, theirs.unexpected) == (["bias"], ["w"])
+    assert (ours.missing, ours.unexpected) == (["bias"], ["w"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -30,10 +30,19 @@ def state_dict(module: Any) -> Any:
     return {k: v for k, v in tree_flatten(module.parameters()) if k not in unsaved}
 
 
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict` of a module gives: names on one side alone."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
 def load_state_dict(module: Any, state: Any, strict: bool = True) -> Any:
     """Sets a module's parameters from such a mapping, or the state of an optimizer.
 
-    A recurrent layer with both of torch's biases takes their sum too, as one of the two.
+    A recurrent layer with both of torch's biases takes their sum too, as one of the two. Gives, of
+    a module, the names that the mapping lacks and those that the module has not, which are errors
+    where `strict` is true.
     """
     if not isinstance(module, nn.Module):
         module.state = state
@@ -44,7 +53,11 @@ def load_state_dict(module: Any, state: Any, strict: bool = True) -> Any:
     if strict and unsaved:
         own = dict(tree_flatten(module.parameters()))
         held = {**{name: own[name] for name in unsaved}, **held}
-    return module.load_weights(list(held.items()), strict=strict)
+    names = dict(tree_flatten(module.parameters()))
+    module.load_weights(list(held.items()), strict=strict)
+    return IncompatibleKeys(
+        [n for n in names if n not in held], [n for n in held if n not in names]
+    )
 
 
 def both_biases(module: nn.Module, held: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -216,7 +216,12 @@ def held(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, mx.array]]:
 
 def set_trainable(module: nn.Module, name: str, value: Any) -> None:
     """torch's `parameter.requires_grad = value` for the parameter of a dotted name, or for all of
-    a module's where the name is empty. Buffers stay."""
+    a module's where the name is empty. Buffers stay. Raises ValueError for an array, which only its
+    module can freeze."""
+    if not isinstance(module, nn.Module):
+        if value:
+            return
+        raise ValueError("requires_grad_(False) of an array: freeze it in the module that holds it")
     for full, owner, key, _ in list(held(module)):
         if name not in ("", full):
             continue
@@ -227,6 +232,12 @@ def set_trainable(module: nn.Module, name: str, value: Any) -> None:
         elif not value:
             stopped.add(key)
             owner._no_grad.add(key)
+
+
+def with_dtype(module: nn.Module, dtype: mx.Dtype) -> nn.Module:
+    """torch's `module.to(dtype)`: the module, whose floating-point parameters were cast."""
+    module.set_dtype(dtype)
+    return module
 
 
 def frozen(module: nn.Module, names: Sequence[str]) -> nn.Module:

@@ -59,13 +59,11 @@ _MODULE = {
     ("parameters", 0): "kit.training.parameters({0})",
     ("named_parameters", 0): "kit.training.named_parameters({0})",
     ("apply", 1): "{0}.apply_to_modules(lambda _, module: {1}(module))",
-    ("half", 0): "{0}.set_dtype(mx.float16)",
-    ("bfloat16", 0): "{0}.set_dtype(mx.bfloat16)",
-    ("double", 0): "{0}.set_dtype(mx.float64)",
-    ("float", 0): "{0}.set_dtype(mx.float32)",
 }
 
 
+#: Methods that cast a module.
+_HALVES = {"half": "float16", "bfloat16": "bfloat16", "double": "float64", "float": "float32"}
 #: An argument of `to` that only tensors and modules take.
 _OF_TORCH = "memory_format"
 
@@ -119,7 +117,7 @@ def _moved(
         return expression(f"kit.typed.cast({receiver}, {given[0].text})")
     if dtype is not None:
         if owner.kind == "module":
-            return expression(f"{receiver}.set_dtype({dtype.text})")
+            return _cast_module(at, original, receiver, dtype.text)
         at.change(original, f".{name}", "a cast")
         return expression(f"{term(receiver)}.astype({dtype.text})")
     if given and given[0].kind == "tensor":
@@ -150,11 +148,22 @@ def _own_forwards(at: Place) -> bool:
     return any(f"{name}.forward" in at.file.types.nodes for name in classes)
 
 
+def _cast_module(at: Place, original: cst.Call, receiver: str, dtype: str) -> Any:
+    """A cast of a module, which MLX's method does not answer where torch's does."""
+    at.change(original, "a cast of a module", "its floating-point parameters are cast")
+    line = at.current.body[0] if isinstance(at.current, cst.SimpleStatementLine) else None
+    if isinstance(line, cst.Expr) and line.value is original:
+        return expression(f"{receiver}.set_dtype({dtype})")
+    return expression(f"kit.training.with_dtype({receiver}, {dtype})")
+
+
 def _of_module(
     at: Place, name: str, receiver: str, given: Any, original: Any, updated: Any, kind: str
 ) -> Any:
     first = given[0].text if given else ""
     text = _MODULE.get((name, len(given)))
+    if name in _HALVES and not given:
+        return _cast_module(at, original, receiver, f"mx.{_HALVES[name]}")
     if name == "requires_grad_":
         text = f"kit.training.{'freeze' if first == 'False' else 'unfreeze'}({{0}})"
     elif name == "forward":

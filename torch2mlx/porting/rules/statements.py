@@ -199,6 +199,10 @@ def _trainable(at: Place, before: cst.Call, target: Any) -> Any:
     if _is_module(at, target):
         return None
     value = at.text(before.args[0].value) if before.args else "True"
+    if isinstance(target, cst.Name) and loop_of(at, target.value) is None:
+        # a module or an array, which the method alone does not tell: asked when it runs
+        text = f'kit.training.set_trainable({at.text(target)}, "", {value})'
+        return cst.RemoveFromParent() if value == "True" else small(text)
     made = set_trainable(at, before, target, value)
     return cst.RemoveFromParent() if made is None else made
 
