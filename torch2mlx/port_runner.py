@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from torch2mlx.errors import PortError
+from torch2mlx.lockstep.children import quietly
 from torch2mlx.lockstep.scripts import leave, run
 from torch2mlx.porting.questions import Seen
 
@@ -73,26 +73,10 @@ def observed(script: Path, args: Sequence[str], timeout: float = TIMEOUT) -> dic
         _copied(script.resolve().parent, folder)
         out = Path(name) / "seen.json"
         job = {"script": str(folder / script.name), "args": list(args), "out": str(out)}
-        command = [sys.executable, "-m", "torch2mlx.port_runner", json.dumps(job)]
-        paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-        env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "WANDB_MODE": "disabled"}
-        env |= {"MPLBACKEND": "agg", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        try:
-            ran = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                env=env,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise PortError(
-                f"{script}: not ready after {timeout:.0f} s; give it less to do"
-            ) from None
-        told = "\n".join(ran.stderr.strip().splitlines()[-8:])
+        lines = quietly("torch2mlx.port_runner", [json.dumps(job)], timeout, folder=folder)
+        if lines is None:
+            raise PortError(f"{script}: not ready after {timeout:.0f} s; give it less to do")
+        told = "\n".join(lines[-8:])
         if not out.exists():
             raise PortError(f"{script}: its run told nothing:\n{told}")
         found = json.loads(out.read_text())

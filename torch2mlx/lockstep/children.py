@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch2mlx.errors import VerificationError
@@ -45,27 +46,43 @@ def _run(
 ) -> list[str]:
     """Runs a script under the recorder of a side; the last lines of its error output."""
     job = {"script": str(script), "args": list(args), "seed": 0, **more}
-    command = [sys.executable, "-m", "torch2mlx.training_verifier", side, json.dumps(job)]
+    settings = {"MLX_ENABLE_TF32": "0"}
+    settings["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")  # sets in one order
+    told = quietly("torch2mlx.training_verifier", [side, json.dumps(job)], timeout, settings)
+    if told is None:
+        raise VerificationError(
+            f"{script}: not ready after {timeout:.0f} s; give it less to do, or a longer timeout"
+        )
+    return told[-_SHOWN:]
+
+
+def quietly(
+    module: str,
+    args: Sequence[str],
+    timeout: float,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    folder: Path | None = None,
+) -> list[str] | None:
+    """Runs a module of this package that runs a script: without a window, a GPU of torch's, an
+    input or a log on the network; the lines of its error output, None where it takes longer."""
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(paths)}
-    env.setdefault("PYTHONHASHSEED", "0")  # sets are in one order on both sides
-    env |= {"MLX_ENABLE_TF32": "0", "WANDB_MODE": "disabled", "MPLBACKEND": "agg"}
+    env |= {"WANDB_MODE": "disabled", "MPLBACKEND": "agg", **settings}
     try:
         ran = subprocess.run(
-            command,
+            [sys.executable, "-m", module, *args],
             capture_output=True,
             text=True,
             timeout=timeout,
             env=env,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise VerificationError(
-            f"{script}: not ready after {timeout:.0f} s; give it less to do, or a longer timeout"
-        ) from None
-    return ran.stderr.strip().splitlines()[-_SHOWN:]
+        return None
+    return ran.stderr.strip().splitlines()
 
 
 def _read(script: Path, folder: Path, told: list[str], side: str) -> dict[str, Any]:

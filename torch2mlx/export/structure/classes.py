@@ -57,6 +57,10 @@ class Construct:
         """The text without the values of holes."""
         return tuple(p if isinstance(p, str) else f"\0{p[0]}" for p in self.parts)
 
+    def key(self) -> tuple[tuple[str, ...], str]:
+        """What is equal of texts that are made alike: the template, and the values of the holes."""
+        return self.template(), repr(self.holes())
+
     def holes(self) -> list[Hole | Option]:
         """The holes in order."""
         return [p for p in self.parts if not isinstance(p, str)]
@@ -304,5 +308,5 @@ def _made_as(instance: Instance, other: Instance) -> bool:
     return same and tensors and _told(instance.children) <= _told(other.children)
 
 
-def _told(attributes: list[tuple[str, Construct]]) -> set[tuple[str, Any, str]]:
-    return {(name, made.template(), repr(made.holes())) for name, made in attributes}
+def _told(attributes: list[tuple[str, Construct]]) -> set[tuple[str, Any]]:
+    return {(name, made.key()) for name, made in attributes}

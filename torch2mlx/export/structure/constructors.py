@@ -22,7 +22,7 @@ def identity() -> Construct:
 def joined(items: list[Construct]) -> Construct:
     """Items with commas; those in a row that are made alike are counted."""
     made = Construct()
-    runs = groupby(items, key=lambda item: (item.template(), repr(item.holes())))
+    runs = groupby(items, key=Construct.key)
     for i, group in enumerate(list(run) for _, run in runs):
         made.add(", " if i else "")
         if len(group) >= _FEWEST_ALIKE:
@@ -36,7 +36,7 @@ def joined(items: list[Construct]) -> Construct:
 
 def listed(items: list[Construct]) -> Construct:
     """A list; items that are made alike are counted."""
-    if len(items) > 1 and len({(i.template(), repr(i.holes())) for i in items}) == 1:
+    if len(items) > 1 and len({item.key() for item in items}) == 1:
         return Construct(["["]).extend(items[0]).add(REPEATED, ("count", len(items)), ")]")
     return Construct(["["]).extend(joined(items)).add("]")
 

@@ -26,6 +26,7 @@ from torch2mlx.porting.rules.requires_grad import (
     setting,
     small,
 )
+from torch2mlx.porting.rules.sequential import is_sequential, layers_of
 from torch2mlx.porting.rules.shared_tensors import (
     RESHAPING,
     changes_shared,
@@ -33,7 +34,7 @@ from torch2mlx.porting.rules.shared_tensors import (
     under_all_names,
     writes_parts,
 )
-from torch2mlx.porting.rules.text import bare, code, expression
+from torch2mlx.porting.rules.text import bare, code
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import walk
 
@@ -234,7 +235,7 @@ def _added(at: Place, before: cst.Call, after: cst.Call) -> Any:
     """`x.add_module(name, layer)`: an attribute, or one more layer of a Sequential."""
     owner, layer = before.func.value, code(after.args[1].value)  # type: ignore[attr-defined]
     key = literal(before.args[0].value)
-    if at.type_of(owner).name == "torch.nn.Sequential":
+    if is_sequential(at, owner):
         at.change(before, "add_module", "layers of a Sequential are a list")
         return small(f"{at.text(owner)}.layers.append({layer})")
     at.change(before, "add_module", "an attribute")
@@ -299,12 +300,11 @@ def _simple_statement_line(at: Place, original: Any, updated: Any) -> Any:
 def _for(at: Place, original: cst.For, updated: cst.For) -> Any:
     """`for p in model.parameters(): p.requires_grad = False` is a freeze; modules of a
     Sequential are its layers."""
-    kind, level = at.type_of(original.iter), at.levels.pop()
+    level = at.levels.pop()
     if any(loop.sets for loop in level.loops):
         return with_names(original, updated, level)
-    if kind.name == "torch.nn.Sequential":
-        layers_of = expression(f"{code(updated.iter)}.layers")
-        return updated.with_changes(iter=layers_of)
+    if is_sequential(at, original.iter):
+        return updated.with_changes(iter=layers_of(updated.iter))
     body = original.body.body
     call = original.iter
     if len(body) == 1 and isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute):

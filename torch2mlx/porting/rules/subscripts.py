@@ -8,6 +8,7 @@ import libcst as cst
 
 from torch2mlx.porting.rules.names import is_target
 from torch2mlx.porting.rules.place import Place, leaving
+from torch2mlx.porting.rules.sequential import is_sequential, layers_of
 from torch2mlx.porting.rules.text import as_int, code, expression
 
 _FIRST_RATE = (".param_groups[0]['lr']", '.param_groups[0]["lr"]')
@@ -17,9 +18,8 @@ _FIRST_RATE = (".param_groups[0]['lr']", '.param_groups[0]["lr"]')
 def _subscript(at: Place, original: cst.Subscript, updated: Any) -> Any:
     owner = at.type_of(original.value)
     updated = _places(at, original, updated)
-    if owner.name == "torch.nn.Sequential":
-        value = expression(f"{code(updated.value)}.layers")
-        made = updated.with_changes(value=value)
+    if is_sequential(at, original.value):
+        made = updated.with_changes(value=layers_of(updated.value))
         some = isinstance(original.slice[0].slice, cst.Slice)
         return expression(f"nn.Sequential(*{code(made)})") if some else made
     if not at.grouped and _is_first_rate(original):

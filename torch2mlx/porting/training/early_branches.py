@@ -45,12 +45,14 @@ class EarlyBranches(cst.CSTTransformer):
         self._shared = {item.name.value for part in told for item in part.names}
 
     def leave_IndentedBlock(self, original_node: Any, updated_node: Any) -> Any:
-        made = self._moved(updated_node.body, original_node.body)
-        return updated_node if made is None else updated_node.with_changes(body=made)
+        return self._block(original_node, updated_node)
 
     def leave_Module(self, original_node: Any, updated_node: Any) -> Any:
-        made = self._moved(updated_node.body, original_node.body)
-        return updated_node if made is None else updated_node.with_changes(body=made)
+        return self._block(original_node, updated_node)
+
+    def _block(self, original: Any, updated: Any) -> Any:
+        made = self._moved(updated.body, original.body)
+        return updated if made is None else updated.with_changes(body=made)
 
     def _moved(self, body: Sequence[Any], before: Sequence[Any]) -> list[Any] | None:
         for place, statement in enumerate(body):
