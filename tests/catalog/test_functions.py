@@ -95,7 +95,7 @@ def called(entry):
     """The expressions of the tests that call a function, or the method of its name."""
     group, _, name = entry.name.rpartition(".")
     place = {"": r"\.", "nn.functional": r"\bF\."}.get(group, rf"\btorch\.{group}\.")
-    pattern = re.compile(rf"{place}{name}\(")
+    pattern = re.compile(rf"{place}{name}_?\(")
     return [line for line in expressions() if pattern.search(line)]
 
 

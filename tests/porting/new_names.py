@@ -178,6 +178,8 @@ x.new_empty_strided((2, 3), (3, 1)).shape[1]
 torch.fill(x, 2.0)
 torch.index_copy(x, 1, i, y[:, :3])
 x.index_fill(1, j, -1.0)
+x.clone().fill_diagonal_(2.0)
+x.t().clone().fill_diagonal_(2.0, wrap=True)
 torch.index_put(x, (j[:2],), y[:2])
 x.index_put((j[:2],), y[:2], accumulate=True)
 torch.masked_scatter(x, m, y)

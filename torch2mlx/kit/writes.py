@@ -28,6 +28,22 @@ def index_fill(x: mx.array, dim: int, index: mx.array, value: Any) -> mx.array:
     return indexing.assign(x, _along(x, dim, index), value)
 
 
+def fill_diagonal(x: mx.array, fill_value: Any, wrap: bool = False) -> mx.array:
+    """torch's fill_diagonal_: one number written at (i, i, ...), of two axes or of equal ones; with
+    `wrap`, tall matrices start another diagonal, a row below where one ends."""
+    rows = x.shape[0]
+    if x.ndim < 2 or (x.ndim > 2 and set(x.shape) != {rows}):
+        raise ValueError(f"fill_diagonal_ takes two axes, or equal ones: {tuple(x.shape)}")
+    strides = [1]
+    for size in reversed(x.shape[1:]):
+        strides.append(strides[-1] * size)
+    end = x.size if wrap or x.ndim > 2 else min(x.shape) * sum(strides)
+    if not x.size:
+        return x
+    places = mx.arange(0, min(end, x.size), sum(strides))
+    return put(x, places, mx.full(places.shape, fill_value, dtype=x.dtype))
+
+
 def put(x: mx.array, index: mx.array, source: mx.array, accumulate: bool = False) -> mx.array:
     """torch.put: items written (or added) at positions of the flattened array."""
     write = indexing.accumulate if accumulate else indexing.assign

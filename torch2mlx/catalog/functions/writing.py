@@ -41,6 +41,11 @@ ENTRIES = (
         "input dim index value | kit.writes.index_fill({input}, {dim}, {index}, {value})",
     ),
     op(
+        ".fill_diagonal",
+        "input fill_value wrap | kit.writes.fill_diagonal({input}, {fill_value}«, {wrap}»)",
+        note="in place alone",
+    ),
+    op(
         ".index_put",
         "input indices values accumulate | kit.indexing.index_put({input}, {indices}, {values}"
         "«, {accumulate}»)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import libcst as cst
@@ -36,6 +36,7 @@ class _Names:
     def __init__(self, node: Any) -> None:
         self.loads: list[str] = []
         self.stores: list[str] = []
+        self.bound: set[str] = set()  # of what is stored, names that get another value
         self.calls: list[cst.Call] = []
         self._visit(node)
         self.loaded = frozenset(part for name in self.loads for part in _prefixes(name))
@@ -57,6 +58,8 @@ class _Names:
             self.stores.append(dotted(target))
             if isinstance(target, cst.Attribute):
                 self.loads.append(dotted(target.value))
+            else:
+                self.bound.add(target.value)
         elif isinstance(target, cst.Subscript):  # x[i] = v changes x
             self.stores.append(dotted(target.value))
             self._visit(target)
@@ -86,11 +89,12 @@ class _Names:
     def _of_FunctionDef(self, node: cst.FunctionDef) -> None:
         """The function's name is written; read is what its body takes from around it."""
         inner = _Names(node.body)
-        own = {name for name in inner.stores if "." not in name} | _parameters(node)
+        own = inner.bound | _parameters(node)
         own -= {item.name.value for item in _declared(node.body)}
         self.loads += [name for name in inner.loads if name.partition(".")[0] not in own]
         self.stores += [name for name in inner.stores if name.partition(".")[0] not in own]
         self.stores.append(node.name.value)
+        self.bound.add(node.name.value)
         self.calls += inner.calls
         for part in (*node.decorators, node.params):
             self._visit(part)
@@ -140,6 +144,12 @@ class Scanner:
 
     def __init__(self) -> None:
         self._known: dict[cst.CSTNode, _Names] = {}
+        #: What a node changes beside what is written in it.
+        self.beside: Callable[[Any], list[str]] | None = None
+
+    def written(self, node: Any) -> list[str]:
+        """Names that a node writes itself, in order."""
+        return self.of(node).stored
 
     def of(self, node: Any) -> _Names:
         """What a node reads, writes and calls."""
@@ -150,11 +160,13 @@ class Scanner:
 
     def loads(self, node: Any) -> frozenset[str]:
         """Names and dotted names that a node reads; of `a.b` also `a`."""
-        return self.of(node).loaded
+        found = self.of(node).loaded
+        return found if self.beside is None else found.union(self.beside(node))
 
     def stores(self, node: Any) -> list[str]:
         """Names that a node writes, in order."""
-        return self.of(node).stored
+        found = self.of(node).stored
+        return found if self.beside is None else list(dict.fromkeys([*found, *self.beside(node)]))
 
     def calls(self, node: Any) -> list[cst.Call]:
         """All calls in a node, outermost first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import libcst as cst
@@ -10,6 +10,11 @@ import libcst as cst
 from torch2mlx.catalog.processes import find_shared
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk
+
+#: The arguments of a function that answers optimizers, and the modules of each: by its place in a
+#: tuple, or by None where it is the answer.
+_Maker = tuple[list[str], dict["int | None", list[str]]]
+_NAMED = (cst.Name, cst.Tuple)
 
 
 def parameters_of(node: Any) -> list[str]:
@@ -31,12 +36,29 @@ def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
     held = held_parameters(module)
     makers = _makers(module, names, held)
     kept = _kept(module)
-    for target, value in _assignments(module):
+    for target, value, place in _given(module):
         if isinstance(value, cst.Call):
-            modules = _constructed(value, names, held) or _made(value, makers)
+            modules = [] if place is not None else _constructed(value, names, held)
+            modules = modules or _made(value, makers, place)
             if modules:
                 trained.setdefault(target, [kept.get((target, m), m) for m in modules])
     return trained
+
+
+def _given(module: cst.Module) -> Iterator[tuple[str, Any, int | None]]:
+    """Names, what they are given, and the place in it of those that take a tuple apart."""
+    yield from ((target, value, None) for target, value in _assignments(module))
+    for node in of_kinds(module, cst.Assign):
+        target = node.targets[0].target
+        if len(node.targets) == 1 and isinstance(target, cst.Tuple):
+            names = [dotted(element.value) for element in target.elements]
+            yield from ((name, node.value, i) for i, name in enumerate(names) if name)
+
+
+def made_here(module: cst.Module, names: Names) -> Callable[[Any], list[str]]:
+    """The modules of a call of torch.optim."""
+    held = held_parameters(module)
+    return lambda call: _constructed(call, names, held) if isinstance(call, cst.Call) else []
 
 
 def _kept(module: cst.Module) -> dict[tuple[str, str], str]:
@@ -56,11 +78,7 @@ def _pairs(node: Any) -> Iterator[tuple[str, str]]:
     """Target and value of each name that an assignment sets; "" for a value that is no name."""
     if not isinstance(node, cst.Assign) or len(node.targets) != 1:
         return
-    target, value = node.targets[0].target, node.value
-    if isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple):
-        both = zip(target.elements, value.elements, strict=False)
-        yield from ((dotted(a.value), dotted(b.value)) for a, b in both)
-    else:
+    for target, value in apart(node.targets[0].target, node.value):
         yield dotted(target), dotted(value)
 
 
@@ -110,12 +128,21 @@ def _assignments(module: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _assigned(nodes: list[Any]) -> Iterator[tuple[str, Any]]:
-    """Names and values of the assignments to one name among some nodes."""
+    """Names and values of the assignments to names among some nodes, those of tuples one by one."""
     for node in nodes:
         if type(node) is cst.Assign and len(node.targets) == 1:
-            target = dotted(node.targets[0].target)
-            if target:
-                yield target, node.value
+            pairs = apart(node.targets[0].target, node.value)
+            yield from ((name, value) for target, value in pairs if (name := dotted(target)))
+
+
+def apart(target: Any, value: Any) -> Iterator[tuple[Any, Any]]:
+    """`a, b = x, y` as two pairs, any other assignment as one."""
+    both = isinstance(target, (cst.Tuple, cst.List)) and isinstance(value, (cst.Tuple, cst.List))
+    if both and len(target.elements) == len(value.elements):
+        for one, other in zip(target.elements, value.elements, strict=True):
+            yield from apart(one.value, other.value)
+    else:
+        yield target, value
 
 
 def held_parameters(module: cst.Module) -> dict[str, list[str]]:
@@ -123,10 +150,10 @@ def held_parameters(module: cst.Module) -> dict[str, list[str]]:
     held: dict[str, list[str]] = {}
     chains = _chains(module)
     for node in of_kinds(module, cst.Assign, cst.For):
-        if isinstance(node, cst.Assign) and len(node.targets) == 1:
-            target, value = dotted(node.targets[0].target), node.value
-            if target and not _is_value(value, chains):
-                _add(held, target, held_in(value, held))
+        if isinstance(node, cst.Assign):
+            for target, value in _assigned([node]):
+                if not _is_value(value, chains):
+                    _add(held, target, held_in(value, held))
         elif isinstance(node, cst.For):
             modules = held_in(node.iter, held)
             for call in calls(node.body) if modules else ():
@@ -212,10 +239,10 @@ def whole_names(module: cst.Module) -> dict[str, bool]:
     chains = _chains(module)
     found = {f"{name}()": True for name in chains}
     for node in of_kinds(module, cst.Assign, cst.FunctionDef, cst.Call):
-        if isinstance(node, cst.Assign) and len(node.targets) == 1:
-            target = dotted(node.targets[0].target)
-            if target and not _is_value(node.value, chains):
-                found[target] = found.get(target, True) and takes_all(node.value, found)
+        if isinstance(node, cst.Assign):
+            for target, value in _assigned([node]):
+                if not _is_value(value, chains):
+                    found[target] = found.get(target, True) and takes_all(value, found)
         elif isinstance(node, cst.FunctionDef):
             for parameter in node.params.params:
                 found[parameter.name.value] = False
@@ -242,29 +269,33 @@ def _constructed(call: cst.Call, names: Names, held: dict[str, list[str]]) -> li
     return held_in(call.args[0].value, held)
 
 
-def _makers(
-    module: cst.Module, names: Names, held: dict[str, list[str]]
-) -> dict[str, tuple[list[str], list[str]]]:
-    """Functions that answer an optimizer: their arguments, and the modules that it trains."""
-    found = {}
+def _makers(module: cst.Module, names: Names, held: dict[str, list[str]]) -> dict[str, _Maker]:
+    """Functions that answer optimizers."""
+    found: dict[str, _Maker] = {}
     for node in of_kinds(module, cst.FunctionDef):
-        parts = list(walk(node))
-        values = [part.value for part in parts if type(part) is cst.Return]
-        local = dict(_assigned(parts)) if any(isinstance(v, cst.Name) for v in values) else {}
+        inner = list(walk(node))
+        values = [part.value for part in inner if type(part) is cst.Return]
+        local = dict(_assigned(inner)) if any(isinstance(v, _NAMED) for v in values) else {}
+        arguments = [p.name.value for p in node.params.params]
         for value in values:
-            if isinstance(value, cst.Name):
-                value = local.get(value.value)
-            modules = _constructed(value, names, held) if isinstance(value, cst.Call) else []
-            if modules:
-                arguments = [p.name.value for p in node.params.params]
-                found[node.name.value] = (arguments, modules)
+            several = isinstance(value, cst.Tuple)
+            parts: list[Any] = [value]
+            if isinstance(value, cst.Tuple):
+                parts = [element.value for element in value.elements]
+            for place, part in enumerate(parts):
+                part = local.get(part.value) if isinstance(part, cst.Name) else part
+                modules = _constructed(part, names, held) if isinstance(part, cst.Call) else []
+                if modules:
+                    maker = found.setdefault(node.name.value, (arguments, {}))
+                    maker[1][place if several else None] = modules
     return found
 
 
-def _made(call: cst.Call, makers: dict[str, tuple[list[str], list[str]]]) -> list[str]:
-    """Modules of an optimizer that a function of the file answers."""
+def _made(call: cst.Call, makers: dict[str, _Maker], place: int | None) -> list[str]:
+    """Modules of an optimizer that a function of the file answers, alone or at a place."""
     owner, _, name = dotted(call.func).rpartition(".")
-    arguments, modules = makers.get(name, ([], []))
+    arguments, answered = makers.get(name, ([], {}))
+    modules = answered.get(place, [])
     given = {"self": owner}
     arguments = [a for a in arguments if a != "self"]
     for place, argument in enumerate(call.args):

@@ -156,7 +156,7 @@ class Training(cst.CSTTransformer):
         """The function, and the call that gives the loss and the gradients."""
         places = self._find.slice(step, old)
         body = [_again(new[i], scope.repeated.get(old[i], "")) for i in places]
-        written = list(dict.fromkeys(n for i in places for n in self._find.scan.stores(old[i])))
+        written = list(dict.fromkeys(n for i in places for n in self._find.scan.written(old[i])))
         given = sorted(self._find.scan.exposed([old[i] for i in places]) & set(written))
         scope.unset |= self._find.unset(given, scope)
         loss = dotted(step.loss)

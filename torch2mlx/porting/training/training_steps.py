@@ -12,8 +12,14 @@ from torch2mlx.porting.scopes.def_use import Scanner, called_method
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.passed_by import may_pass_by
 from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything, walk
+from torch2mlx.porting.training.hooked import watch
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
-from torch2mlx.porting.training.optimizers import wrapped_modules, wraps
+from torch2mlx.porting.training.optimizers import made_here, wrapped_modules, wraps
+from torch2mlx.porting.training.passed_optimizers import (
+    Key,
+    held_optimizers,
+    passed_optimizers,
+)
 from torch2mlx.porting.training.reach import Reach
 from torch2mlx.porting.training.schedule import late, needed
 from torch2mlx.porting.training.step_scope import Scope, Step
@@ -30,6 +36,10 @@ _NO_STEP = (
     "no optimizer step was found for this backward: write a function that gives the loss and call "
     "nn.value_and_grad(model, function)"
 )
+_NOT_SEEN = (
+    "which of {names} {optimizer} trains is not seen here: make it in this function, or in the "
+    "file that calls this function, from the modules that the call gives"
+)
 
 
 class Finder:
@@ -43,12 +53,19 @@ class Finder:
         self._varies: bool | None = None
         self._file = cst.Module([])
         self._made: dict[cst.CSTNode, Step] = {}  # by the statement of the backward
+        self._passed: dict[Key, list[str] | None] = {}
         self._wrapped: dict[str, str] = {}  # wrappers for several processes -> their modules
 
     def prepare(self, block: list[Any], scope: Scope) -> None:
         """Finds all steps of a function before any of it is rewritten."""
         if isinstance(scope.node, cst.Module):
             self._file = scope.node
+            watch(self.scan, scope.node, self.types)
+            self._passed = passed_optimizers(
+                scope.node, self.trained, made_here(scope.node, self.types.names)
+            )
+            for name, modules in held_optimizers(scope.node, self._passed).items():
+                self.trained.setdefault(name, modules)
             self._wrapped = wrapped_modules(scope.node, self.types.names)
         steps = []
         for i in range(len(block)):
@@ -87,6 +104,8 @@ class Finder:
         optimizers = optimizers or self._by_hand(old[place + 1 :], scope)
         modules = [m for o in optimizers for m in self._modules(o, old, place, scope)]
         modules = list(dict.fromkeys(modules))
+        if self._guessed(optimizers, old[place], scope):
+            return None
         if any(a.keyword and a.keyword.value == "create_graph" for a in call.args):
             modules = []
         made = Step(place, loss, optimizers, modules)
@@ -108,6 +127,13 @@ class Finder:
                 self._ask(old, place)
             return None
         return made
+
+    def _guessed(self, optimizers: list[str], statement: Any, scope: Scope) -> bool:
+        """Whether it would be a guess which modules an optimizer trains: that is refused."""
+        for optimizer in scope.unclear.intersection(optimizers):
+            names = ", ".join(scope.modules[optimizer])
+            self.report.refuse(statement, _NOT_SEEN.format(optimizer=optimizer, names=names))
+        return bool(scope.unclear.intersection(optimizers))
 
     def _ask(self, old: list[Any], place: int) -> None:
         """Asks what is called before a backward, and may be what is trained."""
@@ -166,9 +192,13 @@ class Finder:
         if optimizer in scope.modules:
             return scope.modules[optimizer]
         known = self.trained.get(optimizer) or self.trained.get(f"self.{optimizer}", [])
+        if isinstance(scope.node, cst.FunctionDef):
+            known = self._passed.get((scope.node.name.value, optimizer)) or known
         here = scope.used | {"self"}
         if not known or any(m.partition(".")[0] not in here for m in known):
             known = self._called(old[: place + 1])
+            if len(known) > 1:
+                scope.unclear.add(optimizer)
         scope.modules[optimizer] = known
         return known
 

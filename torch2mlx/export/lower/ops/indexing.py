@@ -241,6 +241,12 @@ def masked_scatter(b: Builder, self: Node, mask: Node, source: Node) -> Node:
     return b.call("kit.indexing.masked_scatter", self, mask, source)
 
 
+@lowers("aten::fill_diagonal")
+def fill_diagonal(b: Builder, self: Node, fill_value: Any, wrap: bool = False) -> Node:
+    """One number written where all places are equal."""
+    return b.call("kit.writes.fill_diagonal", self, fill_value, *([True] if wrap else []))
+
+
 @lowers("aten::put")
 def put(b: Builder, self: Node, index: Node, source: Node, accumulate: bool = False) -> Node:
     """Writes at positions of the flattened array."""
