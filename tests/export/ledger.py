@@ -48,7 +48,6 @@ OPEN_GRADIENTS = {
     "logcumsumexp": "MLX's own gradient loses digits",
     "masked.logaddexp": "of two minus infinities: torch says 0, MLX NaN",
     "nn.functional.layer_norm": "a single number has no variance: what is left is rounding",
-    "special.entr": "infinite at zero in torch, 0 here",
 }
 
 

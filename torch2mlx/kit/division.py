@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from torch2mlx.kit.kinks import arrays, summed
+from torch2mlx.kit.stubs import custom_function
+
 
 def floor_divide(x: mx.array | float, y: mx.array | float) -> mx.array:
     """torch.floor_divide of floats: the floor of the true quotient, by way of the exact rest.
@@ -19,6 +22,26 @@ def floor_divide(x: mx.array | float, y: mx.array | float) -> mx.array:
     whole = mx.floor(quotient)
     whole = mx.where(quotient - whole > 0.5, whole + 1, whole)
     return mx.where(y == 0, x / y, whole)
+
+
+def fmod(x: mx.array | float, y: mx.array | float) -> mx.array:
+    """torch.fmod: the rest with the sign of x, exactly; with torch's gradients, 1 of x and that of
+    the quotient, cut to a whole number, of y."""
+    x, y = arrays(x, y)
+    if not mx.issubdtype(mx.result_type(x, y), mx.inexact):
+        return x - whole_trunc(x, y) * y
+
+    @custom_function
+    def rest(x, y):
+        size = mx.remainder(mx.abs(x), mx.abs(y))
+        return mx.where(x < 0, -size, size)
+
+    @rest.vjp
+    def rest_vjp(primals, cotangent, output):
+        x, y = primals
+        return summed(cotangent, x), summed(-cotangent * mx.trunc(x / y), y)
+
+    return rest(x, y)
 
 
 def _rest(x: mx.array, y: mx.array) -> tuple[mx.array, mx.array]:

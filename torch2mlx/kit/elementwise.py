@@ -8,6 +8,9 @@ from typing import Any
 
 import mlx.core as mx
 
+from torch2mlx.kit.kinks import arrays, summed
+from torch2mlx.kit.stubs import custom_function
+
 _WORDS = {mx.float32: mx.uint32, mx.float16: mx.uint16, mx.bfloat16: mx.uint16}
 
 
@@ -58,21 +61,44 @@ def heaviside(x: mx.array, values: mx.array) -> mx.array:
     return mx.where(x == 0, values, (x > 0).astype(x.dtype))
 
 
-def _guarded(x: Any, y: Any, log: Callable[[mx.array], mx.array]) -> mx.array:
-    x, y = _real(x), _real(y)
-    zero = (x == 0) & ~mx.isnan(y)
-    safe = mx.where(zero, 1.0, y)  # whose logarithm is no infinity times 0
-    return mx.where(zero, 0.0, x * log(safe))
+def _reals(x: Any, y: Any) -> tuple[mx.array, mx.array]:
+    """Two operands as arrays of floats; a number takes the dtype of the other."""
+    x, y = (_real(v) if isinstance(v, mx.array) else v for v in (x, y))
+    return (
+        arrays(x, y) if isinstance(x, mx.array) or isinstance(y, mx.array) else (_real(x), _real(y))
+    )
+
+
+def _guarded(x: Any, y: Any, log: Callable[[mx.array], mx.array], least: float) -> mx.array:
+    """x times a logarithm of y that is -inf at `least`, with torch's gradients: where x is 0, that
+    of x is the logarithm all the same."""
+
+    def masked(x: mx.array, y: mx.array, zero: mx.array) -> mx.array:
+        safe = mx.where(zero, 1.0, y)  # whose logarithm is no infinity times 0
+        return mx.where(zero, 0.0, x * log(safe))
+
+    @custom_function
+    def product(x, y):
+        return masked(x, y, (x == 0) & ~mx.isnan(y))
+
+    @product.vjp
+    def product_vjp(primals, cotangent, output):
+        x, y = primals
+        slope = masked(cotangent, y, (cotangent == 0) & ~mx.isnan(y))
+        slope = mx.where((x == 0) & (y <= least), 0.0, slope)
+        return summed(slope, x), summed(cotangent * x / (y - least), y)
+
+    return product(*_reals(x, y))
 
 
 def xlogy(x: Any, y: Any) -> mx.array:
     """torch.xlogy: x * log(y), 0 where x is 0 and y no NaN; one of the two may be a number."""
-    return _guarded(x, y, mx.log)
+    return _guarded(x, y, mx.log, 0.0)
 
 
 def xlog1py(x: Any, y: Any) -> mx.array:
     """torch.special.xlog1py: x * log(1 + y), 0 where x is 0 and y no NaN."""
-    return _guarded(x, y, mx.log1p)
+    return _guarded(x, y, mx.log1p, -1.0)
 
 
 def logit(x: mx.array, eps: float | None = None) -> mx.array:
@@ -114,9 +140,17 @@ def isin(
 
 def entr(x: mx.array) -> mx.array:
     """torch.special.entr: -x * log(x), 0 at 0, minus infinity below."""
-    x = _real(x)
-    value = -x * mx.log(mx.where(x > 0, x, 1.0))
-    return mx.where(x < 0, -math.inf, value)
+
+    @custom_function
+    def entropy(x):
+        value = -x * mx.log(mx.where(x > 0, x, 1.0))
+        return mx.where(x < 0, -math.inf, value)
+
+    @entropy.vjp
+    def entropy_vjp(x, cotangent, output):
+        return -cotangent * (1 + mx.log(x))  # infinite at 0
+
+    return entropy(_real(x))
 
 
 def ndtr(x: mx.array) -> mx.array:

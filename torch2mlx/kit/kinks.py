@@ -11,7 +11,7 @@ import mlx.core as mx
 from torch2mlx.kit.stubs import custom_function
 
 
-def _summed(cotangent: mx.array, like: mx.array) -> mx.array:
+def summed(cotangent: mx.array, like: mx.array) -> mx.array:
     """A cotangent summed over the axes that broadcasting has added."""
     extra = cotangent.ndim - like.ndim
     axes = [*range(extra), *(extra + i for i, n in enumerate(like.shape) if n == 1)]
@@ -20,7 +20,7 @@ def _summed(cotangent: mx.array, like: mx.array) -> mx.array:
     return total.reshape(like.shape).astype(like.dtype)
 
 
-def _arrays(x: mx.array | float, y: mx.array | float) -> tuple[mx.array, mx.array]:
+def arrays(x: mx.array | float, y: mx.array | float) -> tuple[mx.array, mx.array]:
     """Two operands as arrays; a number takes the dtype of the other."""
     if isinstance(x, mx.array):
         return x, y if isinstance(y, mx.array) else mx.array(y, x.dtype)
@@ -42,11 +42,11 @@ def where(condition: mx.array, x: mx.array | float, y: mx.array | float) -> mx.a
         zero = mx.zeros((), cotangent.dtype)
         return (
             mx.zeros_like(condition),
-            _summed(mx.where(condition, cotangent, zero), x),
-            _summed(mx.where(condition, zero, cotangent), y),
+            summed(mx.where(condition, cotangent, zero), x),
+            summed(mx.where(condition, zero, cotangent), y),
         )
 
-    return taken(condition, *_arrays(x, y))
+    return taken(condition, *arrays(x, y))
 
 
 def relu(x: mx.array) -> mx.array:
@@ -83,8 +83,8 @@ def _halves(x: mx.array, y: mx.array, first: mx.array, cotangent: mx.array):
     zero = mx.zeros((), cotangent.dtype)
     shared = mx.where(x == y, cotangent / 2, cotangent)
     return (
-        _summed(mx.where(first, shared, zero), x),
-        _summed(mx.where(first & (x != y), zero, shared), y),
+        summed(mx.where(first, shared, zero), x),
+        summed(mx.where(first & (x != y), zero, shared), y),
     )
 
 
@@ -99,7 +99,7 @@ def _extreme(name: str, x: mx.array | float, y: mx.array | float) -> mx.array:
         first = ~(x < y) if name == "maximum" else ~(x > y)
         return _halves(x, y, first, cotangent)
 
-    return best(*_arrays(x, y))
+    return best(*arrays(x, y))
 
 
 def maximum(x: mx.array | float, y: mx.array | float) -> mx.array:
@@ -162,9 +162,9 @@ def power(x: mx.array | float, y: mx.array | float) -> mx.array:
         slope = mx.where(y == 0, zero, cotangent * y * mx.power(x, mx.where(y == 0, 1, y - 1)))
         still = (x == 0) & (y >= 0)  # 0 ** y is 0 whatever y is
         growth = mx.where(still, zero, cotangent * output * mx.log(mx.where(still, 1, x)))
-        return _summed(slope, x), _summed(growth, y)
+        return summed(slope, x), summed(growth, y)
 
-    return raised(*_arrays(x, y))
+    return raised(*arrays(x, y))
 
 
 def arctan2(y: mx.array, x: mx.array) -> mx.array:

@@ -12,15 +12,17 @@ import numpy as np
 from torch2mlx.kit.pooling import adaptive_avg_pool
 from torch2mlx.kit.precision import in_float32
 
+#: mode -> how one axis is computed, and how many axes an image has.
 _MODES = {
-    "nearest": "nearest",
-    "nearest-exact": "nearest-exact",
-    "linear": "linear",
-    "bilinear": "linear",
-    "trilinear": "linear",
-    "bicubic": "cubic",
-    "area": "area",
+    "nearest": ("nearest", (1, 2, 3)),
+    "nearest-exact": ("nearest-exact", (1, 2, 3)),
+    "linear": ("linear", (1,)),
+    "bilinear": ("linear", (2,)),
+    "trilinear": ("linear", (3,)),
+    "bicubic": ("cubic", (2,)),
+    "area": ("area", (1, 2, 3)),
 }
+_SMALL = 128
 _CUBIC = -0.75  # the kernel's parameter in torch; with antialias it is -0.5, as in PIL
 
 
@@ -68,6 +70,8 @@ def resize_matrix(
 ) -> np.ndarray:
     """The linear map of one axis, (out, length)."""
     ratio = 1 / scale if scale else length / out
+    if out == length and (antialias or mode == "linear"):
+        return np.eye(out)  # torch copies, whatever the scale
     if antialias:
         return _antialias(out, length, ratio, mode, align)
     rows = np.zeros((out, length))
@@ -86,10 +90,54 @@ def resize_matrix(
     return rows
 
 
-def _nearest(length: int, out: int, exact: bool, scale: float | None) -> np.ndarray:
+def _nearest(length: int, out: int, exact: bool, scale: float | None, small: bool) -> np.ndarray:
+    if small and not exact and out in (length, 2 * length):
+        return np.arange(out) * length // out
     ratio = np.float32(1 / scale if scale else length / out)
     at = np.arange(out, dtype=np.float32) + np.float32(0.5 if exact else 0)
     return np.minimum(np.floor(at * ratio).astype(int), length - 1)
+
+
+def _each(given: float | Sequence[float], rank: int, name: str) -> list[Any]:
+    """A number for each axis of an image."""
+    numbers = list(given) if isinstance(given, Sequence) else [given] * rank
+    if len(numbers) != rank:
+        raise ValueError(f"{name} has {len(numbers)} numbers for {rank} spatial axes")
+    return numbers
+
+
+def _sizes(
+    x: mx.array,
+    size: int | Sequence[int] | None,
+    scale_factor: float | Sequence[float] | None,
+    recompute_scale_factor: bool | None,
+) -> tuple[list[int], list[float | None]]:
+    """How long each axis becomes, and the scale that it is computed with where that is given."""
+    spatial, none = x.shape[1:-1], [None] * (x.ndim - 2)
+    if (size is None) == (scale_factor is None):
+        raise ValueError("give either size or scale_factor")
+    if size is not None and recompute_scale_factor:
+        raise ValueError("recompute_scale_factor is for a scale_factor, and size is given")
+    factors: list[float | None] = list(none)
+    if scale_factor is None:
+        target = _each(size or 0, len(spatial), "size")
+    else:
+        factors = _each(scale_factor, len(spatial), "scale_factor")
+        target = [math.floor(n * f) for n, f in zip(spatial, factors, strict=True)]
+    return target, none if recompute_scale_factor else factors
+
+
+def _asked(mode: str, rank: int, align_corners: bool | None, antialias: bool) -> str:
+    """How one axis is computed. Raises ValueError for what torch has not either."""
+    kind, ranks = _MODES.get(mode, ("", ()))
+    if rank not in ranks:
+        known = ", ".join(name for name, (_, ranks) in _MODES.items() if rank in ranks)
+        raise ValueError(f"mode={mode!r} for {rank} spatial axes: choose one of {known}")
+    if align_corners is not None and kind not in ("linear", "cubic"):
+        raise ValueError(f"mode={mode!r} has no align_corners: leave it out")
+    if antialias and (rank != 2 or kind not in ("linear", "cubic")):
+        raise ValueError(f"mode={mode!r} has no antialias: bilinear and bicubic have")
+    return kind
 
 
 @in_float32
@@ -102,26 +150,25 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> mx.array:
-    """torch.nn.functional.interpolate. x: (N, *spatial, C), all modes; one axis after the other."""
-    if mode not in _MODES:
-        raise ValueError(f"mode={mode!r}: choose one of {', '.join(_MODES)}")
-    rank = x.ndim - 2
-    scales: list[float | None] = [None] * rank
-    if size is None:
-        if scale_factor is None:
-            raise ValueError("give size or scale_factor")
-        factors = [scale_factor] * rank if isinstance(scale_factor, (int, float)) else scale_factor
-        size = [math.floor(n * f) for n, f in zip(x.shape[1:-1], factors, strict=True)]
-        if not recompute_scale_factor:
-            scales = list(factors)
-    target = [size] * rank if isinstance(size, int) else list(size)
-    kind = _MODES[mode]
+    """torch.nn.functional.interpolate. x: (N, *spatial, C), all modes; one axis after the other.
+
+    Raises ValueError where torch has no such mode, size or option.
+    """
+    kind = _asked(mode, x.ndim - 2, align_corners, antialias)
+    target, scales = _sizes(x, size, scale_factor, recompute_scale_factor)
     if kind == "area":
-        return adaptive_avg_pool(x, rank, target)
+        return adaptive_avg_pool(x, x.ndim - 2, target)
+    if min((*x.shape[1:-1], *target)) <= 0:
+        became = f"{tuple(x.shape[1:-1])} becomes {tuple(target)}"
+        raise ValueError(f"an image of {became}: only mode='area' takes an empty axis")
+    # torch's kernel for small pictures does not ask for the scale where a side stays or doubles
+    small = len(target) == 2 and sum(target) <= _SMALL
+    if antialias and target[1] == 1 < target[0] != x.shape[1]:
+        raise ValueError("antialias to a width of 1: torch answers its first row in all rows")
     for axis, (out, scale) in enumerate(zip(target, scales, strict=True), start=1):
         length = x.shape[axis]
         if kind.startswith("nearest"):
-            at = _nearest(length, out, kind == "nearest-exact", scale)
+            at = _nearest(length, out, kind == "nearest-exact", scale, small)
             x = mx.take(x, mx.array(at), axis=axis)
         else:
             rows = resize_matrix(length, out, kind, bool(align_corners), scale, antialias)

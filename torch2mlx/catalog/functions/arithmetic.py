@@ -160,11 +160,10 @@ ENTRIES = (
     ),
     op(
         ".fmod",
-        "input other | {input!} - mx.trunc({input!} / {other!}) * {other!}",
+        "input other | kit.division.fmod({input}, {other})",
         mlx="remainder",
-        note="the sign differs: x - trunc(x / y) * y",
+        note="the sign is that of the first",
         layout="pairwise",
-        also="mx.remainder",
     ),
     op(
         ".addcmul",

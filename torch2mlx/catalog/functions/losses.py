@@ -17,7 +17,6 @@ _OF_THE_KIT = (
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
 )
-_LENGTHS = "shapes inside of it depend on the lengths, which are values"
 
 ENTRIES = (
     *(op(f"nn.functional.{name}", same=f"kit.losses.{name}") for name in _OF_THE_KIT),
@@ -26,13 +25,11 @@ ENTRIES = (
         "ctc_loss",
         mlx="kit.ctc.ctc_loss",
         note="its reduction is a number: use torch.nn.functional.ctc_loss",
-        untraced=_LENGTHS,
     ),
     op(
         "nn.functional.ctc_loss",
         same="kit.ctc.ctc_loss",
-        note="lengths are read on the host",
-        untraced=_LENGTHS,
+        note="lengths and labels are read on the host",
     ),
     op(
         "nn.functional.linear_cross_entropy",

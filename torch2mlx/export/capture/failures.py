@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -76,14 +77,15 @@ def _words(text: str) -> str:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """torch.export without its logs and printed graphs."""
+    """torch.export without its logs, warnings and printed graphs."""
     known = [n for n in logging.root.manager.loggerDict if n.split(".")[0] == "torch"]
     loggers = [logging.getLogger(name) for name in known]
     disabled = [logger.disabled for logger in loggers]
     for logger in loggers:
         logger.disabled = True
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         for logger, was in zip(loggers, disabled, strict=True):

@@ -8,7 +8,6 @@ an alias, which leaves outputs right and gradients wrong.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch2mlx.export.capture.asked_kinds import Asked, asked_kinds, asked_of, n
 from torch2mlx.export.capture.assigned import assigned_buffers, traced_data
 from torch2mlx.export.capture.autograd_functions import recorded
 from torch2mlx.export.capture.calls import under_one_name
+from torch2mlx.export.capture.ctc import ctc_as_operator
 from torch2mlx.export.capture.cumulative import standing_in_for_none
 from torch2mlx.export.capture.deeper_lines import deeper_lines
 from torch2mlx.export.capture.dropped_demands import notes_of_dropped
@@ -203,10 +203,9 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         without_validation(),
         deeper_lines(),
         packed_as_operators(),
+        ctc_as_operator(),
         quietly(),
-        warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")
         try:
             shapes = {"dynamic_shapes": dynamic_shapes(model, args, kwargs, way)}
             given = _containers_apart((args, kwargs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.export.capture.packing import NAMESPACE
+from torch2mlx.export.capture import ctc, packing
 from torch2mlx.export.ir.builder import Builder
 from torch2mlx.export.ir.nodes import Frame, Input, Node, learn
 from torch2mlx.export.ir.packed import whole
@@ -12,7 +12,7 @@ from torch2mlx.export.ir.provenance import hints
 
 #: Operators whose results' shapes, or numbers, depend on data.
 _DATA = ("item", "_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount")
-_BY_DATA = (*(f"aten::{name}" for name in _DATA), f"{NAMESPACE}::")
+_BY_DATA = (*(f"aten::{name}" for name in _DATA), f"{packing.NAMESPACE}::", f"{ctc.NAMESPACE}::")
 
 
 def steered(module: Any) -> bool:

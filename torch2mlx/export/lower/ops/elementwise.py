@@ -113,9 +113,7 @@ def remainder(b: Builder, self: Any, other: Any) -> Node:
 def fmod(b: Builder, self: Any, other: Any) -> Node:
     """The rest with the sign of the dividend."""
     if b.dtype in FLOATS:
-        x, y = b.cast(self, b.dtype), b.cast(other, b.dtype)
-        size = b.call("mx.remainder", b.call("mx.abs", x), b.call("mx.abs", y))
-        return b.call("mx.where", b.call("operator.lt", x, 0), b.call("operator.neg", size), size)
+        return b.call("kit.division.fmod", b.cast(self, b.dtype), b.cast(other, b.dtype))
     x, y = (b.cast(v, b.dtype or "int64") for v in (self, other))
     return b.call("operator.sub", x, b.call("operator.mul", _truncated(b, x, y), y))
 

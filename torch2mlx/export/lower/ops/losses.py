@@ -160,3 +160,22 @@ def triplet_margin(
     more = {"margin": margin, "p": p, "eps": eps, "swap": swap}
     name = "kit.losses.triplet_margin_loss"
     return b.call(name, anchor, positive, negative, **more, reduction=REDUCTIONS[reduction])
+
+
+@lowers("torch2mlx_ctc::loss", "torch2mlx_ctc::listed")
+def ctc_loss(
+    b: Builder,
+    log_probs: Node,
+    targets: Node,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: Any = 0,
+    reduction: int = 1,
+    zero_infinity: bool = False,
+) -> Node:
+    """Of sequences, over all their alignments."""
+    listed = (v if isinstance(v, Node) else tuple(v) for v in (input_lengths, target_lengths))
+    more: dict[str, Any] = {"blank": blank} if isinstance(blank, Node) or blank else {}
+    more |= {"reduction": REDUCTIONS[reduction]} if reduction != 1 else {}
+    more |= {"zero_infinity": True} if zero_infinity else {}
+    return b.call("kit.ctc.ctc_loss", log_probs, targets, *listed, **more)
