@@ -113,17 +113,16 @@ def _sizes(
     recompute_scale_factor: bool | None,
 ) -> tuple[list[int], list[float | None]]:
     """How long each axis becomes, and the scale that it is computed with where that is given."""
-    spatial, none = x.shape[1:-1], [None] * (x.ndim - 2)
+    spatial = x.shape[1:-1]
+    none: list[float | None] = [None] * len(spatial)
     if (size is None) == (scale_factor is None):
         raise ValueError("give either size or scale_factor")
     if size is not None and recompute_scale_factor:
         raise ValueError("recompute_scale_factor is for a scale_factor, and size is given")
-    factors: list[float | None] = list(none)
     if scale_factor is None:
-        target = _each(size or 0, len(spatial), "size")
-    else:
-        factors = _each(scale_factor, len(spatial), "scale_factor")
-        target = [math.floor(n * f) for n, f in zip(spatial, factors, strict=True)]
+        return _each(size or 0, len(spatial), "size"), none
+    factors = _each(scale_factor, len(spatial), "scale_factor")
+    target = [math.floor(n * f) for n, f in zip(spatial, factors, strict=True)]
     return target, none if recompute_scale_factor else factors
 
 
