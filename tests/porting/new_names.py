@@ -177,6 +177,9 @@ torch.empty_strided((2, 3), (3, 1)).shape[1]
 x.new_empty_strided((2, 3), (3, 1)).shape[1]
 torch.fill(x, 2.0)
 torch.index_copy(x, 1, i, y[:, :3])
+torch.zeros_like(x, dtype=torch.int32) + 2
+torch.ones_like(x.long(), dtype=torch.float32)
+torch.empty_like(x, dtype=torch.int32).shape[1]
 x.index_fill(1, j, -1.0)
 x.clone().fill_diagonal_(2.0)
 x.t().clone().fill_diagonal_(2.0, wrap=True)

@@ -48,9 +48,25 @@ ENTRIES = (
     op("from_numpy", "data | mx.array({data})", note="a copy", made=True),
     op("FloatTensor Tensor", "data | mx.array({data}, dtype=mx.float32)", made=True),
     op("LongTensor", "data | mx.array({data}, dtype=mx.int64)", made=True),
-    op("zeros_like", "input | mx.zeros_like({input})", layout="elementwise"),
-    op("ones_like", "input | mx.ones_like({input})", layout="elementwise"),
-    op("empty_like", "input | mx.zeros_like({input})", note="always zeros", layout="elementwise"),
+    op(
+        "zeros_like",
+        "input | mx.zeros_like({input})",
+        "input dtype memory_format- | mx.zeros({input!}.shape, dtype={dtype})",
+        layout="elementwise",
+    ),
+    op(
+        "ones_like",
+        "input | mx.ones_like({input})",
+        "input dtype memory_format- | mx.ones({input!}.shape, dtype={dtype})",
+        layout="elementwise",
+    ),
+    op(
+        "empty_like",
+        "input | mx.zeros_like({input})",
+        "input dtype memory_format- | mx.zeros({input!}.shape, dtype={dtype})",
+        note="always zeros",
+        layout="elementwise",
+    ),
     op(
         "hann_window",
         "window_length periodic dtype | kit.tapers.hann_window({window_length}«, {periodic}»"

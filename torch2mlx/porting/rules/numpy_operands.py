@@ -46,4 +46,5 @@ def _counts_devices(at: Place, node: Any) -> bool:
 
 def _of_mlx(node: Any, held: Type) -> Any:
     """A number stays one: an array would decide the dtype of the result."""
-    return expression(f"{'float' if held.name == 'number' else 'mx.array'}({code(node)})")
+    bare = code(node.with_changes(lpar=[], rpar=[]))
+    return expression(f"{'float' if held.name == 'number' else 'mx.array'}({bare})")

@@ -11,6 +11,7 @@ from torch2mlx.porting.types import attributes as members
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.kinds import DTYPE, TENSOR, UNKNOWN, Type, join
 from torch2mlx.porting.types.known import Env
+from torch2mlx.porting.types.masks import mask_of
 from torch2mlx.porting.types.walk import Walk, infer, self_kind, types
 
 
@@ -25,7 +26,7 @@ def _call(walk: Walk, node: Any, env: Env) -> Type:
     given = [infer(walk, a.value, env) for a in node.args]
     full = walk.known.full(node.func)
     if full:
-        return results.called(full, node, given)
+        return mask_of(results.called(full, node, given), full, node, UNKNOWN)
     if isinstance(node.func, cst.Call) and _is_gradient(walk, node.func):
         infer(walk, node.func, env)
         made = infer(walk, node.func.args[1].value, env)
@@ -45,7 +46,8 @@ def _call(walk: Walk, node: Any, env: Env) -> Type:
         return own
     if isinstance(node.func, cst.Attribute):
         _grows(walk, node.func, given, env)
-        return members.method(walk.known.of(node.func.value), node.func.attr.value, node, given)
+        owner, name = walk.known.of(node.func.value), node.func.attr.value
+        return mask_of(members.method(owner, name, node, given), name, node, owner)
     return members.builtin(dotted(node.func), given)
 
 

@@ -26,6 +26,7 @@ from torch2mlx.porting.types.kinds import (
     join,
 )
 from torch2mlx.porting.types.known import Env
+from torch2mlx.porting.types.masks import MASK
 from torch2mlx.porting.types.usage import evidence
 from torch2mlx.porting.types.walk import Walk, infer, types
 
@@ -125,9 +126,14 @@ def _unary_operation(walk: Walk, node: Any, env: Env) -> Type:
     return BOOL if isinstance(node.operator, cst.Not) else found
 
 
+_OF_BITS = (cst.BitAnd, cst.BitOr, cst.BitXor)
+
+
 @types(cst.BinaryOperation)
 def _binary_operation(walk: Walk, node: Any, env: Env) -> Type:
     left, right = infer(walk, node.left, env), infer(walk, node.right, env)
+    if left == right == MASK and isinstance(node.operator, _OF_BITS):
+        return MASK
     if left.tensor or right.tensor:
         return TENSOR
     if isinstance(node.operator, cst.Divide) and {left.kind, right.kind} <= {"int", "float"}:
@@ -146,7 +152,7 @@ def _comparison(walk: Walk, node: Any, env: Env) -> Type:
     plain = (cst.Is, cst.IsNot, cst.In, cst.NotIn)
     if any(isinstance(c.operator, plain) for c in node.comparisons):
         return BOOL
-    return Type("tensor", name="bool") if any(t.tensor for t in (left, *others)) else BOOL
+    return MASK if any(t.tensor for t in (left, *others)) else BOOL
 
 
 @types(cst.BooleanOperation)

@@ -17,7 +17,7 @@ from torch2mlx.porting.scopes.traversal import children
 from torch2mlx.porting.types import calling, expressions  # noqa: F401 (they register rules)
 from torch2mlx.porting.types.annotations import annotated
 from torch2mlx.porting.types.binding import bind
-from torch2mlx.porting.types.kinds import NONE, TENSOR, UNKNOWN, Type, element, join
+from torch2mlx.porting.types.kinds import NONE, NUMBERS, TENSOR, UNKNOWN, Type, element, join
 from torch2mlx.porting.types.known import Env, Foreign, Types
 from torch2mlx.porting.types.usage import evidence
 from torch2mlx.porting.types.walk import Walk, infer, self_kind
@@ -133,6 +133,24 @@ def _for(walk: Walk, node: cst.For, env: Env) -> None:
         _block(walk, node.orelse.body.body, env)
 
 
+def _if(walk: Walk, node: cst.If, env: Env) -> None:
+    """What a branch gives a name is gone behind the other one; numbers of numpy are remembered,
+    whose operators would take an array of MLX for one of numpy."""
+    infer(walk, node.test, env)
+    _block(walk, node.body.body, env)
+    before = dict(env)
+    if node.orelse is None:
+        return
+    if isinstance(node.orelse, cst.If):
+        _if(walk, node.orelse, env)
+    else:
+        _block(walk, node.orelse.body.body, env)
+    for name, held in before.items():
+        both = {held.kind, env[name].kind}
+        if "numpy" in both and both <= {"numpy", *NUMBERS}:
+            env[name] = join(held, env[name])
+
+
 def _with(walk: Walk, node: cst.With, env: Env) -> None:
     for item in node.items:
         value = infer(walk, item.item, env)
@@ -153,6 +171,7 @@ _RULES: dict[type[cst.CSTNode], Callable[[Walk, Any, Env], None]] = {
     cst.AnnAssign: _ann_assign,
     cst.AugAssign: _aug_assign,
     cst.For: _for,
+    cst.If: _if,
     cst.With: _with,
     cst.Return: _return,
 }

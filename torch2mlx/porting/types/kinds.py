@@ -43,6 +43,8 @@ def join(a: Type | None, b: Type | None) -> Type:
         return Type(a.kind, items, a.name if a.name == b.name else "")
     if a.kind in NUMBERS and b.kind in NUMBERS:
         return FLOAT if "float" in (a.kind, b.kind) else INT
+    if {a.kind, b.kind} <= {"numpy", *NUMBERS}:
+        return NUMPY if NUMPY in (a, b) else NUMPY_NUMBER
     if {a.kind, b.kind} <= {"tensor", *NUMBERS} and "tensor" in (a.kind, b.kind):
         return TENSOR  # loss = 0; loss = loss + criterion(...)
     return UNKNOWN

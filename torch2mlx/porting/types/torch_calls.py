@@ -41,14 +41,25 @@ _DTYPES = frozenset(
         *("complex128",),
     ]
 )
-#: Functions of numpy that give a number with a point of a number.
+#: Functions of numpy that give one of its numbers where they are given numbers.
 _OF_ITEMS = frozenset(
     [
         *("sqrt", "cbrt", "exp", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan"),
         *("arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "floor", "ceil"),
-        *("deg2rad", "rad2deg", "float32", "float64"),
+        *("deg2rad", "rad2deg", "float32", "float64", "clip", "maximum", "minimum", "power"),
+        *("abs", "round", "mod", "int64", "int32"),
     ]
 )
+#: numpy's random numbers, by how many arguments come before the size.
+_DRAWN = {"beta": 2, "uniform": 2, "normal": 2, "gamma": 2, "exponential": 1, "poisson": 1}
+_DRAWN |= {
+    "rand": 0,
+    "randn": 0,
+    "random": 0,
+    "random_sample": 0,
+    "randint": 2,
+    "standard_normal": 0,
+}
 _RECURRENT = {"LSTM": Type("tuple", (TENSOR, PAIR)), "GRU": PAIR, "RNN": PAIR}
 _RECURRENT |= {"LSTMCell": PAIR, "MultiheadAttention": PAIR}
 #: What is called under torch. and is no function of tensors.
@@ -164,6 +175,8 @@ def called(full: str, node: Any, given: list[Type]) -> Type:
     known_type = returned(full, node, given, 1) or _of_processes(full, given)
     if known_type is not None:
         return known_type
+    if _drawn(full, node):
+        return NUMPY_NUMBER
     group, _, name = full.rpartition(".")
     if group == "torch":
         return _torch(name, given)
@@ -242,6 +255,13 @@ def _numpy(name: str, given: list[Type]) -> Type:
     """numpy's functions give arrays; of numbers, those that treat every item alike, a number."""
     scalar = name in _OF_ITEMS and bool(given) and all(_is_number(g) for g in given)
     return NUMPY_NUMBER if scalar else NUMPY
+
+
+def _drawn(full: str, node: Any) -> bool:
+    """Whether a call gives one number of a random function of numpy: nothing says a size."""
+    places = _DRAWN.get(full.removeprefix("numpy.random."), -1)
+    plain = all(a.keyword is None and not a.star for a in node.args)
+    return full.startswith("numpy.random.") and plain and len(node.args) <= places
 
 
 def _is_number(held: Type) -> bool:
