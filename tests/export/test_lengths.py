@@ -237,6 +237,34 @@ def test_a_batch_of_one_becomes_free():
     assert torch2mlx.verify(model, made, (torch.randn(5, 3, 6, 8),)).ok
 
 
+class Each(nn.Module):
+    """Goes over the batch item by item; `kind` is what is asked of each result."""
+
+    def __init__(self, kind=None):
+        super().__init__()
+        self.linear, self.kind = nn.Linear(4, 4), kind
+
+    def forward(self, x):
+        rows = torch.stack([self.linear(x[i]) for i in range(x.shape[0])])
+        return rows if self.kind is None else self.kind(rows)
+
+
+def test_a_batch_of_one_that_the_program_fixes_is_traced_as_it_is():
+    model, x = Each().eval(), torch.randn(1, 5, 4)
+    made = torch2mlx.translate(model, x)
+    assert any("a batch of one, traced as two, is fixed at two" in note for note in made.notes)
+    for length in (5, 3):
+        y = torch.randn(1, length, 4)
+        np.testing.assert_allclose(made(y), model(y).detach(), 1e-5, 1e-5)
+    assert "x.shape[0] is 2, translated for 1" in says(made, torch.randn(2, 5, 4))
+
+
+def test_what_no_way_of_tracing_takes_is_refused_for_its_own_reason():
+    with pytest.raises(torch2mlx.errors.TranslationError) as refused:
+        torch2mlx.translate(Each(torch.special.airy_ai).eval(), torch.randn(1, 5, 4))
+    assert "special_airy_ai" in str(refused.value) and "two" not in str(refused.value)
+
+
 def test_verify_compares_other_sizes_and_says_where_torch_has_none():
     model = planted.build("asserted")
     made = torch2mlx.translate(model, planted.given("asserted"))

@@ -70,6 +70,50 @@ def test_choices_between_near_ties_are_unstable_and_name_the_operator():
     assert "argmax (test_judging.py:" in tie.reason and "chooses otherwise" in tie.reason
 
 
+class Tied(nn.Module):
+    """The best of equal scores, which torch may take from any of their places, and a matrix."""
+
+    def __init__(self, stable=False):
+        super().__init__()
+        self.stable = stable
+
+    def forward(self, x):
+        scores = (x * 0).round() + torch.tensor([1.0, 1, 1, 1, 1, 0])
+        values, places = scores.topk(3, 1)
+        if self.stable:
+            values, places = scores.sort(dim=1, stable=True)
+        return torch.arange(12.0).view(6, 2)[places], values, x @ x.mT
+
+
+def test_choices_among_equal_items_are_unstable_and_what_is_beside_them_is_not():
+    model, made = pair(Tied(), drawn(2, 6))
+    chosen, values, plain = torch2mlx.verify(model, made, drawn(2, 6), sizes=[]).outputs
+    assert [chosen.verdict, values.verdict, plain.verdict] == ["unstable", "equal", "equal"]
+    assert "topk chooses among equal items" in chosen.reason
+    kind = type(made.module)
+
+    class Wrong(kind):
+        def __call__(self, x):
+            chosen, values, plain = kind.__call__(self, x)
+            return chosen, values + 1, plain + 1
+
+    verdicts = [o.verdict for o in torch2mlx.verify(model, Wrong(), drawn(2, 6), sizes=[]).outputs]
+    assert verdicts == ["unstable", "differs", "differs"]
+
+
+def test_the_order_of_equal_items_in_a_stable_sort_is_torchs():
+    model, made = pair(Tied(True), drawn(2, 6))
+    assert made.compared == "equal"
+    kind = type(made.module)
+
+    class Wrong(kind):
+        def __call__(self, x):
+            chosen, *more = kind.__call__(self, x)
+            return chosen[:, ::-1], *more
+
+    assert torch2mlx.verify(model, Wrong(), drawn(2, 6), sizes=[]).outputs[0].verdict == "differs"
+
+
 def test_near_ties_behind_an_embedding_are_found_too():
     torch.manual_seed(0)
     ids = torch.arange(300).repeat(64, 1)

@@ -8,11 +8,12 @@ an alias, which leaves outputs right and gradients wrong.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch2mlx.errors import ExportError
 from torch2mlx.export.capture.asked_kinds import Asked, asked_kinds, asked_of, names_dtypes
 from torch2mlx.export.capture.assigned import assigned_buffers, traced_data
 from torch2mlx.export.capture.autograd_functions import recorded
@@ -208,9 +209,9 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
     ):
         try:
             shapes = {"dynamic_shapes": dynamic_shapes(model, args, kwargs, way)}
-            given = _containers_apart((args, kwargs))
+            own = _containers_apart((args, kwargs))
             with nullcontext() if way.strict else assigned_buffers(model):
-                program = torch.export.export(model, *given, strict=way.strict, **shapes)
+                program = torch.export.export(model, *own, strict=way.strict, **shapes)
             without_vmap(program)
             under_one_name(model, program)
         except Exception as problem:  # torch.export raises what the model and it run into
@@ -219,9 +220,21 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
     leaves, calls = tuple(examples), {} if way.strict else recorder.calls
     notes = notes_of_dropped(model, program) if way.strict else ()
     known = (program, calls, leaves, examples, way.dynamic, notes, functions)
-    lengths = lengths_of(program, leaves, watch)
+    lengths = _freed(lengths_of(program, leaves, watch), ways_to(model, *given), way)
     asked = _asked(model, program, kinds, leaves, way.strict)
     return Traced(model, *known, lengths, asked=asked, hooked=frozenset(recorder.hooked))
+
+
+def _freed(lengths: Lengths, examples: Iterable[Any], way: Way) -> Lengths:
+    """The lengths of a program. Raises ExportError where a batch of one, traced as two, is fixed at
+    two: no call that the model is meant for would pass."""
+    ones = {path for path, leaf in examples if tuple(getattr(leaf, "shape", ()))[:1] == (1,)}
+    fixed = [axis for axis in lengths.axes if axis.way in ones and not (axis.number or axis.free)]
+    if way.twice and fixed:
+        asked = fixed[0].asked
+        where = f": {asked.line}" if asked and asked.line else ""
+        raise ExportError(f"a batch of one, traced as two, is fixed at two{where}")
+    return lengths
 
 
 def _asked(model: Any, program: Any, kinds: Any, ways: Any, strict: bool) -> tuple[Asked, ...]:

@@ -1,4 +1,5 @@
-"""Outputs that torch itself changes when its inputs change by rounding: neither right nor wrong."""
+"""Outputs that torch itself changes when its inputs change by rounding, or when it chooses another
+one of equal items: neither right nor wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from torch2mlx.export.ir.structures import difference, numpy_of
 from torch2mlx.export.verify.comparing import Compared, off
+from torch2mlx.export.verify.equals import last_of_equals
 from torch2mlx.export.verify.outputs import values_of
 from torch2mlx.export.verify.running import Answer, Case, Pair
 from torch2mlx.export.verify.watching import Operator, watched
@@ -27,28 +29,61 @@ Choices = list[tuple[str, Any]]
 
 def unstable(pair: Pair, case: Case, answer: Answer, outputs: Sequence[Compared]) -> dict[int, str]:
     """Of the outputs that differ, those that torch changes as much when its inputs change in their
-    last place: number of the output -> reason, with the operator that chooses otherwise."""
+    last place, or when it chooses otherwise among equal items: number of the output -> reason, with
+    the operator that chooses otherwise."""
     places = list(off(outputs))
     if not places:
         return {}
     wanted = {i: values_of(answer.parts[i][1]) for i in places}
+    undecided = _by_ties(pair, case, answer, outputs, wanted)
+    if len(undecided) == len(places):
+        return undecided
     moved, reason = dict.fromkeys(places, 0.0), ""
     plain, _ = _run(pair, case, None)
     for trial in range(TRIALS):
         choices, parts = _run(pair, case, trial)
         if [n for n, _ in parts] != [n for n, _ in answer.parts]:
-            return {}
+            return undecided
         for i in places:
-            found = values_of(parts[i][1])
-            same = found.shape == wanted[i].shape
-            gap = difference(wanted[i], found) if same else float("inf")
-            moved[i] = max(moved[i], gap)
+            moved[i] = max(moved[i], _gap(wanted[i], parts[i][1]))
         reason = reason or _changed(plain, choices)
     told = reason or "rounding grows through the model"
-    return {
+    return undecided | {
         i: f"torch changes it by {moved[i]:.1e} when its inputs change in their last place: {told}"
         for i in places
-        if moved[i] >= outputs[i].difference / 2
+        if i not in undecided and moved[i] >= outputs[i].difference / 2
+    }
+
+
+def _gap(wanted: Any, part: Any) -> float:
+    found = values_of(part)
+    return difference(wanted, found) if found.shape == wanted.shape else float("inf")
+
+
+def _by_ties(
+    pair: Pair, case: Case, answer: Answer, outputs: Sequence[Compared], wanted: dict[int, Any]
+) -> dict[int, str]:
+    """Those that torch changes as much when it takes the last of equal items for the first."""
+    choosing: list[list[str]] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        with last_of_equals() as told:
+            choosing.append(told)
+            yield
+
+    try:
+        parts = pair.torch(case, around).parts
+    except Exception:  # another choice has led it where it cannot go on
+        return {}
+    if [n for n, _ in parts] != [n for n, _ in answer.parts] or not choosing[0]:
+        return {}
+    moved = {i: _gap(values, parts[i][1]) for i, values in wanted.items()}
+    told = f"{choosing[0][0]} chooses among equal items, whose order torch leaves open"
+    return {
+        i: f"torch changes it by {gap:.1e} when it takes the last of equal items: {told}"
+        for i, gap in moved.items()
+        if gap >= outputs[i].difference / 2
     }
 
 
