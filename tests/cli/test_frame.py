@@ -193,7 +193,7 @@ def test_the_codes_of_errors_are_the_documented_ones():
 
 def test_a_result_that_means_failure_comes_with_its_error(here, capsys):
     need("libcst")
-    Path("left.py").write_text("import torch\nx = torch.optim.LBFGS([])\n")
+    Path("left.py").write_text("import torch\nx = torch.optim.SparseAdam([])\n")
     shape = enveloped(capsys, "port", "left.py", "--check")
     assert not shape["ok"] and shape["error"]["code"] == "port"
     assert shape["result"]["files"][0]["unsupported"][0]["line"] == 2

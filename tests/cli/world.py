@@ -264,7 +264,7 @@ def _sources() -> None:
         "list.ipynb": b"[1]",
         "kind.ipynb": b'{"cells": 5}',
         "x.py": b"import torch\nx = torch.ones(3)\n",
-        "left.py": b"import torch\nx = torch.optim.LBFGS([])\n",
+        "left.py": b"import torch\nx = torch.optim.SparseAdam([])\n",
         "plain.py": b"import os\n",
     }
     for name, raw in files.items():

@@ -13,6 +13,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.optimizers import Optimizer
 
+from torch2mlx.kit.lbfgs import LBFGS as LBFGS
+
 
 class Unported:
     """The base of what was an optimizer of torch: making one is a NotImplementedError."""

@@ -55,6 +55,9 @@ def _patch_optimizers(recorder: MLXRecorder, optimizer: Any) -> None:
 
     def made(self: Any, *args: Any, **kwargs: Any) -> None:
         recorder.optimizers.append(weakref.ref(self))
+        for kind in type(self).__mro__:
+            if "apply_gradients" in vars(kind):
+                _patch_apply(recorder, kind)
         started(self, *args, **kwargs)
 
     def initialised(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -62,20 +65,21 @@ def _patch_optimizers(recorder: MLXRecorder, optimizer: Any) -> None:
         first(self, *args, **kwargs)
 
     optimizer.__init__, optimizer.init = made, initialised
-    for kind in (optimizer, *_below(optimizer)):
-        if "apply_gradients" in vars(kind):
-            _patch_apply(recorder, kind)
 
 
 def _patch_apply(recorder: MLXRecorder, kind: Any) -> None:
     original = vars(kind)["apply_gradients"]
+    if hasattr(original, "recorded"):
+        return
 
     def apply_gradients(self: Any, gradients: Any, parameters: Any) -> Any:
         return recorder.applied(
             self, gradients, parameters, lambda: original(self, gradients, parameters)
         )
 
-    kind.apply_gradients = apply_gradients
+    patched: Any = apply_gradients
+    patched.recorded = True
+    kind.apply_gradients = patched
 
 
 def _below(kind: Any) -> list[Any]:

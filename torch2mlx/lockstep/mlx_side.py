@@ -89,7 +89,7 @@ class MLXRecorder:
         self.inside = 0  # of functions that are differentiated
         self.pending: list[Any] = []
         self.same: Any = None  # an operator that gives an array again
-        self.updating = 0
+        self.applying: list[Any] = []  # optimizers whose updates run
         self.started = False
         self.paths: dict[int, tuple[int, str]] = {}
         self.start: list[Any] = []
@@ -308,14 +308,17 @@ class MLXRecorder:
         self, optimizer: Any, gradients: Any, parameters: Any, run: Callable[[], Any]
     ) -> Any:
         """An optimizer's update: the gradients that reach it, what it holds and makes."""
+        if any(one is optimizer for one in self.applying):
+            return run()  # super().apply_gradients
         self.begin()
-        named = self.named(parameters, gradients)
-        kept = {key: self._put(g) for key, g in named if hasattr(g, "shape")}
-        self.updating += 1
+        self.applying.append(optimizer)
         try:
+            kept = self._kept(parameters, gradients)
             out = run()
         finally:
-            self.updating -= 1
+            self.applying.pop()
+        if getattr(optimizer, "gradients", None) is not None:
+            kept = self._kept(parameters, optimizer.gradients)  # made by a closure within the step
         if hasattr(optimizer, "optimizers"):
             return out  # each of its parts told of itself
         options = optimizer_options(optimizer)
@@ -329,6 +332,10 @@ class MLXRecorder:
         after = {key: value for key, value in self.named(parameters, out)}
         self._end(kept, self._slots(optimizer, parameters, gradients), after)
         return self._resumed(parameters, out, kept)
+
+    def _kept(self, parameters: Any, gradients: Any) -> dict[str, Any]:
+        named = self.named(parameters, gradients)
+        return {key: self._put(g) for key, g in named if hasattr(g, "shape")}
 
     def _resumed(self, parameters: Any, out: Any, trained: Iterable[str]) -> Any:
         """The updated arrays as torch has them at this step: rounding does not add up over steps,
@@ -380,7 +387,7 @@ class MLXRecorder:
 
     def updated(self, module: Any) -> None:
         """`module.update` outside of an optimizer: the end of a step if gradients came before."""
-        if self.updating or self.inside or not self.started or not self.step["backwards"]:
+        if self.applying or self.inside or not self.started or not self.step["backwards"]:
             return
         if id(module) not in self.paths or not self.step["raw"]:
             return

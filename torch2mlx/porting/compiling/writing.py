@@ -112,7 +112,7 @@ def _planned(
 
 def _odd(source: Source, region: Region, taken: set[str]) -> str:
     """What of the form of a file or a step speaks against writing it as a function."""
-    for word in ("kit.distributed", "kit.hooks"):
+    for word in ("kit.distributed", "kit.hooks", "kit.optimizers.LBFGS"):
         if word in source.text:
             return f"the file uses {word}"
     if source.kit() in taken - source.imports.keys():

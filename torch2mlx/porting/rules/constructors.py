@@ -83,10 +83,7 @@ def made_scheduler(at: Place, full: str, given: list[Argument], original: Any, u
 def made_optimizer(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
     name = full.rpartition(".")[2]
     if name not in layers.OPTIMIZER_ARGUMENTS:
-        why = "unknown"
-        if name == "LBFGS":
-            why = "needs a closure; MLX's optimizers take gradients"
-        at.refuse(original, f"{why}; Adam or SGD with a schedule come closest", full)
+        at.refuse(original, "unknown; Adam or SGD with a schedule come closest", full)
         return updated
     order = iter(layers.OPTIMIZER_ARGUMENTS[name])
     named = [a for a in given[1:] if not a.star and a.keyword != "params"]
@@ -99,6 +96,10 @@ def made_optimizer(at: Place, full: str, given: list[Argument], original: Any, u
         at.change(original, full, why, check)
         return expression(_optimizer_text(name, options, at.file.passes_by))
     modules = held_in(original.args[0].value, at.file.held)
+    if name == "LBFGS":
+        why = "it has no groups here: give it all parameters of its modules in one list"
+        at.refuse(original, why, full)
+        return updated
     if not modules:
         at.refuse(original, "parameters of a module that is not seen here", full)
         return updated

@@ -8,18 +8,28 @@ def closure():                              output = model(data)
     return loss
 optimizer.step(closure)
 
-An optimizer of torch calls its closure once for each step, but LBFGS, which is refused.
+An optimizer of torch calls its closure once for each step, but LBFGS: its closure stays a function,
+which gives the gradient to the optimizer that calls it.
+
+def closure():                              def closure():
+    optimizer.zero_grad()                       optimizer.zero_grad()
+    loss = criterion(model(x), y)     ->        loss = criterion(model(x), y)
+    loss.backward()                             loss.backward()
+    return loss                                 optimizer.step()
+                                                return loss
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import libcst as cst
 
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import called_method
-from torch2mlx.porting.scopes.traversal import calls, everything
+from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.traversal import calls, everything, of_kinds
 
 
 class WithoutClosures(cst.CSTTransformer):
@@ -30,8 +40,13 @@ class WithoutClosures(cst.CSTTransformer):
         self._report = report
         self._around: list[Any] = []  # functions being walked, and the file
         self._taken: list[set[str]] = []  # closures that were taken apart in each
+        self._kept: dict[str, str] = {}  # closures of an LBFGS, and its name
+        self._closures: set[str] = set()
+        self._evaluates: Callable[[str], bool] = lambda name: False
 
     def visit_Module(self, node: cst.Module) -> None:
+        self._evaluates, self._closures = evaluating(node), closures(node)
+        self._kept = dict(_closures_of(node, self._evaluates))
         self._enter(node)
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
@@ -43,7 +58,14 @@ class WithoutClosures(cst.CSTTransformer):
 
     def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
         self._around.pop()
-        return self._without(updated_node, self._taken.pop())
+        updated_node = self._without(updated_node, self._taken.pop())
+        optimizer = self._kept.get(original_node.name.value, "")
+        if not optimizer or original_node.name.value not in self._closures:
+            return updated_node
+        *body, last = updated_node.body.body
+        step = cst.parse_statement(f"{optimizer}.step()\n")
+        inner = updated_node.body.with_changes(body=[*body, step, last])
+        return updated_node.with_changes(body=inner)
 
     def leave_Module(self, original_node: Any, updated_node: cst.Module) -> cst.Module:
         made = updated_node.with_changes(body=self._body(list(updated_node.body)))
@@ -56,8 +78,9 @@ class WithoutClosures(cst.CSTTransformer):
     def _body(self, block: list[Any]) -> list[Any]:
         made: list[Any] = []
         for statement in block:
-            name, target = _stepped(statement)
-            closure = self._closure(name) if name else None
+            name, target, optimizer = _stepped(statement)
+            taken = name and not self._evaluates(optimizer)
+            closure = self._closure(name) if taken else None
             if closure is None or not self._alone(closure, target):
                 made.append(statement)
                 continue
@@ -127,10 +150,44 @@ def _closes(node: cst.FunctionDef) -> bool:
     return plain and ends and any(called_method(s, "backward") is not None for s in body)
 
 
-def _stepped(statement: Any) -> tuple[str, str]:
-    """(closure, name that takes the loss) of `loss = optimizer.step(closure)`."""
+def evaluating(module: cst.Module) -> Callable[[str], bool]:
+    """Whether an optimizer of a name calls its closure several times: it is an LBFGS, or may be one
+    in a file that makes one."""
+    made: dict[str, set[str]] = {}
+    for node in of_kinds(module, cst.Assign):
+        value = node.value
+        for target in node.targets if isinstance(value, cst.Call) else ():
+            kind = dotted(value.func).rpartition(".")[2]
+            made.setdefault(dotted(target.target), set()).add(kind)
+    some = any(dotted(c.func).rpartition(".")[2] == "LBFGS" for c in of_kinds(module, cst.Call))
+    return lambda name: some and "LBFGS" in made.get(name, {"LBFGS"})
+
+
+def _closures_of(module: cst.Module, evaluates: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """The functions that are given to the `step` of an LBFGS, and its name."""
+    for call in of_kinds(module, cst.Call):
+        func, given = call.func, [a.value for a in call.args]
+        steps = isinstance(func, cst.Attribute) and func.attr.value == "step"
+        owner = dotted(func.value) if isinstance(func, cst.Attribute) else ""
+        if steps and evaluates(owner) and len(given) == 1 and isinstance(given[0], cst.Name):
+            yield given[0].value, owner
+
+
+def closures(module: cst.Module) -> set[str]:
+    """Functions that compute a loss and its gradient each time they are called."""
+    found = of_kinds(module, cst.FunctionDef)
+    return {node.name.value for node in found if _closes(node) and _zeroes(node)}
+
+
+def _zeroes(node: cst.FunctionDef) -> bool:
+    """Whether a closure sets the gradients to zero itself: they add up over its calls, if not."""
+    return any(called_method(s, "zero_grad") is not None for s in node.body.body)
+
+
+def _stepped(statement: Any) -> tuple[str, str, str]:
+    """(closure, name that takes the loss, optimizer) of `loss = optimizer.step(closure)`."""
     if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
-        return "", ""
+        return "", "", ""
     part: Any = statement.body[0]
     target = ""
     if isinstance(part, cst.Assign) and len(part.targets) == 1:
@@ -138,10 +195,11 @@ def _stepped(statement: Any) -> tuple[str, str]:
         target = name.value if isinstance(name, cst.Name) else "?"
     call = getattr(part, "value", None)
     if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Attribute):
-        return "", ""
+        return "", "", ""
     given = call.args[0].value if len(call.args) == 1 else None
     step = call.func.attr.value == "step" and isinstance(given, cst.Name) and target != "?"
-    return (given.value, target) if step else ("", "")  # type: ignore[union-attr]
+    owner = dotted(call.func.value)
+    return (given.value, target, owner) if step else ("", "", "")  # type: ignore[union-attr]
 
 
 def _inlined(closure: cst.FunctionDef, statement: Any, target: str) -> list[Any]:

@@ -18,6 +18,7 @@ from torch2mlx.porting.scopes.def_use import called_method, loads
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls, everything
 from torch2mlx.porting.training.clipping import Clipped, clip_of
+from torch2mlx.porting.training.closures import closures, evaluating
 from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
 from torch2mlx.porting.training.optimizers import moves_by_gradients_alone
 from torch2mlx.porting.training.step_scope import Scope, Step
@@ -55,6 +56,7 @@ class Training(cst.CSTTransformer):
         self._scopes: list[Scope] = []
 
     def visit_Module(self, node: cst.Module) -> None:
+        self._evaluates, self._closures = evaluating(node), closures(node)
         self._clips = Clipped(node)
         zeroing = (c.func for c in calls(node) if isinstance(c.func, cst.Attribute))
         self._zeroes = {dotted(f.value) for f in zeroing if f.attr.value == "zero_grad"}
@@ -261,6 +263,10 @@ class Training(cst.CSTTransformer):
 
     def _updated(self, old: Any, new: Any, call: cst.Call, scope: Scope) -> list[Any]:
         optimizer = self._find.stepped(call)
+        given = {a.value.value for a in call.args if isinstance(a.value, cst.Name)}
+        if given & self._closures and self._evaluates(optimizer):
+            self._report.change(old, "step(closure)", "the closure gives it each gradient")
+            return [new]
         if any(isinstance(a.value, cst.Name) and a.value.value == "closure" for a in call.args):
             self._report.refuse(old, "step(closure): MLX's optimizers take gradients")
             return [new]

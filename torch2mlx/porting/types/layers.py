@@ -65,6 +65,10 @@ OPTIMIZER_ARGUMENTS = {
     "RMSprop": ("lr", "alpha", "eps", "weight_decay", "momentum", "centered"),
     "Adagrad": ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"),
     "Adadelta": ("lr", "rho", "eps", "weight_decay"),
+    "LBFGS": (
+        *("lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size"),
+        "line_search_fn",
+    ),
 }
 SCHEDULERS = frozenset(
     [
