@@ -108,6 +108,63 @@ for _ in range(4):
 """
 
 
+FOLDS = """
+import torch
+import torch.nn as nn
+
+for fold in range(2):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1 * (1 + fold))
+    for _ in range(2):
+        loss = net(torch.randn(4, 3)).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+HELD = """
+import copy
+import torch
+import torch.nn as nn
+
+
+class Average:
+    def __init__(self, net):
+        self.net = copy.deepcopy(net)
+
+
+net = nn.Linear(3, 2)
+average = Average(net)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for _ in range(2):
+    x = torch.randn(4, 3)
+    with torch.no_grad():
+        wanted = average.net(x) + 1
+    loss = (net(x) - wanted).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+EVALUATED = """
+import torch
+import torch.nn as nn
+
+net = nn.Linear(3, 2)
+optimizer = torch.optim.LBFGS(net.parameters(), lr=0.5, max_iter=2)
+x = torch.randn(6, 3)
+
+
+def closure():
+    optimizer.zero_grad()
+    loss = (net(x) - x[:, :2]).pow(2).mean()
+    loss.backward()
+    return loss
+
+
+for _ in range(3):
+    optimizer.step(closure)
+"""
+
+
 @pytest.fixture(scope="module")
 def verdict(tmp_path_factory):
     """What is said of a script and its port, in which some text is another."""
@@ -146,6 +203,27 @@ def test_a_parameter_that_no_module_holds_is_compared(verdict):
     assert len(found.steps) == 6
     wrong = verdict(FREE, "learning_rate=0.1, bias", "learning_rate=0.2, bias")
     assert (wrong.first.kind, wrong.first.step) == ("schedule", 2)
+
+
+def test_models_that_are_made_later_are_compared_from_their_first_step_on(verdict):
+    found = verdict(FOLDS)
+    assert found.ok, str(found)
+    assert [step.differences["updates"] < 1e-3 for step in found.steps] == [True] * 4
+    wrong = verdict(FOLDS, "0.1 * (1 + fold)", "0.1 * (1 + fold * 0.5)")
+    assert wrong.first.step == 3, str(wrong)
+
+
+def test_a_copy_that_an_object_of_the_script_holds_has_the_first_weights(verdict):
+    found = verdict(HELD)
+    assert found.ok, str(found)
+
+
+def test_a_step_that_evaluates_the_loss_several_times_is_one(verdict):
+    found = verdict(EVALUATED)
+    assert found.ok, str(found)
+    assert len(found.steps) == 3
+    wrong = verdict(EVALUATED, "lr=0.5", "lr=0.4")
+    assert not wrong.ok
 
 
 def test_an_optimizer_of_groups_makes_all_steps(verdict):

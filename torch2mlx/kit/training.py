@@ -214,6 +214,19 @@ def held(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, mx.array]]:
                     yield f"{path}.{key}" if path else key, owner, key, array
 
 
+def buffers(module: nn.Module) -> list[mx.array]:
+    """The arrays of a module that are no parameters, frozen or not: as torch's `buffers()`, but for
+    counters that MLX's layers do not have. What changes one of them in place changes the module."""
+    known = {id(array) for *_, array in held(module)}
+    found = {}
+    for owner in reversed([m for _, m in module.named_modules()]):
+        for top, value in owner.items():
+            for _, array in _arrays(value, top):
+                if not top.startswith("_") and id(array) not in known:
+                    found[id(array)] = array
+    return list(found.values())
+
+
 def set_trainable(module: nn.Module, name: str, value: Any) -> None:
     """torch's `parameter.requires_grad = value` for the parameter of a dotted name, or for all of
     a module's where the name is empty. Buffers stay. Raises ValueError for an array, which only its

@@ -235,7 +235,7 @@ class Stepwise:
                 found.put(
                     kind, match.sources[0], (values, mine), relative(values, mine, 1e-8), room
                 )
-        self.before = now
+        self.before = {side: {**self.before[side], **held} for side, held in now.items()}
         for side, step in (("noisy", noisy), ("mlx", found.mlx)):
             self.before[side] |= step.get("resumed", {})
 

@@ -66,7 +66,8 @@ class Stream:
                     return number, how
                 if fits(np.shape(draw["values"]), shape):
                     return number, how
-                if row is self.after and draw["kind"] == kind and not draw.get("soft"):
+                skipped = draw.get("soft") or draw["weights"]
+                if row is self.after and draw["kind"] == kind and not skipped:
                     break  # the next of this kind has another shape: nothing further on is meant
         return None, None
 

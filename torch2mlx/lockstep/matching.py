@@ -63,7 +63,7 @@ class Matching:
 
     def __init__(self, roots: list[dict[str, Any]]) -> None:
         self.roots = roots
-        self.candidates = list(self._candidates())
+        self.candidates = self.all = list(self._candidates())
         self.pairs: dict[Key, Match] = {}
         self.taken: set[tuple[int, str]] = set()
         self.root_of: dict[int, int] = {}
@@ -77,11 +77,16 @@ class Matching:
                 yield number, piece["key"], match
                 count += 1
 
-    def add(self, arrays: Mapping[Key, tuple[int, ...]], names: Sequence[str]) -> None:
+    def add(
+        self, arrays: Mapping[Key, tuple[int, ...]], names: Sequence[str], steps: int = 0
+    ) -> None:
         """Matches the arrays of models that were not there before, by name and shape.
 
-        `names`: those of the variables that hold the models of MLX.
+        `names`: those of the variables that hold the models of MLX; `steps`: how many were made, of
+        models that torch makes later nothing is known yet.
         """
+        since = [root.get("since", 0) for root in self.roots]
+        self.candidates = [found for found in self.all if since[found[0]] <= steps]
         new = {key: shape for key, shape in arrays.items() if key not in self.pairs}
         self._pair_roots(new, names)
         for same in (_exactly, _canonically):

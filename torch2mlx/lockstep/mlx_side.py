@@ -112,9 +112,10 @@ class MLXRecorder:
         """What is known of the random draw that is being asked for."""
         import mlx.nn as nn
 
-        early = not self.started
+        early, weights = not self.started, makes_weights(nn.Module)
         return {
-            "weights": early and makes_weights(nn.Module),
+            "weights": early and weights,
+            **({"soft": True} if weights else {}),
             "early": early,
             "step": len(self.steps),
             "line": line_of(self.script.parent),
@@ -149,7 +150,8 @@ class MLXRecorder:
             name_of(root, f"model{number + 1}", self.script.parent)
             for number, root in enumerate(new, first)
         ]
-        self.matching.add({key: array.shape for key, array in held.items()}, self.names)
+        shapes = {key: array.shape for key, array in held.items()}
+        self.matching.add(shapes, self.names, len(self.steps))
         trained = self._trainable()
         for key, array in held.items():
             match = self.matching.pairs.get(key)

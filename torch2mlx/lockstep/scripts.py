@@ -101,5 +101,12 @@ def name_of(value: Any, default: str, folder: Path) -> str:
 
 
 def kept_by(folder: Path, kind: type) -> list[Any]:
-    """The objects of a class that the frames of scripts in a folder hold."""
-    return [item for _, item in _held(folder) if isinstance(item, kind)]
+    """The objects of a class that the frames of scripts in a folder hold, and what objects of the
+    scripts' own classes hold there."""
+    held = [item for _, item in _held(folder)]
+    inside = f"{folder}{os.sep}"
+    inner = (f for f in frames() if f.f_code.co_filename.startswith(inside))
+    scripts = {frame.f_globals.get("__name__") for frame in inner}
+    own = [item for item in held if type(item).__module__ in scripts and hasattr(item, "__dict__")]
+    held += [value for item in own for value in vars(item).values()]
+    return [item for item in held if isinstance(item, kind)]

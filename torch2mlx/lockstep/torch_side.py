@@ -60,6 +60,7 @@ class TorchRecorder:
         self.paths: dict[int, tuple[int, str]] = {}
         self.roots: list[Any] = []
         self.start: dict[str, Any] | None = None
+        self.known = 0  # optimizers when models were looked for
         self.noise: Any = np.random.RandomState(1) if job.get("noise") else None
         self.kinks = Kinks()
         self.plain: Any = read(Path(job["plain"])) if job.get("noise") else None
@@ -141,38 +142,47 @@ class TorchRecorder:
         return value
 
     def begin(self) -> None:
-        """Takes the first weights, once there are optimizers that train them."""
+        """Takes the first weights of the models that are there, once there are optimizers that
+        train them; of those that are made later, once there are more optimizers."""
         import torch
 
-        if self.start is not None or not self.optimizers:
+        if self.known == len(self.optimizers):
             return
+        self.known, first = len(self.optimizers), len(self.roots)
         made = [m for ref in self.made if (m := ref()) is not None]
         copied = kept_by(self.script.parent, torch.nn.Module)
-        self.roots = roots_of(list({id(m): m for m in (*made, *copied)}.values()))
+        alive = {id(m): m for m in (*made, *copied) if id(m) not in self.paths}
+        self.roots += roots_of(list(alive.values()))
         free = self._free()
         self.roots += [root for root, _ in free]
         variables = {id(root): name for root, name in free}
-        for number, root in enumerate(self.roots):
+        new = list(enumerate(self.roots))[first:]
+        for number, root in new:
             for path, module in root.named_modules():
                 self.paths.setdefault(id(module), (number, path))
-        named = [
-            {
-                "name": variables.get(id(root))
-                or name_of(root, f"model{number + 1}", self.script.parent),
-                "kind": type(root).__name__,
-                "pieces": [
-                    {**p, "index": self.kept.put(p["index"])} if "index" in p else p
-                    for p in self.pieces(root)
-                ],
-                "modules": _described(root),
-            }
-            for number, root in enumerate(self.roots)
-        ]
+        named = [self._told(number, root, variables) for number, root in new]
         if self.noise is not None:
-            self._round_weights()
-        self.start = {"roots": named, "tensors": self._tensors(), "draws": len(self.draws)}
+            self._round_weights(first)
+        if self.start is None:
+            self.start = {"roots": [], "tensors": [], "draws": len(self.draws)}
+        self.start["roots"] += named
+        self.start["tensors"] += [held for held in self._tensors() if held[0] >= first]
         self.start["ties"] = {
             name: same[0] for same in self._names().values() if len(same) > 1 for name in same
+        }
+
+    def _told(self, number: int, root: Any, variables: dict[int, str]) -> dict[str, Any]:
+        """What is said of a model."""
+        return {
+            "name": variables.get(id(root))
+            or name_of(root, f"model{number + 1}", self.script.parent),
+            "kind": type(root).__name__,
+            "since": len(self.steps),
+            "pieces": [
+                {**p, "index": self.kept.put(p["index"])} if "index" in p else p
+                for p in self.pieces(root)
+            ],
+            "modules": _described(root),
         }
 
     def _free(self) -> list[tuple[Any, str]]:
@@ -190,9 +200,9 @@ class TorchRecorder:
                     found[id(p)] = (holder, name)
         return list(found.values())
 
-    def _round_weights(self) -> None:
-        seen = set()
-        for root in self.roots:
+    def _round_weights(self, first: int) -> None:
+        seen = {id(p) for root in self.roots[:first] for p in root.parameters()}
+        for root in self.roots[first:]:
             for p in root.parameters():
                 if p.is_floating_point() and id(p) not in seen:
                     seen.add(id(p))

@@ -41,6 +41,7 @@ _OF_MODULES_ONLY: tuple[str, ...] = (
     "load_state_dict",
     "parameters",
     "named_parameters",
+    "buffers",
 )
 _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
@@ -57,6 +58,7 @@ _UNKNOWN = "no counterpart is known for these arguments"
 _MODULE = {
     ("state_dict", 0): "kit.files.state_dict({0})",
     ("parameters", 0): "kit.training.parameters({0})",
+    ("buffers", 0): "kit.training.buffers({0})",
     ("named_parameters", 0): "kit.training.named_parameters({0})",
     ("apply", 1): "{0}.apply_to_modules(lambda _, module: {1}(module))",
 }
