@@ -1,4 +1,4 @@
-"""Buffers of a module that a script walks over: they are copied into those of another."""
+"""Buffers of a module that a script walks over, and what a loss scaler says of itself."""
 
 import numpy as np
 
@@ -9,6 +9,8 @@ need("torch", "mlx", "libcst")
 import mlx.core as mx
 import torch
 
+import torch2mlx
+from tests.porting.compare import executed
 from tests.porting.test_steps import both
 
 SCRIPT = """
@@ -51,3 +53,13 @@ def test_buffers_are_copied_as_in_torch(tmp_path):
         drawn = np.random.RandomState(size).randn(3, size, 3).astype(np.float32)
         expected = theirs.run([torch.from_numpy(x) for x in drawn]).detach()
         np.testing.assert_allclose(ours.run([mx.array(x) for x in drawn]), expected, atol=1e-5)
+
+
+def test_what_a_loss_scaler_answers_is_that_of_a_disabled_one():
+    source = """
+import torch
+scaler = torch.amp.GradScaler("cpu", enabled=False)
+told = [scaler.get_scale(), scaler.is_enabled(), scaler.state_dict()]
+"""
+    theirs, ours = (executed(s, "scaler") for s in (source, torch2mlx.port(source).source))
+    assert theirs.told == ours.told == [1.0, False, {}]

@@ -72,6 +72,39 @@ def run(xs):
         out.append(loss.item())
     return out
 """,
+    "a layer of a Sequential alone": """
+both = nn.Sequential(one, nn.Tanh(), two)
+last = torch.optim.SGD(both[2].parameters(), lr=0.2)
+def run(xs):
+    out = []
+    for x in xs:
+        loss = (both(x) - x).pow(2).mean()
+        last.zero_grad()
+        loss.backward()
+        last.step()
+        out.append(loss.item())
+    return out
+""",
+    "layers of a module's Sequential in groups": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(one, nn.Tanh(), two)
+    def forward(self, x):
+        return self.body(x)
+net = Net()
+groups = [{"params": net.body[0].parameters()}, {"params": net.body[2].parameters(), "lr": 0.3}]
+parts = torch.optim.SGD(groups, lr=0.1)
+def run(xs):
+    out = []
+    for x in xs:
+        loss = (net(x) - x).pow(2).mean()
+        parts.zero_grad()
+        loss.backward()
+        parts.step()
+        out.append(loss.item())
+    return out
+""",
     "a hook keeps what a loss is made of": """
 kept = {}
 def keeps(name):

@@ -121,17 +121,27 @@ class Served:
             return self.own["gumbel"](shape, dtype or self.mx.float32, **more)
         return self.mx.array(values.astype(np.float32))
 
+    def _softly(self, kind: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """A draw that is not missed where torch has none."""
+        with_soft = self.told
+        self.told = lambda: {**with_soft(), "soft": True}
+        try:
+            return self._ask(kind, shape)
+        finally:
+            self.told = with_soft
+
     def _numpy(self) -> None:
-        """numpy's permutations, and Python's shuffle: torch's where it has one there."""
-        drawn, mixed = np.random.permutation, random.shuffle
+        """numpy's permutations, its choices by weights, and Python's shuffle: torch's where it has
+        one there."""
+        drawn, mixed, chosen = np.random.permutation, random.shuffle, np.random.choice
 
         def order(count: int) -> np.ndarray | None:
-            with_soft = self.told
-            self.told = lambda: {**with_soft(), "soft": True}
-            try:
-                return self._ask("permutation", (count,))
-            finally:
-                self.told = with_soft
+            return self._softly("permutation", (count,))
+
+        def choice(a: Any, size: Any = None, replace: bool = True, p: Any = None) -> Any:
+            shape = () if size is None else tuple(np.atleast_1d(size))
+            values = None if p is None or np.ndim(a) else self._softly("categorical", shape)
+            return chosen(a, size, replace, p) if values is None else values.reshape(shape)[()]
 
         def permutation(x: Any) -> np.ndarray:
             values = order(int(x) if np.ndim(x) == 0 else len(x))
@@ -150,6 +160,7 @@ class Served:
         for module, name, function in (
             (np.random, "permutation", permutation),
             (np.random, "shuffle", shuffle),
+            (np.random, "choice", choice),
             (random, "shuffle", shuffle),
         ):
             setattr(module, name, function)

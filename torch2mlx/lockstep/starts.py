@@ -67,13 +67,18 @@ def _family(kind: str) -> str:
 
 def _optimizer_options(both: Sides) -> Iterator[Cause]:
     """Options that both optimizers of a tensor have, of each pair of optimizers once."""
-    told = set()
-    for step, other in zip(both.torch["steps"], both.mlx["steps"], strict=False):
+    told, waiting = set(), _steps_of(both)
+    for other in both.mlx["steps"]:
         for name, ours in other["optimizer"]["options"].items():
             match = both.matches.get(name)
-            theirs = step["optimizer"]["options"].get(match.sources[0]) if match else None
+            if match is None:
+                continue
+            step = next(waiting.get(match.sources[0], iter(())), None)
+            if step is None:
+                continue
+            theirs = step["optimizer"]["options"][match.sources[0]]
             kinds = step["optimizer"]["kind"], other["optimizer"]["kind"]
-            if theirs is None or kinds[0].lower() != kinds[1].lower():
+            if kinds[0].lower() != kinds[1].lower():
                 continue
             for option, words in _differing(theirs, ours):
                 place = (step["optimizer"]["number"], option, words)
@@ -81,6 +86,16 @@ def _optimizer_options(both: Sides) -> Iterator[Cause]:
                     told.add(place)
                     lines = (step["optimizer"]["line"], other["optimizer"]["line"])
                     yield Cause("optimizer option", 0, f"{option} of {kinds[0]}", words, lines)
+
+
+def _steps_of(both: Sides) -> dict[str, Iterator[Any]]:
+    """The steps of each of torch's tensors: optimizers of several parts make more than one in MLX
+    for each of torch's."""
+    found: dict[str, list[Any]] = {}
+    for step in both.torch["steps"]:
+        for name in step["optimizer"]["options"]:
+            found.setdefault(name, []).append(step)
+    return {name: iter(steps) for name, steps in found.items()}
 
 
 def _differing(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[tuple[str, str]]:

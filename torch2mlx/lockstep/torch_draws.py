@@ -110,13 +110,14 @@ def _read(name: str, out: Any, args: tuple[Any, ...]) -> dict[str, Any] | None:
 
 
 def numpy_permutations(note: Callable[[dict[str, Any]], None]) -> None:
-    """Has numpy's permutations noted too; those count only where MLX asks for one."""
-    drawn, mixed = np.random.permutation, np.random.shuffle
+    """Has numpy's permutations, and its choices by weights, noted too; those count only where MLX
+    asks for one."""
+    drawn, mixed, chosen = np.random.permutation, np.random.shuffle, np.random.choice
 
-    def told(values: np.ndarray) -> None:
+    def told(values: np.ndarray, kind: str = "permutation") -> None:
         note(
             {
-                "kind": "permutation",
+                "kind": kind,
                 "values": values,
                 "options": {},
                 "weights": False,
@@ -138,4 +139,12 @@ def numpy_permutations(note: Callable[[dict[str, Any]], None]) -> None:
         told(order)
         x[:] = np.asarray(x)[order] if isinstance(x, np.ndarray) else [x[i] for i in order]
 
+    def choice(a: Any, size: Any = None, replace: bool = True, p: Any = None) -> Any:
+        if p is None or np.ndim(a):
+            return chosen(a, size, replace, p)
+        places = chosen(a, size, replace, p)
+        told(np.asarray(places), "categorical")
+        return places
+
     np.random.permutation, np.random.shuffle = permutation, shuffle
+    np.random.choice = choice

@@ -64,6 +64,8 @@ _MODULE = {
 }
 
 
+#: What a loss scaler that is not enabled answers.
+_OF_SCALERS = {"get_scale": "1.0", "is_enabled": "False", "state_dict": "{}"}
 #: Methods that cast a module.
 _HALVES = {"half": "float16", "bfloat16": "bfloat16", "double": "float64", "float": "float32"}
 #: An argument of `to` that only tensors and modules take.
@@ -88,8 +90,8 @@ def method_call(at: Place, original: cst.Call, updated: cst.Call) -> Any:
             return expression(text)
     if owner.kind == "module" or (owner.kind == "unknown" and name in _OF_MODULES_ONLY):
         return _of_module(at, name, receiver, given, original, updated, owner.kind)
-    if owner.kind == "optimizer" and name in ("state_dict",):
-        return expression(f"{receiver}.state")
+    if owner.kind in ("optimizer", "scaler"):
+        return _of_training(at, owner.kind, name, receiver, original) or updated
     seen = owner.kind in NO_METHODS and not at.file.names.shared(func.value) and viewed(original)
     if seen or at.is_tensor(func.value, name):
         return _of_tensor(at, name, receiver, given, original, updated)
@@ -105,6 +107,14 @@ def method_call(at: Place, original: cst.Call, updated: cst.Call) -> Any:
         )
         at.ask(original, name)
     return updated
+
+
+def _of_training(at: Place, kind: str, name: str, receiver: str, original: Any) -> Any:
+    """A method of an optimizer or a loss scaler; None for one that stays."""
+    if kind == "scaler" and name in _OF_SCALERS:
+        at.change(original, f"GradScaler.{name}", "nothing is scaled: as of a disabled one")
+        return expression(_OF_SCALERS[name])
+    return expression(f"{receiver}.state") if (kind, name) == ("optimizer", "state_dict") else None
 
 
 def _moved(

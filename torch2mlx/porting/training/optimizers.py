@@ -26,8 +26,18 @@ def parameters_of(node: Any) -> list[str]:
             "parameters",
             "named_parameters",
         ):
-            found.setdefault(dotted(func.value), None)
+            found.setdefault(dotted(func.value) or _holder(func.value), None)
     return [name for name in found if name]
+
+
+def _holder(node: Any) -> str:
+    """The module that holds what `net[0]` or `net.layers[0].fc` is a part of."""
+    within, name = node, ""
+    while isinstance(within, (cst.Subscript, cst.Attribute)):
+        name = dotted(within.value) if isinstance(within, cst.Subscript) else name
+        within = within.value
+    owner = name.rpartition(".")[0]
+    return owner if owner not in ("", "self") else name
 
 
 def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
@@ -211,7 +221,7 @@ def takes_all(node: Any, whole: Mapping[str, bool]) -> bool:
         func = node.func
         name = getattr(func.attr if isinstance(func, cst.Attribute) else func, "value", "")
         if name == "parameters" and isinstance(func, cst.Attribute):
-            return not node.args
+            return not node.args and not _holder(func.value)
         if name == "filter" and len(node.args) == 2:
             return "requires_grad" in _code(node.args[0]) and takes_all(node.args[1].value, whole)
         wraps = name in ("list", "chain", "tuple", "iter") or whole.get(f"{name}()", False)
