@@ -164,3 +164,24 @@ def test_which_of_two_modules_an_unknown_optimizer_trains_is_not_guessed():
             "which of net, frozen optimizer trains is not seen here: make it in this function, or "
             "in the file that calls this function, from the modules that the call gives"
         )
+
+
+@pytest.mark.parametrize("start", ["torch.Tensor([0])", "torch.zeros(1)", "torch.tensor([0.0])"])
+def test_a_loss_of_the_shape_of_one_item_is_differentiated(start, tmp_path):
+    text = f"""
+def run(xs):
+    out = []
+    for x in xs:
+        first.zero_grad()
+        loss = {start}
+        for row in x:
+            loss += one(row).pow(2).mean()
+        loss.backward()
+        first.step()
+        out.append(loss.item())
+    return out
+"""
+    theirs, ours, _ = both(HEAD + text, tmp_path, ("one",))
+    xs, ys = batches(3)
+    assert np.allclose(theirs.run(xs), ours.run(ys), atol=1e-5)
+    assert np.allclose(theirs.one.weight.detach().numpy(), np.array(ours.one.weight), atol=1e-5)

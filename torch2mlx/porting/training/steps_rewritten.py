@@ -20,6 +20,7 @@ from torch2mlx.porting.scopes.traversal import calls, everything
 from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.closures import closures, evaluating
 from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
+from torch2mlx.porting.training.one_item import starts_as_row
 from torch2mlx.porting.training.optimizers import moves_by_gradients_alone
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.training_steps import Finder
@@ -171,6 +172,8 @@ class Training(cst.CSTTransformer):
         name = scope.fresh("loss_fn")
         self.made.add(name)
         shown = cst.Module([]).code_for_node(step.loss)
+        if starts_as_row(scope.node, loss, self._names):
+            shown = f"{shown}.reshape(())"
         answer = ", ".join([shown, *results])
         self._report.change(
             old[step.place],
