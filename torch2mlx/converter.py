@@ -36,6 +36,7 @@ from torch2mlx.checkpoint.write import output
 from torch2mlx.checkpoint.write.replacing import Guard, paths_of
 from torch2mlx.common import options
 from torch2mlx.common.collecting import paused_for
+from torch2mlx.common.laid_out import LaidOut
 from torch2mlx.common.progress import reported
 from torch2mlx.errors import (
     CheckpointError,
@@ -394,7 +395,7 @@ def load_converted(
 
     arrays = loading.undisturbed(where, read)
     if not nested:
-        return arrays
+        return LaidOut(arrays)
     try:
         return nest(arrays, lists)
     except ConversionError as error:

@@ -350,8 +350,8 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     plain = with_plain_steps(module, first, text, report)
     names = first if plain is module else collect(plain)
     beside = foreign(plain, path)
-    told = _inferred(plain, names, beside, wishes)
-    training = Training(names, told, trained_modules(plain, names), report)
+    plain, told = _with_torchs_weights(plain, _inferred(plain, names, beside, wishes), report)
+    training = Training(told.names, told, trained_modules(plain, told.names), report)
     stepped = passed(plain, training)
     between = stepped.code
     later = report.after(stepped, between)
@@ -396,6 +396,21 @@ def _inferred(module: Any, names: Any, beside: Any, wishes: _Wishes) -> Any:
     found = inferred(module, names, beside, answers)
     check_answers(answers, found.heard, found.denied)
     return found
+
+
+def _with_torchs_weights(module: Any, types: Any, report: Report) -> tuple[Any, Any]:
+    """A file that reads and sets weights and options of layers as torch has them; its types."""
+    from torch2mlx.porting.rules.layer_weights import LayerWeights, needed
+    from torch2mlx.porting.scopes.import_table import collect
+    from torch2mlx.porting.scopes.passes import passed
+    from torch2mlx.porting.types.infer import inferred
+
+    if not needed(module):
+        return module, types
+    made = passed(module, LayerWeights(types, report))
+    if made is module:
+        return module, types
+    return made, inferred(made, collect(made), types.foreign, types.answers)
 
 
 def _by_rules(

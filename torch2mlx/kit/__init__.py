@@ -34,10 +34,12 @@ from torch2mlx.kit import (
     layers,
     losses,
     matrices,
+    modules,
     moe,
     moments,
     norm,
     optimizers,
+    options,
     packed,
     padding,
     patterns,
@@ -65,6 +67,7 @@ from torch2mlx.kit import (
     tying,
     typed,
     vision,
+    weights,
     writes,
 )
 from torch2mlx.kit.activations import PReLU
@@ -156,10 +159,12 @@ __all__ = [
     "layers",
     "losses",
     "matrices",
+    "modules",
     "moe",
     "moments",
     "norm",
     "optimizers",
+    "options",
     "packed",
     "padding",
     "patterns",
@@ -187,6 +192,7 @@ __all__ = [
     "tying",
     "typed",
     "vision",
+    "weights",
     "writes",
 ]
 __all__ += channels_last.SHOWN

@@ -52,6 +52,7 @@ class _Conv(nn.Module):
         self._widths = self._pads(padding, kernel)
         self._mode = "constant" if padding_mode == "zeros" else padding_mode
         self._groups = groups
+        self._padding = padding if isinstance(padding, str) else _sizes(padding, self._rank)
 
     def _pads(self, padding: Size | str, kernel: tuple[int, ...]) -> list[tuple[int, int]]:
         """(before, after) of each spatial axis; "same" puts the odd one after."""
@@ -131,7 +132,7 @@ class _ConvTranspose(nn.Module):
         self._stride, self._dilation = (_sizes(v, self._rank) for v in (stride, dilation))
         pads, more = _sizes(padding, self._rank), _sizes(output_padding, self._rank)
         self._widths = [(-p, o - p) for p, o in zip(pads, more, strict=True)]
-        self._groups = groups
+        self._groups, self._padding, self._more = groups, pads, more
 
     def _convolve(self, x: mx.array, weight: mx.array) -> mx.array:
         if self._rank == 1:
@@ -189,3 +190,7 @@ def conv_transpose(
     y = by_group(convolve, x, weight, groups)
     pads, more = _sizes(padding, rank), _sizes(output_padding, rank)
     return pad_axes(y, [(0, 0), *((-p, o - p) for p, o in zip(pads, more, strict=True)), (0, 0)])
+
+
+CONVOLUTIONS = (Conv1d, Conv2d, Conv3d)
+TRANSPOSED = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)

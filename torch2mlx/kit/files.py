@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
+from torch2mlx.kit import weights
 from torch2mlx.kit.stubs import tree_flatten
 from torch2mlx.kit.tying import aliases, noted
 
@@ -23,11 +24,11 @@ def _unsaved(module: nn.Module) -> set[str]:
 
 
 def state_dict(module: Any) -> Any:
-    """A module's parameters and buffers by dotted key; an optimizer's state."""
+    """A module's parameters and buffers under torch's names, in torch's layouts; an optimizer's
+    state."""
     if not isinstance(module, nn.Module):
         return module.state
-    unsaved = _unsaved(module)
-    return {k: v for k, v in tree_flatten(module.parameters()) if k not in unsaved}
+    return {t.name: t.value() for t in weights.tensors(module) if t.saved}
 
 
 class IncompatibleKeys(NamedTuple):
@@ -38,26 +39,67 @@ class IncompatibleKeys(NamedTuple):
 
 
 def load_state_dict(module: Any, state: Any, strict: bool = True) -> Any:
-    """Sets a module's parameters from such a mapping, or the state of an optimizer.
+    """Sets a module's parameters and buffers from such a mapping, or the state of an optimizer.
 
-    A recurrent layer with both of torch's biases takes their sum too, as one of the two. Gives, of
-    a module, the names that the mapping lacks and those that the module has not, which are errors
-    where `strict` is true.
+    Names are torch's and values in torch's layout, as `state_dict` gives them. What `convert` wrote
+    (`torch2mlx.load_converted`), and a mapping of which a name or a shape is only MLX's, is taken
+    in MLX's layout; its recurrent layers may have the sum of torch's biases. Gives, of a module,
+    the names that the mapping lacks and those that the module has not, which are errors where
+    `strict` is true. Raises ValueError for these, and for a value of another shape.
     """
     if not isinstance(module, nn.Module):
         module.state = state
         return module
+    tensors = {t.name: t for t in weights.tensors(module)}
+    held = {k: v for k, v in dict(state).items() if k in tensors or not k.endswith(_COUNTED)}
+    own = dict(tree_flatten(module.parameters()))
+    if getattr(state, "layout", "") == "mlx" or _is_of_mlx(module, tensors, own, held):
+        return _load_of_mlx(module, own, held, strict)
+    wanted = {name for name, t in tensors.items() if t.saved}
+    missing = [name for name in tensors if name in wanted and name not in held]
+    unexpected = [name for name in held if name not in tensors]
+    if strict and (missing or unexpected):
+        raise ValueError(f"missing: {missing}, unexpected: {unexpected}")
+    for name, value in held.items():
+        if name in tensors:
+            _set(tensors[name], value)
+    return IncompatibleKeys(missing, unexpected)
+
+
+def _is_of_mlx(module: nn.Module, tensors: Any, own: Any, held: Any) -> bool:
+    """Whether a mapping has MLX's form: it has a name that only MLX has, or fits MLX's shapes and
+    not torch's."""
+    if any(k in own and k not in tensors for k in dict(both_biases(module, held))):
+        return True
+    both = [k for k in held if k in tensors and k in own]
+    shapes = {k: tuple(getattr(held[k], "shape", ())) for k in both}
+    as_torch = all(shapes[k] == tensors[k].value().shape for k in both)
+    return not as_torch and all(shapes[k] == own[k].shape for k in both)
+
+
+#: Ends the names of torch's counts of batches, which are numbers of a layer in MLX.
+_COUNTED = "num_batches_tracked"
+
+
+def _set(tensor: weights.Tensor, value: Any) -> None:
+    before, given = tensor.value(), mx.array(value)
+    if before.shape != given.shape:
+        raise ValueError(
+            f"{tensor.name}: {given.shape} is given for {before.shape}, as torch lays it out; "
+            "module.load_weights takes arrays that are laid out as in MLX"
+        )
+    tensor.put(given.astype(before.dtype))
+
+
+def _load_of_mlx(module: nn.Module, own: Any, given: Any, strict: bool) -> IncompatibleKeys:
+    """The same of a mapping with MLX's names and layouts."""
     tied, unsaved = aliases(module), _unsaved(module)
-    held = {name: value for name, value in dict(state).items() if name not in tied}
+    held = {name: value for name, value in given.items() if name not in tied}
     held = dict(both_biases(module, held))
-    if strict and unsaved:
-        own = dict(tree_flatten(module.parameters()))
+    if strict:
         held = {**{name: own[name] for name in unsaved}, **held}
-    names = dict(tree_flatten(module.parameters()))
     module.load_weights(list(held.items()), strict=strict)
-    return IncompatibleKeys(
-        [n for n in names if n not in held], [n for n in held if n not in names]
-    )
+    return IncompatibleKeys([n for n in own if n not in held], [n for n in held if n not in own])
 
 
 def both_biases(module: nn.Module, held: dict[str, Any]) -> Iterator[tuple[str, Any]]:

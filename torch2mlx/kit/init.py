@@ -1,6 +1,6 @@
 """torch.nn.init as functions: each answers a new array of the shape and dtype of the given one.
 
-Weights of Linear are (out, in), of convolutions (out, *kernel, in).
+Weights have torch's layout, whose second axis counts inputs: (out, in, *kernel).
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import mlx.core as mx
 
 def _fans(x: mx.array) -> tuple[int, int]:
     """Inputs and outputs of one unit."""
-    kernel = math.prod(x.shape[1:-1]) if x.ndim > 2 else 1
-    return x.shape[-1] * kernel, x.shape[0] * kernel
+    if x.ndim < 2:
+        raise ValueError(f"a weight of shape {x.shape} has no fans: two axes are needed")
+    kernel = math.prod(x.shape[2:])
+    return x.shape[1] * kernel, x.shape[0] * kernel
 
 
 def calculate_gain(nonlinearity: str, param: Any = None) -> float:

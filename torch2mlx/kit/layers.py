@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -66,6 +67,34 @@ class ModuleDict(nn.Module):
         super().__init__()
         for name, member in dict(members).items():
             self[name] = member
+
+
+class Sequential(nn.Sequential):
+    """torch.nn.Sequential of a dict: layers in turn, which are attributes by their keys too."""
+
+    def __init__(self, layers: Mapping[str, Any] | None = None) -> None:
+        named = dict(layers or {})
+        self.__dict__["_layer_names"] = list(named)
+        super().__init__(*named.values())
+
+    def __getattr__(self, key: str) -> Any:
+        names = self.__dict__["_layer_names"]
+        return self.layers[names.index(key)] if key in names else super().__getattr__(key)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in self.__dict__["_layer_names"]:
+            self.layers[self.__dict__["_layer_names"].index(key)] = value
+        else:
+            super().__setattr__(key, value)
+
+    def add_module(self, key: str, layer: Any) -> None:
+        """One more layer at the end, or another one in the place of the key."""
+        names = self.__dict__["_layer_names"]
+        if key in names:
+            self.layers[names.index(key)] = layer
+        else:
+            names.append(key)
+            self.layers.append(layer)
 
 
 class Flatten(nn.Module):
@@ -203,7 +232,7 @@ def _copied(value: Any) -> Any:
     if isinstance(value, nn.Module):
         made = type(value).__new__(type(value))
         nn.Module.__init__(made)
-        vars(made).update(vars(value))
+        vars(made).update({k: v for k, v in vars(value).items() if k != "_torch_views"})
         for key, item in value.items():
             made[key] = _copied(item)
         return made
@@ -243,6 +272,6 @@ class TransformerDecoder(transformer.TransformerDecoder):
 
 
 __all__ = [
-    *("CosineSimilarity", "Embedding", "Flatten", "TransformerDecoder"),
+    *("CosineSimilarity", "Embedding", "Flatten", "Sequential", "TransformerDecoder"),
     *("TransformerEncoder", "Unflatten", *(row[0] for row in _TABLE)),
 ]

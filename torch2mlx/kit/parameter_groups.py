@@ -10,6 +10,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_unflatten
 
+from torch2mlx.kit import weights
 from torch2mlx.kit.stubs import tree_flatten
 from torch2mlx.kit.training import held
 
@@ -34,7 +35,10 @@ class ParameterGroups:
             raise ValueError("an optimizer needs parameters: the list is empty")
         if not isinstance(listed[0], dict):
             listed = [{"params": listed}]
-        known = {id(array): (id(owner), key) for _, owner, key, array in held(model)}
+        known = {
+            id(tensor.value()): {(id(owner), key) for owner, key in tensor.places}
+            for tensor in weights.parameters(model)
+        }
         self.optimizers: list[Optimizer] = []
         self._model = model  # whose modules tell the parameters apart, so they must live
         self._places: list[set[tuple[int, str]]] = []
@@ -43,7 +47,7 @@ class ParameterGroups:
             arrays = [given] if isinstance(given, mx.array) else list(given)
             if any(id(array) not in known for array in arrays):
                 raise ValueError(f"group {place} has parameters that are not in the model")
-            self._places.append({known[id(array)] for array in arrays})
+            self._places.append(set().union(*(known[id(array)] for array in arrays)))
             options = {k: v for k, v in {**defaults, **group}.items() if k not in _UNUSED}
             self.optimizers.append(make(**options))
 

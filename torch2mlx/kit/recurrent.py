@@ -309,3 +309,7 @@ class GRUCell(_Cell):
 
     def __call__(self, x: mx.array, h: mx.array | None = None) -> mx.array:
         return self._next(x, None if h is None else (h,))[0]
+
+
+LAYERS = (RNN, LSTM, GRU)
+CELLS = (RNNCell, LSTMCell, GRUCell)

@@ -11,8 +11,9 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_map, tree_map_with_path, tree_unflatten
+from mlx.utils import tree_map_with_path
 
+from torch2mlx.kit import weights
 from torch2mlx.kit.stubs import custom_function, tree_flatten
 
 
@@ -83,16 +84,22 @@ def _changed(gradients: Any, only: Sequence[str], change: Callable[[mx.array], m
     return tree_map_with_path(lambda path, g: change(g) if _among(path, only) else g, gradients)
 
 
-def gradient(gradients: Any, name: str) -> mx.array:
-    """The gradient of the parameter of a dotted name."""
+def gradient(gradients: Any, name: str, module: nn.Module | None = None) -> mx.array:
+    """The gradient of the parameter of a dotted name: torch's, in torch's layout, where the module
+    is given, whose gradients these are, else MLX's."""
+    if module is not None:
+        tensor = weights.find(module, name)
+        return tensor.joined([gradient(gradients, place) for place in tensor.names])
     for part in name.split("."):
         gradients = gradients[int(part)] if isinstance(gradients, list) else gradients[part]
     return gradients
 
 
-def assign(module: nn.Module, name: str, value: mx.array) -> None:
-    """Sets the parameter of a dotted name."""
-    module.update(tree_unflatten([(name, value)]))
+def assign(module: nn.Module, name: str, value: mx.array) -> mx.array:
+    """Sets the parameter of torch's name to a value in torch's layout, and gives the parameter."""
+    tensor = weights.find(module, name)
+    tensor.put(value)
+    return tensor.value()
 
 
 def detached(value: Any) -> Any:
@@ -235,9 +242,9 @@ def set_trainable(module: nn.Module, name: str, value: Any) -> None:
         if value:
             return
         raise ValueError("requires_grad_(False) of an array: freeze it in the module that holds it")
-    for full, owner, key, _ in list(held(module)):
-        if name not in ("", full):
-            continue
+    tensors = [weights.find(module, name)] if name else weights.tensors(module)
+    places = [place for tensor in tensors if tensor.parameter for place in tensor.places]
+    for owner, key in places:
         stopped = owner.__dict__.setdefault("_stopped", set())
         if value and key in stopped:
             stopped.discard(key)
@@ -278,24 +285,22 @@ def unfreeze(module: nn.Module, name: str = "") -> nn.Module:
 
 
 def is_trainable(module: nn.Module, name: str) -> bool:
-    """torch's `parameter.requires_grad`."""
-    return any(full == name and key not in owner._no_grad for full, owner, key, _ in held(module))
-
-
-def _own(module: Any) -> Any:
-    return module.parameters() if isinstance(module, nn.Module) else module
+    """torch's `parameter.requires_grad`, of the parameter of torch's name."""
+    try:
+        tensor = weights.find(module, name)
+    except KeyError:
+        return False
+    return tensor.parameter and tensor.trainable
 
 
 def named_parameters(module: nn.Module, trainable: bool = False) -> list[tuple[str, mx.array]]:
-    """(name, parameter) pairs, each once; `trainable`: without frozen ones."""
-    whole = module.parameters() if isinstance(module, nn.Module) else tree_map(_own, module)
-    order = {name: i for i, (name, _) in enumerate(tree_flatten(whole))}
-    pairs = [
-        (name, array)
-        for name, owner, key, array in held(module)
-        if not trainable or key not in owner._no_grad
+    """(name, parameter) pairs, each once, with torch's names, layouts and order; `trainable`:
+    without frozen ones."""
+    return [
+        (tensor.name, tensor.value())
+        for tensor in weights.parameters(module)
+        if tensor.trainable or not trainable
     ]
-    return sorted(pairs, key=lambda pair: order.get(pair[0], -1))
 
 
 def parameters(*modules: nn.Module, trainable: bool = False) -> Iterator[mx.array]:

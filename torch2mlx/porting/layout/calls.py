@@ -36,6 +36,10 @@ def _call(reading: Reading, node: cst.Call) -> Value:
         return _module_call(reading, member, node)
     if dotted(node.func) == "getattr" and node.args and dotted(node.args[0].value) == "self":
         raise Immovable
+    if dotted(node.func).startswith(tables.OF_LAYERS):
+        module_of(reading, node.args[0].value)
+        all_plain(reading, node.args[1:])
+        return PLAIN
     name = called_function(reading.file.names, node)
     if name and node.args and not node.args[0].star:
         return called(reading, name, node, node.args[0].value, list(node.args[1:]))

@@ -20,7 +20,7 @@ from torch2mlx.porting.layout.members import (
     makes,
     member_of,
 )
-from torch2mlx.porting.layout.tables import ASKED, ITSELF
+from torch2mlx.porting.layout.tables import ASKED, ITSELF, OF_LAYERS
 from torch2mlx.porting.layout.values import NONE, OTHER, Member, either
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk
@@ -160,13 +160,18 @@ def _run(run: Run, node: Any, bound: Env, outer: Env) -> Member:
 @makes(cst.Call)
 def _call(run: Run, node: cst.Call, env: Env) -> Member:
     """What a call makes."""
-    full = run.names.of(node.func)
+    if dotted(node.func).startswith(OF_LAYERS):
+        return _asked(run, node, env)
+    return _called_or_made(run, node, env)
+
+
+def _called_or_made(run: Run, node: cst.Call, env: Env) -> Member:
+    full, name = run.names.of(node.func), dotted(node.func)
     if full.startswith("torch.nn.") and full.count(".") == 2 and full[9:10].isupper():
         return layer_of(run, full[9:], node, _arguments(run, node, env))
     if full in ("functools.partial", "copy.deepcopy") and node.args:
         given = [member_of(run, a.value, env) for a in node.args]
         return given[0]
-    name = dotted(node.func)
     if name.endswith(".__init__") or (
         isinstance(node.func, cst.Attribute) and node.func.attr.value == "__init__"
     ):
@@ -187,6 +192,13 @@ def _call(run: Run, node: cst.Call, env: Env) -> Member:
         run.members.leak(target)
         for _, value in args:
             run.members.leak(value)
+    return OTHER
+
+
+def _asked(run: Run, node: cst.Call, env: Env) -> Member:
+    """What reads or sets something of the layer that it is given first."""
+    for _, value in _arguments(run, node, env)[1:]:
+        run.members.leak(value)
     return OTHER
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.layout.tables import ASKED, RIGID
+from torch2mlx.porting.layout.tables import ASKED, OF_LAYERS, RIGID
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import of_kinds, walk
 
@@ -44,7 +44,9 @@ def attributes(module: Any) -> list[tuple[cst.CSTNode, str]]:
     """Attributes that are read and not merely asked something: node and name."""
     asked: set[cst.CSTNode] = set()
     found: list[tuple[cst.CSTNode, str]] = []
-    for node in of_kinds(module, cst.AssignTarget, cst.AnnAssign, cst.Attribute):
+    for node in of_kinds(module, cst.AssignTarget, cst.AnnAssign, cst.Attribute, cst.Call):
+        if isinstance(node, cst.Call) and dotted(node.func).startswith(OF_LAYERS):
+            asked.add(node.args[0].value)
         if isinstance(node, (cst.AssignTarget, cst.AnnAssign)):
             asked |= {part for part in _assigned(node.target)}
         if isinstance(node, cst.Attribute):

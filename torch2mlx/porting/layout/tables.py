@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch2mlx.catalog.functions.layout import functions_with
+from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.types.layers import IMAGES
 
 #: Layers that take arrays of any rank, so that what they get decides.
@@ -36,6 +37,10 @@ ASKED = frozenset(
         *("weight_g", "weight_v", "reset_parameters", "double", "half", "float"),
     ]
 )
+
+
+#: Functions that read or set something of the layer that they are given first.
+OF_LAYERS = (f"{KIT}.weights.", f"{KIT}.options.")
 
 
 #: Functions that are told a shape, number by number.

@@ -61,10 +61,8 @@ def made_layer(at: Place, full: str, given: list[Argument], original: Any, updat
         return updated
     target, note = spec.source, spec.note
     if name == "Sequential" and len(kept) == 1 and "OrderedDict" in kept[0].text:
-        kept = [Argument("", f"{kept[0].text}.values()", "*")]
-        why = "layers lose their names: keys are layers.0, layers.1, ..."
-        at.change(original, full, f"{target}: {why}")
-        return expression(f"{target}({joined(kept)})")
+        at.change(original, full, "layers in turn, which keep their names as attributes")
+        return expression(f"kit.layers.Sequential({kept[0].text})")
     at.change(original, full, f"{target}" + (f": {note}" if note else ""))
     if spec.bare:
         return expression(f"{target}()")

@@ -9,7 +9,14 @@ import libcst as cst
 from torch2mlx.catalog.functions.table import caution, forms
 from torch2mlx.errors import Code
 from torch2mlx.porting.report import BACKWARD
-from torch2mlx.porting.rules.parameter_loops import is_element, loop_of, set_in_loop
+from torch2mlx.porting.rules.parameter_loops import (
+    is_element,
+    loop_of,
+    part_in_loop,
+    plain,
+    set_in_loop,
+    whole,
+)
 from torch2mlx.porting.rules.place import NO_METHODS, Place
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import Argument, assigned, term, written
@@ -42,6 +49,8 @@ _OF_MODULES_ONLY: tuple[str, ...] = (
     "parameters",
     "named_parameters",
     "buffers",
+    "named_children",
+    "named_modules",
 )
 _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
@@ -188,8 +197,8 @@ def _of_module(
         at.refuse(original, f".{name}(): MLX has no such hooks; call what is to run yourself")
     elif name == "children" and is_sequential(at, original.func.value):
         text = "{0}.layers"
-    elif name in ("children", "named_children"):
-        at.refuse(original, f".{name}(): modules of MLX are dicts; see .children() and .modules()")
+    elif name in ("children", "named_children", "named_modules") and not given:
+        text = f"kit.modules.{name}({{0}})"
     if text is None:
         return updated
     at.change(original, f".{name}", "the same for a module of MLX")
@@ -257,6 +266,9 @@ def in_place(at: Place, original: cst.Call, updated: Any) -> str | None:
     if not name.endswith("_") or name.endswith("__") or not at.is_tensor(func.value, name):
         return None
     place, target = _root(func.value, updated.func.value)
+    if isinstance(place, cst.Subscript) and loop_of(at, code(whole(place))) is not None:
+        value = _computed(at, name, code(plain(target)), at.arguments(original, updated), original)
+        return None if value is None else part_in_loop(at, plain(target), value)
     if name in _IDLE or unchangeable(at, func.value, original):
         return None
     if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):

@@ -51,11 +51,13 @@ class Context:
 
 @dataclass
 class Loop:
-    """A loop over the parameters of a module: names of both, and whether it sets one."""
+    """A loop over the parameters of a module: names of both, its statements and conditions in
+    order, and whether it sets one."""
 
     parameter: str
     name: str
     module: str
+    body: tuple[cst.CSTNode, ...]
     sets: bool = False
 
 

@@ -16,7 +16,14 @@ from torch2mlx.porting.rules.buffers import (
 )
 from torch2mlx.porting.rules.methods import in_place
 from torch2mlx.porting.rules.no_grad import detached, leaves_stopped, without_gradient
-from torch2mlx.porting.rules.parameter_loops import loop_of, set_in_loop, with_names
+from torch2mlx.porting.rules.parameter_loops import (
+    loop_of,
+    part_in_loop,
+    plain,
+    set_in_loop,
+    whole,
+    with_names,
+)
 from torch2mlx.porting.rules.place import Place, entering, leaving
 from torch2mlx.porting.rules.requires_grad import (
     frozen,
@@ -78,9 +85,9 @@ def _assignment(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
         held = _held_by(at, original.value)
         if _is_weight(held) or _is_given(at, held):
             return _tied(at, original, updated, held)
-    place = _without_data(targets[0].target)
-    if place is not targets[0].target and loop_of(at, code(place)) is not None:
-        return small(set_in_loop(at, code(place), code(value)))
+    set_there = _in_loop(at, original, updated, value)
+    if set_there is not None:
+        return set_there
     if is_frozen_parameter(at.file.names, original.value) and len(targets) == 1:
         stop = frozen(at, original, targets[0].target, code(value))
         return stop or updated.with_changes(value=value)
@@ -91,6 +98,18 @@ def _assignment(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
         made = assigned_buffer(at, original, text)
         made = plain_array(at, original, text) if made is None else made
     return updated.with_changes(value=value) if made is None else made
+
+
+def _in_loop(at: Place, original: cst.Assign, updated: cst.Assign, value: Any) -> Any:
+    """`p.data = value` and `p[0] = value` of the parameter of a loop; None of other places."""
+    target = original.targets[0].target
+    part = isinstance(target, cst.Subscript) and len(original.targets) == 1
+    if part and loop_of(at, code(whole(target))) is not None:
+        return small(part_in_loop(at, plain(updated.targets[0].target), code(value)))
+    place = _without_data(target)
+    if place is not target and loop_of(at, code(place)) is not None:
+        return small(set_in_loop(at, code(place), code(value)))
+    return None
 
 
 def _held_by(at: Place, value: Any) -> Any:
@@ -129,6 +148,9 @@ def _aug_assign(at: Place, original: Any, updated: Any) -> Any:
     masked = masked_writes.changed(original, updated, at.type_of)
     if masked is not None:
         return masked
+    if isinstance(target, cst.Subscript) and loop_of(at, code(whole(target))) is not None:
+        part, operator = plain(updated.target), code(original.operator).strip().removesuffix("=")
+        return small(part_in_loop(at, part, f"{code(part)} {operator} ({code(value)})"))
     if loop_of(at, code(target)) is not None:  # `p -= ...`: the module gets a new one
         operator = code(original.operator).strip().removesuffix("=")
         return small(set_in_loop(at, code(target), f"{code(target)} {operator} ({code(value)})"))
@@ -222,7 +244,7 @@ def _placed(at: Place, before: cst.Call, text: str) -> Any:
     if leaves_stopped(at, leaf):
         name = code(leaf)
         return small(f"{name} = kit.training.overwritten({name}, {code(made.value)})")
-    if isinstance(target, cst.Name):
+    if isinstance(target, cst.Name) and loop_of(at, target.value) is None:
         method = before.func.attr.value  # type: ignore[attr-defined]
         if method == "copy_":
             return small(f"kit.tensors.assign({target.value}, {code(made.value)})")
@@ -236,8 +258,8 @@ def _added(at: Place, before: cst.Call, after: cst.Call) -> Any:
     owner, layer = before.func.value, code(after.args[1].value)  # type: ignore[attr-defined]
     key = literal(before.args[0].value)
     if is_sequential(at, owner):
-        at.change(before, "add_module", "layers of a Sequential are a list")
-        return small(f"{at.text(owner)}.layers.append({layer})")
+        at.change(before, "add_module", "one more layer, which keeps its name")
+        return small(f"kit.modules.add({at.text(owner)}, {code(after.args[0].value)}, {layer})")
     at.change(before, "add_module", "an attribute")
     if key.isidentifier():
         return small(f"{at.text(owner)}.{key} = {layer}")

@@ -19,6 +19,8 @@ from torch2mlx.porting.scopes.traversal import of_kinds
 #: Names under which a port imports -> their other names, where a file has its own of that name.
 OTHER = {"mx": "mlx_core", "nn": "mlx_nn", "optim": "mlx_optim", "kit": "mlx_kit"}
 _ASIDE = "_MLX_own_"
+#: The kit in what passes write, while the names of a file are not MLX's yet.
+KIT = "_MLX_kit"
 
 
 class _Renamed(cst.CSTTransformer):

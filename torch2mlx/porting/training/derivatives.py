@@ -19,11 +19,11 @@ import libcst as cst
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import Scanner
 from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import calls, everything
 
 _ARGUMENTS = ("outputs", "inputs", "grad_outputs")
 _EMPTY = cst.Module([])
-KIT = "_MLX_kit"
 #: How names of functions begin that are made here.
 MADE = "outputs_of_"
 

@@ -16,6 +16,7 @@ import libcst as cst
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import called_method, loads
 from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import calls, everything
 from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.closures import closures, evaluating
@@ -26,7 +27,7 @@ from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.training_steps import Finder
 from torch2mlx.porting.types.known import Types
 
-NN, KIT, MX = "_MLX_nn", "_MLX_kit", "_MLX_mx"
+NN, MX = "_MLX_nn", "_MLX_mx"
 PARAMETERS = "_MLX_parameters"
 #: What these stand for in the end.
 NAMES = {NN: "nn", KIT: "kit", MX: "mx", PARAMETERS: "parameters"}

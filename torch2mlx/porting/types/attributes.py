@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import libcst as cst
@@ -27,6 +28,35 @@ from torch2mlx.porting.types.torch_calls import is_of_tensors, returned, says_di
 SEQUENTIAL = "torch.nn.Sequential"
 
 
+#: Weights of recurrent layers and of attentions, by torch's names.
+_WEIGHTS = re.compile(
+    r"(weight|bias)_(ih|hh|hr)(_l\d+(_reverse)?)?|(in|q|k|v)_proj_weight|in_proj_bias|bias_[kv]"
+)
+#: Options of layers that are one number.
+_NUMBERS = frozenset(
+    [
+        *("in_features", "out_features", "in_channels", "out_channels", "num_features", "groups"),
+        *("num_embeddings", "embedding_dim", "hidden_size", "input_size", "num_layers"),
+        *("embed_dim", "num_heads", "head_dim", "num_groups", "num_channels", "kdim", "vdim"),
+    ]
+)
+#: Options that are one for each spatial axis, or each axis.
+_SIZES = ("kernel_size", "stride", "padding", "dilation", "output_padding", "normalized_shape")
+
+
+def is_weight(name: str) -> bool:
+    """Whether layers have an array of this name that other modules do not."""
+    return _WEIGHTS.fullmatch(name) is not None
+
+
+def option(name: Any) -> Type:
+    """What a layer's option is, of which the name is given as a node."""
+    text = name.value.strip("\"'") if isinstance(name, cst.SimpleString) else ""
+    if text in _NUMBERS:
+        return INT
+    return SIZE if text in _SIZES else UNKNOWN
+
+
 #: What a dataset like MNIST holds as tensors, by old names too.
 _OF_DIGITS = ("data", "targets", "train_data", "train_labels", "test_data", "test_labels")
 
@@ -47,6 +77,8 @@ def attribute(owner: Type, name: str) -> Type:
     if name == "saved_tensors":
         return Type("list", (TENSOR,))
     if owner.kind == "module" and name in ("weight", "bias", "running_mean", "running_var"):
+        return TENSOR
+    if owner.kind == "module" and is_weight(name):
         return TENSOR
     if owner.kind == "module" and name == "module":
         return owner  # of DistributedDataParallel: what it wraps

@@ -34,6 +34,10 @@ def _call(walk: Walk, node: Any, env: Env) -> Type:
         return Type("tuple", (walk.known.returns.get(made.name, UNKNOWN), UNKNOWN))
     if dotted(node.func).endswith(".training.gradients"):
         return Type("list", (TENSOR,))
+    if dotted(node.func).endswith((".weights.get", ".weights.Items")):
+        return TENSOR
+    if dotted(node.func).endswith(".options.of"):
+        return members.option(node.args[1].value)
     if (
         dotted(node.func) == "getattr"
         and node.args

@@ -17,6 +17,7 @@ from torch2mlx.porting.scopes.traversal import children
 from torch2mlx.porting.types import calling, expressions  # noqa: F401 (they register rules)
 from torch2mlx.porting.types.annotations import annotated
 from torch2mlx.porting.types.binding import bind
+from torch2mlx.porting.types.isinstance_tests import asked_for
 from torch2mlx.porting.types.kinds import NONE, NUMBERS, TENSOR, UNKNOWN, Type, element, join
 from torch2mlx.porting.types.known import Env, Foreign, Types
 from torch2mlx.porting.types.usage import evidence
@@ -134,10 +135,10 @@ def _for(walk: Walk, node: cst.For, env: Env) -> None:
 
 
 def _if(walk: Walk, node: cst.If, env: Env) -> None:
-    """What a branch gives a name is gone behind the other one; numbers of numpy are remembered,
-    whose operators would take an array of MLX for one of numpy."""
-    infer(walk, node.test, env)
-    _block(walk, node.body.body, env)
+    """What `isinstance` asks for holds in the branch. What a branch gives a name is gone behind the
+    other one; numbers of numpy are remembered, whose operators would take an array of MLX for one
+    of numpy."""
+    _branch(walk, node, env)
     before = dict(env)
     if node.orelse is None:
         return
@@ -146,9 +147,22 @@ def _if(walk: Walk, node: cst.If, env: Env) -> None:
     else:
         _block(walk, node.orelse.body.body, env)
     for name, held in before.items():
-        both = {held.kind, env[name].kind}
+        both = {held.kind, env[name].kind} if name in env else set()
         if "numpy" in both and both <= {"numpy", *NUMBERS}:
             env[name] = join(held, env[name])
+
+
+def _branch(walk: Walk, node: cst.If, env: Env) -> None:
+    infer(walk, node.test, env)
+    told = asked_for(walk.known, node.test)
+    before = {name: env.get(name) for name in told}
+    env.update(told)
+    if told:
+        infer(walk, node.test, env)
+    _block(walk, node.body.body, env)
+    for name, found in before.items():
+        if env.get(name) == told[name]:
+            env.pop(name) if found is None else env.update({name: found})
 
 
 def _with(walk: Walk, node: cst.With, env: Env) -> None:

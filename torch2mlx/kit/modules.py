@@ -1,0 +1,64 @@
+"""The parts of a module as torch gives them: in its order, and under its names.
+
+What MLX's `children` and `named_modules` give has MLX's names. Lists and dicts of modules, which
+are modules in torch, come as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import mlx.nn as nn
+
+from torch2mlx.kit.weights import parts
+
+
+def _named(module: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(module, nn.Module):
+        yield from ((name, part) for name, _, part in parts(module))
+    else:
+        items = module.items() if isinstance(module, dict) else enumerate(module)
+        yield from ((str(key), part) for key, part in items)
+
+
+def named_children(module: Any) -> Iterator[tuple[str, Any]]:
+    """(name, part) pairs of the parts of a module, each part once."""
+    seen: set[int] = set()
+    for name, part in _named(module):
+        if id(part) not in seen:
+            seen.add(id(part))
+            yield name, part
+
+
+def add(module: nn.Module, name: str, part: Any) -> None:
+    """torch's `add_module`: a part under a name; of a Sequential, one more layer at its end."""
+    if hasattr(module, "add_module"):
+        module.add_module(name, part)
+    elif isinstance(module, nn.Sequential):
+        names = module.__dict__.setdefault("_layer_names", [])
+        names += [str(i) for i in range(len(names), len(module.layers))]
+        names.append(name)
+        module.layers.append(part)
+    else:
+        setattr(module, name, part)
+
+
+def children(module: Any) -> Iterator[Any]:
+    """The parts of a module, each once."""
+    return (part for _, part in named_children(module))
+
+
+def named_modules(module: Any) -> Iterator[tuple[str, Any]]:
+    """(dotted name, module) pairs of a module, whose name is empty, and of all below it, each
+    once."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", module)]
+    while waiting:
+        name, found = waiting.pop()
+        if id(found) in seen or not isinstance(found, (nn.Module, list, tuple, dict)):
+            continue
+        seen.add(id(found))
+        yield name, found
+        below = [(f"{name}.{key}" if name else key, part) for key, part in _named(found)]
+        waiting += below[::-1]
