@@ -9,6 +9,7 @@ import libcst as cst
 
 from torch2mlx.catalog.processes import find_shared
 from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk
 
 #: The arguments of a function that answers optimizers, and the modules of each: by its place in a
@@ -18,16 +19,24 @@ _NAMED = (cst.Name, cst.Tuple)
 
 
 def parameters_of(node: Any) -> list[str]:
-    """Modules whose `.parameters()` stand in an expression, in order."""
-    found: dict[str, None] = {}
-    for call in calls(node):
-        func = call.func
-        if isinstance(func, cst.Attribute) and func.attr.value in (
-            "parameters",
-            "named_parameters",
-        ):
-            found.setdefault(dotted(func.value) or _holder(func.value), None)
-    return [name for name in found if name]
+    """Modules whose `.parameters()` stand in an expression, or whose weights, in order."""
+    return [name for name in dict.fromkeys(map(_owner, walk(node))) if name]
+
+
+def _owner(node: Any) -> str:
+    """The module whose parameters, or of which one, an expression is; "" of others."""
+    if isinstance(node, cst.Attribute) and node.attr.value in ("weight", "bias"):
+        return _named(node.value)
+    if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
+        return ""
+    if dotted(node.func) == f"{KIT}.weights.get":
+        return _named(node.args[0].value)
+    all_of = node.func.attr.value in ("parameters", "named_parameters")
+    return _named(node.func.value) if all_of else ""
+
+
+def _named(node: Any) -> str:
+    return dotted(node) or _holder(node)
 
 
 def _holder(node: Any) -> str:
