@@ -85,7 +85,7 @@ class LayerWeights(cst.CSTTransformer):
         place: Any = _without_data(call.args[0].value if call.args else None)
         alike = full.startswith(_INIT) and full.removeprefix(_INIT) in _ITEMWISE
         func: Any = call.func
-        if changes_in_place(call) and func.attr.value in _ITEMWISE_METHODS:
+        if not full and changes_in_place(call) and func.attr.value in _ITEMWISE_METHODS:
             alike, place = True, _without_data(func.value)
         if alike and _last(place) == "weight":
             self._as_they_are.add(place)
@@ -120,9 +120,18 @@ class LayerWeights(cst.CSTTransformer):
         kind = self._layer(owner)
         if kind:
             return name in TURNED.get(kind, ()) or (is_weight(name) and kind in _WITH_OTHERS)
-        if owner.kind == "module":
-            return not owner.name
-        return owner.kind == "unknown" and is_weight(name)
+        if owner.name or owner.kind not in ("module", "unknown"):
+            return False
+        held = self._held(node.value)
+        return not held or any(name in TURNED.get(self._layer(kind), ()) for kind in held)
+
+    def _held(self, node: Any) -> list[Type]:
+        """What the file's classes have as the attribute that an expression reads of something;
+        none where it is no attribute, or some class has something that is no known module."""
+        name = _last(node)
+        found = [held[name] for held in self._types.attributes.values() if name in held]
+        known = all(kind.kind == "module" and kind.name for kind in found)
+        return found if name and known else []
 
     def _layer(self, owner: Type) -> str:
         """The layer of torch.nn that an expression is, or is a subclass of; "" of others."""
@@ -144,7 +153,8 @@ class LayerWeights(cst.CSTTransformer):
         if kind:
             own = self._types.attributes.get(owner.name, {})
             return name in OPTIONS.get(kind, ()) and name not in own
-        return owner.kind == "module" and not owner.name and name in _ALL_OPTIONS
+        unnamed = owner.kind == "module" and not owner.name and name in _ALL_OPTIONS
+        return unnamed and not any(name in held for held in self._types.attributes.values())
 
     # --- setting ---
 
@@ -241,8 +251,9 @@ class LayerWeights(cst.CSTTransformer):
 
 #: Layers of whose weights more than `weight` have other names in MLX.
 _WITH_OTHERS = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention")
-#: `bias` is an array of most layers.
-_ALL_OPTIONS = frozenset(name for names in OPTIONS.values() for name in names) - {"bias"}
+#: Options that tell by their names that something is a layer.
+_ALL_OPTIONS = frozenset(name for names in OPTIONS.values() for name in names)
+_ALL_OPTIONS -= {"bias", "size", "mode", "p", "dim", "alpha", "dropout"}
 _OPERATORS: dict[Any, Any] = {
     cst.AddAssign: cst.Add(),
     cst.SubtractAssign: cst.Subtract(),
