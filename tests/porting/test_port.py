@@ -383,7 +383,7 @@ from torch import nn
         ("def f(model, x):\n    return x + x.grad.sign()", ".grad: gradients"),
         ("def f(model):\n    model.fc.register_full_backward_hook(print)", "MLX has no such hooks"),
         (
-            "def f(m):\n    for i, p in enumerate(m.parameters()):\n        p.mul_(2)",
+            "def f(m):\n    for p in sorted(m.parameters(), key=len):\n        p.mul_(2)",
             "changed in place",
         ),
         ("class Mine(torch.optim.Optimizer):\n    pass", "your own optimizer"),

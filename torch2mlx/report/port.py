@@ -19,7 +19,8 @@ ADVICE = (
     "not be followed, turn their data twice.",
     "A recurrent layer (`kit.layers.LSTM`) has both of torch's biases, `bias_ih` and `bias_hh`, so "
     "that an optimizer moves their sum as far as torch's does. `kit.files.load_state_dict` takes "
-    "what `convert` wrote, where they are one; `load_weights` needs `convert(..., training=True)`.",
+    "what `convert` wrote too, where they are one and layouts are MLX's; `load_weights` needs "
+    "`convert(..., training=True)`.",
 )
 
 
