@@ -1,6 +1,11 @@
 """Options of layers, read from them as torch's layers give them."""
 
 import pytest
+
+from tests.support import need
+
+need("torch", "mlx", "libcst")
+
 import torch.nn
 
 import torch2mlx

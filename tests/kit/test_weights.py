@@ -1,9 +1,14 @@
 """Tensors of layers under torch's names and in torch's layouts: each layer, both ways."""
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
+
+from tests.support import need
+
+need("torch", "mlx", "libcst")
+
+import mlx.core as mx
+import mlx.nn as nn
 import torch
 
 import torch2mlx

@@ -1,8 +1,14 @@
 """Ported code that goes by torch's names and layouts of layers' weights, and by their options."""
 
-import mlx.core as mx
 import numpy as np
 import pytest
+
+from tests.support import need
+
+need("torch", "mlx", "libcst")
+
+import mlx.core as mx
+import mlx.nn
 import torch
 
 import torch2mlx
@@ -240,16 +246,10 @@ def test_subclasses_of_convolutions_learn_alike(size):
     def loss(x):
         return twin(x).square().mean()
 
-    found = mx_gradients(twin, loss, x)
+    found = mlx.nn.value_and_grad(twin, loss)(mx.array(x))[1]
     for name, p in net.named_parameters():
         gradient = kit.training.gradient(found, name, twin)
         assert np.allclose(np.array(gradient), p.grad.numpy(), atol=1e-5), name
-
-
-def mx_gradients(model, loss, x):
-    import mlx.nn
-
-    return mlx.nn.value_and_grad(model, loss)(mx.array(x))[1]
 
 
 def test_first_weights_are_drawn_with_torchs_fans():
