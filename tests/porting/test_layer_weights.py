@@ -279,3 +279,115 @@ OUT = [*(c.weight for c in convs), free, net[0].weight]
             assert one.shape == other.shape
             if one.std() > 0:
                 assert np.std(np.array(other)) == pytest.approx(one.std().item(), rel=0.15), name
+
+
+#: The same of a network whose layers are known by its class, by a function's argument, by a name.
+NET = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 6, 3, padding=1)
+        self.convs = nn.ModuleList([nn.Conv2d(6, 6, 3, padding=1) for _ in range(2)])
+        self.head = nn.Sequential(nn.Conv2d(6, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5))
+        self.rnn = nn.GRU(5, 3, batch_first=True)
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        for c in self.convs:
+            x = c(x)
+        return self.rnn(self.head(x)[:, None])[0]
+
+
+def fill(m):
+    with torch.no_grad():
+        for i, (n, p) in enumerate(m.named_parameters()):
+            p.copy_(torch.arange(float(p.numel())).view(p.shape) / p.numel() - 0.3 + 0.01 * i)
+    return m
+
+
+model = fill(Net())
+"""
+OF_NETWORKS = {
+    "another name": """
+        w = model.conv.weight
+        w.data.fill_(0.25)
+        v = model.convs[0].weight
+        v.data[:, 0] = 0.5
+        with torch.no_grad():
+            v += 0.125
+        OUT = [model(X), model.conv.weight, model.convs[0].weight]""",
+    "in a dict": """
+        params = dict(model.named_parameters())
+        params["conv.weight"].data.fill_(0.25)
+        own = model.state_dict()
+        for name in ("convs.0.weight", "rnn.weight_ih_l0"):
+            own[name].copy_(torch.ones_like(own[name]) / 8)
+        OUT = [model(X), model.conv.weight]""",
+    "a list": """
+        ps = list(model.parameters())
+        OUT = [ps[0], ps[4], ps[-1], torch.tensor(len(ps))]""",
+    "an argument": """
+        def reset(layer):
+            w = layer.weight.data
+            layer.weight.data.fill_(1.0 / w[0].numel())
+            return w.size(1)
+        n = reset(model.conv)
+        OUT = [model(X), torch.tensor(n)]""",
+    "by its type": """
+        for m in model.modules():
+            if type(m) == nn.Conv2d:
+                m.weight.data[:, 0] = 1.0 / m.kernel_size[0]
+        OUT = [model(X)]""",
+    "by its name": """
+        for i in range(2):
+            for kind in ("weight_ih", "bias_hh"):
+                getattr(model.rnn, f"{kind}_l0").data.fill_(0.5)
+        front = model.get_submodule("convs.1")
+        OUT = [model(X), front.weight, model.get_parameter("conv.weight")]""",
+    "other layers": """
+        old = model.head[3]
+        new = nn.Linear(old.in_features, old.out_features + 2)
+        new.weight.data.zero_()
+        new.bias.data.zero_()
+        new.weight.data[: old.out_features] = old.weight.data
+        new.bias.data[: old.out_features].copy_(old.bias.data)
+        flat = nn.Linear(18, 6)
+        flat.weight.data = model.conv.weight.data.view(6, -1)
+        flat.bias.data = model.conv.bias.data.clone()
+        OUT = [new(torch.ones(2, 48)), flat(torch.ones(1, 18))]""",
+    "an average": """
+        kept = copy.deepcopy(model)
+        state = kept.state_dict()
+        for key, value in model.state_dict().items():
+            if value.dtype.is_floating_point and value.dim() > 0:
+                state[key] = state[key] * 0.9 + (value + 1) * 0.1
+        kept.load_state_dict(state)
+        OUT = [kept(X), kept.conv.weight]""",
+    "an encoder": """
+        e = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, 0.0, batch_first=True), 2)
+        fill(e)
+        e.layers[1].linear1.weight.data.fill_(0.1)
+        e.layers[0].norm1.weight.data.mul_(2)
+        OUT = [e.eval()(S), e.layers[0].self_attn.in_proj_weight]
+        OUT += [torch.tensor(len(list(e.parameters())))]""",
+}
+
+
+@pytest.mark.parametrize("case", OF_NETWORKS)
+def test_values_of_networks_agree(case):
+    source = f"import copy\n{HEAD}{NET}{dedented(OF_NETWORKS[case])}\n"
+    result = torch2mlx.port(source)
+    assert not result.unsupported, result.source
+    theirs, ours = out_of(source), out_of(result.source)
+    for one, other in zip(theirs, ours, strict=True):
+        assert np.allclose(np.array(other), one.detach().numpy(), atol=1e-4), result.source
+
+
+def test_a_weight_that_was_set_since_it_was_read_is_not_written_to():
+    layer = kit.Conv2d(2, 3, 5)
+    view = kit.weights.get(layer, "weight")
+    view[0] = 1.0
+    assert np.array_equal(np.array(layer.weight[0]), np.ones((5, 5, 2)))
+    layer.weight = layer.weight * 2
+    with pytest.raises(RuntimeError, match="read it again"):
+        view[0] = 3.0

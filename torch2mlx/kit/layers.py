@@ -228,7 +228,9 @@ def _copies(layer: nn.Module, count: int) -> list[nn.Module]:
 
 
 def _copied(value: Any) -> Any:
-    """A module with everything in it, arrays shared until they are set; functions stay."""
+    """A module with everything in it, arrays of its own too; functions stay."""
+    if isinstance(value, mx.array):
+        return mx.array(value)
     if isinstance(value, nn.Module):
         made = type(value).__new__(type(value))
         nn.Module.__init__(made)

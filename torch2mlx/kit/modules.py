@@ -62,3 +62,12 @@ def named_modules(module: Any) -> Iterator[tuple[str, Any]]:
         yield name, found
         below = [(f"{name}.{key}" if name else key, part) for key, part in _named(found)]
         waiting += below[::-1]
+
+
+def submodule(module: Any, name: str) -> Any:
+    """torch's `get_submodule`: the part of a dotted name. Raises AttributeError where there is
+    none."""
+    found = next((part for key, part in named_modules(module) if key == name), None)
+    if found is None:
+        raise AttributeError(f"{type(module).__name__} has no part named {name!r}")
+    return found

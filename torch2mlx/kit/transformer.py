@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -20,6 +20,11 @@ class _Layer(nn.Module):
     """What both kinds share: torch's arguments, attentions, norms, the feed-forward part."""
 
     _attentions: tuple[str, ...]
+    #: Parts by torch's names.
+    _parts: ClassVar[dict[str, str]]
+
+    def __getattr__(self, key: str) -> Any:
+        return super().__getattr__(type(self)._parts.get(key, key))
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class TransformerEncoderLayer(_Layer):
     """torch.nn.TransformerEncoderLayer. src: (L, N, E), or (N, L, E) with `batch_first`."""
 
     _attentions = ("attention",)
+    _parts: ClassVar = {"self_attn": "attention", "norm1": "ln1", "norm2": "ln2"}
 
     def __call__(
         self,
@@ -76,6 +82,10 @@ class TransformerDecoderLayer(_Layer):
     """torch.nn.TransformerDecoderLayer. tgt: (T, N, E), memory: (S, N, E), or batch first."""
 
     _attentions = ("self_attention", "cross_attention")
+    _parts: ClassVar = {
+        **{"self_attn": "self_attention", "multihead_attn": "cross_attention"},
+        **{"norm1": "ln1", "norm2": "ln2", "norm3": "ln3"},
+    }
 
     def __call__(
         self,

@@ -8,6 +8,7 @@ reads and sets tensors here; modules, optimizers and gradients keep MLX's.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -101,16 +102,65 @@ def _place(layer: nn.Module, key: str) -> tuple[nn.Module, str]:
     return owner, rest
 
 
+class View(mx.array):
+    """A tensor of a layer in torch's layout: what is written to it in place is written to the
+    layer's arrays. Raises RuntimeError where these have been set to others since it was read."""
+
+    def __init__(self, value: mx.array, layer: nn.Module, key: str, form: Form) -> None:
+        super().__init__(value)
+        self._layer, self._key, self._form = layer, key, form
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        super().__setitem__(place, value)
+        self._written()
+
+    def _written(self) -> None:
+        if not _is_current(self._layer, self._key, self._form, self):
+            raise RuntimeError(f"{self._key} has been set since it was read: read it again")
+        write(self._layer, self._form, mx.array(self))
+        _views(self._layer)[self._key] = (_held(self._layer, self._form), self)
+
+
+def _in_place(name: str) -> Callable[[View, Any], View]:
+    def changed(self: View, other: Any) -> View:
+        getattr(mx.array, name)(self, other)
+        self._written()
+        return self
+
+    return changed
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "pow"):
+    if hasattr(mx.array, f"__i{_name}__"):
+        setattr(View, f"__i{_name}__", _in_place(f"__i{_name}__"))
+
+
+def _views(layer: nn.Module) -> dict[str, tuple[tuple[mx.array, ...], Any]]:
+    """The views that were read of a layer, each with the arrays that it was made of."""
+    views: dict[str, Any] = layer.__dict__.setdefault("_torch_views", {})
+    return views
+
+
+def _held(layer: nn.Module, form: Form) -> tuple[mx.array, ...]:
+    return tuple(_down(layer, key) for key in form.keys)
+
+
+def _is_current(layer: nn.Module, key: str, form: Form, view: Any) -> bool:
+    """Whether a view is the last that was read, and of the arrays that the layer has."""
+    before, last = _views(layer).get(key, ((), None))
+    same = map(operator.is_, before, _held(layer, form))
+    return last is view and len(before) == len(form.keys) and all(same)
+
+
 def read(layer: nn.Module, key: str, form: Form) -> mx.array:
     """A tensor of a layer, the same object while its arrays stay, so that it can be told by it."""
-    arrays = tuple(_down(layer, k) for k in form.keys)
     if form.join is None:
-        return arrays[0]
-    seen = layer.__dict__.setdefault("_torch_views", {})
-    before, view = seen.get(key, ((), None))
-    if len(before) != len(arrays) or any(a is not b for a, b in zip(before, arrays, strict=True)):
-        view = form.join(*arrays)
-        seen[key] = (arrays, view)
+        return _held(layer, form)[0]
+    view = _views(layer).get(key, ((), None))[1]
+    if not isinstance(view, View) or not _is_current(layer, key, form, view):
+        arrays = _held(layer, form)
+        view = View(form.join(*arrays), layer, key, form)
+        _views(layer)[key] = (arrays, view)
     return view
 
 
@@ -232,16 +282,9 @@ def forms(layer: nn.Module) -> dict[str, Form]:
 _MLX_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 #: Layers whose parts have other names in MLX, in torch's order.
 _PARTS: tuple[tuple[type, dict[str, str]], ...] = (
-    (
-        transformer.TransformerEncoderLayer,
-        {"attention": "self_attn", "ln1": "norm1", "ln2": "norm2"},
-    ),
-    (
-        transformer.TransformerDecoderLayer,
-        {
-            **{"self_attention": "self_attn", "cross_attention": "multihead_attn"},
-            **{f"ln{i}": f"norm{i}" for i in (1, 2, 3)},
-        },
+    *(
+        (kind, {place: name for name, place in kind._parts.items()})
+        for kind in (transformer.TransformerEncoderLayer, transformer.TransformerDecoderLayer)
     ),
     (transformer.TransformerEncoder, {"ln": "norm"}),
     (transformer.TransformerDecoder, {"ln": "norm"}),

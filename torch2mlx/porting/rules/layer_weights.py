@@ -107,6 +107,14 @@ class LayerWeights(cst.CSTTransformer):
             return _call("options.of", updated_node.value, name)
         return updated_node
 
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
+        """`getattr(lstm, name)` of a layer whose weights have other names in MLX."""
+        func, given = original_node.func, original_node.args
+        named = isinstance(func, cst.Name) and func.value == "getattr" and len(given) == 2
+        if not named or self._layer(self._types.of(given[0].value)) not in _WITH_OTHERS:
+            return updated_node
+        return _plain(f"{KIT}.weights.get", list(updated_node.args))
+
     def _note(self, node: cst.Attribute, why: str) -> None:
         self._report.change(node, node.attr.value, why)
 

@@ -51,6 +51,8 @@ _OF_MODULES_ONLY: tuple[str, ...] = (
     "buffers",
     "named_children",
     "named_modules",
+    "get_submodule",
+    "get_parameter",
 )
 _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
@@ -69,6 +71,8 @@ _MODULE = {
     ("parameters", 0): "kit.training.parameters({0})",
     ("buffers", 0): "kit.training.buffers({0})",
     ("named_parameters", 0): "kit.training.named_parameters({0})",
+    ("get_submodule", 1): "kit.modules.submodule({0}, {1})",
+    ("get_parameter", 1): "kit.weights.find({0}, {1}).value()",
     ("apply", 1): "{0}.apply_to_modules(lambda _, module: {1}(module))",
 }
 
@@ -282,10 +286,18 @@ def in_place(at: Place, original: cst.Call, updated: Any) -> str | None:
     if is_element(at, code(place)):
         at.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
         return None
-    left = at.text(place) if changes_in_place(func.value) else code(target)
+    left = _changed_place(at, func, place, target)
     if of_a_container(at, place):
         left = f"{left}[...]"
     return f"{left} = {value}\n"
+
+
+def _changed_place(at: Place, func: cst.Attribute, place: Any, target: Any) -> str:
+    """What a method in place changes, as it is assigned: of `x.data[2:4]` a part of x itself."""
+    chained = changes_in_place(func.value)
+    if isinstance(place, cst.Subscript):
+        return code(plain(at.rewrite(place) if chained else target))
+    return at.text(place) if chained else code(target)
 
 
 def _computed(at: Place, name: str, target: str, given: Any, original: Any) -> str | None:

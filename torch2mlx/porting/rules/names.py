@@ -123,6 +123,8 @@ def _attribute(at: Place, original: cst.Attribute, updated: cst.Attribute) -> An
         return is_trainable(at, original, updated)
     if name == "param_groups" and owner.kind in ("optimizer", "unknown"):
         return expression(f"kit.training.param_groups({code(updated.value)})")
+    if name == "is_floating_point" and owner.kind == "dtype":
+        return expression(f"mx.issubdtype({code(updated.value)}, mx.floating)")
     certain = name == "grad" or name in ELSEWHERE
     if not owner.tensor and not (certain and owner.kind == "unknown"):
         return updated

@@ -166,6 +166,8 @@ def method(owner: Type, name: str, node: Any, given: list[Type]) -> Type:
 def _of_module(owner: Type, name: str) -> Type:
     if name in _MODULE_ITSELF:
         return owner
+    if name == "state_dict":
+        return Type("dict", (STR, TENSOR))
     if name == "named_parameters":
         return Type("list", (Type("tuple", (STR, TENSOR)),))
     return Type("parameters") if name == "parameters" else UNKNOWN

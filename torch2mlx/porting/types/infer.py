@@ -84,6 +84,7 @@ def _function_def(walk: Walk, node: cst.FunctionDef, env: Env) -> None:
     outer_class = walk.owner
     inner.update(walk.known.answered(key, inner))
     _evidence(walk, node, inner)
+    walk.known.returns.pop(key, None)  # of the run before, which knew less
     _block(walk, node.body.body, inner)
     walk.function, walk.owner = before, outer_class
     env[node.name.value] = Type("function", name=key)

@@ -17,6 +17,8 @@ def asked_for(known: Types, test: Any) -> Env:
     several, whose name is then left out."""
     if isinstance(test, cst.BooleanOperation) and isinstance(test.operator, cst.And):
         return {**asked_for(known, test.left), **asked_for(known, test.right)}
+    if isinstance(test, cst.Comparison):
+        return _of_type(known, test)
     call = isinstance(test, cst.Call) and isinstance(test.func, cst.Name)
     if not call or test.func.value != "isinstance" or len(test.args) != 2:
         return {}
@@ -25,6 +27,18 @@ def asked_for(known: Types, test: Any) -> Env:
     if not isinstance(name, cst.Name) or not found or None in found:
         return {}
     return {name.value: Type("module", name=(found[0] or "") if len(found) == 1 else "")}
+
+
+def _of_type(known: Types, test: cst.Comparison) -> Env:
+    """`type(m) == nn.Conv2d`, and with `is`."""
+    asked, left = test.comparisons[0], test.left
+    same = isinstance(asked.operator, (cst.Is, cst.Equal)) and len(test.comparisons) == 1
+    if not same or not isinstance(left, cst.Call) or len(left.args) != 1:
+        return {}
+    if not isinstance(left.func, cst.Name) or left.func.value != "type":
+        return {}
+    found, name = _module(known, asked.comparator), left.args[0].value
+    return {name.value: Type("module", name=found)} if found and isinstance(name, cst.Name) else {}
 
 
 def _classes(asked: Any) -> list[Any]:

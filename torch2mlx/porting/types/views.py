@@ -8,6 +8,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.types.kinds import Type
 
 #: Methods and functions whose results read the tensor they are called on.
@@ -40,6 +41,9 @@ _CASTS += ("cpu", "cuda")
 _WRAPPING = ("from_numpy", "as_tensor", "asarray")
 
 
+_QUOTES = "\"'"
+
+
 class Views:
     """What expressions are views of."""
 
@@ -60,10 +64,10 @@ class Views:
         for i, step in enumerate(steps):
             if step in _COPYING and set(steps[:i]) & _TURNING:
                 return "", ""
-        known = self._type_of(value)
-        if not steps or not (known.tensor or known.kind == "numpy") or not dotted(value):
+        known, name = self._type_of(value), dotted(value) or _weight(value)
+        if not steps or not (known.tensor or known.kind == "numpy") or not name:
             return "", ""
-        return dotted(value), "cast" if set(steps) & set(_CASTS) else "view"
+        return name, "cast" if set(steps) & set(_CASTS) else "view"
 
     def _step(self, value: Any) -> tuple[str, Any]:
         """(what the outermost view is, what it is taken of), None where it is no view."""
@@ -95,6 +99,14 @@ class Views:
             if isinstance(index, (cst.List, cst.ListComp, cst.Comparison)):
                 return False
         return True
+
+
+def _weight(node: Any) -> str:
+    """The name of a weight that a layer is asked for, as `conv.weight`; "" of other calls."""
+    if not isinstance(node, cst.Call) or dotted(node.func) != f"{KIT}.weights.get":
+        return ""
+    layer, key = (cst.Module([]).code_for_node(argument.value) for argument in node.args)
+    return f"{layer}.{key.strip(_QUOTES)}"
 
 
 def changed(node: Any) -> Any:
