@@ -328,9 +328,9 @@ OF_NETWORKS = {
         OUT = [ps[0], ps[4], ps[-1], torch.tensor(len(ps))]""",
     "an argument": """
         def reset(layer):
-            w = layer.weight.data
-            layer.weight.data.fill_(1.0 / w[0].numel())
-            return w.size(1)
+            count, inputs = layer.weight[0].numel(), layer.weight.size(1)
+            layer.weight.data.fill_(1.0 / count)
+            return inputs
         n = reset(model.conv)
         OUT = [model(X), torch.tensor(n)]""",
     "by its type": """
