@@ -511,6 +511,9 @@ torch.kthvalue(x, 2)[0]
 torch.searchsorted(v.sort()[0], x)
 torch.bucketize(x, v.sort()[0])
 torch.quantile(x, 0.3, dim=1)
+torch.nanquantile(x, 0.3, dim=1)
+torch.quantile(x, 0.3, dim=1, interpolation="nearest")
+torch.searchsorted(x.sort(1)[0], y)
 torch.fft.fft(x).real
 torch.fft.ifft(x).imag + 0
 torch.fft.irfft(torch.complex(x, y))

@@ -38,12 +38,15 @@ _SMALL = {
     **{"first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
 }
 _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+#: Pictures that are larger get smaller ones, where a model takes them.
+_LARGE, _PICTURE = 256, 128
 #: Larger models than this are not built.
 _MOST_PARAMETERS = 3e8
 
 
 def shrink(config: Any, level: int = 1, depth: int = 0) -> Any:
-    """Makes a config small; level 2 changes layers and vocabulary only."""
+    """Makes a config small; level 2 changes layers, vocabulary and large pictures only, level 3 not
+    even these."""
     from transformers import PretrainedConfig
 
     for value in list(config.__dict__.values()):
@@ -55,6 +58,9 @@ def shrink(config: Any, level: int = 1, depth: int = 0) -> Any:
         number = isinstance(old, int) and not isinstance(old, bool)
         if number and (old > small or name.endswith("token_id")):
             _set(config, name, small)
+    size = getattr(config, "image_size", None)
+    if level == 2 and isinstance(size, int) and size > _LARGE:
+        _set(config, "image_size", _PICTURE)
     for name in _TOKENS:
         if isinstance(getattr(config, name, None), int) and getattr(config, name) >= 128:
             _set(config, name, 1)
@@ -172,7 +178,7 @@ def working(architecture: str) -> tuple[Any, dict[str, Any]]:
     import torch
 
     said = []
-    for level in (1, 2):
+    for level in (1, 2, 3):
         try:
             model = build(architecture, level)
         except Exception as problem:  # as many kinds as transformers has models

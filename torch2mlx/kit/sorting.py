@@ -124,6 +124,27 @@ def bucketize(x: mx.array, boundaries: mx.array, right: bool = False) -> mx.arra
     return mx.searchsorted(boundaries, x, side="right" if right else "left")
 
 
+def searchsorted(sorted_sequence: mx.array, values: mx.array, right: bool = False) -> mx.array:
+    """torch.searchsorted: where values (..., M) belong in sorted rows (..., N) of the same leading
+    axes, or in one row (N,); before equal items, with `right` behind them."""
+    if sorted_sequence.ndim == 1:
+        return bucketize(values, sorted_sequence, right)
+    if sorted_sequence.shape[:-1] != values.shape[:-1]:
+        found = f"{tuple(sorted_sequence.shape)} and {tuple(values.shape)}"
+        raise ValueError(f"searchsorted: {found}: all axes but the last have to be equal")
+    count = sorted_sequence.shape[-1]
+    start, end = mx.zeros(values.shape, mx.int32), mx.full(values.shape, count, mx.int32)
+    for _ in range(count.bit_length()):  # torch's own search, also in a row that is not sorted
+        middle = (start + end) // 2
+        item = mx.take_along_axis(sorted_sequence, mx.minimum(middle, count - 1), axis=-1)
+        above = (item > values if right else item >= values) | (start >= end)
+        start, end = (
+            mx.where(above, start, middle + 1),
+            mx.where(above, mx.minimum(middle, end), end),
+        )
+    return start
+
+
 def renorm(x: mx.array, p: float, dim: int, maxnorm: float) -> mx.array:
     """torch.renorm: slices along `dim` whose p-norm is above maxnorm are scaled down to it."""
     axes = tuple(axis for axis in range(x.ndim) if axis != dim % x.ndim)
@@ -164,22 +185,45 @@ def histc(x: mx.array, bins: int = 100, low: float = 0, high: float = 0) -> mx.a
     return mx.sum(found, axis=0).astype(x.dtype)
 
 
-def quantile(x: mx.array, q: mx.array, dim: int | None = None, keepdim: bool = False) -> mx.array:
-    """torch.quantile, linear: q (K,) puts its axis first; NaN in a row gives NaN."""
+def quantile(
+    x: mx.array,
+    q: mx.array,
+    dim: int | None = None,
+    keepdim: bool = False,
+    interpolation: str = "linear",
+    ignore_nan: bool = False,
+) -> mx.array:
+    """torch.quantile: q (K,) puts its axis first; `interpolation` is "linear", "lower", "higher",
+    "nearest" or "midpoint". NaN in a row gives NaN, unless it is left out, as nanquantile does."""
     flat = x.reshape(-1) if dim is None else mx.moveaxis(x, dim, -1)
-    row = mx.sort(flat, axis=-1)
-    count = row.shape[-1]
-    place = q.reshape(-1) * (count - 1)
-    low = mx.floor(place)
-    part = place - low
-    low = low.astype(mx.int32)
-    below, above = row[..., low], row[..., mx.minimum(low + 1, count - 1)]
-    found = mx.moveaxis(below + (above - below) * part, -1, 0)
-    found = mx.where(mx.any(mx.isnan(flat), axis=-1), mx.nan, found)
+    row, missing = mx.sort(flat, axis=-1), mx.isnan(flat)  # NaNs come last
+    last = mx.full(row.shape[:-1], row.shape[-1] - 1)
+    if ignore_nan:
+        last = mx.maximum(last - mx.sum(missing.astype(mx.int32), axis=-1), 0)
+    place = q.reshape(-1) * last[..., None].astype(q.dtype)
+    found = mx.moveaxis(_between(row, place, last[..., None], interpolation), -1, 0)
+    nothing = mx.all(missing, axis=-1) if ignore_nan else mx.any(missing, axis=-1)
+    found = mx.where(nothing, mx.nan, found)
     if keepdim:
         shape = [1 if dim is None or a == dim % x.ndim else n for a, n in enumerate(x.shape)]
         found = found.reshape(-1, *shape)
     return found if q.ndim else found[0]
+
+
+def _between(row: mx.array, place: mx.array, last: mx.array, interpolation: str) -> mx.array:
+    """Items of sorted rows at places that need not be whole."""
+    if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
+        known = "linear, lower, higher, nearest or midpoint"
+        raise ValueError(f"interpolation={interpolation!r}: choose {known}")
+    rounded = {"lower": mx.floor, "higher": mx.ceil, "nearest": mx.round}.get(interpolation)
+    low = mx.floor(place) if rounded is None else rounded(place)
+    part = mx.full(place.shape, 0.5) if interpolation == "midpoint" else place - low
+    here = low.astype(mx.int32)
+    below = mx.take_along_axis(row, here, axis=-1)
+    if rounded is not None:
+        return below
+    ends = mx.where(place == low, here, mx.minimum(here + 1, last))
+    return below + (mx.take_along_axis(row, ends, axis=-1) - below) * part
 
 
 #: Euclid's algorithm takes at most this many steps for 64-bit numbers (Lamé: Fibonacci numbers).

@@ -30,7 +30,7 @@ ENTRIES = (
     ),
     op(
         "searchsorted",
-        "sorted_sequence input right | kit.sorting.bucketize({input}, {sorted_sequence}«, "
+        "sorted_sequence input right | kit.sorting.searchsorted({sorted_sequence}, {input}«, "
         "right={right}»)",
         mlx="searchsorted",
     ),
@@ -40,10 +40,16 @@ ENTRIES = (
     ),
     op(
         "quantile",
-        "input q dim keepdim | kit.sorting.quantile({input}, mx.array({q})«, {dim}»«, "
-        "keepdim={keepdim}»)",
+        "input q dim keepdim interpolation | kit.sorting.quantile({input}, mx.array({q})"
+        "«, {dim}»«, keepdim={keepdim}»«, interpolation={interpolation}»)",
         mlx="sort",
         note="and interpolate",
+    ),
+    op(
+        "nanquantile",
+        "input q dim keepdim interpolation | kit.sorting.quantile({input}, mx.array({q})"
+        "«, {dim}»«, keepdim={keepdim}»«, interpolation={interpolation}», ignore_nan=True)",
+        mlx="kit.sorting.quantile",
     ),
     op(
         "bincount",

@@ -7,9 +7,19 @@ from typing import Any
 
 from torch2mlx.export.ir.builder import Builder
 from torch2mlx.export.ir.nodes import Node
+from torch2mlx.export.lower.ops.functions import as_float
 from torch2mlx.export.lower.ops.registry import lowers
 
 IMAGINARY = 1j
+
+
+@lowers("aten::sigmoid", "aten::special_expit")
+def sigmoid(b: Builder, self: Node) -> Node:
+    """1 / (1 + exp(-x)); MLX has its own for real numbers."""
+    if self.dtype != "complex64":
+        return b.call("mx.sigmoid", as_float(b, self))
+    below = b.call("operator.add", 1, b.call("mx.exp", b.call("operator.neg", self)))
+    return b.call("operator.truediv", 1, below)
 
 
 @lowers("aten::real")

@@ -262,16 +262,24 @@ def sum_to_size(b: Builder, self: Node, size: Any) -> Node:
     return b.reshape(found, size) if extra else found
 
 
-@lowers("aten::quantile")
-def quantile(
-    b: Builder,
-    self: Node,
-    q: Any,
-    dim: Any = None,
-    keepdim: bool = False,
-    interpolation: str = "linear",
-) -> Node:
-    """Quantiles along an axis, between neighbours."""
-    if interpolation != "linear" or self.dtype != "float32":
-        raise Refuse(f"interpolation={interpolation!r} of {self.dtype}")
-    return b.call("kit.sorting.quantile", self, b.array(q, self.dtype), dim, keepdim)
+def _quantile(name: str, **more: Any) -> None:
+    def function(
+        b: Builder,
+        self: Node,
+        q: Any,
+        dim: Any = None,
+        keepdim: bool = False,
+        interpolation: str = "linear",
+    ) -> Node:
+        if self.dtype != "float32":
+            raise Refuse(f"of {self.dtype}: quantiles are those of float32 here")
+        options = {} if interpolation == "linear" else {"interpolation": interpolation}
+        q = b.array(q, self.dtype)
+        return b.call("kit.sorting.quantile", self, q, dim, keepdim, **options, **more)
+
+    function.__name__ = name
+    lowers(f"aten::{name}")(function)
+
+
+_quantile("quantile")
+_quantile("nanquantile", ignore_nan=True)

@@ -86,9 +86,13 @@ def searchsorted(
     sorter: Any = None,
 ) -> Node:
     """Where numbers belong in a sorted row."""
-    if sorted_sequence.ndim != 1 or sorter is not None:
-        raise Refuse("in several rows at once")
-    return bucketize(b, self, sorted_sequence, out_int32, right or side == "right")
+    if sorter is not None:
+        sorted_sequence = b.call("mx.take_along_axis", sorted_sequence, sorter, axis=-1)
+    right = right or side == "right"
+    if sorted_sequence.ndim == 1:
+        return bucketize(b, self, sorted_sequence, out_int32, right)
+    found = b.call("kit.sorting.searchsorted", sorted_sequence, self, *((True,) if right else ()))
+    return b.cast(found, "int32" if out_int32 else "int64")
 
 
 @lowers("aten::bucketize")
