@@ -1,5 +1,5 @@
-"""Quantiles between neighbours, places in sorted rows, types of results, sigmoids of complex
-numbers: values at several sizes, in rows with NaN and rows that are not sorted."""
+"""Quantiles between neighbours, places in sorted rows, running extremes, types of results, sigmoids
+of complex numbers: values at several sizes, in rows with NaN and rows that are not sorted."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,12 @@ need("torch", "mlx.core", "mlx.nn")
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import torch2mlx
 from torch2mlx.export.ir.structures import arrays_of, numpy_of, to_mlx
 
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 WAYS = ("linear", "lower", "higher", "nearest", "midpoint")
 SEVERAL = torch.tensor([0.0, 0.3, 0.5, 0.77, 1.0])
 
@@ -61,6 +62,15 @@ class Types(nn.Module):
         )
 
 
+class Odd(nn.Module):
+    """What a number that is none, or infinite, becomes; and powers as columns."""
+
+    def forward(self, x):
+        running = x.cummax(1), x.cummin(1), x.cummax(0).values
+        powers = torch.vander(x[0], 3), torch.vander(x[0], increasing=True), torch.linalg.vander(x)
+        return *running, *powers, F.hardswish(x), F.softshrink(x), F.softshrink(x, 2.0)
+
+
 def drawn(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
@@ -75,6 +85,7 @@ CASES = {
         [(drawn(4, 6),), (drawn(3, 5),), (torch.tensor([[1, NAN, 3], [NAN] * 3]),)],
     ),
     "places": (Places, [(ordered(3, 6), drawn(3, 4)), (ordered(2, 9), ordered(2, 3))]),
+    "odd": (Odd, [(drawn(3, 4),), (torch.tensor([[1, NAN, 3, -INF], [INF, -3, NAN, 0]]),)]),
     "types": (Types, [(drawn(4, 3), torch.arange(4)), (drawn(2, 5), torch.arange(2))]),
 }
 

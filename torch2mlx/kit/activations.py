@@ -53,7 +53,7 @@ def hardsigmoid(x: mx.array) -> mx.array:
 def hardswish(x: mx.array) -> mx.array:
     """x * hardsigmoid(x), with torch's gradient at the corners."""
     middle = x * (x + 3) / 6
-    return mx.where(x <= -3, mx.zeros_like(x), mx.where(x >= 3, x, middle))
+    return mx.where(x <= -3, x * 0, mx.where(x >= 3, x, middle))  # NaN at minus infinity
 
 
 def hardshrink(x: mx.array, lambd: float = 0.5) -> mx.array:
@@ -63,8 +63,8 @@ def hardshrink(x: mx.array, lambd: float = 0.5) -> mx.array:
 
 def softshrink(x: mx.array, lambd: float = 0.5) -> mx.array:
     """x moved towards zero by lambd; zero where it would cross."""
-    shrunk = mx.where(x < -lambd, x + lambd, mx.zeros_like(x))
-    return mx.where(x > lambd, x - lambd, shrunk)
+    moved = mx.where(x > 0, x - lambd, x + lambd)
+    return mx.where((x >= -lambd) & (x <= lambd), mx.zeros_like(x), moved)
 
 
 def threshold(x: mx.array, threshold: float, value: float) -> mx.array:

@@ -165,13 +165,13 @@ def _running(x: mx.array, dim: int, better) -> Picked:
 
 
 def cummax(x: mx.array, dim: int) -> Picked:
-    """torch.cummax: running maxima and where they are; of ties the last."""
-    return _running(x, dim, lambda new, best: new >= best)
+    """torch.cummax: running maxima and where they are; of ties the last, from a NaN on NaNs."""
+    return _running(x, dim, lambda new, best: (new >= best) | mx.isnan(new))
 
 
 def cummin(x: mx.array, dim: int) -> Picked:
-    """torch.cummin: running minima and where they are; of ties the last."""
-    return _running(x, dim, lambda new, best: new <= best)
+    """torch.cummin: running minima and where they are; of ties the last, from a NaN on NaNs."""
+    return _running(x, dim, lambda new, best: (new <= best) | mx.isnan(new))
 
 
 def histc(x: mx.array, bins: int = 100, low: float = 0, high: float = 0) -> mx.array:

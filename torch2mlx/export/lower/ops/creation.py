@@ -161,8 +161,16 @@ _triangle("tril_indices", {})
 _triangle("triu_indices", {"upper": True})
 
 
-@lowers("aten::vander", "aten::linalg_vander")
-def vander(b: Builder, x: Node, N: int | None = None, increasing: bool = True) -> Node:
+@lowers("aten::vander")
+def vander(b: Builder, x: Node, N: int | None = None, increasing: bool = False) -> Node:
+    """Powers of each number, as columns, the highest first unless they are increasing."""
+    if increasing:
+        return linalg_vander(b, x, N)
+    return b.call("kit.matrices.vander", x, *(() if N is None else (N,)))
+
+
+@lowers("aten::linalg_vander")
+def linalg_vander(b: Builder, x: Node, N: int | None = None) -> Node:
     """Powers of each number, as columns."""
     count = x.shape[-1] if N is None else N
     powers = b.call("mx.arange", count)

@@ -51,7 +51,7 @@ def _checks(*names: str) -> None:
 _checks("_assert_tensor_metadata", "sym_constrain_range", "sym_constrain_range_for_size")
 
 
-_checks("promote_types", "result_type", "can_cast")  # answered while the model was traced
+_checks("promote_types", "result_type")  # answered while the model was traced
 
 
 @lowers("aten::_assert_async", "aten::_functional_assert_async", "aten::_assert_scalar")
