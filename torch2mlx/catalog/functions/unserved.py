@@ -15,6 +15,7 @@ ENTRIES = (
         note="no Bunch-Kaufman: cholesky, lu or solve",
     ),
     op("lobpcg", note="use mx.linalg.eigh"),
+    op("promote_types result_type", note="of two arrays mx.result_type says it"),
     op("quantize_per_tensor", note="MLX quantises by groups: mx.quantize"),
     op("special", note="most of torch.special has no twin"),
     op("embedding_bag", note="offsets are counted anew for each call: use torch.nn.EmbeddingBag"),
