@@ -283,3 +283,13 @@ def test_log_softmax_of_an_axis_of_one(axis):
         np.testing.assert_allclose(
             kit.activations.log_softmax(to_mlx(x) + 1e4, axis), x.log_softmax(axis), 1e-2, 1e-2
         )
+
+
+def test_a_limit_that_is_nan_gives_nan():
+    nan = float("nan")
+    x, low, high = ([1.0, nan, 3.0, -5.0], [nan, 0.0, 5.0, -1.0], [2.0, 1.0, nan, 0.0])
+    for limits in ((low, high), (low, None), (None, high), (nan, None), (None, nan)):
+        theirs = [torch.tensor(v) if isinstance(v, list) else v for v in limits]
+        ours = [mx.array(v) if isinstance(v, list) else v for v in limits]
+        expected = torch.clamp(torch.tensor(x), *theirs).numpy()
+        np.testing.assert_array_equal(np.array(kit.kinks.clip(mx.array(x), *ours)), expected)

@@ -10,6 +10,7 @@ import torch.nn
 
 import torch2mlx
 from torch2mlx import kit
+from torch2mlx.catalog.layers.turned import OPTIONS
 
 #: A layer of torch.nn -> names of its options.
 LAYERS = {
@@ -66,3 +67,45 @@ def test_what_is_no_layer_has_its_own_attributes():
         kit.options.of(Own(), "other")
     with pytest.raises(AttributeError, match="MaxPool2d keeps no other"):
         kit.options.of(kit.channels_first.MaxPool2d(2), "other")
+
+
+#: What layers are made with, by the beginning of their names, longest first.
+MADE = {
+    "ConvTranspose": "2, 4, 3",
+    "InstanceNorm": "3, affine=True",
+    "MultiheadAttention": "4, 2",
+    "LeakyReLU": "0.1",
+    "Embedding": "5, 3",
+    "LayerNorm": "3",
+    "GroupNorm": "2, 4",
+    "BatchNorm": "3",
+    "Bilinear": "2, 3, 4",
+    "SyncBatchNorm": "3",
+    "Adaptive": "1",
+    "Upsample": "scale_factor=2",
+    "MaxPool": "2",
+    "AvgPool": "2",
+    "RMSNorm": "3",
+    "Dropout": "0.25",
+    "LogSoftmax": "dim=1",
+    "Softm": "dim=1",
+    "Linear": "4, 3",
+    "Conv": "2, 4, 3",
+    "PReLU": "3",
+    "ELU": "0.5",
+    "GLU": "1",
+    "LSTM": "4, 3",
+    "GRU": "4, 3",
+    "RNN": "4, 3",
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_that_ports_read_is_there(name):
+    made = next(given for head, given in MADE.items() if name.startswith(head))
+    theirs, here = eval(f"nn.{name}({made})", {"nn": torch.nn}), {}
+    source = f"import torch.nn as nn\nmade = nn.{name}({made})\n"
+    exec(torch2mlx.port(source).source, here)
+    for option in OPTIONS[name]:
+        found = kit.options.of(here["made"], option)
+        assert found == pytest.approx(getattr(theirs, option)), option

@@ -57,10 +57,19 @@ def relu(x: mx.array) -> mx.array:
 def clip(
     x: mx.array, low: mx.array | float | None = None, high: mx.array | float | None = None
 ) -> mx.array:
-    """torch.clamp: between two limits, the upper one wins; at a limit x keeps its gradient."""
+    """torch.clamp: between two limits, the upper one wins; at a limit x keeps its gradient. Where a
+    limit is NaN the result is."""
     if low is not None:
-        x = where(x < low, low, x)
-    return x if high is None else where(x > high, high, x)
+        x = where(_or_nan(x < low, low), low, x)
+    return x if high is None else where(_or_nan(x > high, high), high, x)
+
+
+def _or_nan(outside: mx.array, limit: mx.array | float) -> mx.array:
+    """Where a limit is passed, or is NaN."""
+    if isinstance(limit, mx.array):
+        inexact = mx.issubdtype(limit.dtype, mx.inexact)
+        return outside | mx.isnan(limit) if inexact else outside
+    return outside if limit == limit else mx.ones_like(outside)
 
 
 def hardtanh(x: mx.array, min_val: float = -1.0, max_val: float = 1.0) -> mx.array:

@@ -165,6 +165,12 @@ _DEFAULTS = {
 
 def _of_function(layer: Any, name: str) -> Any:
     """An option of a layer that is a function with the arguments of its constructor."""
+    found = _given_to(layer, name)
+    one = type(layer).__name__ == "AvgPool1d" and name in ("kernel_size", "stride", "padding")
+    return (found,) if one and isinstance(found, int) else found  # which torch keeps as tuples
+
+
+def _given_to(layer: Any, name: str) -> Any:
     order = _FUNCTIONS.get(type(layer).__name__, ())
     given = {**dict(zip(order, layer._args, strict=False)), **layer._kwargs}
     if name in given and not (name == "stride" and given[name] is None):

@@ -20,7 +20,7 @@ from torch2mlx.porting.scopes.traversal import of_kinds
 from torch2mlx.porting.types.attributes import is_weight
 from torch2mlx.porting.types.kinds import Type
 from torch2mlx.porting.types.known import Types
-from torch2mlx.porting.types.views import changes_in_place, is_data
+from torch2mlx.porting.types.views import changes_in_place, is_data, without_data
 
 _LAYERS = "torch.nn."
 #: What asks for a parameter itself, not for its numbers.
@@ -82,11 +82,11 @@ class LayerWeights(cst.CSTTransformer):
         if not isinstance(call, cst.Call):
             return
         full = self._types.names.of(call.func)
-        place: Any = _without_data(call.args[0].value if call.args else None)
+        place: Any = without_data(call.args[0].value if call.args else None)
         alike = full.startswith(_INIT) and full.removeprefix(_INIT) in _ITEMWISE
         func: Any = call.func
         if not full and changes_in_place(call) and func.attr.value in _ITEMWISE_METHODS:
-            alike, place = True, _without_data(func.value)
+            alike, place = True, without_data(func.value)
         if alike and _last(place) == "weight":
             self._as_they_are.add(place)
 
@@ -244,7 +244,7 @@ class LayerWeights(cst.CSTTransformer):
         method, chained = call.func.attr.value, changes_in_place(call.func.value)
         if parts:
             base = _changed(call)
-            place = _with_items(_without_data(base))
+            place = _with_items(without_data(base))
             if method in _GIVEN and not chained:
                 value = expression(_GIVEN[method] or "0") if _GIVEN[method] else call.args[0].value
             else:
@@ -337,14 +337,6 @@ def _changed(call: Any) -> Any:
         while is_data(call) and changes_in_place(call.value):
             call = call.value
     return call
-
-
-def _without_data(node: Any) -> Any:
-    if is_data(node):
-        return _without_data(node.value)
-    if isinstance(node, cst.Subscript):
-        return node.with_changes(value=_without_data(node.value))
-    return node
 
 
 def _with_items(node: Any) -> Any:

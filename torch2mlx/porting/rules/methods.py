@@ -13,7 +13,6 @@ from torch2mlx.porting.rules.parameter_loops import (
     is_element,
     loop_of,
     part_in_loop,
-    plain,
     set_in_loop,
     whole,
 )
@@ -26,7 +25,7 @@ from torch2mlx.porting.rules.text import code, expression, joined
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.usage import viewed
-from torch2mlx.porting.types.views import changes_in_place, is_data
+from torch2mlx.porting.types.views import changes_in_place, is_data, without_data
 
 _AMBIGUOUS = frozenset(
     [
@@ -271,8 +270,10 @@ def in_place(at: Place, original: cst.Call, updated: Any) -> str | None:
         return None
     place, target = _root(func.value, updated.func.value)
     if isinstance(place, cst.Subscript) and loop_of(at, code(whole(place))) is not None:
-        value = _computed(at, name, code(plain(target)), at.arguments(original, updated), original)
-        return None if value is None else part_in_loop(at, plain(target), value)
+        value = _computed(
+            at, name, code(without_data(target)), at.arguments(original, updated), original
+        )
+        return None if value is None else part_in_loop(at, without_data(target), value)
     if name in _IDLE or unchangeable(at, func.value, original):
         return None
     if not isinstance(place, (cst.Name, cst.Attribute, cst.Subscript)):
@@ -296,7 +297,7 @@ def _changed_place(at: Place, func: cst.Attribute, place: Any, target: Any) -> s
     """What a method in place changes, as it is assigned: of `x.data[2:4]` a part of x itself."""
     chained = changes_in_place(func.value)
     if isinstance(place, cst.Subscript):
-        return code(plain(at.rewrite(place) if chained else target))
+        return code(without_data(at.rewrite(place) if chained else target))
     return at.text(place) if chained else code(target)
 
 

@@ -115,17 +115,6 @@ def whole(place: Any) -> Any:
     return place
 
 
-def plain(place: Any) -> Any:
-    """`p[2:4]` of `p.data[2:4]`, and of its gradient stopped."""
-    if is_data(place):
-        return plain(place.value)
-    if isinstance(place, cst.Subscript):
-        return place.with_changes(value=plain(place.value))
-    if isinstance(place, cst.Call) and dotted(place.func) == "mx.stop_gradient":
-        return place.args[0].value
-    return place
-
-
 def _read_later(at: Place, loop: Loop) -> bool:
     """Whether the body of the loop reads the parameter behind the statement, which then has to see
     what it was set to."""

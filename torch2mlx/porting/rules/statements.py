@@ -19,7 +19,6 @@ from torch2mlx.porting.rules.no_grad import detached, leaves_stopped, without_gr
 from torch2mlx.porting.rules.parameter_loops import (
     loop_of,
     part_in_loop,
-    plain,
     set_in_loop,
     whole,
     with_names,
@@ -44,6 +43,7 @@ from torch2mlx.porting.rules.shared_tensors import (
 from torch2mlx.porting.rules.text import bare, code
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import walk
+from torch2mlx.porting.types.views import without_data
 
 #: Functions of torch.nn.init that kit.init has.
 INITIALISERS: tuple[str, ...] = (
@@ -105,8 +105,8 @@ def _in_loop(at: Place, original: cst.Assign, updated: cst.Assign, value: Any) -
     target = original.targets[0].target
     part = isinstance(target, cst.Subscript) and len(original.targets) == 1
     if part and loop_of(at, code(whole(target))) is not None:
-        return small(part_in_loop(at, plain(updated.targets[0].target), code(value)))
-    place = _without_data(target)
+        return small(part_in_loop(at, without_data(updated.targets[0].target), code(value)))
+    place = without_data(target)
     if place is not target and loop_of(at, code(place)) is not None:
         return small(set_in_loop(at, code(place), code(value)))
     return None
@@ -143,13 +143,16 @@ def _tied(at: Place, original: cst.Assign, updated: cst.Assign, held: Any) -> An
 @leaving(cst.AugAssign)
 def _aug_assign(at: Place, original: Any, updated: Any) -> Any:
     value = bare(updated.value, original.value)
-    target = _without_data(original.target)
+    target = without_data(original.target)
     changes_shared(at, target, original)
     masked = masked_writes.changed(original, updated, at.type_of)
     if masked is not None:
         return masked
     if isinstance(target, cst.Subscript) and loop_of(at, code(whole(target))) is not None:
-        part, operator = plain(updated.target), code(original.operator).strip().removesuffix("=")
+        part, operator = (
+            without_data(updated.target),
+            code(original.operator).strip().removesuffix("="),
+        )
         return small(part_in_loop(at, part, f"{code(part)} {operator} ({code(value)})"))
     if loop_of(at, code(target)) is not None:  # `p -= ...`: the module gets a new one
         operator = code(original.operator).strip().removesuffix("=")
@@ -293,7 +296,7 @@ def _before_expr(at: Place, node: cst.Expr) -> None:
 
 def _initialised(at: Place, full: str, before: cst.Call, after: cst.Call) -> Any:
     name = full.rpartition(".")[2].rstrip("_")
-    target = _without_data(before.args[0].value)
+    target = without_data(before.args[0].value)
     rest = [code(a.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for a in after.args[1:]]
     value = f"kit.init.{name}({', '.join([at.text(target), *rest])})"
     if name in INITIALISERS and loop_of(at, code(target)) is not None:
@@ -349,10 +352,3 @@ def _for(at: Place, original: cst.For, updated: cst.For) -> Any:
 def _is_weight(node: Any) -> bool:
     """Whether an expression is the weight or bias of a module."""
     return isinstance(node, cst.Attribute) and node.attr.value in ("weight", "bias")
-
-
-def _without_data(node: Any) -> Any:
-    """`p` of `p.data`; other expressions as they are."""
-    while isinstance(node, cst.Attribute) and node.attr.value == "data":
-        node = node.value
-    return node

@@ -125,3 +125,14 @@ def changes_in_place(node: Any) -> bool:
 
 def is_data(node: Any) -> bool:
     return isinstance(node, cst.Attribute) and node.attr.value == "data"
+
+
+def without_data(place: Any) -> Any:
+    """`p[2:4]` of `p.data[2:4]`, and of `mx.stop_gradient(p)[2:4]`, which that becomes."""
+    if is_data(place):
+        return without_data(place.value)
+    if isinstance(place, cst.Subscript):
+        return place.with_changes(value=without_data(place.value))
+    if isinstance(place, cst.Call) and dotted(place.func) == "mx.stop_gradient":
+        return place.args[0].value
+    return place
