@@ -208,5 +208,5 @@ class RecursiveModel(nn.Module):
         if self.training and self.config.halt_max_steps > 1:
             explores = mx.random.uniform(shape=q_halt.shape, dtype=q_halt.dtype) < self.config.halt_exploration_prob
             drawn = kit.tensors.randint(2, self.config.halt_max_steps + 1, steps.shape, dtype=steps.dtype)
-            halted = mx.stop_gradient((halted | (q_halt > 0)) & (steps >= explores * drawn))
+            halted = (halted | (q_halt > 0)) & (steps >= explores * drawn)
         return Carry(inner=inner, steps=steps, halted=halted, data=data), logits, q_halt
