@@ -215,14 +215,23 @@ class Standardised(nn.Conv2d):
         return F.conv2d(x, w, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+class Bounded(nn.Conv2d):
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight.div_(self.weight.abs().amax((1, 2, 3), keepdim=True))
+            self.weight.copy_(self.weight * 2)
+        return super().forward(x)
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.one = MaskedConv2d(2, 4, 3, padding=1)
         self.two = Standardised(4, 3, (3, 2), padding=1)
+        self.three = Bounded(3, 2, 2)
 
     def forward(self, x):
-        return self.two(torch.relu(self.one(x)))
+        return self.three(self.two(torch.relu(self.one(x))))
 """
 
 
@@ -385,3 +394,15 @@ def test_a_weight_that_was_set_since_it_was_read_is_not_written_to():
     layer.weight = layer.weight * 2
     with pytest.raises(RuntimeError, match="read it again"):
         view[0] = 3.0
+
+
+def test_parts_of_weights_are_not_set_where_gradients_are_taken():
+    source = f"""{HEAD}
+class Own(nn.Conv2d):
+    def forward(self, x):
+        self.weight.data[:, :, 0] = 0
+        return super().forward(x)
+"""
+    (told,) = torch2mlx.port(source).unsupported
+    assert "a part of a weight" in told.reason
+    assert told.line == source.splitlines().index("        self.weight.data[:, :, 0] = 0") + 1

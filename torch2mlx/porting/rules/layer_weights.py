@@ -14,6 +14,7 @@ import libcst as cst
 
 from torch2mlx.catalog.layers.turned import OPTIONS, SIZES, TURNED
 from torch2mlx.porting.report import Report
+from torch2mlx.porting.rules.no_grad import STOPPING
 from torch2mlx.porting.rules.text import expression
 from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import of_kinds
@@ -47,6 +48,7 @@ class LayerWeights(cst.CSTTransformer):
         self._as_they_are: set[cst.CSTNode] = set()
         self._targets: set[cst.CSTNode] = set()
         self._functions: list[str] = []
+        self._no_grads = 0  # that the place is in
 
     def visit_AssignTarget(self, node: cst.AssignTarget) -> None:
         self._targets.add(node.target)
@@ -56,6 +58,18 @@ class LayerWeights(cst.CSTTransformer):
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         self._functions.append(node.name.value)
+
+    def visit_With(self, node: cst.With) -> None:
+        self._no_grads += self._stops(node)
+
+    def leave_With(self, original_node: cst.With, updated_node: cst.With) -> cst.With:
+        self._no_grads -= self._stops(original_node)
+        return updated_node
+
+    def _stops(self, node: cst.With) -> int:
+        """How many of the contexts of a `with` stop gradients."""
+        calls = [item.item.func for item in node.items if isinstance(item.item, cst.Call)]
+        return sum(self._types.names.of(func) in STOPPING for func in calls)
 
     def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
         self._functions.pop()
@@ -180,6 +194,7 @@ class LayerWeights(cst.CSTTransformer):
         """A statement that gives a weight, or places of it, the value of an assignment."""
         call, parts = found
         if parts:
+            self._check_parts(old)
             return made.with_changes(
                 targets=[cst.AssignTarget(_with_items(made.targets[0].target))]
             )
@@ -188,9 +203,15 @@ class LayerWeights(cst.CSTTransformer):
         value = self._kept(call, old, node.value)
         return cst.Expr(_put("weights.put", call, value))
 
+    def _check_parts(self, node: Any) -> None:
+        """Refuses parts of a weight that a forward pass sets, whose gradient would be lost."""
+        if self._functions[-1:] == ["forward"]:
+            why = "a part of a weight is set within a forward pass: set the whole weight"
+            self._report.refuse(node, why)
+
     def _kept(self, call: cst.Call, old: Any, value: Any) -> Any:
         """A value that a forward pass gives a weight past autograd, with the weight's gradient."""
-        if not is_data(old) or self._functions[-1:] != ["forward"]:
+        if self._functions[-1:] != ["forward"] or not (is_data(old) or self._no_grads):
             return value
         return _function("training.overwritten", call, value)
 
@@ -200,6 +221,7 @@ class LayerWeights(cst.CSTTransformer):
             return updated_node
         call, parts = found
         if parts:
+            self._check_parts(original_node)
             return updated_node.with_changes(target=_with_items(updated_node.target))
         operator = _OPERATORS[type(updated_node.operator)]
         value: Any = cst.BinaryOperation(call, operator, _bracketed(updated_node.value))
@@ -228,10 +250,6 @@ class LayerWeights(cst.CSTTransformer):
         place = original.value.args[0].value
         while is_data(place):
             place = place.value
-        by_layout = full.removeprefix(_INIT) in _BY_LAYOUT and isinstance(place, cst.Attribute)
-        unknown = by_layout and self._types.of(place.value).kind == "unknown"
-        if found is None and unknown and place.attr.value == "weight":
-            found = _call("weights.get", place.value, "weight"), False
         if found is None or found[1]:
             return updated
         function = expression(f"{KIT}.init.{full.removeprefix(_INIT).rstrip('_')}")
@@ -243,6 +261,7 @@ class LayerWeights(cst.CSTTransformer):
         held, parts = found
         method, chained = call.func.attr.value, changes_in_place(call.func.value)
         if parts:
+            self._check_parts(old)
             base = _changed(call)
             place = _with_items(without_data(base))
             if method in _GIVEN and not chained:
