@@ -47,6 +47,7 @@ class LayerWeights(cst.CSTTransformer):
         self._types, self._report = types, report
         self._as_they_are: set[cst.CSTNode] = set()
         self._targets: set[cst.CSTNode] = set()
+        self._statement: cst.SimpleStatementLine | None = None  # whose line reports say
         self._functions: list[str] = []
         self._no_grads = 0  # that the place is in
 
@@ -55,6 +56,13 @@ class LayerWeights(cst.CSTTransformer):
 
     def visit_AugAssign(self, node: cst.AugAssign) -> None:
         self._targets.add(node.target)
+
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
+        self._statement = node
+
+    def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
+        self._statement = None
+        return updated_node
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         self._functions.append(node.name.value)
@@ -130,7 +138,7 @@ class LayerWeights(cst.CSTTransformer):
         return _plain(f"{KIT}.weights.get", list(updated_node.args))
 
     def _note(self, node: cst.Attribute, why: str) -> None:
-        self._report.change(node, node.attr.value, why)
+        self._report.change(self._statement or node, node.attr.value, why)
 
     def _is_turned(self, node: Any) -> bool:
         """Whether an expression is a weight that MLX has otherwise."""
@@ -186,7 +194,7 @@ class LayerWeights(cst.CSTTransformer):
             return updated_node
         if len(targets) > 1 or targets[0] is None:
             why = "weights of layers are set one by one: a statement for each"
-            self._report.refuse(original_node, why)
+            self._report.refuse(self._statement or original_node, why)
             return original_node
         return self._set(targets[0], original_node.targets[0].target, updated_node, updated_node)
 
@@ -207,7 +215,7 @@ class LayerWeights(cst.CSTTransformer):
         """Refuses parts of a weight that a forward pass sets, whose gradient would be lost."""
         if self._functions[-1:] == ["forward"]:
             why = "a part of a weight is set within a forward pass: set the whole weight"
-            self._report.refuse(node, why)
+            self._report.refuse(self._statement or node, why)
 
     def _kept(self, call: cst.Call, old: Any, value: Any) -> Any:
         """A value that a forward pass gives a weight past autograd, with the weight's gradient."""
