@@ -171,3 +171,11 @@ def test_items_of_a_turned_weight_are_set_in_it():
     kit.weights.Items(ours, "weight")[1, 0] *= 3
     kit.weights.Items(ours, "weight")[2] = 1.0
     assert np.array_equal(np.array(kit.weights.get(ours, "weight")), theirs.weight.detach().numpy())
+
+
+def test_a_list_of_buffers_has_no_parameters():
+    layer = nn.Linear(2, 2)
+    layer.tables = [mx.ones(2), mx.ones(3)]
+    layer.freeze(keys=["tables"], recurse=False)
+    assert [n for n, _ in kit.training.named_parameters(layer)] == ["weight", "bias"]
+    assert list(kit.files.state_dict(layer)) == ["weight", "bias", "tables.0", "tables.1"]

@@ -55,8 +55,7 @@ def load_state_dict(module: Any, state: Any, strict: bool = True) -> Any:
     own = dict(tree_flatten(module.parameters()))
     if getattr(state, "layout", "") == "mlx" or _is_of_mlx(module, tensors, own, held):
         return _load_of_mlx(module, own, held, strict)
-    wanted = {name for name, t in tensors.items() if t.saved}
-    missing = [name for name in tensors if name in wanted and name not in held]
+    missing = [name for name, t in tensors.items() if t.saved and name not in held]
     unexpected = [name for name in held if name not in tensors]
     if strict and (missing or unexpected):
         raise ValueError(f"missing: {missing}, unexpected: {unexpected}")

@@ -87,15 +87,6 @@ class Sequential(nn.Sequential):
         else:
             super().__setattr__(key, value)
 
-    def add_module(self, key: str, layer: Any) -> None:
-        """One more layer at the end, or another one in the place of the key."""
-        names = self.__dict__["_layer_names"]
-        if key in names:
-            self.layers[names.index(key)] = layer
-        else:
-            names.append(key)
-            self.layers.append(layer)
-
 
 class Flatten(nn.Module):
     """torch.nn.Flatten: all axes but the first."""

@@ -32,16 +32,18 @@ def named_children(module: Any) -> Iterator[tuple[str, Any]]:
 
 
 def add(module: nn.Module, name: str, part: Any) -> None:
-    """torch's `add_module`: a part under a name; of a Sequential, one more layer at its end."""
-    if hasattr(module, "add_module"):
-        module.add_module(name, part)
-    elif isinstance(module, nn.Sequential):
-        names = module.__dict__.setdefault("_layer_names", [])
-        names += [str(i) for i in range(len(names), len(module.layers))]
+    """torch's `add_module`: a part under a name; of a Sequential, one more layer at its end, or
+    another one in the place of the name."""
+    if not isinstance(module, nn.Sequential):
+        setattr(module, name, part)
+        return
+    names = module.__dict__.setdefault("_layer_names", [])
+    names += [str(i) for i in range(len(names), len(module.layers))]
+    if name in names:
+        module.layers[names.index(name)] = part
+    else:
         names.append(name)
         module.layers.append(part)
-    else:
-        setattr(module, name, part)
 
 
 def children(module: Any) -> Iterator[Any]:

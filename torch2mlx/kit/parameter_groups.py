@@ -12,10 +12,19 @@ from mlx.utils import tree_unflatten
 
 from torch2mlx.kit import weights
 from torch2mlx.kit.stubs import tree_flatten
-from torch2mlx.kit.training import held
 
 #: Options of torch's groups that say nothing about the update.
 _UNUSED = ("params", "name", "foreach", "fused", "capturable", "differentiable")
+
+
+def _names(model: nn.Module) -> dict[tuple[int, str], str]:
+    """MLX's names of the arrays that are parameters, by the modules that hold them and their keys
+    there."""
+    return {
+        (id(owner), key): name
+        for tensor in weights.parameters(model)
+        for (owner, key), name in zip(tensor.places, tensor.names, strict=True)
+    }
 
 
 class ParameterGroups:
@@ -57,7 +66,7 @@ class ParameterGroups:
         `model` is the one that the groups were made with, or another that holds its modules.
         Raises ValueError where it lacks some of them.
         """
-        flat, here = tree_flatten(gradients), {(id(o), key): n for n, o, key, _ in held(model)}
+        flat, here = tree_flatten(gradients), _names(model)
         for optimizer, places in zip(self.optimizers, self._places, strict=True):
             if not places <= here.keys():
                 raise ValueError("the model lacks parameters of this optimizer's groups")
@@ -68,7 +77,7 @@ class ParameterGroups:
 
     def names(self) -> list[set[str]]:
         """The parameters of each group, by their names in the model."""
-        names = {(id(owner), key): name for name, owner, key, _ in held(self._model)}
+        names = _names(self._model)
         return [{names[place] for place in places} for places in self._places]
 
     @property

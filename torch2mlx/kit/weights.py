@@ -57,14 +57,14 @@ class Tensor:
     def parameter(self) -> bool:
         """Whether it is trained, or was until it was frozen; a buffer is neither."""
         return all(
-            key not in owner._no_grad or key in owner.__dict__.get("_stopped", ())
+            not _stopped(owner, key) or key in owner.__dict__.get("_stopped", ())
             for owner, key in self.places
         )
 
     @property
     def trainable(self) -> bool:
         """Whether it gets gradients."""
-        return all(key not in owner._no_grad for owner, key in self.places)
+        return not any(_stopped(owner, key) for owner, key in self.places)
 
     @property
     def saved(self) -> bool:
@@ -82,6 +82,11 @@ class Tensor:
     def joined(self, arrays: list[mx.array]) -> mx.array:
         """What these arrays, such as gradients, are for it in torch's layout."""
         return arrays[0] if self.form.join is None else self.form.join(*arrays)
+
+
+def _stopped(owner: nn.Module, key: str) -> bool:
+    """Whether an array of a module gets no gradient, by its key or by that of the list it is in."""
+    return key in owner._no_grad or key.partition(".")[0] in owner._no_grad
 
 
 def _down(value: Any, key: str) -> Any:
