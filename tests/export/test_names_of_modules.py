@@ -349,3 +349,40 @@ def test_dicts_with_numbers_are_built_and_loaded():
         )
     arrays = build(nn.ParameterDict({"0": torch.ones(2), "w": torch.zeros(2)}))
     assert mx.array_equal(arrays["item_0"], mx.ones((2,))) and set(arrays) == {"item_0", "w"}
+
+
+class Turns(nn.Module):
+    """Blocks whose results a norm and a head of the parent look at after each of them."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
+
+    def forward(self, x, norm, head):
+        normed, shown = [], []
+        for layer in self.layers:
+            x = torch.relu(layer(x)) + x
+            normed.append(norm(x))
+            shown.append(head(normed[-1]) * 2)
+        return torch.stack(normed), torch.stack(shown)
+
+
+class Watched(nn.Module):
+    """Layers that are handed to a child, which calls each more than once."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 3)
+        self.turns = Turns(depth)
+
+    def forward(self, x):
+        return *self.turns(self.norm(x), self.norm, self.head), self.head(x)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_layers_that_a_child_is_handed_keep_their_names_until_the_last_call(depth):
+    torch.manual_seed(0)
+    shapes = ((2, 5, 8), (3, 7, 8))
+    made = assert_alike(Watched(depth), *((torch.randn(shape),) for shape in shapes))
+    assert "def __call__(self, x, norm, head):" in made.source
+    assert made.source.count("class ") == 2 and "self.norm = nn.LayerNorm(8)" in made.source

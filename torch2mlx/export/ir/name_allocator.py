@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from torch2mlx.export.ir.nodes import Node
 
@@ -87,3 +87,18 @@ def wanted(node: Node) -> str:
         return next((part for part in reversed(path) if not part.isdigit()), "x")
     last = node.op.rsplit(".", 1)[-1]
     return _USUAL.get(last, last if len(last) > 3 else "x")
+
+
+def ends_of_statements(items: Sequence[object]) -> set[Node]:
+    """Of the items of a region those nodes that end a statement of the model's source: the
+    results of these get its name."""
+    found: set[Node] = set()
+    last: tuple[str, str] | None = None
+    for item in reversed(items):
+        if not isinstance(item, Node) or not item.name:
+            last = None
+            continue
+        if (item.name, item.line) != last:
+            found.add(item)
+        last = (item.name, item.line)
+    return found

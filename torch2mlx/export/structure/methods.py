@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from torch2mlx.export.ir.local_numbers import STORED
-from torch2mlx.export.ir.name_allocator import Names, wanted
+from torch2mlx.export.ir.name_allocator import Names, ends_of_statements, wanted
 from torch2mlx.export.ir.nodes import STATEMENTS, Node, leaves, operands
 from torch2mlx.export.ir.regions import Region
 from torch2mlx.export.ir.render import ATOM, Renderer, Text, literal
@@ -86,6 +86,8 @@ class Body:
         self._pinned = {
             node for loop in loops for node in (*outer_reads(loop), *loop.last.values())
         }
+        #: Modules that the method is handed: nodes that read the same one are one.
+        self._handed = {node.args: node for node in region.inputs if node.op == "module"}
         self._turns = turn_names(loops, around.names_of)
         self._reads = self._count(loops)
         self._inlined: set[Node] = set()
@@ -97,8 +99,13 @@ class Body:
         self._produced: set[Node] = set()
 
     def _reads_of(self, item: Item) -> list[Node]:
-        """What a statement reads, by the first turns of loops."""
-        return [self._first.get(node, node) for node in all_reads(item)]
+        """What a statement reads, by the first turns of loops and the arguments of the method."""
+        return [self._same(node) for node in all_reads(item)]
+
+    def _same(self, node: Node) -> Node:
+        """The node by which a value has its name."""
+        node = self._first.get(node, node)
+        return self._handed.get(node.args, node) if node.op == "module" else node
 
     def _outputs(self) -> list[Node]:
         return [self._first.get(node, node) for node in self._region.outputs]
@@ -254,7 +261,7 @@ class Body:
 
     def _decide(self) -> None:
         """Which values are written where they are used."""
-        named = self._ends_of_statements()
+        named = ends_of_statements(self._all)
         choices = (node for node in self._inside if node.op == "builtin.choose")
         #: What a choice may leave out is computed only where it is chosen.
         self._alternatives = {n for node in choices for n in leaves(node.args[1:])}
@@ -294,23 +301,8 @@ class Body:
             return False
         return node in self._alternatives or size <= (_NAMED if named else _DEEP)
 
-    def _ends_of_statements(self) -> set[Node]:
-        """Nodes that end a statement of the model's source: those get its name."""
-        found: set[Node] = set()
-        last: tuple[str, str] | None = None
-        for item in reversed(self._all):
-            if not isinstance(item, Node) or not item.name:
-                last = None
-                continue
-            if (item.name, item.line) != last:
-                found.add(item)
-            last = (item.name, item.line)
-        return found
-
     def _lookup(self, node: Node) -> Text:
-        node = self._first.get(node, node)
-        if node.op == "module":
-            node = next((n for n in self._text if n.op == "module" and n.args == node.args), node)
+        node = self._same(node)
         if node.op in STORED and node not in self._text:
             return self._opened_text(self._around.reference(node)), ATOM
         if node in self._text:
