@@ -43,6 +43,9 @@ y = x * 2; y[0].add_(5); return y
 f = lambda t: t.mul_(2); return f(x) + x
 y = x * 2; y = y.t(); y.neg_(); return y
 x.copy_(x * 3); return x
+xs = [x, x * 2]; [None for _ in xs]; for a, b in zip(xs, [x * 3, x]):;  a.lerp_(b, 0.5); return xs
+xs = [x, x * 2]; for i, a in enumerate(xs):;  a.sub_(i + 1); return xs
+xs = [x, x * 2]; for a in reversed(list(xs)):;  a.neg_(); return x + xs[1]
 y = x + 1; y.copy_(x[0]); return y
 a = b = x * 1; a.add_(1); return a + b
 a, b = x, x * 2; a.add_(1); return x + b

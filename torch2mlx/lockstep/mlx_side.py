@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from torch2mlx.lockstep.copies import Changed, Copies, give_copies, in_torch_layout, reached
 from torch2mlx.lockstep.draws import Stream
 from torch2mlx.lockstep.matching import Key, Matching
 from torch2mlx.lockstep.mlx_draws import Served
@@ -15,6 +17,7 @@ from torch2mlx.lockstep.mlx_patches import patch
 from torch2mlx.lockstep.options import module_options, optimizer_options
 from torch2mlx.lockstep.records import Recorder, read
 from torch2mlx.lockstep.scripts import (
+    held_by,
     kept_by,
     leave,
     line_of,
@@ -153,12 +156,31 @@ class MLXRecorder:
         shapes = {key: array.shape for key, array in held.items()}
         self.matching.add(shapes, self.names, len(self.steps))
         trained = self._trainable()
+        before = {key: host(array) for key, array in held.items()}
         for key, array in held.items():
             match = self.matching.pairs.get(key)
             kept, ours = self._put(array), key in trained
             self.start.append([*key, kept, ours, match is not None])
             if match is not None:
                 self._set(key, match.of(self.given, array.shape), array.dtype)
+        self._set_copies(before)
+
+    def _set_copies(self, before: dict[Key, Any]) -> None:
+        """Gives torch's first weights to the copies of them that the script took already."""
+        import mlx.core as mx
+
+        matched = [
+            (self.matching.pairs[key], old, self.matching.pairs[key].of(self.given, old.shape))
+            for key, old in before.items()
+            if old is not None and key in self.matching.pairs
+        ]
+        known = [(match, old, new) for match, old, new in matched if new is not None]
+        ours = [Changed(old, np.asarray(new)) for _, old, new in known]
+        theirs = in_torch_layout([(match, old) for match, old, _ in known], self.given)
+        folder, own = self.script.parent, {id(array) for array in self.held().values()}
+        arrays = reached((item for _, item in held_by(folder)), f"{folder}{os.sep}", mx.array)
+        copies = (array for array in arrays if id(array) not in own)
+        give_copies(Copies([ours, theirs]), copies, host, mx_array)
 
     def _set(self, key: Key, values: Any, dtype: Any) -> None:
         if values is None:

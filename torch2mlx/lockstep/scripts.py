@@ -84,7 +84,7 @@ def makes_weights(module: type) -> bool:
     return False
 
 
-def _held(folder: Path) -> Iterator[tuple[str, Any]]:
+def held_by(folder: Path) -> Iterator[tuple[str, Any]]:
     """What the frames of scripts in a folder hold, by name, and what their `self` holds."""
     inside = f"{folder}{os.sep}"
     for frame in frames():
@@ -96,14 +96,14 @@ def _held(folder: Path) -> Iterator[tuple[str, Any]]:
 
 def name_of(value: Any, default: str, folder: Path) -> str:
     """The name under which the frames of scripts in a folder hold an object."""
-    found = (name for name, item in _held(folder) if item is value and name != "self")
+    found = (name for name, item in held_by(folder) if item is value and name != "self")
     return next(found, default)
 
 
 def kept_by(folder: Path, kind: type) -> list[Any]:
     """The objects of a class that the frames of scripts in a folder hold, and what objects of the
     scripts' own classes hold there."""
-    held = [item for _, item in _held(folder)]
+    held = [item for _, item in held_by(folder)]
     inside = f"{folder}{os.sep}"
     inner = (f for f in frames() if f.f_code.co_filename.startswith(inside))
     scripts = {frame.f_globals.get("__name__") for frame in inner}

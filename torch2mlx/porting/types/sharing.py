@@ -293,7 +293,7 @@ class _Flow:
                 if part is not None:
                     self._reads(part)
         if isinstance(node, cst.For):
-            self._bind(node.target, self._item(node.iter))
+            self._bind_items(node.target, node.iter)
         for item in getattr(node, "items", ()):
             if item.asname is not None:
                 self._bind(item.asname.name, SHARED)
@@ -385,6 +385,20 @@ class _Flow:
         elif isinstance(target, cst.Name):
             self._add("set", target.value, origin)
 
+    def _bind_items(self, target: Any, value: Any) -> None:
+        """Binds what a loop goes through: of `zip` and `enumerate` each name to its own items."""
+        parts = [e.value for e in getattr(target, "elements", ())]
+        given = [a.value for a in value.args if not a.star] if isinstance(value, cst.Call) else []
+        relays = dotted(value.func) if given else ""
+        if relays == "zip" and len(parts) == len(given):
+            for part, one in zip(parts, given, strict=True):
+                self._bind_items(part, one)
+        elif relays == "enumerate" and len(parts) == 2:
+            self._bind(parts[0], FRESH)
+            self._bind_items(parts[1], given[0])
+        else:
+            self._bind(target, self._item(value))
+
     def _keep(self, node: Any) -> None:
         """The value of an expression gets another holder."""
         if isinstance(node, (cst.Name, cst.Attribute)):
@@ -418,6 +432,10 @@ class _Flow:
 
     def _item(self, value: Any) -> Origin:
         """Where the parts of a value come from."""
+        if isinstance(value, cst.Call) and dotted(value.func) in _RELAYING:
+            items = [self._item(a.value) for a in value.args]
+            read = (o for o in items if o.kind in READING)
+            return next(read, SHARED if SHARED.kind in {o.kind for o in items} else FRESH)
         made = self._origin(value)
         if made.kind in READING or not self._type_of(value).tensor:
             return made if made.kind != "fresh" or isinstance(value, cst.Call) else SHARED
@@ -446,8 +464,7 @@ class _Flow:
     def _result(self, call: cst.Call) -> Origin:
         """Where the result of a call comes from."""
         if isinstance(call.func, cst.Name) and call.func.value in _RELAYING:
-            items = (self._item(a.value) for a in call.args)
-            return next((o for o in items if o.kind in READING), FRESH)
+            return self._item(call)
         if "dropout" in self._names.of(call.func):  # in evaluation it is what it is given
             given = dotted(call.args[0].value) if call.args else ""
             return Origin("shared", given) if given else FRESH
