@@ -226,3 +226,21 @@ def test_extremes_of_nothing_have_the_shapes_that_torch_gives_them():
         torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)),
         others=[(torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(1)),)],
     )
+
+
+def test_hypot_neither_overflows_nor_loses_what_is_small():
+    edges = [0.0, 3.0, -4.0, 1e-30, 1e-20, -1e30, 3e38, INF, -INF, math.nan]
+    x, y = (torch.tensor(v).reshape(-1) for v in zip(*((a, b) for a in edges for b in edges)))
+    plain = {"hypot": torch.hypot, "method": lambda x, y: x.hypot(y)}
+    agree(plain, x, y, others=((x[:7], y[30:37]),))
+    halves = torch.tensor([1e-4, 200.0, 300.0]).half(), torch.tensor([1e-4, 300.0, -4e4]).half()
+    made = torch2mlx.translate(Several([torch.hypot]), halves).module
+    np.testing.assert_allclose(made(*map(to_mlx, halves))[0], torch.hypot(*halves), rtol=2e-3)
+    compare(plain, torch.tensor([3.0, 1e-25, -1e25, 2.0]), torch.tensor([4.0, 1e-25, 1e25, 0.0]))
+
+
+def test_kl_div_of_what_is_no_probability_is_nan():
+    targets = torch.tensor([0.0, 0.25, 1.0, -1.0, -INF, math.nan])
+    plain = {"kl": lambda x, y: F.kl_div(x, y, reduction="none")}
+    agree(plain, torch.linspace(-3, 0, 6), targets, others=((torch.zeros(3), targets[2:5]),))
+    compare({"sum": lambda x, y: F.kl_div(x, y, reduction="sum")}, -torch.ones(3), targets[:3])

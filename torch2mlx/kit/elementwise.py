@@ -115,6 +115,15 @@ def sinc(x: mx.array) -> mx.array:
     return mx.where(turned == 0, 1.0, mx.sin(safe) / safe)
 
 
+def hypot(x: mx.array, y: mx.array) -> mx.array:
+    """torch.hypot: sqrt(x ** 2 + y ** 2) of arrays of floats, which squares neither overflow nor
+    lose; infinite where one of the two is, NaN or not the other."""
+    largest = mx.maximum(mx.abs(x), mx.abs(y))
+    unit = mx.stop_gradient(mx.where((largest > 0) & mx.isfinite(largest), largest, 1.0))
+    found = unit * mx.sqrt(mx.square(x / unit) + mx.square(y / unit))
+    return mx.where(mx.isinf(x) | mx.isinf(y), mx.array(math.inf, found.dtype), found)
+
+
 def logaddexp2(x: mx.array, y: mx.array) -> mx.array:
     """torch.logaddexp2: log2(2 ** x + 2 ** y)."""
     return mx.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)

@@ -155,8 +155,8 @@ def kl_div(x, target, reduction: str = "mean", log_target: bool = False):
     if log_target:
         loss = mx.exp(target) * (target - x)
     else:
-        safe = mx.where(target > 0, target, 1)
-        loss = mx.where(target > 0, target * mx.log(safe), 0) - target * x
+        safe = mx.where(target == 0, 1, target)
+        loss = mx.where(target == 0, 0, target * mx.log(safe)) - target * x
     if reduction == "batchmean":
         return mx.sum(loss) / (x.shape[0] if x.ndim else 1)
     return reduced(loss, reduction)

@@ -225,7 +225,7 @@ ENTRIES = (
     op("sub subtract", "input other alpha | {input!} - «{alpha!} * »{other!}", layout="pairwise"),
     op(
         ".hypot",
-        "input other | mx.sqrt(mx.square({input}) + mx.square({other}))",
+        "input other | kit.elementwise.hypot({input}, {other})",
         layout="pairwise",
     ),
     op("angle", "input | kit.elementwise.angle({input})", layout="elementwise"),
