@@ -12,6 +12,7 @@ import mlx.core as mx
 from torch2mlx.kit import kinks
 from torch2mlx.kit.activations import log_softmax, logsigmoid
 from torch2mlx.kit.distance import pairwise_distance
+from torch2mlx.kit.elementwise import xlogy
 from torch2mlx.kit.precision import in_float32
 from torch2mlx.kit.stubs import custom_function
 
@@ -155,8 +156,7 @@ def kl_div(x, target, reduction: str = "mean", log_target: bool = False):
     if log_target:
         loss = mx.exp(target) * (target - x)
     else:
-        safe = mx.where(target == 0, 1, target)
-        loss = mx.where(target == 0, 0, target * mx.log(safe)) - target * x
+        loss = xlogy(target, target) - target * x
     if reduction == "batchmean":
         return mx.sum(loss) / (x.shape[0] if x.ndim else 1)
     return reduced(loss, reduction)
