@@ -153,10 +153,7 @@ def cross_entropy(
 @in_float32
 def kl_div(x, target, reduction: str = "mean", log_target: bool = False):
     """target * (log target - x); x: log-probabilities. "batchmean" divides by the batch alone."""
-    if log_target:
-        loss = mx.exp(target) * (target - x)
-    else:
-        loss = xlogy(target, target) - target * x
+    loss = mx.exp(target) * (target - x) if log_target else xlogy(target, target) - target * x
     if reduction == "batchmean":
         return mx.sum(loss) / (x.shape[0] if x.ndim else 1)
     return reduced(loss, reduction)
