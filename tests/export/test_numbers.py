@@ -230,7 +230,7 @@ def test_extremes_of_nothing_have_the_shapes_that_torch_gives_them():
 
 def test_hypot_neither_overflows_nor_loses_what_is_small():
     edges = [0.0, 3.0, -4.0, 1e-30, 1e-20, -1e30, 3e38, INF, -INF, math.nan]
-    x, y = (torch.tensor(v).reshape(-1) for v in zip(*((a, b) for a in edges for b in edges)))
+    x, y = torch.cartesian_prod(torch.tensor(edges), torch.tensor(edges)).unbind(1)
     plain = {"hypot": torch.hypot, "method": lambda x, y: x.hypot(y)}
     agree(plain, x, y, others=((x[:7], y[30:37]),))
     halves = torch.tensor([1e-4, 200.0, 300.0]).half(), torch.tensor([1e-4, 300.0, -4e4]).half()
