@@ -403,8 +403,10 @@ def _with_torchs_weights(module: Any, types: Any, report: Report) -> tuple[Any, 
     from torch2mlx.porting.rules.layer_weights import LayerWeights, needed
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.passes import passed
+    from torch2mlx.porting.training.held_written import with_weights_read
     from torch2mlx.porting.types.infer import inferred
 
+    module, types = with_weights_read(module, types, report)
     if not needed(module):
         return module, types
     made = passed(module, LayerWeights(types, report))
