@@ -296,3 +296,35 @@ def test_calls_that_agree_belong_together_in_any_order():
     assert chosen((1, 2, 3), (9, 3, 2)) == [9, 2, 3]
     assert chosen((1, 2), (7, 8)) == [7, 8]
     assert chosen((1, 2), (1, 1, 2)) == [1, 2]
+
+
+SHARED = """
+import torch
+import torch.nn as nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 4)
+        self.body = nn.Sequential(self.first, nn.Tanh(), nn.Linear(4, 2))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+model = Net()
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+for _ in range(3):
+    x = torch.randn(5, 3)
+    loss = model(x).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_module_at_two_places_of_another_is_compared_once(verdict):
+    found = verdict(SHARED)
+    assert found.ok, str(found)
+    assert len(found.steps) == 3

@@ -327,14 +327,27 @@ def tensors(module: Any, name: str = "", path: str = "") -> Iterator[Tensor]:
             if _holds(value):
                 yield from tensors(value, f"{name}{key}.", f"{path}{key}.")
         return
-    special = forms(module)
+    special = {key: form for key, form in forms(module).items() if not _is_computed(module, form)}
     taken = {key for form in special.values() for key in form.keys}
     own = {key: Form((key,)) for key in _arrays(module) if key not in taken}
     ties = {key: Form((key,)) for key in module.__dict__.get("_ties", {})}
-    for key, form in {**special, **own, **ties}.items():
+    parametrized = {name: own.pop(key).keys for key, name in _torch_names(module).items()}
+    late = {name: Form(keys) for name, keys in parametrized.items()}
+    for key, form in {**special, **own, **ties, **late}.items():
         yield Tensor(name + key, path[:-1], module, key, form)
     for key, place, value in parts(module):
         yield from tensors(value, f"{name}{key}.", f"{path}{place}.")
+
+
+def _is_computed(module: nn.Module, form: Form) -> bool:
+    """Whether a tensor is computed from others; see kit.normalized."""
+    return not module.__dict__.get("_rules", {}).keys().isdisjoint(form.keys)
+
+
+def _torch_names(module: nn.Module) -> dict[str, str]:
+    """Torch's names of arrays that are those of a parametrization."""
+    found: dict[str, str] = module.__dict__.get("_torch_names", {})
+    return found
 
 
 def _arrays(module: nn.Module) -> Iterator[str]:
@@ -372,8 +385,9 @@ def _found(module: Any, rest: str, path: str, full: str) -> Tensor | None:
     key, _, below = rest.partition(".")
     if isinstance(module, nn.Module):
         form = forms(module).get(rest)
-        if form is None and isinstance(_at(module, rest), mx.array):
-            form = Form((rest,))
+        late = next((key for key, own in _torch_names(module).items() if own == rest), rest)
+        if form is None and isinstance(_at(module, late), mx.array):
+            form = Form((late,))
         if form is not None:
             return Tensor(full, path[:-1], module, rest, form)
         for part, place, value in parts(module):

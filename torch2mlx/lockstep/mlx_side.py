@@ -47,6 +47,20 @@ def leaves(tree: Any) -> list[tuple[str, Any]]:
     return list(found)
 
 
+def once(root: Any, named: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Those of a module that it holds at several places at the last of them: MLX's gradients and
+    updates come there, and to the other places zeros."""
+    owners = {path: id(module) for path, module in root.named_modules()}
+    last: dict[tuple[int, str], str] = {}
+    for name, _ in named:
+        parts = name.split(".")
+        ends = (i for i in range(len(parts) - 1, -1, -1) if ".".join(parts[:i]) in owners)
+        end = next(ends)
+        last[owners[".".join(parts[:end])], ".".join(parts[end:])] = name
+    kept = set(last.values())
+    return [(name, array) for name, array in named if name in kept]
+
+
 def arrays_in(value: Any) -> list[Any]:
     """The arrays of nested lists, tuples and dicts, in order."""
     import mlx.core as mx
@@ -200,7 +214,7 @@ class MLXRecorder:
         return {
             (number, name): array
             for number, root in enumerate(self.roots)
-            for name, array in leaves(root.parameters())
+            for name, array in once(root, leaves(root.parameters()))
         }
 
     def _trainable(self) -> set[Key]:

@@ -24,6 +24,7 @@ from torch2mlx.porting.layout.tables import ASKED, ITSELF, OF_LAYERS
 from torch2mlx.porting.layout.values import NONE, OTHER, Member, either
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk
+from torch2mlx.porting.types.layers import NORMALIZED
 
 _DEPTH = 12
 #: Functions of Python that keep nothing of what they are told.
@@ -169,7 +170,7 @@ def _called_or_made(run: Run, node: cst.Call, env: Env) -> Member:
     full, name = run.names.of(node.func), dotted(node.func)
     if full.startswith("torch.nn.") and full.count(".") == 2 and full[9:10].isupper():
         return layer_of(run, full[9:], node, _arguments(run, node, env))
-    if full in ("functools.partial", "copy.deepcopy") and node.args:
+    if full in ("functools.partial", "copy.deepcopy", *NORMALIZED) and node.args:
         given = [member_of(run, a.value, env) for a in node.args]
         return given[0]
     if name.endswith(".__init__") or (

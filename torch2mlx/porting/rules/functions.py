@@ -27,6 +27,7 @@ from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 from torch2mlx.porting.rules.text import again, code, drop_keywords, expression, joined
 from torch2mlx.porting.scopes.import_table import TYPED
 from torch2mlx.porting.types.kinds import NUMBERS, Type
+from torch2mlx.porting.types.layers import NORMALIZED
 
 _GONE: tuple[str, ...] = ("torch.cuda.", "torch.backends.", "torch.set_num_threads")
 _GONE += ("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms")
@@ -260,6 +261,16 @@ def _with(text: str | None, more: str) -> str | None:
     return f"{text[:-1]}, {more})" if text is not None and text.endswith(")") else None
 
 
+def _normalized(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    """Weight norm and spectral norm, in both of torch's forms, and what removes them."""
+    if any(a.keyword == "leave_parametrized" for a in given) or (
+        len(given) > 2 and "remove" in full
+    ):
+        return refused(at, full, original, updated)
+    at.change(original, full, "the layer itself, whose weight is computed from other parameters")
+    return again(f"kit.normalized.{NORMALIZED[full]}", updated)
+
+
 #: Rules by full name, or by its start where that ends with a dot; the first that fits is taken.
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., Any]], ...] = (
     (_SEEDS, _seed),
@@ -276,6 +287,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., Any]], ...] = (
     (("torch.nn.init.",), _init),
     (("torch.nn.utils.rnn.",), _sequence),
     (_CLIPPING, lambda at, full, given, original, updated: updated),
+    (tuple(NORMALIZED), _normalized),
     (("torch.nn.utils.", "torch.nn.parallel."), _unknown),
     (("torch.nn.",), made_layer),
     (("torch.optim.lr_scheduler.",), made_scheduler),

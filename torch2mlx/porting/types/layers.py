@@ -26,6 +26,23 @@ def why_not(name: str) -> str:
     return REASONS.get(f"torch.nn.{name}", "no counterpart is known")
 
 
+#: Functions of torch.nn.utils that give back the layer that they are given, and the kit's.
+NORMALIZED = {
+    f"torch.nn.utils.{name}": target
+    for name, target in {
+        "weight_norm": "weight_norm",
+        "weight_norm.weight_norm": "weight_norm",
+        "spectral_norm": "spectral_norm",
+        "spectral_norm.spectral_norm": "spectral_norm",
+        "parametrizations.weight_norm": "parametrized_weight_norm",
+        "parametrizations.spectral_norm": "parametrized_spectral_norm",
+        "remove_weight_norm": "remove",
+        "weight_norm.remove_weight_norm": "remove",
+        "remove_spectral_norm": "remove",
+        "spectral_norm.remove_spectral_norm": "remove",
+        "parametrize.remove_parametrizations": "remove",
+    }.items()
+}
 #: Layers whose arguments that MLX decides are dropped.
 DROPPED = ("inplace", "device", "dtype", "enable_nested_tensor", "mask_check", "process_group")
 #: torch.optim class -> (mlx.optimizers class, its keyword for torch's, extra text), used when no

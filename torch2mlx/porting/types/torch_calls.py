@@ -24,6 +24,7 @@ from torch2mlx.porting.types.kinds import (
     UNKNOWN,
     Type,
 )
+from torch2mlx.porting.types.layers import NORMALIZED
 
 ANNOTATED = {
     **{f"torch.{name}": TENSOR for name in ("Tensor", *TYPED)},
@@ -208,6 +209,8 @@ def _functional(name: str, given: list[Type]) -> Type:
 
 
 def _utility(name: str, given: list[Type]) -> Type:
+    if f"torch.nn.utils.{name}" in NORMALIZED:
+        return given[0] if given else UNKNOWN
     return TENSOR if name in ("clip_grad_norm_", "clip_grad_value_") else _sequence(name)
 
 
