@@ -377,13 +377,13 @@ def _apart(module: Any, text: str) -> tuple[Any, Any]:
     """The file with a line for each statement and attributes for literal `getattr`, its own names
     that MLX's would hide set aside; and those names."""
     from torch2mlx.porting.scopes.import_table import collect
-    from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes
+    from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes, needed
     from torch2mlx.porting.scopes.own_names import set_aside
     from torch2mlx.porting.scopes.passes import passed
     from torch2mlx.porting.scopes.separate_lines import with_separate_lines
 
     module = with_separate_lines(module)
-    if "getattr(" in text:
+    if needed(text, module):
         module = passed(module, LiteralAttributes(collect(module)))
     return set_aside(module, collect(module))
 

@@ -376,7 +376,7 @@ from torch import nn
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("head = nn.utils.weight_norm(nn.Linear(2, 3))", "torch.nn.utils.weight_norm"),
+        ("nn.utils.parametrizations.orthogonal(head)", "parametrizations.orthogonal"),
         ("torch.compiler.reset()", "torch.compiler.reset"),
         ("w = torch.zeros(3)\nw.requires_grad = False", "requires_grad of an array"),
         ("o = torch.optim.Adam(p for p in somewhere())", "a module that is not seen here"),

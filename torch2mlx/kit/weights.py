@@ -448,6 +448,19 @@ def start(
     put(layer, name, function(get(layer, name), *args, **more))
 
 
+def rows(layer: nn.Module) -> list[list[str]]:
+    """torch's `_all_weights` of a recurrent layer: names, a row for each layer and direction."""
+    found: dict[str, list[str]] = {}
+    for name in forms(layer):
+        found.setdefault(name.partition("_l")[2], []).append(name)
+    return list(found.values())
+
+
+def rows_of_arrays(layer: nn.Module) -> list[list[mx.array]]:
+    """torch's `all_weights` of a recurrent layer."""
+    return [[get(layer, name) for name in row] for row in rows(layer)]
+
+
 class Items:
     """Places of a parameter, read and set in torch's layout: `Items(conv, "weight")[0] = 1.0`, or
     `Items(model, "conv.weight")[0] = 1.0`."""

@@ -25,7 +25,7 @@ from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
 from torch2mlx.porting.rules.text import again, code, drop_keywords, expression, joined
-from torch2mlx.porting.scopes.import_table import TYPED
+from torch2mlx.porting.scopes.import_table import TYPED, dotted
 from torch2mlx.porting.types.kinds import NUMBERS, Type
 from torch2mlx.porting.types.layers import NORMALIZED
 
@@ -58,6 +58,11 @@ _MADE: tuple[str, ...] = (
 _MADE += ("randint", "full_like", "randn_like", "rand_like")
 #: Functions that take data, in lists too.
 _OF_DATA = ("tensor", "as_tensor", "Tensor", *TYPED)
+_VECTORS = tuple(
+    f"torch.nn.utils.{way}{name}"
+    for name in ("parameters_to_vector", "vector_to_parameters")
+    for way in ("", "convert_parameters.")
+)
 #: Moved to the gradients with the step they belong to.
 _CLIPPING = ("torch.nn.utils.clip_grad_norm_", "torch.nn.utils.clip_grad_value_")
 PACKED: tuple[str, ...] = (
@@ -271,6 +276,21 @@ def _normalized(at: Place, full: str, given: list[Argument], original: Any, upda
     return again(f"kit.normalized.{NORMALIZED[full]}", updated)
 
 
+def _vector(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    """Parameters as one vector, and back into a module."""
+    name = full.rpartition(".")[2]
+    if name == "vector_to_parameters":
+        held: Any = updated.args[1].value if len(updated.args) == 2 else None
+        if dotted(getattr(held, "func", None)) != "kit.training.parameters":
+            at.refuse(original, "arrays are values: give it a module's `parameters()`", full)
+            return updated
+        args = [updated.args[0], *held.args]
+        at.change(original, full, "a module's parameters, in torch's order and layouts")
+        return cst.Call(expression(f"kit.vectors.{name}"), args)
+    at.change(original, full, "in torch's order and layouts")
+    return again(f"kit.vectors.{name}", updated)
+
+
 #: Rules by full name, or by its start where that ends with a dot; the first that fits is taken.
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., Any]], ...] = (
     (_SEEDS, _seed),
@@ -288,6 +308,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., Any]], ...] = (
     (("torch.nn.utils.rnn.",), _sequence),
     (_CLIPPING, lambda at, full, given, original, updated: updated),
     (tuple(NORMALIZED), _normalized),
+    (_VECTORS, _vector),
     (("torch.nn.utils.", "torch.nn.parallel."), _unknown),
     (("torch.nn.",), made_layer),
     (("torch.optim.lr_scheduler.",), made_scheduler),

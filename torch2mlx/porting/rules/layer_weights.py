@@ -8,6 +8,7 @@ else is rewritten, so that all that follows sees a tensor of torch's layout.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import libcst as cst
@@ -118,6 +119,8 @@ class LayerWeights(cst.CSTTransformer):
         if original_node in self._as_they_are:
             return updated_node
         name = original_node.attr.value
+        if name in _ALL and original_node not in self._targets:
+            return _function(_ALL[name], updated_node.value)
         if self._is_turned(original_node):
             self._note(original_node, "in torch's layout, under torch's name")
             return _call("weights.get", updated_node.value, name)
@@ -132,10 +135,24 @@ class LayerWeights(cst.CSTTransformer):
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
         """`getattr(lstm, name)` of a layer whose weights have other names in MLX."""
         func, given = original_node.func, original_node.args
+        if self._resets(original_node):
+            owner: Any = updated_node.func
+            return _plain(f"{KIT}.resetting.reset", [cst.Arg(owner.value)])
+        if isinstance(func, cst.Name) and func.value == "hasattr" and _asks_reset(given):
+            return _plain(f"{KIT}.resetting.can", [updated_node.args[0]])
         named = isinstance(func, cst.Name) and func.value == "getattr" and len(given) == 2
         if not named or self._layer(self._types.of(given[0].value)) not in _WITH_OTHERS:
             return updated_node
         return _plain(f"{KIT}.weights.get", list(updated_node.args))
+
+    def _resets(self, call: cst.Call) -> bool:
+        """Whether a call draws the first weights of a layer of torch's anew, or may."""
+        func = call.func
+        if not isinstance(func, cst.Attribute) or func.attr.value != _RESET or call.args:
+            return False
+        own = self._types.of(func.value).name in self._types.names.classes
+        plain = isinstance(func.value, cst.Name) and func.value.value == "self"
+        return not own and not plain and not isinstance(func.value, cst.Call)
 
     def _note(self, node: cst.Attribute, why: str) -> None:
         self._report.change(self._statement or node, node.attr.value, why)
@@ -284,6 +301,9 @@ class LayerWeights(cst.CSTTransformer):
         return cst.Expr(_put("weights.put", held, self._kept(held, old.func.value, call)))
 
 
+_OTHERS = ("weight", "reset_parameters", "_all_weights", "all_weights", "children", "modules")
+_RESET = "reset_parameters"
+_ALL = {"_all_weights": "weights.rows", "all_weights": "weights.rows_of_arrays"}
 #: Layers of whose weights more than `weight` have other names in MLX.
 _WITH_OTHERS = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention")
 #: Options that tell by their names that something is a layer.
@@ -299,6 +319,11 @@ _OPERATORS: dict[Any, Any] = {
     cst.MatrixMultiplyAssign: cst.MatrixMultiply(),
     cst.ModuloAssign: cst.Modulo(),
 }
+
+
+def _asks_reset(given: Sequence[cst.Arg]) -> bool:
+    word = given[1].value if len(given) == 2 else None
+    return isinstance(word, cst.SimpleString) and word.evaluated_value == _RESET
 
 
 def _call(function: str, layer: Any, name: str) -> cst.Call:
@@ -384,6 +409,6 @@ def _unpacks(node: cst.Assign) -> bool:
 def needed(module: cst.Module) -> bool:
     """Whether a file reads any attribute of these names."""
     return any(
-        n.attr.value == "weight" or n.attr.value in _ALL_OPTIONS or is_weight(n.attr.value)
+        n.attr.value in _OTHERS or n.attr.value in _ALL_OPTIONS or is_weight(n.attr.value)
         for n in of_kinds(module, cst.Attribute)
     )

@@ -1,4 +1,5 @@
-"""`getattr(nn, "ReLU")` is `nn.ReLU`: what is known before the program runs is written as it is."""
+"""`getattr(nn, "ReLU")` is `nn.ReLU`: what is known before the program runs is written as it is,
+and methods call their object `self`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import Names, dotted
+from torch2mlx.porting.scopes.traversal import of_kinds, walk
 
 
 class LiteralAttributes(cst.CSTTransformer):
@@ -37,6 +39,25 @@ class LiteralAttributes(cst.CSTTransformer):
         word = str(given[1].value.evaluated_value)
         return _attribute(given[0].value, word) if _is_name(word) else updated_node
 
+    def leave_Expr(self, original_node: cst.Expr, updated_node: cst.Expr) -> Any:
+        """`setattr(conv, "weight", w)` is an assignment."""
+        call = updated_node.value
+        given = call.args if isinstance(call, cst.Call) else ()
+        named = isinstance(call, cst.Call) and dotted(call.func) == "setattr"
+        if not named or len(given) != 3 or not isinstance(given[1].value, cst.SimpleString):
+            return updated_node
+        word = str(given[1].value.evaluated_value)
+        if not _is_name(word) or isinstance(given[0].value, cst.Call):
+            return updated_node
+        return cst.Assign([cst.AssignTarget(_attribute(given[0].value, word))], given[2].value)
+
+    def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> Any:
+        """Methods whose first parameter is not called `self` call it that."""
+        body = [_with_self(statement) for statement in updated_node.body.body]
+        if all(one is other for one, other in zip(body, updated_node.body.body, strict=True)):
+            return updated_node
+        return updated_node.with_changes(body=updated_node.body.with_changes(body=body))
+
     def _is_dynamic(self, node: cst.Call) -> bool:
         """Whether a call is a `getattr` of two arguments from an import of torch."""
         named = isinstance(node.func, cst.Name) and node.func.value == "getattr"
@@ -61,6 +82,54 @@ class LiteralAttributes(cst.CSTTransformer):
             )
             whole = cst.IfExp(test, one, whole)
         return whole
+
+
+def _with_self(node: Any) -> Any:
+    """A method whose first parameter is `self`, where it has another name that can be that."""
+    if not isinstance(node, cst.FunctionDef) or node.decorators or not node.params.params:
+        return node
+    first = node.params.params[0].name.value
+    if first in ("self", "cls", "mcs") or node.name.value in ("__new__", "__init_subclass__"):
+        return node
+    used = {n.value for n in walk(node) if isinstance(n, cst.Name)}
+    inner = {p.name.value for f in walk(node.body) for p in _parameters(f)}
+    if "self" in used or first in inner or first in stores(node.body):
+        return node
+    return node.visit(_Renamed(first, "self"))
+
+
+def _parameters(node: Any) -> list[Any]:
+    if not isinstance(node, (cst.FunctionDef, cst.Lambda)):
+        return []
+    return [part for part in walk(node.params) if isinstance(part, cst.Param)]
+
+
+class _Renamed(cst.CSTTransformer):
+    """Gives a name another one; attributes and keywords of calls keep theirs."""
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__()
+        self._old, self._new = old, new
+        self._words: set[Any] = set()
+
+    def visit_Attribute(self, node: cst.Attribute) -> None:
+        self._words.add(node.attr)
+
+    def visit_Arg(self, node: cst.Arg) -> None:
+        self._words.add(node.keyword)
+
+    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
+        if original_node.value != self._old or original_node in self._words:
+            return updated_node
+        return updated_node.with_changes(value=self._new)
+
+
+def needed(text: str, module: cst.Module) -> bool:
+    """Whether a file has any of what is rewritten here."""
+    if "getattr(" in text or "setattr(" in text:
+        return True
+    methods = (f for c in of_kinds(module, cst.ClassDef) for f in c.body.body)
+    return any(_with_self(f) is not f for f in methods)
 
 
 def _choices(test: Any) -> tuple[str, list[str]]:

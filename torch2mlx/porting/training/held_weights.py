@@ -20,6 +20,7 @@ from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import calls, children, of_kinds, walk
 from torch2mlx.porting.training.holding import Holding, names_in
 from torch2mlx.porting.types.known import Types
+from torch2mlx.porting.types.views import is_data
 
 #: What asks for a parameter itself, or for what does not change.
 _UNCHANGING = frozenset(
@@ -29,6 +30,7 @@ _UNCHANGING = frozenset(
     ]
 )
 _OF_PARAMETERS = ("torch.nn.utils.clip_grad", "torch.optim.", "torch.autograd.grad", "torch.amp.")
+_ADDING = ("append", "add", "extend", "insert", "update", "setdefault", "clear")
 _PLAIN = ("len", "id", "isinstance", "type", "hasattr")
 State = dict[str, dict[Any, bool]]  # name -> statement that gave it weights -> whether they changed
 
@@ -46,7 +48,7 @@ class HeldWeights:
         self.attributes: dict[tuple[str, str], Any] = {}  # of a class -> statement
         self.entries: dict[Any, State] = {}  # of functions, by what their callers give
         self.found: dict[Any, tuple[str, set[Any]]] = {}  # statement -> name, where it is read
-        self.free: dict[str, set[str]] = {}
+        self.shared: dict[Any, str] = {}  # statement -> weight whose numbers become another's too
         if self.updating:
             self._read()
 
@@ -241,6 +243,8 @@ class _Block:
                 self._unpacked(target, node.value)
                 continue
             name = dotted(target)
+            if is_data(target) and holds and not self._same_weight(target, node.value):
+                self.file.shared[self._statement] = code(target)
             if isinstance(target, cst.Subscript):
                 self._reads(target.slice[0])
                 self._put(dotted(target.value), node.value, holds)
@@ -250,6 +254,12 @@ class _Block:
                     self.state[name] = {self._statement: False, **kept}
             elif holds and name.startswith("self.") and name.count(".") == 1:
                 self._attribute(name)
+
+    def _same_weight(self, target: Any, value: Any) -> bool:
+        """Whether a value is made of the weight itself, or of what is a copy by then."""
+        own = code(target.value)
+        expressions = (n for n in walk(value) if isinstance(n, cst.BaseExpression))
+        return any(code(n) == own for n in expressions)
 
     def _unpacked(self, target: Any, value: Any) -> None:
         parts = value.elements if isinstance(value, (cst.Tuple, cst.List)) else ()
@@ -280,7 +290,7 @@ class _Block:
     def _calls(self, node: Any) -> None:
         for call in calls(node):
             func = call.func
-            if isinstance(func, cst.Attribute) and func.attr.value in ("append", "add", "extend"):
+            if isinstance(func, cst.Attribute) and func.attr.value in _ADDING:
                 for argument in call.args:
                     holds = self.file.holding.holds(argument.value, self._known)
                     self._put(dotted(func.value), argument.value, holds)
@@ -353,7 +363,7 @@ class _Block:
         hands_on = iterated and self.file.holding.holds(node, self._known)
         if full.startswith(_OF_PARAMETERS) or dotted(func) in _PLAIN:
             return
-        if isinstance(func, cst.Attribute) and func.attr.value not in _UNCHANGING:
+        if isinstance(func, cst.Attribute) and func.attr.value not in (*_UNCHANGING, *_ADDING):
             self._reads(func.value, hands_on)
         for argument in node.args:
             self._reads(argument.value, hands_on)
@@ -375,6 +385,11 @@ class _Block:
         for statement, stale in self.state[name].items():
             if stale and isinstance(statement, cst.SimpleStatementLine):
                 self.file.found.setdefault(statement, (name, set()))[1].add(node)
+
+
+def code(node: Any) -> str:
+    """The source of an expression."""
+    return cst.Module([]).code_for_node(node)
 
 
 def _asks_which(node: Any) -> bool:

@@ -30,7 +30,11 @@ _ONCE_FUNCTIONS = ("filter", "zip", "enumerate", "iter", "reversed", "chain", "i
 def with_weights_read(module: Any, types: Types, report: Report) -> tuple[Any, Types]:
     """The file, in which no name holds weights that have changed since, and its types; what cannot
     be written so is refused."""
-    found = HeldWeights(module, types).found
+    read = HeldWeights(module, types)
+    found = read.found
+    for statement, target in read.shared.items():
+        why = f"`{target}` becomes the very numbers of another weight, and changes with it"
+        report.refuse(statement, f"{why}: copy_ takes their values", code=Code.UNCLEAR)
     if not found:
         return module, types
     written: dict[Any, tuple[str, Any]] = {}

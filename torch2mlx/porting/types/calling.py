@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import libcst as cst
 
+from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.traversal import walk as nodes
 from torch2mlx.porting.types import attributes as members
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.kinds import DTYPE, TENSOR, UNKNOWN, Type, join
@@ -59,6 +62,11 @@ def _of_own(walk: Walk, node: Any, called: Type, given: list[Type], env: Env) ->
     """Calls of the file's own functions, classes and modules, and of torch's layers."""
     if called.kind == "function":
         _pass(walk, called.name, node, given)
+        own = walk.known.nodes.get(called.name) or walk.known.names.functions.get(called.name)
+        place = _given_back(own) if own is not None else -1
+        plain = all(a.keyword is None and not a.star for a in node.args)
+        if plain and 0 <= place < len(given) and given[place].kind == "module":
+            return given[place]
         return walk.known.returns.get(called.name, UNKNOWN)
     if called.kind == "class":
         _pass(walk, f"{called.name}.__init__", node, given)
@@ -73,6 +81,16 @@ def _of_own(walk: Walk, node: Any, called: Type, given: list[Type], env: Env) ->
         _takes_tensors(walk, node, env)
         return results.layer(called.name) if called.name else _any_module(walk)
     return called.items[0] if called.kind == "lambda" and called.items else None
+
+
+@lru_cache(maxsize=512)
+def _given_back(function: cst.FunctionDef) -> int:
+    """The place of the parameter that a function returns, whichever way it goes; -1 where it does
+    not. What such a call gives is what it is given, whatever other calls give it."""
+    returned = {dotted(n.value) for n in nodes(function.body) if isinstance(n, cst.Return)}
+    names = [p.name.value for p in function.params.params]
+    name = next(iter(returned)) if len(returned) == 1 else ""
+    return names.index(name) if name in names and name not in stores(function.body) else -1
 
 
 def _grows(walk: Walk, func: cst.Attribute, given: list[Type], env: Env) -> None:

@@ -211,7 +211,8 @@ def _functional(name: str, given: list[Type]) -> Type:
 def _utility(name: str, given: list[Type]) -> Type:
     if f"torch.nn.utils.{name}" in NORMALIZED:
         return given[0] if given else UNKNOWN
-    return TENSOR if name in ("clip_grad_norm_", "clip_grad_value_") else _sequence(name)
+    tensors = ("clip_grad_norm_", "clip_grad_value_", "parameters_to_vector")
+    return TENSOR if name in tensors else _sequence(name)
 
 
 def _layer(name: str, given: list[Type]) -> Type:
