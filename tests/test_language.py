@@ -122,29 +122,78 @@ def test_past_its_table_of_positions_a_model_raises_an_error_as_torchs_does(seve
         assert str(error.value) == said
 
 
-@pytest.mark.parametrize("pieces", [(4, 5), (9,), (2, 1, 6)])
-def test_padding_before_a_sequence_changes_nothing(made, pieces):
+PADDED = ("persimmon", "bloom", "gemma2", "roberta")
+
+
+def alone(model, rows):
+    """torch's logits of sequences of several lengths, each by itself."""
+    with torch.no_grad():
+        return [model(row[None]).logits.numpy()[0] for row in rows]
+
+
+@pytest.mark.parametrize("pieces", [(4, 5), (2, 1, 6)])
+@pytest.mark.parametrize("kind", PADDED)
+def test_padding_before_a_sequence_changes_nothing(made, kind, pieces):
     from mlx_lm.models.cache import BatchKVCache
 
-    model, language = made("persimmon")
+    model, language = made(kind)
     padding, ids = (0, 4, 1), some_tokens(model, 3, 20, seed=6)
     cache = [BatchKVCache(list(padding)) for _ in range(2)]
     found = mlx_logits(language.module, mx.array(ids.numpy()), pieces, cache)
-    for row, start in enumerate(padding):
-        with torch.no_grad():
-            expected = model(ids[row : row + 1, start:]).logits.numpy()
-        close(found[row : row + 1, start:], expected, 1e-4)
+    rows = [ids[row, start:] for row, start in enumerate(padding)]
+    for expected, logits, start in zip(alone(model, rows), found, padding, strict=True):
+        close(logits[start:], expected, 1e-4)
 
 
-def test_a_model_that_padding_would_move_refuses_it(made):
+@pytest.mark.parametrize("kind", PADDED)
+def test_sequences_that_join_and_leave_a_batch_go_on_as_alone(made, kind):
+    """As mlx-lm's server treats them: prompts of several lengths with padding behind them, a batch
+    that another one is added to, and one whose longest sequence is done."""
     from mlx_lm.models.cache import BatchKVCache
 
-    language = made("bloom")[1]
+    model, language = made(kind)
+    lengths, rows = (9, 4, 7), list(some_tokens(model, 3, 20, seed=7))
+    rows = [row[: n + 8] for row, n in zip(rows, lengths, strict=True)]
+    expected = alone(model, rows)
+    first = [BatchKVCache([0, 0]) for _ in range(2)]
+    for held in first:
+        held.prepare(lengths=[9, 4], right_padding=[0, 5])
+    prompt = torch.zeros(2, 9, dtype=torch.int64)
+    prompt[0], prompt[1, :4] = rows[0][:9], rows[1][:4]
+    found = np.array(language.module(mx.array(prompt.numpy()), cache=first))
+    close(found[0], expected[0][:9], 1e-4)
+    close(found[1, :4], expected[1][:4], 1e-4)
+    other = language.module.make_cache()
+    language.module(mx.array(rows[2][None, :7].numpy()), cache=other)
+    for held, more in zip(first, other, strict=True):
+        held.finalize()
+        held.extend(more.merge([more]))
+    kept = [0, 1, 2]
+    for step in range(8):
+        if step == 4:
+            kept = [1, 2]
+            for held in first:
+                held.filter(mx.array(kept))
+        tokens = mx.array([[int(rows[i][lengths[i] + step])] for i in kept])
+        logits = np.array(language.module(tokens, cache=first))
+        for place, i in enumerate(kept):
+            close(logits[place, 0], expected[i][lengths[i] + step], 1e-4)
+
+
+def test_a_model_that_padding_would_move_refuses_it():
+    from mlx_lm.models.cache import BatchKVCache
+
+    sizes = {"vocab_size": 96, "d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4}
+    torch.manual_seed(0)
+    model = transformers.BartForCausalLM(
+        transformers.BartConfig(**sizes, decoder_ffn_dim=48)
+    ).eval()
+    module = torch2mlx.language_model(model).module
     tokens = mx.array([[5, 5, 5], [5, 6, 7]])
-    found = language.module(tokens, cache=[BatchKVCache([0, 0]) for _ in range(2)])
-    assert mx.array_equal(found, language.module(tokens))
+    found = module(tokens, cache=[BatchKVCache([0, 0]) for _ in range(2)])
+    assert mx.array_equal(found, module(tokens))
     with pytest.raises(ValueError, match="padding") as error:
-        language.module(tokens, cache=[BatchKVCache([2, 0]) for _ in range(2)])
+        module(tokens, cache=[BatchKVCache([2, 0]) for _ in range(2)])
     assert str(error.value) == "this file takes no batches of sequences with padding"
 
 

@@ -19,7 +19,7 @@ from torch2mlx.checkpoint.write.translated import save_arrays
 from torch2mlx.common import cards, trust
 from torch2mlx.common.optional import need
 from torch2mlx.encoder_decoder import EncoderDecoder, encoder_decoder
-from torch2mlx.errors import TranslationError
+from torch2mlx.errors import ExportError, TranslationError, UnsupportedOperatorError
 from torch2mlx.export.capture.empty_weights import is_empty, standing_in
 from torch2mlx.export.ir.dead import without_dead
 from torch2mlx.export.printing.emit import written
@@ -28,14 +28,15 @@ from torch2mlx.export.state.conditions import of_tokens
 from torch2mlx.export.state.generating import padding_left_out, proved
 from torch2mlx.export.state.idioms import (
     attends,
-    may_be_padded,
     may_be_quantized,
     read_bare,
     with_idioms,
 )
+from torch2mlx.export.state.leaving_out import adds_masks, refuse_padded
 from torch2mlx.export.state.lifting import lifted
 from torch2mlx.export.state.model_file import Told, ending
-from torch2mlx.export.state.stepping import ONE, SEVERAL, any_number_or_one
+from torch2mlx.export.state.placing import MASK, Form, forms_of
+from torch2mlx.export.state.stepping import any_number_or_one
 from torch2mlx.export.state.written_out import with_calls
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
@@ -65,8 +66,7 @@ class LanguageModel:
     caches: tuple[str, ...]
     notes: tuple[str, ...] = ()
     _made: Any = field(default=None, repr=False)
-    #: How many tokens its calls take, as `_written` is asked for them, and whether with padding.
-    _form: tuple[int, bool] = field(default=(SEVERAL, False), repr=False)
+    _form: Form = field(default_factory=Form, repr=False)
 
     def __repr__(self) -> str:
         return f"<LanguageModel: {self.headline()}>"
@@ -184,37 +184,56 @@ def language_model(
 
 
 def _proved(model: Any, check: bool, tokens: int) -> LanguageModel:
-    made, padded = _written(model, tokens)
+    """The file in the first of its forms that is right; in that without padding otherwise."""
+    known: dict[tuple[str, ...], Lowered] = {}
+    for form in forms_of(model, tokens) if check else ():
+        made = _with_padding(model, form, known)
+        if made is not None:
+            return made
+    made = _written(model, Form(tokens), known)
     if check:
         proved(model, made.module)
-        if padded is not None and padding_left_out(model, padded.module):
-            made = padded
     if tokens > 1:
         return made
     return replace(made, notes=(*made.notes, "the tokens of a call are taken one by one"))
 
 
+def _with_padding(model: Any, form: Form, known: dict[Any, Lowered]) -> LanguageModel | None:
+    """The file that takes batches with padding; None where it is not right."""
+    try:
+        made = _written(model, form, known)
+        proved(model, made.module)
+    except (ExportError, TranslationError, UnsupportedOperatorError):
+        return None
+    return made if padding_left_out(model, made.module) else None
+
+
 def _formed(model: Any, like: LanguageModel) -> LanguageModel:
     """The file of a model in the form that another one was found to have, not compared."""
-    tokens, padded = like._form
     with preserved(model), plainly():
-        made = _written(model, tokens)
-    return made[1] if padded and made[1] is not None else made[0]
+        return _written(model, like._form, {})
 
 
-def _written(model: Any, tokens: int) -> tuple[LanguageModel, LanguageModel | None]:
-    """The file, and where it could be the one that takes batches with padding."""
-    with standing_in(model):
-        step = step_of(model, tokens)
-    found = lowered(model, step)
-    lengths = of_tokens(found.traced.lengths, model.main_input_name, tokens)
-    return _emitted(model, replace(found, traced=replace(found.traced, lengths=lengths)), tokens)
+def _written(model: Any, form: Form, known: dict[Any, Lowered]) -> LanguageModel:
+    """The file in a form; `known` are lowered calls by what these are told of padding.
+
+    Raises TranslationError where a form has no such file.
+    """
+    if form.told not in known:
+        with standing_in(model):
+            step = step_of(model, form)
+        found = lowered(model, step)
+        lengths = of_tokens(found.traced.lengths, model.main_input_name, form.tokens)
+        known[form.told] = replace(found, traced=replace(found.traced, lengths=lengths))
+    return _emitted(model, known[form.told], form)
 
 
-def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, LanguageModel | None]:
+def _emitted(model: Any, found: Lowered, form: Form) -> LanguageModel:
     entries, stored, traced = found.entries, found.stored, found.traced
     held = with_calls(lifted(found.program, entries), stored.tree)
     program = without_dead(with_idioms(held, stored.tree))
+    if form.padded:
+        refuse_padded(program, entries, MASK in form.told)
     stored.keep_used(program)
     assembly = Assembly(program, traced, stored, stored.tree)
     kind = type(model)
@@ -222,23 +241,18 @@ def _emitted(model: Any, found: Lowered, tokens: int) -> tuple[LanguageModel, La
     told = Told(
         assembly.root.name,
         layers_of(assembly, program),
-        tokens == ONE,
+        form,
         attends(program),
         tuple(read_bare(program, stored.tree)),
         quantized=may_be_quantized(program),
+        adds=adds_masks(program),
     )
     kinds = tuple(entry.kind for entry in entries)
     config = json.loads(model.config.to_json_string(use_diff=False))
-
-    def file(told: Told) -> LanguageModel:
-        form = (tokens, told.padded)
-        end = ending(found.program, entries, told)
-        source = written(assembly, heading, end.text, end.imports)
-        made = Translation(source, "Model", False, traced.dynamic, _stored=stored)
-        return LanguageModel(source, config, kinds, traced.notes, made, form)
-
-    padded = may_be_padded(program) and tokens > 1 and "RotatingKVCache" not in kinds
-    return file(told), file(replace(told, padded=True)) if padded else None
+    end = ending(found.program, entries, told)
+    source = written(assembly, heading, end.text, end.imports)
+    made = Translation(source, "Model", False, traced.dynamic, _stored=stored)
+    return LanguageModel(source, config, kinds, traced.notes, made, form)
 
 
 def layers_of(assembly: Assembly, program: Any) -> str:

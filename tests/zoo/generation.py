@@ -29,8 +29,6 @@ from tests.zoo.layer_kinds import arguments_of_layers, with_each_kind
 
 BATCH, PROMPT, STEPS, PIECES = 2, 9, 64, (4, 5)
 ALLOWED = 1e-4
-#: Tokens of padding before the second sequence of a batch.
-PADDING = 3
 #: What torch chooses is compared where the second token's logit is this far behind.
 MARGIN = 1e-3
 #: Ways to make a configuration small: those of `shrink`, by its fields; as many heads for keys as
@@ -53,7 +51,8 @@ Written by `python -m tests.zoo.generation`: causal language models of transform
 random weights, made into files for mlx-lm with `torch2mlx.language_model`. Logits are compared with
 torch's in float32 on the CPU: a prompt of 9 tokens, in MLX in pieces of 4 and 5, then 64 tokens one
 by one, in a batch of 2. The difference is max|a - b| / max(1, max|a|); `padding` says whether
-batches with padding before a sequence are right too, or refused by the file. {count}.
+batches with padding before a sequence, and of sequences that were begun alone, have the logits that
+torch has of each alone, or are refused by the file. {count}.
 
 | type | | difference | 64 likeliest tokens | padding | caches | |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -214,32 +213,16 @@ def chosen(model: Any, module: Any) -> str:
 
 
 def with_padding(model: Any, module: Any) -> str:
-    """Whether a sequence with padding before it has the logits that it has alone in torch."""
+    """Whether sequences with padding before them have the logits that they have alone in torch,
+    and those that were begun alone and go on together."""
     import numpy as np
-    from mlx_lm.models.cache import ArraysCache, BatchKVCache
 
-    from torch2mlx.export.ir.structures import to_mlx
-    from torch2mlx.export.state.causal import some_tokens
-    from torch2mlx.export.state.generating import apart, mlx_logits, torch_logits
+    from torch2mlx.export.state.generating import padding_gaps
 
-    ids = some_tokens(model, 2, PROMPT + PADDING, seed=3)
-    before = [0, PADDING]
-    cache = [
-        ArraysCache(len(held.cache), before)
-        if isinstance(held, ArraysCache)
-        else BatchKVCache(before)
-        for held in module.make_cache()
-    ]
     try:
-        found = mlx_logits(module, to_mlx(ids), PIECES, cache)
+        worst = float(np.max(padding_gaps(model, module)))
     except ValueError:
         return "refused"
-    rows = [(ids[:1], 0), (ids[1:, PADDING:], PADDING)]
-    gaps = [
-        apart(torch_logits(model, row, PROMPT - start), found[i : i + 1, start:])
-        for i, (row, start) in enumerate(rows)
-    ]
-    worst = float(np.max(gaps))
     return "right" if worst <= ALLOWED else f"differ by {worst:.1e}"
 
 

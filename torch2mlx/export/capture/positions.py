@@ -72,7 +72,12 @@ class Counted:
 
         for table, axis, places in _lookups(node):
             shape, bounds = shape_of(table), self.bounds(places)
-            if bounds is None or not shape or hasattr(shape[axis], "node"):
+            if (
+                bounds is None
+                or bounds[1] == _endless()
+                or not shape
+                or hasattr(shape[axis], "node")
+            ):
                 continue
             constant, counted = sympy.sympify(bounds[1] + 1).as_coeff_Add()
             most = int(shape[axis]) - constant
@@ -141,6 +146,12 @@ def _moved_from(node: Any) -> Any:
     return node
 
 
+def _endless() -> Any:
+    import sympy
+
+    return sympy.oo
+
+
 def _least(*values: Any) -> Any:
     import sympy
 
@@ -203,7 +214,7 @@ def _clamped(counted: Counted, said: Mapping[str, Any]) -> Bounds:
     one = counted.bounds(said["self"])
     low, high = (counted.bounds(said.get(name)) for name in ("min", "max"))
     if one is None:
-        return None if low is None or high is None else (low[0], high[1])
+        return None if low is None else (low[0], _endless() if high is None else high[1])
     least, most = one
     if low is not None:
         least, most = _most(least, low[0]), _most(most, low[1])

@@ -7,7 +7,8 @@ them, and compared with what it might be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,17 @@ import numpy as np
 from torch2mlx.export.ir.nodes import Node, function_of, operands
 from torch2mlx.export.ir.nodes import plain as arguments_of
 
+_SYMBOL = re.compile(r"\b[A-Za-z_]\w*\b(?!\s*\()")
+#: What the length of a cache is called among sizes, where a program has caches.
+HELD = "held"
 #: Lengths that are tried, besides those around constants up to `_LARGEST`.
 _LENGTHS = (1, 2, 3, 5, 9, 16, 33)
 _LARGEST = 3000
 
 
-def cone(node: Node) -> set[Node] | None:
-    """All nodes that a value is computed from, None when data or weights are among them."""
+def cone(node: Node, known: Collection[Node] = ()) -> set[Node] | None:
+    """All nodes that a value is computed from, None when data or weights are among them, but for
+    those that are `known`."""
     found: set[Node] = set()
     waiting = [node]
     while waiting:
@@ -29,7 +34,7 @@ def cone(node: Node) -> set[Node] | None:
         if now in found:
             continue
         found.add(now)
-        if now.op == "shape":
+        if now.op in ("shape", "held") or now in known:
             continue
         if now.op in ("input", "param", "constant", "layer", "update") or "random" in now.op:
             return None
@@ -41,12 +46,26 @@ def symbols(nodes: set[Node]) -> set[str] | None:
     """Symbols of the lengths that are read; None when one is not a plain symbol."""
     found = set()
     for node in nodes:
+        if node.op == "held":
+            found.add(HELD)
         if node.op == "shape":
             dims = node.args[0].dims
             symbol = dims[node.args[1]] if dims else None
             if not isinstance(symbol, str) or not symbol.isidentifier():
                 return None
             found.add(symbol)
+    return found
+
+
+def parts(nodes: set[Node]) -> set[str]:
+    """Symbols of the lengths that are read, those within expressions too."""
+    found = set()
+    for node in nodes:
+        if node.op == "held":
+            found.add(HELD)
+        if node.op == "shape":
+            dims = node.args[0].dims or node.args[0].shape
+            found |= set(_SYMBOL.findall(str(dims[node.args[1]])))
     return found
 
 
@@ -83,9 +102,9 @@ def _numbers(value: Any) -> list[int]:
     return []
 
 
-def computed(node: Node, sizes: Mapping[str, int]) -> Any:
-    """The value for lengths, by symbol."""
-    known: dict[Node, Any] = {}
+def computed(node: Node, sizes: Mapping[str, int], given: Mapping[Node, Any] | None = None) -> Any:
+    """The value for lengths, by symbol, and what some nodes are given as."""
+    known: dict[Node, Any] = dict(given or {})
 
     def value(now: Node) -> Any:
         if now not in known:
@@ -96,8 +115,10 @@ def computed(node: Node, sizes: Mapping[str, int]) -> Any:
 
 
 def _one(node: Node, value: Any, sizes: Mapping[str, int]) -> Any:
+    if node.op == "held":
+        return sizes[HELD]
     if node.op == "shape":
-        return sizes[node.args[0].dims[node.args[1]]]
+        return _length(node, sizes)
     if node.op == "item":
         return value(node.args[0])[node.args[1]]
     if node.op == "index":
@@ -106,3 +127,15 @@ def _one(node: Node, value: Any, sizes: Mapping[str, int]) -> Any:
     args = [arguments_of(a, value) for a in node.args]
     kwargs = {name: arguments_of(a, value) for name, a in node.kwargs.items()}
     return function_of(node.op)(*args, **kwargs)
+
+
+def _length(node: Node, sizes: Mapping[str, int]) -> int:
+    """A length that is read."""
+    dims = node.args[0].dims or node.args[0].shape
+    dim = dims[node.args[1]]
+    if dim in sizes or isinstance(dim, int):
+        return sizes.get(dim, dim)
+    import sympy
+
+    free = {name: sympy.Symbol(name, integer=True) for name in _SYMBOL.findall(dim)}
+    return int(sympy.sympify(dim, locals=free).subs({free[n]: sizes[n] for n in free}))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch2mlx.errors import TranslationError
+from torch2mlx.export.state.placing import PADDING, Form, Placing, first_place
 from torch2mlx.export.state.stepping import Step, changing
 from torch2mlx.export.state.trees import Path, tensors_of, with_parts
 from torch2mlx.export.verify.preserved import preserved
@@ -19,26 +20,40 @@ BATCH, PAST = 2, 6
 _SEED = 20
 
 
-def step_of(model: Any, tokens: int) -> Step:
-    """A call of a causal language model with `tokens` tokens behind some others.
+def step_of(model: Any, form: Form) -> Step:
+    """A call of a causal language model with some tokens behind some others.
 
     Raises TranslationError for a model that answers no logits, and for one that keeps no state in
     what it answers.
     """
     import torch
 
+    tokens, name = form.tokens, model.main_input_name
     ids = some_tokens(model, BATCH, PAST + tokens)
-    name = model.main_input_name
     with torch.no_grad(), preserved(model):
         first = called(model, {name: ids[:, :PAST], "use_cache": True}, PAST)
         argument = _argument(model, first)
         state = _filled(model, name, ids[:, :PAST], argument, first[argument])
-        inputs = {name: ids[:, PAST:]}
+        inputs, placed = {name: ids[:, PAST:]}, None
+        if form.told:
+            _refuse_uncounted(argument, state)
+            inputs[PADDING] = torch.zeros(BATCH, dtype=torch.int64)
+            placed = Placing(name, argument, form.told, first_place(model, form.marked))
         answer = lambda output: output["logits"]  # noqa: E731
         following = lambda output, _: {argument: output[argument]}  # noqa: E731
-        step = Step(inputs, {"use_cache": True}, {argument: state}, answer, following)
+        step = Step(
+            inputs, {"use_cache": True}, {argument: state}, answer, following, placed=placed
+        )
         windows = windows_of(argument, first[argument])
         return replace(_probed(model, step, tokens), windows=windows)
+
+
+def _refuse_uncounted(argument: str, state: Any) -> None:
+    """Raises TranslationError for a state that does not tell how many tokens it is of."""
+    try:
+        state.get_seq_length()
+    except (AttributeError, ValueError) as error:
+        raise TranslationError(f"{argument} does not tell how many tokens it holds") from error
 
 
 def some_tokens(model: Any, batch: int, length: int, seed: int = _SEED) -> Any:
@@ -150,7 +165,7 @@ def _probed(model: Any, step: Step, tokens: int) -> Step:
     copies = dict(with_parts(dict(step.state), {p: t.clone() for p, t in held.items()}))
     versions = {p: (t, t._version) for p, t in tensors_of(copies).items()}
     before = dict(with_parts(dict(copies), {}))  # holders of its own with the same tensors
-    output = called(model, {**step.inputs, **step.fixed, **before}, tokens)
+    output = called(model, step.given(step.inputs, before), tokens)
     written = frozenset(p for p, (t, version) in versions.items() if t._version != version)
     after = step.following(output, before)
     tensors, numbers = changing(step.state, after)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.capture.guards import Lengths
 from torch2mlx.export.state.lifting import CACHE
+from torch2mlx.export.state.placing import PADDING
 from torch2mlx.export.state.stepping import STATE
 
 
@@ -49,5 +50,5 @@ def of_tokens(lengths: Lengths, main: str, tokens: int) -> Lengths:
         raise TranslationError(f"the program is one for a batch of {batch.length} alone")
     if tokens > 1 and not length.free:
         raise TranslationError(f"the program is one for calls of {tokens} tokens alone")
-    kept = [axis for axis in lengths.axes if axis is not length or length.free]
+    kept = [a for a in lengths.axes if (a is not length or length.free) and a.way != (PADDING,)]
     return replace(lengths, axes=tuple(kept))

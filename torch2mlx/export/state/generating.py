@@ -43,22 +43,48 @@ def proved(model: Any, module: Any) -> None:
 def padding_left_out(model: Any, module: Any) -> bool:
     """Whether a sequence with padding before it, in a batch with a longer one, has the logits that
     it has alone in torch."""
-    from mlx_lm.models.cache import BatchKVCache
-
-    whole = sum(PIECES)
-    ids = some_tokens(model, 2, whole + STEPS, seed=3)
-    cache = [BatchKVCache([0, PADDING]) for _ in module.make_cache()]
     try:
-        found = mlx_logits(module, to_mlx(ids), PIECES, cache)
+        return max(padding_gaps(model, module)) <= allowed_of(model)
     except Exception:  # whatever MLX raises where lengths are arrays
         return False
-    rows = (ids[:1], ids[1:, PADDING:])
-    starts = (0, PADDING)
-    for row, (tokens, start) in enumerate(zip(rows, starts, strict=True)):
-        expected = torch_logits(model, tokens, whole - start)
-        if not apart(expected, found[row : row + 1, start:]) <= allowed_of(model):
-            return False
-    return True
+
+
+def padding_gaps(model: Any, module: Any) -> list[float]:
+    """How far the logits of sequences are apart from those that torch has of each alone: with
+    padding from the first call on, and where what was begun alone goes on together."""
+    whole = sum(PIECES)
+    ids = some_tokens(model, 2, whole + STEPS, seed=3)
+    rows, tokens, gaps = (ids[:1], ids[1:, PADDING:]), to_mlx(ids), []
+    together = mlx_logits(module, tokens, PIECES, padded_cache(module, (0, PADDING)))
+    later = mlx_logits(module, tokens[:, whole:], (1,), _merged(module, rows))
+    for i, row in enumerate(rows):
+        start = ids.shape[1] - row.shape[1]
+        expected = torch_logits(model, row, whole - start)
+        gaps.append(apart(expected, together[i : i + 1, start:]))
+        gaps.append(apart(expected[:, whole - start :], later[i : i + 1]))
+    return gaps
+
+
+def padded_cache(module: Any, before: Sequence[int]) -> list[Any]:
+    """New caches of a batch with so much padding before its sequences."""
+    from mlx_lm.models.cache import ArraysCache, BatchKVCache
+
+    return [
+        ArraysCache(len(held.cache), list(before))
+        if isinstance(held, ArraysCache)
+        else BatchKVCache(list(before))
+        for held in module.make_cache()
+    ]
+
+
+def _merged(module: Any, rows: Sequence[Any]) -> list[Any]:
+    """The caches of sequences that were begun alone, as those of one batch."""
+    own = []
+    for row in rows:
+        cache = module.make_cache()
+        module(to_mlx(row[:, : row.shape[1] - STEPS]), cache=cache)
+        own.append(cache)
+    return [held[0].merge(list(held)) for held in zip(*own, strict=True)]
 
 
 def allowed_of(model: Any) -> float:

@@ -97,14 +97,3 @@ def may_be_quantized(program: Program) -> bool:
         for read in operands(node)
         if read.op == "item" and read.args[0].op == "method.update_and_fetch"
     )
-
-
-def may_be_padded(program: Program) -> bool:
-    """Whether all that reads a cache is attention whose masks tell who may be seen: padding could
-    be left out there."""
-    attending = [node for node in program.nodes if node.op == "attend"]
-    masks = [node.kwargs["mask"] for node in attending]
-    plain = all(mask is None or (isinstance(mask, Node) and "bool" in mask.dtype) for mask in masks)
-    slots = any(node.op == "slot" for node in program.nodes)
-    fetched = [node for node in program.nodes if node.op == "method.update_and_fetch"]
-    return bool(attending) and plain and not slots and len(fetched) <= len(attending)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch2mlx.export.ir.nodes import Program, dtype_name
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.state.kinds import Entry, Leaf
-from torch2mlx.export.state.stepping import STATE
+from torch2mlx.export.state.placing import MASK, Form
+from torch2mlx.export.state.stepping import ONE, STATE
 
 _ARGS = """
 @dataclass
@@ -58,10 +59,11 @@ def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
     padding = getattr(cache, "left_padding", None)
     if padding is not None:
         seen = mx.arange(keys.shape[2]) >= padding[:, None, None, None]
-        mask = seen if mask is None else mask & seen
+        mask = seen if mask is None else {masked}
     return base.scaled_dot_product_attention(queries, keys, values, cache, scale, mask)
 
 '''
+_AND, _ADDED = "mask & seen", "mx.where(seen, mask, mx.finfo(mask.dtype).min)"
 _CUT = '''
 def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
     """Attention to what a cache holds, from which keys outside of a window are gone."""
@@ -96,7 +98,16 @@ def refuse_quantized(cache):
         )
 
 '''
-_WHOLE = "        return super().__call__(inputs, cache)\n"
+_PADDING = '''
+def padding_of(cache, inputs):
+    """How many tokens of padding are before each sequence of a batch."""
+    for held in cache:
+        if hasattr(held, "left_padding") and hasattr(held, "offset"):
+            return held.left_padding
+    return mx.zeros(inputs.shape[0], dtype=mx.int32)
+
+'''
+_WHOLE = "        return super().__call__({inputs})\n"
 _BY_ONE = """        call = super().__call__
         steps = [call(inputs[:, i : i + 1], cache) for i in range(inputs.shape[1])]
         return mx.concatenate(steps, axis=1)
@@ -136,18 +147,23 @@ class Ending:
 @dataclass(frozen=True)
 class Told:
     """What the end of a file has to know: the root class, the expression of the list of blocks,
-    whether calls take one token at a time, whether attention goes through caches, and the paths of
-    layers that cannot be quantized."""
+    the form, whether attention goes through caches, and the paths of layers that cannot be
+    quantized."""
 
     root: str
     layers: str
-    by_one: bool
+    form: Form
     attends: bool
     bare: tuple[str, ...] = ()
-    #: Whether attention leaves out the padding of a batch, where it is all that sees other places.
-    padded: bool = False
     #: Whether keys and values may be quantized in a cache.
     quantized: bool = True
+    #: Whether masks are added to what is masked.
+    adds: bool = False
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether attention leaves out the padding of a batch, of which no mask tells."""
+        return self.form.padded and MASK not in self.form.told
 
 
 def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
@@ -159,7 +175,9 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
     cut = told.attends and rotating
     text += _CUT if cut else ""
     refusing = {"places": _PLACES * rotating, "padded": _SAME if rotating else _ANY}
-    text += _ATTENTION if told.padded else _REFUSING.format(**refusing)
+    text += _ATTENTION.format(masked=_ADDED if told.adds else _AND) if told.leaves_out else ""
+    text += _PADDING if told.form.told else ""
+    text += "" if told.form.padded else _REFUSING.format(**refusing)
     text += "" if told.quantized else _REFUSING_BITS
     text += _ARGS
     if slots:
@@ -167,10 +185,10 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
         text += "\n" + _beginning(program, entries, {main: "inputs"})[0]
     made = _MODEL.format(
         root=told.root,
-        checks="" if told.padded else _UNPADDED,
+        checks="" if told.form.padded else _UNPADDED,
         bits="" if told.quantized else _UNQUANTIZED,
         begin="        begin(cache, inputs)\n" if slots else "",
-        answer=_BY_ONE if told.by_one else _WHOLE,
+        answer=_answer(told.form),
         layers=told.layers,
         caches=_caches(entries),
     )
@@ -184,6 +202,14 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
     return Ending(text + "\n" + made, imports)
 
 
+def _answer(form: Form) -> str:
+    """The statements that call the model."""
+    if form.tokens == ONE:
+        return _BY_ONE
+    padding = "padding_of(cache, inputs), " if form.told else ""
+    return _WHOLE.format(inputs=f"inputs, {padding}cache")
+
+
 def _length(kinds: set[str]) -> str:
     """The function that tells how many tokens a cache holds."""
     if not kinds & {"KVCache", "RotatingKVCache"}:
@@ -194,7 +220,7 @@ def _length(kinds: set[str]) -> str:
 def _bases(told: Told, cut: bool) -> list[str]:
     """The lines that import what mlx-lm has for all models. `cut`: the file has an attention of its
     own, for masks that are longer than there are keys."""
-    own = told.padded or cut
+    own = told.leaves_out or cut
     direct = ", scaled_dot_product_attention" if told.attends and not own else ""
     lines = ["from mlx_lm.models import base"] if own else []
     return [*lines, f"from mlx_lm.models.base import BaseModelArgs{direct}"]

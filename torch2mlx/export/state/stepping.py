@@ -56,6 +56,8 @@ class Step:
     written: frozenset[Path] = field(default_factory=frozenset)
     #: Holders of keys from which what is outside of a window is gone -> how many they hold.
     windows: Mapping[Path, int] = field(default_factory=dict)
+    #: What the forward takes, from `inputs` and the objects that hold the state.
+    placed: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     @property
     def values(self) -> list[Any]:
@@ -65,6 +67,11 @@ class Step:
         held, counted = tensors_of(self.state), numbers_of(self.state)
         lengths = [torch.empty((counted[path], 0)) for path in self.numbers]
         return [*(held[path] for path in self.tensors), *lengths]
+
+    def given(self, inputs: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, Any]:
+        """All arguments of the forward."""
+        taken = inputs if self.placed is None else self.placed(inputs, objects)
+        return {**taken, **self.fixed, **objects}
 
     def objects(self, leaves: list[Any]) -> Mapping[str, Any]:
         """The arguments that hold a state given as a list of tensors."""
@@ -127,7 +134,7 @@ def stepping(model: Any, step: Step) -> Iterator[dict[str, Any]]:
     def called(*args: Any, **given: Any) -> Any:
         given |= dict(zip((*step.inputs, STATE), args, strict=False))
         objects = step.objects(list(given.pop(STATE)))
-        output = forward(**given, **step.fixed, **objects)
+        output = forward(**step.given(given, objects))
         return step.answer(output), step.next_leaves(output, objects)
 
     kind = Parameter.POSITIONAL_OR_KEYWORD

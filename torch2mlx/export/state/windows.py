@@ -14,6 +14,7 @@ from torch2mlx.export.ir.nodes import Node, Program, operands
 from torch2mlx.export.passes import shapes_only
 from torch2mlx.export.passes.causal import ATTENTION, CAREFUL
 from torch2mlx.export.state.kinds import Entry, Leaf
+from torch2mlx.export.state.placing import PADDING
 from torch2mlx.export.state.stepping import shown
 from torch2mlx.export.state.trees import Path
 
@@ -45,11 +46,14 @@ def _with_window(program: Program, entry: Entry, windows: Mapping[Path, int]) ->
 
 
 def _bars(program: Program, keys: Leaf, window: int) -> bool:
-    """Whether a mask bars all keys that are outside of a window."""
+    """Whether a mask bars all keys that are outside of a window, of sequences without padding."""
+    import mlx.core as mx
+
     past, total = str((keys.before.dims or ())[2]), _BEFORE + window + _TOKENS
+    none = [i.node for i in program.inputs if i.path[0] == PADDING and i.node is not None]
     oldest = np.arange(total)[None] <= np.arange(_TOKENS)[:, None] + _BEFORE
     for mask in _masks(program, keys.after):
-        nodes = shapes_only.cone(mask)
+        nodes = shapes_only.cone(mask, none)
         symbols = None if nodes is None else shapes_only.symbols(nodes)
         if symbols is None:
             raise TranslationError(
@@ -57,7 +61,8 @@ def _bars(program: Program, keys: Leaf, window: int) -> bool:
                 "known from lengths alone"
             )
         sizes = {symbol: _TOKENS for symbol in symbols} | {past: total - _TOKENS}
-        value = shapes_only.computed(mask, sizes)
+        given = {node: mx.zeros(_TOKENS, mx.int64) for node in none}
+        value = shapes_only.computed(mask, sizes, given)
         barred = ~value if value.dtype == bool else value <= _BARRED
         if barred.shape[-1] == total and np.all(barred | ~oldest):
             return True
