@@ -8,6 +8,7 @@ from tests.support import need
 
 need("torch", "mlx.core", "libcst")
 
+import mlx.core as mx
 import torch
 
 import torch2mlx
@@ -313,3 +314,16 @@ def test_what_has_no_first_weights_says_so():
     assert not kit.resetting.can(layer)
     with pytest.raises(AttributeError, match="Flatten has no reset_parameters"):
         kit.resetting.reset(layer)
+
+
+def test_the_smaller_of_what_may_be_two_tensors_or_one_and_an_axis():
+    body = "import torch\n\n\ndef f(a, b):\n    return torch.min(a, b), torch.max(b, a)\n"
+    ported = torch2mlx.port(body)
+    ours = executed(ported.source, "pairs").f
+    for shape in ((3,), (2, 4)):
+        a, b = np.random.rand(*shape).astype("f4"), np.random.rand(*shape).astype("f4")
+        low, high = ours(mx.array(a), mx.array(b))
+        np.testing.assert_array_equal(np.array(low), np.minimum(a, b))
+        np.testing.assert_array_equal(np.array(high), np.maximum(a, b))
+    values, places = kit.tensors.smallest(mx.array([[3.0, 1.0]]), 1)
+    assert values.tolist() == [1.0] and places.tolist() == [1]

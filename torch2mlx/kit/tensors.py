@@ -14,14 +14,18 @@ from torch2mlx.kit.distance import power_norm
 from torch2mlx.kit.sorting import Picked
 
 
-def largest(x: mx.array, dim: int, keepdim: bool = False) -> Picked:
-    """torch.max along an axis: the values and their first places."""
+def largest(x: mx.array, dim: Any, keepdim: bool = False) -> Any:
+    """torch.max along an axis: the values and their first places; of two arrays, item by item."""
+    if isinstance(dim, mx.array):
+        return mx.maximum(x, dim)
     places = mx.stop_gradient(mx.argmax(x, axis=dim, keepdims=True))
     return _picked(x, places, dim, keepdim)
 
 
-def smallest(x: mx.array, dim: int, keepdim: bool = False) -> Picked:
-    """torch.min along an axis: the values and their first places."""
+def smallest(x: mx.array, dim: Any, keepdim: bool = False) -> Any:
+    """torch.min along an axis: the values and their first places; of two arrays, item by item."""
+    if isinstance(dim, mx.array):
+        return mx.minimum(x, dim)
     places = mx.stop_gradient(mx.argmin(x, axis=dim, keepdims=True))
     return _picked(x, places, dim, keepdim)
 
