@@ -13,12 +13,16 @@ from torch2mlx.errors import Code
 
 PROGRAM = """
 import copy
-from collections import OrderedDict
+from functools import partial
 
 import torch
 import torch.nn as nn
 
 {above}
+
+def total(ps, k):
+    return k * sum(p.abs().sum() for p in ps)
+
 
 def numbers(*shape):
     count = 1
@@ -57,6 +61,9 @@ WRITTEN = [
     ("ps = dict(model.named_parameters())", "0.1 * ps['0.bias'].sum()", "pass", "0"),
     ("first, w = 1, 2; ps = list(model.parameters())", "ps[0].sum()", "pass", "len(ps)"),
     ("ps = list(model.parameters())", "0", "[out.append(p.sum().item()) for p in ps]", "0"),
+    ("w = model[0].weight; reg = lambda: w.abs().sum()", "reg()", "pass", "0"),
+    ("reg = partial(total, list(model.parameters()))", "reg(2)", "pass", "0"),
+    ("w = model.get_parameter('0.weight')", "w.pow(2).sum()", "pass", "0"),
     ("ps = list(model.parameters())", "0", "for p in ps: out.append(p.sum().item())", "0"),
 ]
 #: What holds copies, or is read where nothing has changed since: as before.
@@ -81,12 +88,23 @@ REFUSED = [
     ("best = {}", "0", "if step == 1: best = model.state_dict()", "best['2.bias'].item()"),
     ("kept = []", "0", "kept.append(model[0].weight)", "kept[0].sum().item()"),
     ("kept = {}", "0", "for n, p in model.named_parameters(): kept[n] = p.data", "kept.popitem()"),
+    ("w, b = model[0].weight, model[0].bias", "w.sum() + b.sum()", "pass", "0"),
+    ("w, b = list(model.parameters())[:2]", "w.sum() + b.sum()", "pass", "0"),
+    ("w: torch.Tensor = model[0].weight", "w.sum()", "pass", "0"),
+    ("f = make(model)", "f()", "pass", "0"),
     ("h = Holder(model)", "h.penalty()", "pass", "0"),
     ("h = Holder(model)", "0", "h.update()", "0"),
     ("ps = model.parameters()", "0", "pass", "next(ps).sum().item()"),
     ("ps = list(model.parameters()); ps[0] = ps[1]", "0", "pass", "ps[0].sum().item()"),
 ]
 HOLDER = """
+def make(model):
+    def f(w=model[0].weight):
+        return w.sum()
+
+    return f
+
+
 class Holder:
     def __init__(self, model):
         self.model = model

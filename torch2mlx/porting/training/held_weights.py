@@ -139,16 +139,22 @@ class _Block:
                     self._small(small)
             elif isinstance(statement, cst.BaseSmallStatement):
                 self._small(statement)
-            elif isinstance(statement, (cst.For, cst.While)):
-                self._loop(statement)
-            elif isinstance(statement, cst.If):
-                self._if(statement)
-            elif isinstance(statement, cst.With):
-                for item in statement.items:
-                    self._reads(item.item)
-                self._statements(statement.body.body)
-            elif isinstance(statement, (cst.Try, cst.TryStar)):
-                self._try(statement)
+            else:
+                self._compound(statement)
+
+    def _compound(self, statement: Any) -> None:
+        if isinstance(statement, (cst.For, cst.While)):
+            self._loop(statement)
+        elif isinstance(statement, cst.If):
+            self._if(statement)
+        elif isinstance(statement, cst.With):
+            for item in statement.items:
+                self._reads(item.item)
+            self._statements(statement.body.body)
+        elif isinstance(statement, (cst.Try, cst.TryStar)):
+            self._try(statement)
+        elif isinstance(statement, cst.FunctionDef):
+            self._defaults(statement)
 
     def _if(self, node: Any) -> None:
         if not isinstance(node.test, (cst.Name, cst.UnaryOperation)):
@@ -264,8 +270,12 @@ class _Block:
     def _unpacked(self, target: Any, value: Any) -> None:
         parts = value.elements if isinstance(value, (cst.Tuple, cst.List)) else ()
         pairs = zip(target.elements, parts, strict=False) if parts else ()
+        whole = not parts and self.file.holding.holds(value, self._known)
+        kept = {self._statement: False, **self._kept(value)} if whole else {}
         for name in names_in(target):
             self.state.pop(name, None)
+            if whole:
+                self.state[name] = dict(kept)
         for one, other in pairs:
             if isinstance(one.value, cst.Name) and self.file.holding.holds(
                 other.value, self._known
@@ -353,7 +363,9 @@ class _Block:
             self._read_call(node, iterated)
         elif isinstance(node, (cst.ListComp, cst.SetComp, cst.GeneratorExp, cst.DictComp)):
             self._read_comprehension(node)
-        elif not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
+        elif isinstance(node, cst.Lambda):
+            self._read_late(node)
+        elif not isinstance(node, (cst.FunctionDef, cst.ClassDef)):
             hands_on = iterated and isinstance(node, (cst.Subscript, cst.IfExp))
             for child in () if _asks_which(node) else children(node):
                 self._reads(child, hands_on)
@@ -363,10 +375,29 @@ class _Block:
         hands_on = iterated and self.file.holding.holds(node, self._known)
         if full.startswith(_OF_PARAMETERS) or dotted(func) in _PLAIN:
             return
+        if isinstance(func, cst.Name) and func.value in self.state:
+            self._read(func.value, func)
         if isinstance(func, cst.Attribute) and func.attr.value not in (*_UNCHANGING, *_ADDING):
             self._reads(func.value, hands_on)
         for argument in node.args:
             self._reads(argument.value, hands_on)
+
+    def _read_late(self, node: cst.Lambda) -> None:
+        """What a lambda reads, whenever it is called."""
+        own = {p.name.value for p in walk(node.params) if isinstance(p, cst.Param)}
+        before = self.state
+        late = {name: kept for name, kept in before.items() if name not in own}
+        self.state = {name: dict.fromkeys(kept, True) for name, kept in late.items()}
+        self._reads(node.body)
+        self.state = before
+
+    def _defaults(self, function: cst.FunctionDef) -> None:
+        """Parameters that hold weights since their function was made."""
+        for parameter in function.params.params:
+            given = parameter.default
+            if given is not None and self.file.holding.holds(given, self._known):
+                entry = self.file.entries.setdefault(function, {})
+                entry.setdefault(parameter.name.value, {})[function] = True
 
     def _read_comprehension(self, node: Any) -> None:
         over, before = node.for_in, _copied(self.state)
@@ -383,7 +414,7 @@ class _Block:
 
     def _read(self, name: str, node: Any) -> None:
         for statement, stale in self.state[name].items():
-            if stale and isinstance(statement, cst.SimpleStatementLine):
+            if stale and isinstance(statement, (cst.SimpleStatementLine, cst.FunctionDef)):
                 self.file.found.setdefault(statement, (name, set()))[1].add(node)
 
 

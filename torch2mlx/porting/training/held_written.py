@@ -43,7 +43,7 @@ def with_weights_read(module: Any, types: Types, report: Report) -> tuple[Any, T
         value = _written_out(statement, scope)
         if value is not None:
             target = statement.body[0].targets[0].target.value
-            reads = [n for n in walk(scope) if isinstance(n, cst.Name) and n.value == target]
+            reads = _reads(scope, target)
             written |= {read: (target, value) for read in reads}
             report.change(statement, target, "written out where it is read: weights change")
         else:
@@ -56,7 +56,7 @@ def with_weights_read(module: Any, types: Types, report: Report) -> tuple[Any, T
 
 def _why(statement: Any, name: str) -> str:
     target = name
-    for part in walk(statement):
+    for part in walk(statement) if isinstance(statement, cst.SimpleStatementLine) else ():
         if isinstance(part, cst.AssignTarget) and dotted(part.target):
             target = dotted(part.target)
     return (
@@ -81,7 +81,8 @@ def _scope(module: Any, statement: Any) -> Any:
 def _written_out(statement: Any, scope: Any) -> Any:
     """What a name of a scope can be written as wherever it is read; None where that may be
     something else there."""
-    assign = statement.body[0] if len(statement.body) == 1 else None
+    line = isinstance(statement, cst.SimpleStatementLine) and len(statement.body) == 1
+    assign = statement.body[0] if line else None
     if not isinstance(assign, cst.Assign) or len(assign.targets) != 1:
         return None
     target, value = assign.targets[0].target, assign.value
@@ -127,14 +128,31 @@ def _bound(scope: Any) -> Iterator[str]:
         waiting += children(node)
 
 
+def _reads(scope: Any, name: str) -> list[Any]:
+    """Where a name of a scope stands: not in functions that have it for something else."""
+    found, waiting = [], list(children(scope))
+    while waiting:
+        node = waiting.pop()
+        if _is(node, name):
+            found.append(node)
+        elif not isinstance(node, (cst.FunctionDef, cst.Lambda)) or name not in _own(node):
+            waiting += children(node)
+    return found
+
+
+def _own(node: Any) -> set[str]:
+    """The names that a function binds."""
+    own = {p.name.value for p in walk(node.params) if isinstance(p, cst.Param)}
+    return own | (set(_bound(node)) if isinstance(node, cst.FunctionDef) else set())
+
+
 def _changed_or_hidden(scope: Any, statement: Any, name: str, free: set[str]) -> bool:
     """Whether what a name holds is changed by hand, or a function or comprehension that reads it
     has one of the names that it is made of."""
     for node in walk(scope):
         if isinstance(node, (cst.FunctionDef, cst.Lambda)) and node is not scope:
-            own = {p.name.value for p in walk(node.params) if isinstance(p, cst.Param)}
-            own |= set(_bound(node)) if isinstance(node, cst.FunctionDef) else set()
-            if own & {name, *free} and any(_is(n, name) for n in walk(node.body)):
+            own = _own(node)
+            if name not in own and own & free and _reads(node, name):
                 return True
         elif isinstance(node, cst.CompFor) and set(names_in(node.target)) & {name, *free}:
             return True

@@ -17,7 +17,10 @@ from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.views import FIELDS
 
 #: Methods of modules that give weights.
-GIVING = ("parameters", "named_parameters", "state_dict")
+GIVING = (
+    *("parameters", "named_parameters", "state_dict", "buffers", "named_buffers"),
+    *("get_parameter", "get_buffer"),
+)
 #: Methods whose results hold what they are called on, and those of dicts.
 _PASSING = frozenset(
     [
@@ -30,9 +33,19 @@ _PASSING = frozenset(
 _RELAYING = frozenset(
     [
         *("list", "tuple", "dict", "iter", "reversed", "sorted", "filter", "zip", "enumerate"),
-        *("next", "OrderedDict", "collections.OrderedDict", "chain", "itertools.chain"),
+        *(
+            "partial",
+            "functools.partial",
+            "next",
+            "OrderedDict",
+            "collections.OrderedDict",
+            "chain",
+            "itertools.chain",
+        ),
     ]
 )
+#: Attributes that layers change.
+_NAMED = ("weight", "bias", "running_mean", "running_var")
 _COMPREHENSIONS = (cst.ListComp, cst.SetComp, cst.GeneratorExp)
 Known = Callable[[str], bool]
 
@@ -107,7 +120,7 @@ class Holding:
 
     def _is_weight(self, node: cst.Attribute) -> bool:
         name, owner = node.attr.value, self._types.of(node.value)
-        if name in ("weight", "bias") or is_weight(name):
+        if name in _NAMED or is_weight(name):
             return owner.kind in ("module", "unknown") and dotted(node.value) != "self"
         return owner.kind == "module" and (owner.name, name) in self._own
 
