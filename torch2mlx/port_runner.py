@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from torch2mlx.errors import PortError
-from torch2mlx.lockstep.children import quietly
+from torch2mlx.lockstep.children import NO_CARD, quietly
 from torch2mlx.lockstep.scripts import leave, run
 from torch2mlx.porting.questions import Seen
 
@@ -73,7 +73,7 @@ def observed(script: Path, args: Sequence[str], timeout: float = TIMEOUT) -> dic
         _copied(script.resolve().parent, folder)
         out = Path(name) / "seen.json"
         job = {"script": str(folder / script.name), "args": list(args), "out": str(out)}
-        lines = quietly("torch2mlx.port_runner", [json.dumps(job)], timeout, folder=folder)
+        lines = quietly("torch2mlx.port_runner", [json.dumps(job)], timeout, NO_CARD, folder)
         if lines is None:
             raise PortError(f"{script}: not ready after {timeout:.0f} s; give it less to do")
         told = "\n".join(lines[-8:])

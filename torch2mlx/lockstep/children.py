@@ -16,6 +16,9 @@ from torch2mlx.lockstep.records import read
 
 #: Lines of a script's error output that are shown.
 _SHOWN = 12
+#: What hides NVIDIA's cards from torch. MLX's CUDA build makes no array without one, on its CPU
+#: device either: its side sets the device itself, and sees them.
+NO_CARD: Mapping[str, str] = MappingProxyType({"CUDA_VISIBLE_DEVICES": ""})
 
 
 def recorded_torch(
@@ -47,6 +50,8 @@ def _run(
     """Runs a script under the recorder of a side; the last lines of its error output."""
     job = {"script": str(script), "args": list(args), "seed": 0, **more}
     settings = {"MLX_ENABLE_TF32": "0"}
+    if side == "torch":
+        settings |= NO_CARD
     settings["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")  # sets in one order
     told = quietly("torch2mlx.training_verifier", [side, json.dumps(job)], timeout, settings)
     if told is None:
@@ -63,11 +68,12 @@ def quietly(
     settings: Mapping[str, str] = MappingProxyType({}),
     folder: Path | None = None,
 ) -> list[str] | None:
-    """Runs a module of this package that runs a script: without a window, a GPU of torch's, an
-    input or a log on the network; the lines of its error output, None where it takes longer."""
+    """Runs a module of this package that runs a script: without a window, an input or a log on the
+    network; the lines of its error output, None where it takes longer. `settings` are more
+    variables of its environment."""
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(paths)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     env |= {"WANDB_MODE": "disabled", "MPLBACKEND": "agg", **settings}
     try:
         ran = subprocess.run(
