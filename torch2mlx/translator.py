@@ -34,7 +34,7 @@ from torch2mlx.export.capture.guards import Lengths
 from torch2mlx.export.capture.recording import traced_in_mode
 from torch2mlx.export.capture.sizes import named
 from torch2mlx.export.ir.structures import to_mlx
-from torch2mlx.export.ir.width import NARROWED, STAYS, Narrowing, scattered
+from torch2mlx.export.ir.width import NARROWED, STAYS, Narrowing
 from torch2mlx.export.lower.lower import lower
 from torch2mlx.export.lower.modes import put_in_modes
 from torch2mlx.export.lower.ops.registry import check_users
@@ -430,7 +430,7 @@ def _made(
         assembly.lengths = lengths
         source = emit(assembly, program, heading, model.training, large)
         source = inlined(source) if standalone else source
-        notes = (*traced.notes, *map(str, places(source)), *scattered(program))
+        notes = (*traced.notes, *map(str, places(source)))
         known = (source, assembly.root.name, model.training, traced.dynamic, notes, turned)
         made = {"graded": traced.graded, "shapes": lengths.shapes}
         return Translation(*known, **made, _stored=stored, _modes=assembly.modes())

@@ -33,7 +33,7 @@ def _cut(source: mx.array | float, index: mx.array) -> mx.array | float:
 
 
 def _scattering(x: mx.array) -> AbstractContextManager[Any]:
-    """Where MLX writes to positions of x: its kernel for GPUs has no items of 64 bits."""
+    """Where MLX writes to positions of x: it puts no items of 64 bits on a GPU."""
     return mx.stream(mx.cpu) if x.dtype.size == 8 else nullcontext()
 
 

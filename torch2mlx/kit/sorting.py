@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from torch2mlx.kit import distinct
+from torch2mlx.kit import distinct, indexing
 from torch2mlx.kit.distance import power_norm
 from torch2mlx.kit.stubs import custom_function
 from torch2mlx.kit.ties import order_of_equals
@@ -250,7 +250,9 @@ def bincount(x: mx.array, weights: mx.array | None = None, minlength: int = 0) -
     largest."""
     largest: Any = mx.max(x).item() if x.size else -1
     count = max(int(largest) + 1, minlength)
-    if not x.size:
-        return mx.zeros((count,), mx.int64 if weights is None else weights.dtype)
-    ones = mx.ones(x.shape, mx.int64) if weights is None else weights
-    return mx.zeros((count,), ones.dtype).at[x].add(ones)
+    if weights is not None:
+        empty = mx.zeros((count,), weights.dtype)
+        return indexing.accumulate(empty, (x,), weights) if x.size else empty
+    # counted in 32 bits, which hold the size of any array: GPUs add no integers of 64
+    counts = mx.zeros((count,), mx.int32)
+    return (counts.at[x].add(1) if x.size else counts).astype(mx.int64)

@@ -8,6 +8,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from torch2mlx.kit import indexing
+
 
 def dense(indices: Any, values: Any, size: Sequence[int] | None = None) -> mx.array:
     """torch.sparse_coo_tensor, as a dense array: `values` (K, ...) stand at the places `indices`
@@ -25,4 +27,4 @@ def dense(indices: Any, values: Any, size: Sequence[int] | None = None) -> mx.ar
     if (read < 0).any() or any(a > b for a, b in zip(least, shape, strict=True)):
         raise ValueError(f"indices ask for {least}, which size {shape} does not hold")
     empty = mx.zeros(shape, dtype=held.dtype)
-    return empty.at[tuple(places)].add(held) if read.size else empty
+    return indexing.accumulate(empty, tuple(places), held) if read.size else empty

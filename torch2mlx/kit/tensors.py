@@ -274,9 +274,7 @@ def one_hot(x: mx.array, num_classes: int = -1) -> mx.array:
 
 def bincount(x: mx.array, minlength: int = 0) -> mx.array:
     """torch.bincount."""
-    last: Any = mx.max(x).item() if x.size else -1
-    count = max(int(last) + 1, minlength)
-    return mx.zeros((count,), mx.int64).at[x].add(1)
+    return sorting.bincount(x, None, minlength)
 
 
 def assign(x: mx.array, value: Any) -> mx.array:
