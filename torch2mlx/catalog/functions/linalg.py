@@ -46,7 +46,7 @@ ENTRIES = (
     op("outer ger", "input other | mx.outer({input}, {other})"),
     op(".kron", "input other | mx.kron({input}, {other})"),
     op("dot .vdot inner", "input other | mx.inner({input}, {other})"),
-    op("inverse", "input | mx.linalg.inv({input})", note="CPU stream only"),
+    op("inverse", "input | mx.linalg.inv({input}, stream=mx.cpu)", note="CPU stream only"),
     op("linalg.matmul", "input other | {input!} @ {other!}"),
     op(
         "linalg.diagonal",
