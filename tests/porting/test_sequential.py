@@ -38,6 +38,35 @@ for p in net.parameters():
 """
 #: Lines after which `out` is what the file computed.
 LINES = {
+    "a model that a function gives back": """
+def filled(model):
+    for p in model.parameters():
+        nn.init.constant_(p, 0.25)
+    return model
+def trained(model, rounds=2):
+    return model, [rounds]
+first = filled(net)
+again, rounds = trained(filled(first))
+out = again[0](x) + len(again) + first[0].weight.sum() + again[-1].bias.sum()
+""",
+    "a copy": """
+import copy
+copied = copy.deepcopy(net)
+nn.init.constant_(copied[0].bias, 2.0)
+out = copied[0](x) + net[0].bias + len(copied)
+""",
+    "a class of its own": """
+class Chain(nn.Sequential):
+    def __init__(self, size):
+        super().__init__(nn.Linear(3, size), nn.Linear(size, 2))
+    def half(self, x):
+        return self[0](x)
+chain = Chain(4)
+for layer in chain:
+    nn.init.constant_(layer.weight, 0.5)
+    nn.init.zeros_(layer.bias)
+out = chain(x) + chain.half(x).sum() + len(chain) + chain[-1].weight[0, 0]
+""",
     "a layer is given weights": """
 nn.init.constant_(net[1][1].weight, 0.25)
 net[2].weight.data = net[2].weight.data * 0 + 3

@@ -9,6 +9,7 @@ import libcst as cst
 
 from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.text import code, expression
+from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.types.attributes import SEQUENTIAL
 
 #: Functions of Python that go over what they are given.
@@ -16,9 +17,22 @@ _ITERATING = ("enumerate", "zip", "list", "tuple", "reversed", "iter", "len", "m
 
 
 def is_sequential(at: Place, node: Any) -> bool:
-    """Whether an expression of the source surely is an nn.Sequential."""
+    """Whether an expression of the source surely is an nn.Sequential, or of a subclass that gives
+    its layers as that does."""
     kind = at.type_of(node)
-    return kind.kind == "module" and kind.name == SEQUENTIAL
+    return kind.kind == "module" and (kind.name == SEQUENTIAL or _derives(at, kind.name))
+
+
+def _derives(at: Place, name: str) -> bool:
+    own = at.file.types.names.classes.get(name)
+    if own is None:
+        return False
+    methods = {part.name.value for part in own.body.body if isinstance(part, cst.FunctionDef)}
+    if methods & {"__getitem__", "__iter__", "__len__"}:
+        return False
+    bases = [base.value for base in own.bases]
+    full = [at.file.types.names.of(base) for base in bases]
+    return SEQUENTIAL in full or any(_derives(at, dotted(b)) for b in bases if dotted(b) != name)
 
 
 def layers_of(node: Any) -> cst.BaseExpression:

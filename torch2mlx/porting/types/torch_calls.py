@@ -188,6 +188,7 @@ def called(full: str, node: Any, given: list[Type]) -> Type:
         "torch.cuda.is_available": BOOL,
         "torch.cuda.current_accelerator": DEVICE,
         "torch.amp.GradScaler": Type("scaler"),
+        "copy.deepcopy": given[0] if given else UNKNOWN,
     }
     return known.get(full, TENSOR if full == "torch.autograd.Variable" else UNKNOWN)
 
