@@ -49,9 +49,14 @@ class _At:
 
     def __getattr__(self, name: str) -> Any:
         added = self.x.dtype == mx.complex64 and name in ("add", "subtract")
-        if not added:
-            _written(self.streams, self.x, self.where)
-        return getattr(self.at, name)
+        update = getattr(self.at, name)
+
+        def refusing(values: Any) -> mx.array:
+            if not added:
+                _written(self.streams, self.x, self.where)
+            return update(values)
+
+        return refusing
 
 
 def _written(streams: _Streams, x: mx.array, where: Any) -> None:

@@ -95,6 +95,17 @@ def test_writes_at_indices_are_made_on_any_device(dtype):
             assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("reduce", ("sum", "prod", "amax"))
+def test_whole_numbers_are_reduced_on_any_device(reduce):
+    for rows, width in ((4, 3), (6, 1)):
+        x, source = (torch.randint(-9, 9, (n, width)) for n in (rows, 2))
+        index = torch.tensor([[1], [1]]).expand(2, width).contiguous()
+        given = arrays(x, index, source)
+        with as_on_a_gpu():
+            found = indexing.scatter_reduce(given[0], 0, *given[1:], reduce)
+        assert np.array_equal(found, x.scatter_reduce(0, index, source, reduce))
+
+
 def test_decompositions_are_made_on_any_device():
     x = torch.randn(3, 3) + 3 * torch.eye(3)
     (given,) = arrays(x)
