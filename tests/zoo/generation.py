@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -45,6 +46,8 @@ MOST_PARAMETERS = 5e8
 #: Seconds of the processor for one type.
 LIMIT = 240
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "generation.md"
+#: The commit of rows that say none.
+BEFORE = "4eb4643"
 HEAD = """# Generation
 
 Written by `python -m tests.zoo.generation`: causal language models of transformers at toy size, of
@@ -52,17 +55,20 @@ random weights, made into files for mlx-lm with `torch2mlx.language_model`. Logi
 torch's in float32 on the CPU: a prompt of 9 tokens, in MLX in pieces of 4 and 5, then 64 tokens one
 by one, in a batch of 2. The difference is max|a - b| / max(1, max|a|); `padding` says whether
 batches with padding before a sequence, and of sequences that were begun alone, have the logits that
-torch has of each alone, or are refused by the file. {count}.
+torch has of each alone, or are refused by the file. `ran` is the commit that a row was measured
+with; rows of {before} or older are of before sequences that were begun alone were compared in a
+batch, and before places counted from each sequence's own first token: their `right` is of padding
+from the first call on alone. {count}.
 
-| type | | difference | 64 likeliest tokens | padding | caches | |
-| --- | --- | --- | --- | --- | --- | --- |
+| type | | difference | 64 likeliest tokens | padding | caches | ran | |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 @dataclass(frozen=True)
 class Line:
     """What came of a type: a word, what there is to say, the largest difference, how many of the
-    likeliest tokens are equal, what becomes of padding, and the caches."""
+    likeliest tokens are equal, what becomes of padding, the caches, and the commit that ran."""
 
     word: str
     notes: str = ""
@@ -70,10 +76,11 @@ class Line:
     greedy: str = ""
     padding: str = ""
     caches: str = ""
+    commit: str = ""
 
     @property
-    def figures(self) -> tuple[str, str, str, str]:
-        return self.gap, self.greedy, self.padding, self.caches
+    def figures(self) -> tuple[str, ...]:
+        return self.gap, self.greedy, self.padding, self.caches, self.commit
 
 
 def causal_types() -> list[str]:
@@ -290,9 +297,10 @@ def page_of(rows: Mapping[str, Line]) -> str:
     """docs/generation.md."""
     count = Counter(line.word for line in rows.values())
     shown = f"{len(rows)} types: " + ", ".join(f"{n} {word}" for word, n in count.most_common())
-    text = HEAD.format(count=shown)
+    text = HEAD.format(count=shown, before=BEFORE)
     for kind, line in sorted(rows.items()):
-        cells = (f"`{kind}`", line.word, *line.figures, line.notes)
+        *figures, commit = line.figures
+        cells = (f"`{kind}`", line.word, *figures, commit or BEFORE, line.notes)
         plain = [_plain(cell) for cell in cells]
         text += f"| {' | '.join(plain)} |\n"
     return text
@@ -307,7 +315,9 @@ def _plain(text: str) -> str:
 def write_row(kind: str, line: Line) -> None:
     """Puts a line into the page, in which those of other types stay."""
     rows = rows_of(PAGE.read_text()) if PAGE.exists() else {}
-    PAGE.write_text(page_of({**rows, kind: line}))
+    said = ("git", "-C", str(PAGE.parent), "rev-parse", "--short", "HEAD")
+    commit = subprocess.run(said, capture_output=True, text=True, check=True).stdout.strip()
+    PAGE.write_text(page_of({**rows, kind: replace(line, commit=commit)}))
 
 
 def main() -> int:
