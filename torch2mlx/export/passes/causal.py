@@ -3,6 +3,7 @@ masks that leave every query something to see, for which MLX's attention is torc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -98,19 +99,22 @@ def _compared(mask: Node, sizes: dict[str, int]) -> str | None:
     batches = {symbol: 2 for symbol in sizes}
     value = shapes_only.computed(mask, _batch_small(mask, sizes, batches))
     rows, columns = value.shape[-2:]
-    square = rows == columns
+    earlier = max(0, columns - rows)  # keys before the first query's, as MLX counts
     allowed = value if value.dtype == bool else value == 0
     some = "some" if np.all((value if value.dtype == bool else value > -np.inf).any(-1)) else None
     if value.dtype != bool and not np.all(allowed | (value <= -1e9)):
         return some
-    full, lower = bool(allowed.all()), bool((allowed == np.tri(rows, columns, dtype=bool)).all())
+    full, lower = (
+        bool(allowed.all()),
+        bool((allowed == np.tri(rows, columns, earlier, dtype=bool)).all()),
+    )
     if full:
-        return "both" if square and rows == 1 else "all"
-    return "causal" if square and lower else some
+        return "both" if lower else "all"
+    return "causal" if lower else some
 
 
 def _batch_small(mask: Node, sizes: dict[str, int], batches: dict[str, int]) -> dict[str, int]:
     """Lengths for the last two axes; two for the others, which only repeat."""
     dims = mask.dims or mask.shape
-    lengths = {dim for dim in dims[-2:] if isinstance(dim, str)}
+    lengths = {name for dim in dims[-2:] for name in re.findall(r"[^\W\d]\w*", str(dim))}
     return {s: n if s in lengths or not lengths else batches[s] for s, n in sizes.items()}

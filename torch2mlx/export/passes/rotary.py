@@ -1,29 +1,40 @@
 """Rotary embeddings: x * cos + rotate_half(x) * sin becomes mx.fast.rope.
 
-Only where cos and sin are seen to be those of positions from zero times fixed frequencies.
+Only where cos and sin are seen to be those of fixed frequencies times positions that follow each
+other, from zero or from a length on: that of what a cache holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from torch2mlx.export.ir.nodes import Node, Program
+from torch2mlx.export.ir.nodes import Node, Program, learn
 from torch2mlx.export.passes import shapes_only
 from torch2mlx.export.passes.rewrite import Rewriter
 
 
 def with_rope(program: Program, constants: Any) -> Program:
     """The program with mx.fast.rope; `constants` has the arrays of constant nodes."""
+    periods: dict[Node, Node] = {}  # of angles, made where these are
 
     def rule(r: Rewriter, node: Node) -> Any:
-        return _rope(r, node, constants) if node.op == "operator.add" else None
+        if node.op == "mx.cos":
+            found = _of_angle(node.args[0], constants)
+            if found is not None and _base(found.frequencies) is None:
+                each = 1 / found.frequencies.astype(np.float64)
+                made = r.builder.call("mx.array", tuple(map(float, each)))
+                learn(made, name="freqs")
+                periods[node.args[0]] = made
+        return _rope(r, node, constants, periods) if node.op == "operator.add" else None
 
     return Rewriter(program).run(rule)
 
 
-def _rope(r: Rewriter, node: Node, constants: Any) -> Any:
+def _rope(r: Rewriter, node: Node, constants: Any, periods: Mapping[Node, Node]) -> Any:
     """x * cos + rotated * sin, of x (B, heads, L, D)."""
     if not node.is_array or node.ndim != 4 or not all(_is(v, "operator.mul") for v in node.args):
         return None
@@ -31,10 +42,22 @@ def _rope(r: Rewriter, node: Node, constants: Any) -> Any:
         for x, cos in (straight.args, straight.args[::-1]):
             for half, sin in (turned.args, turned.args[::-1]):
                 if _is_half_of(half, x):
-                    found = _frequencies(cos, sin, constants)
-                    if found is not None and 2 * len(found) == x.shape[-1]:
-                        return _placed(r, x, cos, found)
+                    found = _turns(cos, sin, constants)
+                    if found is not None and 2 * len(found.frequencies) == x.shape[-1]:
+                        return _placed(r, x, cos, replace(found, periods=periods.get(found.angle)))
     return None
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """An angle: frequencies times positions, of which `start` is the first; `factor` is what
+    cosine and sine are multiplied by, `periods` the node of 1 / frequencies that are no powers."""
+
+    angle: Node
+    frequencies: Any
+    start: Any
+    factor: float = 1.0
+    periods: Node | None = None
 
 
 def _is(value: Any, op: str) -> bool:
@@ -67,25 +90,32 @@ def _part(value: Any, x: Node) -> tuple[Any, Any] | None:
     return (last.start, last.stop) if whole and last.step is None else None
 
 
-def _frequencies(cos: Any, sin: Any, constants: Any) -> Any:
-    """The frequencies f of cos(position * f) and sin(position * f), positions from zero."""
+def _turns(cos: Any, sin: Any, constants: Any) -> _Turns | None:
+    """What cos and sin are of, where both are of the same angles."""
     first, second = _angle(cos, "mx.cos"), _angle(sin, "mx.sin")
-    if first is None or first is not second:
+    if first is None or second is None or first[0] is not second[0] or first[1] != second[1]:
         return None
-    return _of_angle(first, constants)
+    found = _of_angle(first[0], constants)
+    return None if found is None else replace(found, factor=first[1])
 
 
-def _angle(value: Any, op: str) -> Node | None:
-    """The argument of cos or sin, under new axes and casts."""
-    while isinstance(value, Node) and value.op in ("index", "method.astype", "mx.stop_gradient"):
+def _angle(value: Any, op: str) -> tuple[Node, float] | None:
+    """The argument of cos or sin, under new axes, casts and products with a number; and this."""
+    factor = 1.0
+    while isinstance(value, Node) and value.op in (*_VEILS, "operator.mul"):
         if value.op == "index" and any(w is not None and w != slice(None) for w in value.args[1]):
             return None
-        value = value.args[0]
-    return value.args[0] if _is(value, op) else None
+        if value.op == "operator.mul":
+            numbers = [a for a in value.args if isinstance(a, (int, float))]
+            if len(numbers) != 1:
+                return None
+            factor *= numbers[0]
+        value = next(a for a in value.args if isinstance(a, Node))
+    return (value.args[0], factor) if _is(value, op) else None
 
 
-def _of_angle(angle: Any, constants: Any) -> Any:
-    """f of concatenate([p * f, p * f]) with p the positions as a column."""
+def _of_angle(angle: Any, constants: Any) -> _Turns | None:
+    """f and the first p of concatenate([p * f, p * f]) with p the positions as a column."""
     if not _is(angle, "mx.concatenate") or len(set(map(id, angle.args[0]))) != 1:
         return None
     if len(angle.args[0]) != 2 or angle.kwargs.get("axis") not in (-1, angle.ndim - 1):
@@ -97,8 +127,9 @@ def _of_angle(angle: Any, constants: Any) -> Any:
         return None
     for positions, fixed in (product.args, product.args[::-1]):
         values = _constant(fixed, constants)
-        if values is not None and _from_zero(positions):
-            return values.reshape(-1)
+        start = None if values is None else _first_of(positions)
+        if start is not None:
+            return _Turns(angle, values.reshape(-1), start)
     return None
 
 
@@ -112,51 +143,70 @@ def _constant(value: Any, constants: Any) -> Any:
     return None
 
 
-def _from_zero(value: Any) -> bool:
-    """Whether a value is the positions 0, 1, 2, ... in a column, whatever the length."""
+def _first_of(value: Any) -> Any:
+    """The first of positions n, n + 1, n + 2, ... in a column, whatever the lengths: 0, or the node
+    of a length. None where a value is something else."""
     if not isinstance(value, Node) or not value.is_array:
-        return False
+        return None
     nodes = shapes_only.cone(value)
     symbols = None if nodes is None else shapes_only.symbols(nodes)
     if nodes is None or symbols is None:
-        return False
-    for length in (1, 2, 7, 40):
-        try:
-            found = shapes_only.computed(value, {symbol: length for symbol in symbols})
-        except (ValueError, IndexError, RuntimeError):  # the formula takes no such length
-            return False
-        if not found.size:  # no position at that length tells nothing of the others
-            return False
-        rows = found.reshape(-1, found.shape[-2]) if found.ndim > 1 else found[None]
-        if found.ndim > 1 and found.shape[-1] != 1:
-            return False
-        if not np.array_equal(rows, np.broadcast_to(np.arange(rows.shape[-1]), rows.shape)):
-            return False
-    return True
+        return None
+    cases = [dict.fromkeys(symbols, length) for length in _TRIED]
+    cases += [{**case, symbol: 11} for case in cases for symbol in sorted(symbols)]
+    try:
+        found = [_start(shapes_only.computed(value, sizes)) for sizes in cases]
+    except (ValueError, IndexError, RuntimeError):  # the formula takes no such length
+        return None
+    if None in found:
+        return None
+    if not any(found):
+        return 0
+    lengths = [node for node in nodes if not node.is_array and isinstance(node.value, int)]
+    for node in sorted(lengths, key=lambda node: node.op != "shape"):
+        if [shapes_only.computed(node, sizes) for sizes in cases] == found:
+            return node
+    return None
 
 
-def _placed(r: Rewriter, x: Node, cos: Node, frequencies: Any) -> Any:
+#: What leaves angles as they are, where it adds axes alone.
+_VEILS = ("index", "method.astype", "mx.stop_gradient")
+#: Lengths that positions are tried at.
+_TRIED = (1, 2, 7, 40)
+
+
+def _start(found: Any) -> int | None:
+    """n of the numbers n, n + 1, n + 2, ... in a column, the same for all that are before it."""
+    if not found.size:  # no position at that length tells nothing of the others
+        return None
+    if found.ndim > 1 and found.shape[-1] != 1:
+        return None
+    rows = found.reshape(-1, found.shape[-2]) if found.ndim > 1 else found[None]
+    start = int(rows[0, 0])
+    wanted = np.broadcast_to(start + np.arange(rows.shape[-1]), rows.shape)
+    return start if np.array_equal(rows, wanted) else None
+
+
+def _placed(r: Rewriter, x: Node, cos: Node, turns: _Turns) -> Any:
     """The call with positions on the last axis but one, where mx.fast.rope has them."""
     lengths = (1,) * (4 - cos.ndim) + cos.shape
     if lengths[1] == 1 and lengths[2] == x.shape[2] > 1:
-        return _call(r, x, frequencies)
+        return _call(r, x, turns)
     if lengths[2] == 1 and lengths[1] == x.shape[1] > 1:
-        turned = _call(r, r.builder.transpose(x, (0, 2, 1, 3)), frequencies)
+        turned = _call(r, r.builder.transpose(x, (0, 2, 1, 3)), turns)
         return r.builder.transpose(turned, (0, 2, 1, 3))
     return None
 
 
-def _call(r: Rewriter, x: Node, frequencies: Any) -> Node:
+def _call(r: Rewriter, x: Node, turns: _Turns) -> Node:
     """mx.fast.rope, by base where the frequencies are powers of one."""
-    size = 2 * len(frequencies)
-    options: dict[str, Any] = {"traditional": False, "scale": 1.0, "offset": 0}
-    base = _base(frequencies)
-    if base is not None:
-        return r.builder.call("mx.fast.rope", x, size, base=base, **options)
-    periods = r.builder.call(
-        "mx.array", tuple(float(v) for v in 1 / frequencies.astype(np.float64))
-    )
-    return r.builder.call("mx.fast.rope", x, size, base=None, freqs=periods, **options)
+    size = 2 * len(turns.frequencies)
+    options: dict[str, Any] = {"traditional": False, "scale": 1.0, "offset": turns.start}
+    base = _base(turns.frequencies)
+    if base is None:
+        options["freqs"] = turns.periods
+    made = r.builder.call("mx.fast.rope", x, size, base=base, **options)
+    return made if turns.factor == 1 else r.builder.call("operator.mul", made, turns.factor)
 
 
 def _base(frequencies: Any) -> float | None:
