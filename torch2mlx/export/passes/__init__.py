@@ -9,6 +9,7 @@ from typing import Any
 from torch2mlx.export.ir.dead import without_dead
 from torch2mlx.export.ir.nodes import Program
 from torch2mlx.export.passes.causal import with_causal_masks
+from torch2mlx.export.passes.experts import with_sorted_rows
 from torch2mlx.export.passes.fast import with_fast
 from torch2mlx.export.passes.gradients import with_index_stops, without_idle_stops
 from torch2mlx.export.passes.io_layout import with_last_ends
@@ -24,7 +25,7 @@ from torch2mlx.export.passes.sink import (
 
 BEFORE = (without_dead, without_noops, without_idle_stops, without_noops)
 AFTER = (
-    *(without_noops, without_noops, with_fast, with_causal_masks, without_dead),
+    *(without_noops, without_noops, with_fast, with_causal_masks, with_sorted_rows, without_dead),
     *(with_index_stops, without_idle_moves, without_noops, without_dead, with_sunk),
     *(with_last_moves_outside, with_first_moves_outside),
 )
