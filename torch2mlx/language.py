@@ -32,7 +32,7 @@ from torch2mlx.export.state.idioms import (
     read_bare,
     with_idioms,
 )
-from torch2mlx.export.state.leaving_out import adds_masks, refuse_padded
+from torch2mlx.export.state.leaving_out import adds_masks, is_causal, refuse_padded
 from torch2mlx.export.state.lifting import lifted
 from torch2mlx.export.state.model_file import Told, ending
 from torch2mlx.export.state.placing import MASK, Form, forms_of
@@ -246,6 +246,7 @@ def _emitted(model: Any, found: Lowered, form: Form) -> LanguageModel:
         tuple(read_bare(program, stored.tree)),
         quantized=may_be_quantized(program),
         adds=adds_masks(program),
+        causal=is_causal(program),
     )
     kinds = tuple(entry.kind for entry in entries)
     config = json.loads(model.config.to_json_string(use_diff=False))

@@ -38,6 +38,11 @@ def refuse_padded(program: Program, entries: Sequence[Entry], masked: bool) -> N
         raise TranslationError("padding cannot be left out by attention alone")
 
 
+def is_causal(program: Program) -> bool:
+    """Whether some attention has MLX's own mask."""
+    return any(node.op == "attend" and node.kwargs["mask"] == "causal" for node in program.nodes)
+
+
 def adds_masks(program: Program) -> bool:
     """Whether masks are added to what is masked."""
     masks = [node.kwargs["mask"] for node in program.nodes if node.op == "attend"]
@@ -46,7 +51,9 @@ def adds_masks(program: Program) -> bool:
 
 def _moves_along(mask: Any, past: Collection[str]) -> bool:
     """Whether a mask depends on lengths alone, and bars and prefers as much of a sequence that
-    begins later; what is added to all keys of a query changes nothing."""
+    begins later, as MLX's "causal" does; what is added to all keys of a query changes nothing."""
+    if isinstance(mask, str):
+        return True
     nodes = shapes_only.cone(mask) if isinstance(mask, Node) else None
     if nodes is None or shapes_only.too_large(nodes):
         return False
@@ -75,4 +82,4 @@ def _same(mask: Node, sizes: Mapping[str, int], past: Collection[str], held: int
     return bool(np.all(~seen | (np.abs(gap - first) <= _ALLOWED * (1 + np.abs(first)))))
 
 
-__all__ = ["adds_masks", "refuse_padded"]
+__all__ = ["adds_masks", "is_causal", "refuse_padded"]

@@ -59,10 +59,15 @@ def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
     padding = getattr(cache, "left_padding", None)
     if padding is not None:
         seen = mx.arange(keys.shape[2]) >= padding[:, None, None, None]
-        mask = seen if mask is None else {masked}
+{causal}        mask = seen if mask is None else {masked}
     return base.scaled_dot_product_attention(queries, keys, values, cache, scale, mask)
 
 '''
+_CAUSAL = """        if isinstance(mask, str):
+            first = keys.shape[2] - queries.shape[2]
+            before = mx.arange(keys.shape[2]) <= mx.arange(first, keys.shape[2])[:, None]
+            mask, seen = None, seen & before
+"""
 _AND, _ADDED = "mask & seen", "mx.where(seen, mask, mx.finfo(mask.dtype).min)"
 _CUT = '''
 def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
@@ -159,6 +164,8 @@ class Told:
     quantized: bool = True
     #: Whether masks are added to what is masked.
     adds: bool = False
+    #: Whether some are MLX's "causal".
+    causal: bool = False
 
     @property
     def leaves_out(self) -> bool:
@@ -175,7 +182,7 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
     cut = told.attends and rotating
     text += _CUT if cut else ""
     refusing = {"places": _PLACES * rotating, "padded": _SAME if rotating else _ANY}
-    text += _ATTENTION.format(masked=_ADDED if told.adds else _AND) if told.leaves_out else ""
+    text += _attention(told) if told.leaves_out else ""
     text += _PADDING if told.form.told else ""
     text += "" if told.form.padded else _REFUSING.format(**refusing)
     text += "" if told.quantized else _REFUSING_BITS
@@ -200,6 +207,12 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
         f"from mlx_lm.models.cache import {', '.join(sorted(kinds))}",
     )
     return Ending(text + "\n" + made, imports)
+
+
+def _attention(told: Told) -> str:
+    """The function that attends to what is no padding."""
+    masked = _ADDED if told.adds else _AND
+    return _ATTENTION.format(causal=_CAUSAL if told.causal else "", masked=masked)
 
 
 def _answer(form: Form) -> str:
