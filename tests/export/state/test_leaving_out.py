@@ -48,7 +48,7 @@ def curved():
 
 
 @pytest.mark.parametrize(
-    "mask", [in_window(4), in_window(50), slope(0.25, True), slope(-2.0, False)]
+    "mask", [in_window(4), in_window(50), slope(0.25, True), slope(-2.0, False), "causal"]
 )
 def test_windows_and_slopes_move_along(mask):
     assert _moves_along(mask, ())
@@ -57,4 +57,3 @@ def test_windows_and_slopes_move_along(mask):
 @pytest.mark.parametrize("mask", [in_one_chunk(4), in_one_chunk(50), curved()])
 def test_chunks_and_what_is_no_slope_do_not(mask):
     assert not _moves_along(mask, ())
-    assert not _moves_along("causal", ())
