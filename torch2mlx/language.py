@@ -209,9 +209,13 @@ def _with_padding(model: Any, form: Form, known: dict[Any, Lowered]) -> Language
 
 
 def _formed(model: Any, like: LanguageModel) -> LanguageModel:
-    """The file of a model in the form that another one was found to have, not compared."""
+    """The file of a model in the form that another one was found to have, not compared; in that
+    without padding where its attention leaves none out: the two files differ then."""
     with preserved(model), plainly():
-        return _written(model, like._form, {})
+        try:
+            return _written(model, like._form, {})
+        except TranslationError:
+            return _written(model, Form(like._form.tokens), {})
 
 
 def _written(model: Any, form: Form, known: dict[Any, Lowered]) -> LanguageModel:

@@ -23,6 +23,7 @@ from torch2mlx.export.sizes.relevance import relevant
 from torch2mlx.export.sizes.rewriting import Rewriting
 from torch2mlx.export.sizes.trials import OtherProgram, Trial, Trials
 from torch2mlx.export.state.generating import proved
+from torch2mlx.export.structure.constructors import numbers_told
 from torch2mlx.export.verify.entry import given
 from torch2mlx.export.verify.other_sizes import judged_at
 from torch2mlx.export.verify.running import Case, Pair
@@ -64,7 +65,7 @@ def sized(
     """
     recipe, model = recipe_of(model)
     model, args, kwargs = given("translate", model, args, kwargs)
-    with printing(_TABLE):
+    with printing(_TABLE), numbers_told():
         own = make(model, args, kwargs)
         prober = Prober(recipe, model, Inputs(args, kwargs))
         begun = (_begun(recipe, model, args, kwargs), own)
@@ -101,7 +102,7 @@ def sized_language(
     Raises TranslationError as `sized` does.
     """
     recipe, model = recipe_of(model)
-    with printing(_TABLE):
+    with printing(_TABLE), numbers_told():
         return _language(recipe, model, make, formed)
 
 

@@ -255,13 +255,16 @@ def _call(r: Rewriter, x: Node, turns: _Turns) -> Node:
 
 
 def _base(frequencies: Any) -> tuple[float, float] | None:
-    """s and b of s * b ** (-i / n), when all frequencies are that within float32's precision."""
+    """s and b of s * b ** (-i / n), when all frequencies are that within float32's precision; b is
+    the shortest number of those."""
     n = len(frequencies)
     if n < 2 or np.any(frequencies <= 0):
         return None
     scale = float(frequencies[0])
     powers = frequencies.astype(np.float64) / scale
     base = float(powers[1] ** -n)
-    rounded = round(base) if abs(base - round(base)) < 1e-4 * base else base
-    ideal = np.float64(rounded) ** (-np.arange(n) / n)
-    return (scale, float(rounded)) if np.allclose(ideal, powers, rtol=1e-6, atol=0) else None
+    for digits in range(1, 10):
+        rounded = float(f"{base:.{digits}g}")
+        if np.allclose(rounded ** (-np.arange(n) / n), powers, rtol=5e-7, atol=0):
+            return scale, rounded
+    return None

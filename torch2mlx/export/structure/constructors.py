@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import groupby
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch2mlx.export.structure.classes import REPEATED, Construct
 
 #: Items in a row that are made alike are written one by one where they are fewer.
 _FEWEST_ALIKE = 3
+_told: ContextVar[bool] = ContextVar("told", default=False)
 
 
 def identity() -> Construct:
@@ -75,6 +78,22 @@ def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
+@contextmanager
+def numbers_told() -> Iterator[None]:
+    """Within it, constructors are given numbers that are their defaults too: at other sizes of a
+    model these may be others, and its file is to be the same but for numbers."""
+    token = _told.set(True)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def is_told(value: Any) -> bool:
+    """Whether an argument is printed although it is the default."""
+    return _told.get() and isinstance(value, float)
+
+
 def required(target: Any, name: str) -> bool:
     """Whether a class takes an argument without a default, printed by position."""
     parameter = _parameters(target).get(name)
@@ -97,7 +116,7 @@ def ordered(target: Any, arguments: Mapping[str, Any]) -> Iterator[tuple[str, An
         elif isinstance(value, Construct) or not _equal(value, default):
             yield name, value, True
         else:
-            yield name, value, False
+            yield name, value, is_told(value)
 
 
 def _equal(value: Any, default: Any) -> bool:

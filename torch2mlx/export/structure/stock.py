@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from torch2mlx.export.ir.outline import Outline
 from torch2mlx.export.structure.classes import Construct, Instance, Option
+from torch2mlx.export.structure.constructors import is_told
 
 #: What a forward calls on its one argument -> the layer.
 _ACTIVATIONS = {
@@ -41,4 +42,4 @@ def _rms_norm(instance: Instance, outline: Outline) -> Construct | None:
         return None
     (eps,) = step.numbers
     made = Construct(["nn.RMSNorm(", ("dims", sizes[0][1])])
-    return made.add(Option("eps", eps, eps != _EPS), ")")
+    return made.add(Option("eps", eps, eps != _EPS or is_told(eps)), ")")
