@@ -350,7 +350,8 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     plain = with_plain_steps(module, first, text, report)
     names = first if plain is module else collect(plain)
     beside = foreign(plain, path)
-    plain, told = _with_torchs_weights(plain, _inferred(plain, names, beside, wishes), report)
+    told = _inferred(plain, names, beside, wishes)
+    plain, told = _with_torchs_weights(plain, told, text, report)
     training = Training(told.names, told, trained_modules(plain, told.names), report)
     stepped = passed(plain, training)
     between = stepped.code
@@ -398,7 +399,7 @@ def _inferred(module: Any, names: Any, beside: Any, wishes: _Wishes) -> Any:
     return found
 
 
-def _with_torchs_weights(module: Any, types: Any, report: Report) -> tuple[Any, Any]:
+def _with_torchs_weights(module: Any, types: Any, text: str, report: Report) -> tuple[Any, Any]:
     """A file that reads and sets weights and options of layers as torch has them; its types."""
     from torch2mlx.porting.rules.layer_weights import LayerWeights, needed
     from torch2mlx.porting.scopes.import_table import collect
@@ -412,6 +413,7 @@ def _with_torchs_weights(module: Any, types: Any, report: Report) -> tuple[Any, 
     made = passed(module, LayerWeights(types, report))
     if made is module:
         return module, types
+    report.follow(made, text)
     return made, inferred(made, collect(made), types.foreign, types.answers)
 
 

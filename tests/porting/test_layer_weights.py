@@ -406,3 +406,36 @@ class Own(nn.Conv2d):
     (told,) = torch2mlx.port(source).unsupported
     assert "a part of a weight" in told.reason
     assert told.line == source.splitlines().index("        self.weight.data[:, :, 0] = 0") + 1
+
+
+def test_reports_say_the_lines_of_steps_where_weights_are_read():
+    source = '''import torch
+import torch.nn as nn
+
+net = nn.Linear(3, 2)
+print(net.weight.shape, net.in_features)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+def first(x):
+    loss = net(x).sum()
+    loss.backward()
+
+
+def second(x):
+    loss = net(x).square().sum()
+    loss.backward()
+
+
+for x in torch.randn(4, 2, 3):
+    opt.zero_grad()
+    loss = net(x).mean()
+    loss.backward()
+    opt.step()
+'''
+    ported = torch2mlx.port(source)
+    assert [one.line for one in ported.unsupported] == [11, 16]
+    assert {change.what: change.line for change in ported.changes if change.line > 19} == {
+        **{"zero_grad": 20, ".mean": 21, "backward": 22, "step": 23},
+    }
+    assert all(change.line > 0 for change in ported.changes)
