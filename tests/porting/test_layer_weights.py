@@ -409,7 +409,7 @@ class Own(nn.Conv2d):
 
 
 def test_reports_say_the_lines_of_steps_where_weights_are_read():
-    source = '''import torch
+    source = """import torch
 import torch.nn as nn
 
 net = nn.Linear(3, 2)
@@ -432,7 +432,7 @@ for x in torch.randn(4, 2, 3):
     loss = net(x).mean()
     loss.backward()
     opt.step()
-'''
+"""
     ported = torch2mlx.port(source)
     assert [one.line for one in ported.unsupported] == [11, 16]
     assert {change.what: change.line for change in ported.changes if change.line > 19} == {
