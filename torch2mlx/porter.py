@@ -407,7 +407,10 @@ def _with_torchs_weights(module: Any, types: Any, text: str, report: Report) -> 
     from torch2mlx.porting.training.held_written import with_weights_read
     from torch2mlx.porting.types.infer import inferred
 
-    module, types = with_weights_read(module, types, report)
+    read, types = with_weights_read(module, types, report)
+    if read is not module:
+        report.follow(read, text)
+    module = read
     if not needed(module):
         return module, types
     made = passed(module, LayerWeights(types, report))

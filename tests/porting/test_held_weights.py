@@ -205,3 +205,30 @@ for step in range(3):
 
 def test_weights_whose_data_is_given_another_tensor_are_copies_by_then():
     assert torch2mlx.port(EMA).ok
+
+
+def test_reports_say_the_lines_of_steps_behind_what_is_written_out():
+    source = """import torch
+import torch.nn as nn
+
+net = nn.Linear(3, 2)
+params = list(net.parameters())
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+def alone(x):
+    loss = net(x).sum()
+    loss.backward()
+
+
+for x in torch.randn(4, 2, 3):
+    opt.zero_grad()
+    loss = net(x).mean() + sum(p.square().sum() for p in params)
+    loss.backward()
+    opt.step()
+"""
+    ported = torch2mlx.port(source)
+    assert [one.line for one in ported.unsupported] == [11]
+    lines = {change.what: change.line for change in ported.changes}
+    assert lines["params"] == 5 and lines["backward"] == 17
+    assert min(lines.values()) == 4
