@@ -140,14 +140,13 @@ def _vectors(layer: nn.Module) -> list[str]:
 
 def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
     """torch.nn.utils.weight_norm: the layer, whose weight is a length times a direction."""
-    rule = _WeightNorm(_key(module, name), None if dim == -1 else dim)
-    return _normalized(module, name, rule, {})
+    return _normalized(module, name, _weight(module, name, dim), {})
 
 
 def parametrized_weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
     """The same of torch.nn.utils.parametrizations, which names the parameters otherwise."""
-    rule = _WeightNorm(_key(module, name), None if dim == -1 else dim)
-    return _normalized(module, name, rule, {"g": "original0", "v": "original1"})
+    names = {"g": "original0", "v": "original1"}
+    return _normalized(module, name, _weight(module, name, dim), names)
 
 
 def spectral_norm(
@@ -173,6 +172,10 @@ def parametrized_spectral_norm(
     fifteen iterations and sets the first vector first."""
     rule = _spectral(module, name, n_power_iterations, eps, dim, 15)
     return _normalized(module, name, rule, {"orig": "original", "u": "0._u", "v": "0._v"})
+
+
+def _weight(module: Any, name: str, dim: int | None) -> _WeightNorm:
+    return _WeightNorm(_key(module, name), None if dim == -1 else dim)
 
 
 def _spectral(

@@ -83,6 +83,11 @@ class Node:
         return hasattr(self.value, "shape")
 
 
+def is_call(value: Any, op: str) -> bool:
+    """Whether something is a node, of an operation."""
+    return isinstance(value, Node) and value.op == op
+
+
 def learn(node: Node, **known: Any) -> None:
     """Tells a node its dims, origin or name: known only after it was made, and never changed."""
     for field_name, value in known.items():

@@ -3,7 +3,6 @@ masks that leave every query something to see, for which MLX's attention is torc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -104,10 +103,8 @@ def _compared(mask: Node, sizes: dict[str, int]) -> str | None:
     some = "some" if np.all((value if value.dtype == bool else value > -np.inf).any(-1)) else None
     if value.dtype != bool and not np.all(allowed | (value <= -1e9)):
         return some
-    full, lower = (
-        bool(allowed.all()),
-        bool((allowed == np.tri(rows, columns, earlier, dtype=bool)).all()),
-    )
+    full = bool(allowed.all())
+    lower = bool((allowed == np.tri(rows, columns, earlier, dtype=bool)).all())
     if full:
         return "both" if lower else "all"
     return "causal" if lower else some
@@ -116,5 +113,5 @@ def _compared(mask: Node, sizes: dict[str, int]) -> str | None:
 def _batch_small(mask: Node, sizes: dict[str, int], batches: dict[str, int]) -> dict[str, int]:
     """Lengths for the last two axes; two for the others, which only repeat."""
     dims = mask.dims or mask.shape
-    lengths = {name for dim in dims[-2:] for name in re.findall(r"[^\W\d]\w*", str(dim))}
+    lengths = set().union(*map(shapes_only.named_in, dims[-2:]))
     return {s: n if s in lengths or not lengths else batches[s] for s, n in sizes.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.export.ir.nodes import Node, Program
+from torch2mlx.export.ir.nodes import Node, Program, is_call
 from torch2mlx.export.passes.rewrite import Rewriter
 
 #: Calls that leave numbers of experts what they are.
@@ -36,10 +36,10 @@ def _product(r: Rewriter, node: Node) -> Any:
 def _inverse(r: Rewriter, node: Node) -> Any:
     """The places that an order was made of: zeros with 0, 1, 2, ... put where the order says."""
     base, where, values = node.args
-    if len(where) != 1 or not _is_order(where[0]) or not _is(base, "mx.zeros_like"):
+    if len(where) != 1 or not _is_order(where[0]) or not is_call(base, "mx.zeros_like"):
         return None
     order = where[0]
-    counted = _is(values, "mx.arange") and len(values.args) == 1 and order.ndim == 1
+    counted = is_call(values, "mx.arange") and len(values.args) == 1 and order.ndim == 1
     if not counted or values.shape != order.shape or values.dtype != node.dtype:
         return None
     return r.builder.cast(r.builder.call("mx.argsort", order), node.dtype)
@@ -48,7 +48,7 @@ def _inverse(r: Rewriter, node: Node) -> Any:
 def _row(r: Rewriter, node: Node) -> Any:
     """order // n: nothing in an order is below zero."""
     order, count = node.args
-    if _is(count, "mx.array"):
+    if is_call(count, "mx.array"):
         count = count.args[0]
     if not _is_order(order) or not isinstance(count, int) or count < 1:
         return None
@@ -57,18 +57,24 @@ def _row(r: Rewriter, node: Node) -> Any:
 
 def _is_order(value: Any) -> bool:
     """Whether a value is the order of what was sorted: each place once."""
-    return _is(value, "item") and value.args[1] == 1 and _is(value.args[0], "kit.sorting.sort")
+    return (
+        is_call(value, "item") and value.args[1] == 1 and is_call(value.args[0], "kit.sorting.sort")
+    )
 
 
 def _counted(ends: Any, count: int) -> Node | None:
     """The sorted numbers, all from 0 to `count` - 1, of cumsum(histc(numbers, count))."""
-    if not _is(ends, "mx.cumsum") or ends.kwargs not in ({}, {"axis": 0}):
+    if not is_call(ends, "mx.cumsum") or ends.kwargs not in ({}, {"axis": 0}):
         return None
     counts = _unmoved(ends.args[0])
-    if not _is(counts, "kit.sorting.histc") or counts.args[1:] != (count, 0, count - 1):
+    if not is_call(counts, "kit.sorting.histc") or counts.args[1:] != (count, 0, count - 1):
         return None
     found = _unmoved(counts.args[0])
-    if not _is(found, "item") or found.args[1] != 0 or not _is(found.args[0], "kit.sorting.sort"):
+    if (
+        not is_call(found, "item")
+        or found.args[1] != 0
+        or not is_call(found.args[0], "kit.sorting.sort")
+    ):
         return None
     numbers, *options = found.args[0].args
     upwards = options in ([-1], [-1, False], [0], [0, False])
@@ -77,17 +83,13 @@ def _counted(ends: Any, count: int) -> Node | None:
 
 def _is_chosen_of(numbers: Any, count: int) -> bool:
     """Whether numbers are places in rows of `count` items."""
-    if not _is(numbers, "item") or numbers.args[1] != 1:
+    if not is_call(numbers, "item") or numbers.args[1] != 1:
         return False
     chosen = numbers.args[0]
-    return _is(chosen, "kit.sorting.topk") and chosen.args[0].shape[-1] == count
+    return is_call(chosen, "kit.sorting.topk") and chosen.args[0].shape[-1] == count
 
 
 def _unmoved(value: Any) -> Any:
     while isinstance(value, Node) and value.op in _MOVING:
         value = value.args[0]
     return value
-
-
-def _is(value: Any, op: str) -> bool:
-    return isinstance(value, Node) and value.op == op

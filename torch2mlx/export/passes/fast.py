@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch2mlx.export.ir.nodes import Node, Program
+from torch2mlx.export.ir.nodes import Node, Program, is_call
 from torch2mlx.export.passes.rewrite import Rewriter
 
 
@@ -19,10 +19,10 @@ def _norm(r: Rewriter, node: Node) -> Any:
     """x * rsqrt(mean(x * x) + eps) over the last axis."""
     if node.op == "operator.truediv":
         x, root = node.args
-        parts = _mean_square(root.args[0]) if _is(root, "mx.sqrt") else None
+        parts = _mean_square(root.args[0]) if is_call(root, "mx.sqrt") else None
     elif node.op == "operator.mul":
-        x, root = node.args if _is(node.args[1], "mx.rsqrt") else node.args[::-1]
-        parts = _mean_square(root.args[0]) if _is(root, "mx.rsqrt") else None
+        x, root = node.args if is_call(node.args[1], "mx.rsqrt") else node.args[::-1]
+        parts = _mean_square(root.args[0]) if is_call(root, "mx.rsqrt") else None
     else:
         return None
     if parts is None or parts[0] is not x or not isinstance(x, Node) or x.dtype != node.dtype:
@@ -30,16 +30,12 @@ def _norm(r: Rewriter, node: Node) -> Any:
     return r.builder.call("mx.fast.rms_norm", x, None, parts[1])
 
 
-def _is(value: Any, op: str) -> bool:
-    return isinstance(value, Node) and value.op == op
-
-
 def _mean_square(total: Any) -> tuple[Node, float] | None:
     """(x, eps) of mean(x ** 2, last axis, kept) + eps."""
-    if not _is(total, "operator.add"):
+    if not is_call(total, "operator.add"):
         return None
     mean, eps = total.args if isinstance(total.args[1], float) else total.args[::-1]
-    if not isinstance(eps, float) or not _is(mean, "mx.mean"):
+    if not isinstance(eps, float) or not is_call(mean, "mx.mean"):
         return None
     square, options = mean.args[0], mean.kwargs
     last = isinstance(square, Node) and options.get("axis") in (-1, square.ndim - 1)
@@ -57,7 +53,7 @@ def _scaled_norm(r: Rewriter, node: Node) -> Any:
     if node.op != "operator.mul":
         return None
     for weight, norm in (node.args, node.args[::-1]):
-        if not _is(norm, "mx.fast.rms_norm") or norm.args[1] is not None or not r.single(norm):
+        if not is_call(norm, "mx.fast.rms_norm") or norm.args[1] is not None or not r.single(norm):
             continue
         fits = isinstance(weight, Node) and weight.is_array and weight.ndim == 1
         if fits and weight.shape[0] == norm.shape[-1] and weight.dtype == norm.dtype == node.dtype:
@@ -78,13 +74,13 @@ def _attention(r: Rewriter, node: Node) -> Any:
 
 def _unrepeated(x: Any) -> Node | None:
     """(B, h, L, D) of a chain that repeats each head: reshape(broadcast(x[:, :, None]))."""
-    if _is(x, "mx.repeat") and x.kwargs.get("axis") in (1, -3):
+    if is_call(x, "mx.repeat") and x.kwargs.get("axis") in (1, -3):
         repeated: Node = x.args[0]
         return repeated
-    if not _is(x, "method.reshape") or not _is(x.args[0], "mx.broadcast_to"):
+    if not is_call(x, "method.reshape") or not is_call(x.args[0], "mx.broadcast_to"):
         return None
     grown = x.args[0].args[0]
-    if not _is(grown, "index") or tuple(grown.args[1]) != (slice(None), slice(None), None):
+    if not is_call(grown, "index") or tuple(grown.args[1]) != (slice(None), slice(None), None):
         return None
     inner = grown.args[0]
     wide = x.args[0].shape

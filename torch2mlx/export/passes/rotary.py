@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from torch2mlx.export.ir.nodes import Node, Program, learn, operands
+from torch2mlx.export.ir.nodes import Node, Program, is_call, learn, operands
 from torch2mlx.export.passes import shapes_only
 from torch2mlx.export.passes.rewrite import Rewriter
 
@@ -33,7 +33,11 @@ def with_rope(program: Program, constants: Any) -> Program:
 
 def _rope(r: Rewriter, node: Node, known: Mapping[Node, _Turns]) -> Any:
     """x * cos + rotated * sin, of x (B, heads, L, D)."""
-    if not node.is_array or node.ndim != 4 or not all(_is(v, "operator.mul") for v in node.args):
+    if (
+        not node.is_array
+        or node.ndim != 4
+        or not all(is_call(v, "operator.mul") for v in node.args)
+    ):
         return None
     for straight, turned in (node.args, node.args[::-1]):
         for x, cos in (straight.args, straight.args[::-1]):
@@ -73,16 +77,12 @@ def _computed_there(r: Rewriter, found: _Turns) -> _Turns:
     return found
 
 
-def _is(value: Any, op: str) -> bool:
-    return isinstance(value, Node) and value.op == op
-
-
 def _is_half_of(half: Any, x: Any) -> bool:
     """concatenate([-x[..., d/2:], x[..., :d/2]], -1)."""
-    if not _is(half, "mx.concatenate") or half.kwargs.get("axis") not in (-1, half.ndim - 1):
+    if not is_call(half, "mx.concatenate") or half.kwargs.get("axis") not in (-1, half.ndim - 1):
         return False
     parts = half.args[0]
-    if len(parts) != 2 or not _is(parts[0], "operator.neg") or not isinstance(x, Node):
+    if len(parts) != 2 or not is_call(parts[0], "operator.neg") or not isinstance(x, Node):
         return False
     middle = x.shape[-1] // 2
     return _part(parts[0].args[0], x) == (middle, None) and _part(parts[1], x) == (None, middle)
@@ -90,13 +90,13 @@ def _is_half_of(half: Any, x: Any) -> bool:
 
 def _part(value: Any, x: Node) -> tuple[Any, Any] | None:
     """(start, stop) of a slice of x's last axis; also of a transpose of it."""
-    if _is(value, "item") and _is(value.args[0], "mx.split") and value.args[0].args[0] is x:
+    if is_call(value, "item") and is_call(value.args[0], "mx.split") and value.args[0].args[0] is x:
         middle = x.shape[-1] // 2
         return ((None, middle), (middle, None))[value.args[1]]
-    turned = _is(value, "method.transpose") and _is(x, "method.transpose")
+    turned = is_call(value, "method.transpose") and is_call(x, "method.transpose")
     if turned and value.args[1:] == x.args[1:] and x.args[-1] == x.ndim - 1:
         return _part(value.args[0], x.args[0])
-    if not _is(value, "index") or value.args[0] is not x or len(value.args[1]) != x.ndim:
+    if not is_call(value, "index") or value.args[0] is not x or len(value.args[1]) != x.ndim:
         return None
     *before, last = value.args[1]
     whole = all(w == slice(None) for w in before) and isinstance(last, slice)
@@ -124,19 +124,19 @@ def _angle(value: Any, op: str) -> tuple[Node, float] | None:
                 return None
             factor *= numbers[0]
         value = next(a for a in value.args if isinstance(a, Node))
-    return (value.args[0], factor) if _is(value, op) else None
+    return (value.args[0], factor) if is_call(value, op) else None
 
 
 def _of_angle(angle: Any, constants: Any) -> _Turns | None:
     """What is known of concatenate([p * f, p * f]) with p the positions as a column."""
-    if not _is(angle, "mx.concatenate") or len(set(map(id, angle.args[0]))) != 1:
+    if not is_call(angle, "mx.concatenate") or len(set(map(id, angle.args[0]))) != 1:
         return None
     if len(angle.args[0]) != 2 or angle.kwargs.get("axis") not in (-1, angle.ndim - 1):
         return None
     product = angle.args[0][0]
-    if _is(product, "method.transpose"):
+    if is_call(product, "method.transpose"):
         product = product.args[0] if product.args[-2:] == (2, 1) else product
-    if not (_is(product, "operator.mul") or _is(product, "operator.matmul")):
+    if not (is_call(product, "operator.mul") or is_call(product, "operator.matmul")):
         return None
     for positions, fixed in (product.args, product.args[::-1]):
         values = _constant(fixed, constants)
@@ -151,7 +151,7 @@ def _constant(value: Any, constants: Any) -> Any:
         if value.op == "index" and any(w is not None and w != slice(None) for w in value.args[1]):
             return None
         value = value.args[0]
-    if _is(value, "constant") and value.args[0] in constants:
+    if is_call(value, "constant") and value.args[0] in constants:
         return np.asarray(constants[value.args[0]].float())
     return None
 

@@ -57,6 +57,11 @@ def symbols(nodes: set[Node]) -> set[str] | None:
     return found
 
 
+def named_in(length: Any) -> set[str]:
+    """The symbols in a length, a number or an expression."""
+    return set(_SYMBOL.findall(str(length)))
+
+
 def parts(nodes: set[Node]) -> set[str]:
     """Symbols of the lengths that are read, those within expressions too."""
     found = set()
@@ -65,7 +70,7 @@ def parts(nodes: set[Node]) -> set[str]:
             found.add(HELD)
         if node.op == "shape":
             dims = node.args[0].dims or node.args[0].shape
-            found |= set(_SYMBOL.findall(str(dims[node.args[1]])))
+            found |= named_in(dims[node.args[1]])
     return found
 
 
@@ -137,5 +142,5 @@ def _length(node: Node, sizes: Mapping[str, int]) -> int:
         return sizes.get(dim, dim)
     import sympy
 
-    free = {name: sympy.Symbol(name, integer=True) for name in _SYMBOL.findall(dim)}
+    free = {name: sympy.Symbol(name, integer=True) for name in named_in(dim)}
     return int(sympy.sympify(dim, locals=free).subs({free[n]: sizes[n] for n in free}))

@@ -91,4 +91,4 @@ class Placing:
         return rest
 
 
-__all__ = ["MASK", "PADDING", "POSITIONS", "Form", "Placing", "forms_of"]
+__all__ = ["MASK", "PADDING", "POSITIONS", "Form", "Placing", "first_place", "forms_of"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch2mlx.export.ir.nodes import Frame, Node, Program, learn, operands
+from torch2mlx.export.ir.nodes import Frame, Node, Program, is_call, learn, operands
 from torch2mlx.export.passes.causal import ATTENTION
 from torch2mlx.export.passes.rewrite import Rewriter
 
@@ -88,7 +88,7 @@ class _Reader:
     def attention(self, node: Node) -> _Attention | None:
         """The attention whose result a node is; None of any other node."""
         product, heads = self._unmerged(node)
-        if not _is(product, "operator.matmul") or heads is None:
+        if not is_call(product, "operator.matmul") or heads is None:
             return None
         weights, values = product.args[0], _apart(product.args[1], heads)
         scores = self._scores(weights)
@@ -101,7 +101,7 @@ class _Reader:
         if not node.is_array or node.ndim != 4:
             return None, None
         heads = _dims(node)[:2]
-        if _is(node, "method.reshape") and self._once(node.args[0]) and node.args[0].ndim == 3:
+        if is_call(node, "method.reshape") and self._once(node.args[0]) and node.args[0].ndim == 3:
             same = _dims(node.args[0])[1:] == _dims(node)[2:]
             return (node.args[0], heads) if same else (None, None)
         return node, heads
@@ -114,14 +114,14 @@ class _Reader:
         nothing."""
         while self._once(weights) and (_reshaped(weights) or self._drops_none(weights)):
             weights = weights.args[-1] if weights.op == "layer" else weights.args[0]
-        if not self._once(weights) or not _is(weights, "mx.softmax"):
+        if not self._once(weights) or not is_call(weights, "mx.softmax"):
             return None
         last = weights.kwargs.get("axis") in (-1, weights.ndim - 1)
         scores: Node = weights.args[0]
         return scores if last and scores.dtype == weights.dtype and self._once(scores) else None
 
     def _drops_none(self, node: Node) -> bool:
-        if not _is(node, "layer"):
+        if not is_call(node, "layer"):
             return False
         twin = self._tree.stock(node.args[0].args[0])
         if twin is None or twin.path != "mlx.nn.Dropout":
@@ -132,15 +132,15 @@ class _Reader:
         """The attention of scores that are sums of a product and of masks."""
         masks: list[Node] = []
         scale = 1.0
-        while not _is(scores, "operator.matmul"):
+        while not is_call(scores, "operator.matmul"):
             if not self._once(scores) or (scale != 1 and scores.op != "operator.mul"):
                 return None
-            if _is(scores, "mx.addmm"):
+            if is_call(scores, "mx.addmm"):
                 return self._scaled(scores, masks, values, heads)
-            if _is(scores, "operator.add"):
+            if is_call(scores, "operator.add"):
                 scores, mask = self._term(scores)
                 masks.append(mask)
-            elif _is(scores, "operator.mul") and isinstance(scores.args[1], float):
+            elif is_call(scores, "operator.mul") and isinstance(scores.args[1], float):
                 scores, scale = scores.args[0], scale * scores.args[1]
             elif _reshaped(scores):
                 scores = scores.args[0]
@@ -167,7 +167,7 @@ def _made(
     factors: Any, scale: float, masks: list[Node], values: Node, heads: Any
 ) -> _Attention | None:
     queries, turned = factors
-    last = isinstance(turned, Node) and _is(turned, "method.transpose")
+    last = isinstance(turned, Node) and is_call(turned, "method.transpose")
     axes = (*range(turned.ndim - 2), turned.ndim - 1, turned.ndim - 2) if last else ()
     if not last or tuple(turned.args[1:]) != axes:
         return None
@@ -180,22 +180,18 @@ def _made(
     return _Attention(queries, keys, values, scale, tuple(m for m in fitting if m is not None))
 
 
-def _is(value: Any, op: str) -> bool:
-    return isinstance(value, Node) and value.op == op
-
-
 def _dims(node: Node) -> tuple[Any, ...]:
     return tuple(node.dims or node.shape)
 
 
 def _reshaped(node: Node) -> bool:
     """Whether a node is a reshape that changes no more than the first axes."""
-    return _is(node, "method.reshape") and bool(node.shape[-2:] == node.args[0].shape[-2:])
+    return is_call(node, "method.reshape") and bool(node.shape[-2:] == node.args[0].shape[-2:])
 
 
 def _apart(value: Any, heads: Any) -> Node | None:
     """(B, H, L, D) of what may have its first two axes as one."""
-    if _is(value, "method.reshape") and value.ndim == 3:
+    if is_call(value, "method.reshape") and value.ndim == 3:
         value = value.args[0]
     if not isinstance(value, Node) or not value.is_array or value.ndim != 4:
         return None
@@ -204,7 +200,7 @@ def _apart(value: Any, heads: Any) -> Node | None:
 
 def _fetched(node: Node) -> bool:
     """Whether keys or values are what a cache gave."""
-    return _is(node, "item") and _is(node.args[0], "method.update_and_fetch")
+    return is_call(node, "item") and is_call(node.args[0], "method.update_and_fetch")
 
 
 def _mask(value: Any, heads: Any) -> Node | None:

@@ -10,7 +10,8 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import of_kinds, walk
+from torch2mlx.porting.scopes.own_names import Renamed
+from torch2mlx.porting.scopes.traversal import of_kinds, walk, words_of
 
 
 class LiteralAttributes(cst.CSTTransformer):
@@ -95,33 +96,13 @@ def _with_self(node: Any) -> Any:
     inner = {p.name.value for f in walk(node.body) for p in _parameters(f)}
     if "self" in used or first in inner or first in stores(node.body):
         return node
-    return node.visit(_Renamed(first, "self"))
+    return node.visit(Renamed({first: "self"}, words_of(node)))
 
 
 def _parameters(node: Any) -> list[Any]:
     if not isinstance(node, (cst.FunctionDef, cst.Lambda)):
         return []
     return [part for part in walk(node.params) if isinstance(part, cst.Param)]
-
-
-class _Renamed(cst.CSTTransformer):
-    """Gives a name another one; attributes and keywords of calls keep theirs."""
-
-    def __init__(self, old: str, new: str) -> None:
-        super().__init__()
-        self._old, self._new = old, new
-        self._words: set[Any] = set()
-
-    def visit_Attribute(self, node: cst.Attribute) -> None:
-        self._words.add(node.attr)
-
-    def visit_Arg(self, node: cst.Arg) -> None:
-        self._words.add(node.keyword)
-
-    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
-        if original_node.value != self._old or original_node in self._words:
-            return updated_node
-        return updated_node.with_changes(value=self._new)
 
 
 def needed(text: str, module: cst.Module) -> bool:

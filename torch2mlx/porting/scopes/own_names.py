@@ -23,7 +23,7 @@ _ASIDE = "_MLX_own_"
 KIT = "_MLX_kit"
 
 
-class _Renamed(cst.CSTTransformer):
+class Renamed(cst.CSTTransformer):
     """Gives names new ones; `kept` are nodes that stay."""
 
     def __init__(self, new: Mapping[str, str], kept: set[cst.CSTNode]) -> None:
@@ -51,7 +51,7 @@ def set_aside(module: cst.Module, names: Names) -> tuple[cst.Module, frozenset[s
     scopes = ScopeTable(module, taken, lambda full: full)
     kept = {node for node, full in scopes.found.items() if full}
     kept |= {n.attr for n in of_kinds(module, cst.Attribute)}
-    return passed(module, _Renamed({n: _ASIDE + n for n in taken}, kept)), taken
+    return passed(module, Renamed({n: _ASIDE + n for n in taken}, kept)), taken
 
 
 def given_back(module: Any, taken: frozenset[str]) -> Any:
@@ -61,4 +61,4 @@ def given_back(module: Any, taken: frozenset[str]) -> Any:
     kept: set[cst.CSTNode]
     kept = {n.attr for n in of_kinds(module, cst.Attribute)}
     new = {n: OTHER[n] for n in taken}
-    return passed(module, _Renamed(new | {_ASIDE + n: n for n in taken}, kept))
+    return passed(module, Renamed(new | {_ASIDE + n: n for n in taken}, kept))

@@ -63,6 +63,12 @@ def calls(node: Any) -> Iterator[cst.Call]:
     return (found for found in walk(node) if type(found) is cst.Call)
 
 
+def words_of(node: Any) -> set[Any]:
+    """The names under a node that stand for no value: of attributes, and keywords of calls."""
+    found = {n.attr for n in walk(node) if type(n) is cst.Attribute}
+    return found | {n.keyword for n in walk(node) if type(n) is cst.Arg and n.keyword is not None}
+
+
 def blocks(statement: Any) -> Iterator[list[Any]]:
     """Blocks right under a compound statement."""
     while statement is not None:

@@ -12,7 +12,7 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import collect, dotted
 from torch2mlx.porting.scopes.passes import passed
-from torch2mlx.porting.scopes.traversal import children, walk
+from torch2mlx.porting.scopes.traversal import children, walk, words_of
 from torch2mlx.porting.training.held_weights import HeldWeights
 from torch2mlx.porting.training.holding import GIVING, names_in
 from torch2mlx.porting.types.infer import inferred
@@ -38,13 +38,14 @@ def with_weights_read(module: Any, types: Types, report: Report) -> tuple[Any, T
     if not found:
         return module, types
     written: dict[Any, tuple[str, Any]] = {}
+    words = words_of(module)
     for statement, (name, _) in found.items():
         scope = _scope(module, statement)
         value = _written_out(statement, scope)
         if value is not None:
             target = statement.body[0].targets[0].target.value
             reads = _reads(scope, target)
-            written |= {read: (target, value) for read in reads}
+            written |= {read: (target, value) for read in reads if read not in words}
             report.change(statement, target, "written out where it is read: weights change")
         else:
             report.refuse(statement, _why(statement, name), code=Code.UNCLEAR)
@@ -173,16 +174,9 @@ class _WrittenOut(cst.CSTTransformer):
     def __init__(self, written: dict[Any, tuple[str, Any]]) -> None:
         super().__init__()
         self._written = written
-        self._words: set[Any] = set()
-
-    def visit_Attribute(self, node: cst.Attribute) -> None:
-        self._words.add(node.attr)
-
-    def visit_Arg(self, node: cst.Arg) -> None:
-        self._words.add(node.keyword)
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
-        if original_node not in self._written or original_node in self._words:
+        if original_node not in self._written:
             return updated_node
         return self._written[original_node][1].deep_clone()
 
