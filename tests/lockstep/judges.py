@@ -29,8 +29,8 @@ def names() -> list[str]:
 class Judge:
     """Records torch scripts in forks of one process, each once, and judges MLX scripts by them."""
 
-    def __init__(self, folder: Path, steps: int = 5) -> None:
-        self.folder, self.steps = folder, steps
+    def __init__(self, folder: Path, steps: int = 5, record: Any = None) -> None:
+        self.folder, self.steps, self.record = folder, steps, record or record_in_forks
         self.known: dict[Path, tuple[Path, Any, Any]] = {}
 
     def torch(self, script: Path) -> tuple[Path, Any, Any]:
@@ -38,7 +38,7 @@ class Judge:
         if script not in self.known:
             folder = self.folder / f"torch-{len(self.known)}"
             job = {"script": str(script), "args": [], "seed": 0, "steps": self.steps}
-            child = FORKS.Process(target=record_in_forks, args=({**job, "folder": str(folder)},))
+            child = FORKS.Process(target=self.record, args=({**job, "folder": str(folder)},))
             child.start()
             child.join()
             both = (read(folder / name) for name in ("torch", "torch-again"))

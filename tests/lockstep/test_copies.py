@@ -111,12 +111,20 @@ def test_arrays_are_found_in_containers_objects_and_functions_of_the_scripts():
         def __init__(self, value):
             self.value = value
 
+    class Anything:
+        def __getattr__(self, name):
+            return self
+
+        def __call__(self, *args):
+            return self
+
     arrays = [mx.array([float(i)]) for i in range(5)]
 
     def closing():
         return arrays[4]
 
     held = [{"a": arrays[0]}, Holder((arrays[1], [arrays[2]])), Holder(arrays[3]).__init__, closing]
+    held += [Anything()]
     found = {float(a.item()) for a in reached(held, __file__, mx.array)}
     assert found == {0.0, 1.0, 2.0, 3.0, 4.0}
     assert {float(a.item()) for a in reached(held, "/elsewhere", mx.array)} == {0.0, 1.0, 2.0, 3.0}

@@ -51,7 +51,7 @@ def _inside(value: Any, folder: str) -> list[Any]:
         own = value.__code__.co_filename.startswith(folder)
         return [*_enclosed(value), *(value.__defaults__ or ())] if own else []
     held = list(value.values()) if isinstance(value, Mapping) else []
-    if isinstance(value, (Sequence, set, frozenset)) or hasattr(value, "popleft"):
+    if isinstance(value, (Sequence, set, frozenset)):
         held += list(value)
     return held + list(getattr(value, "__dict__", {}).values())
 

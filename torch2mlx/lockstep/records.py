@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-#: Arrays with more items than this are left out: their comparison is left to what follows.
+#: Arrays with more items than this are left out where they are only compared: their comparison is
+#: left to what follows. What the other side is given (weights, draws) is kept at any size.
 LARGEST = 1 << 22
 
 
@@ -22,9 +23,10 @@ class Recorder:
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
 
-    def put(self, value: np.ndarray) -> dict[str, str] | None:
-        """Keeps an array; what stands for it in the data. None where it is too large."""
-        if value.size > LARGEST:
+    def put(self, value: np.ndarray, given: bool = False) -> dict[str, str] | None:
+        """Keeps an array; what stands for it in the data. None where it is too large and not
+        `given` to the other side."""
+        if value.size > LARGEST and not given:
             return None
         number = str(len(self.arrays))
         self.arrays[number] = value

@@ -74,7 +74,7 @@ class TorchRecorder:
     def note_draw(self, draw: dict[str, Any]) -> None:
         """A draw; its values are put aside."""
         self.draws.append(
-            {**draw, "values": self.kept.put(draw["values"]), "step": len(self.steps)}
+            {**draw, "values": self.kept.put(draw["values"], given=True), "step": len(self.steps)}
         )
 
     def running(self) -> str:
@@ -166,7 +166,7 @@ class TorchRecorder:
         if self.start is None:
             self.start = {"roots": [], "tensors": [], "draws": len(self.draws)}
         self.start["roots"] += named
-        self.start["tensors"] += [held for held in self._tensors() if held[0] >= first]
+        self.start["tensors"] += [held for held in self._tensors(given=True) if held[0] >= first]
         self.start["ties"] = {
             name: same[0] for same in self._names().values() if len(same) > 1 for name in same
         }
@@ -179,7 +179,7 @@ class TorchRecorder:
             "kind": type(root).__name__,
             "since": len(self.steps),
             "pieces": [
-                {**p, "index": self.kept.put(p["index"])} if "index" in p else p
+                {**p, "index": self.kept.put(p["index"], given=True)} if "index" in p else p
                 for p in self.pieces(root)
             ],
             "modules": _described(root),
@@ -217,14 +217,15 @@ class TorchRecorder:
         # has kept this parameter and would refuse one of another version.
         p.data.mul_(1 + ROUNDING * torch.from_numpy(noise).to(p.dtype))
 
-    def _tensors(self) -> list[list[Any]]:
-        """[root, name, values, is parameter, requires grad] of all that the models hold."""
+    def _tensors(self, given: bool = False) -> list[list[Any]]:
+        """[root, name, values, is parameter, requires grad] of all that the models hold; `given`:
+        the other side starts from it."""
         found = []
         for number, root in enumerate(self.roots):
             both = (root.named_parameters(remove_duplicate=False), root.named_buffers())
             for trained, pairs in zip((True, False), both, strict=True):
                 for name, tensor in pairs:
-                    kept = self.kept.put(host(tensor))
+                    kept = self.kept.put(host(tensor), given)
                     found.append([number, name, kept, trained, bool(tensor.requires_grad)])
         return found
 
