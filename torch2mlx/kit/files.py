@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from torch2mlx.kit import weights
+from torch2mlx.kit import torch_files, weights
 from torch2mlx.kit.stubs import tree_flatten
 from torch2mlx.kit.tying import aliases, noted
 
@@ -48,6 +48,8 @@ def load_state_dict(module: Any, state: Any, strict: bool = True) -> Any:
     `strict` is true. Raises ValueError for these, and for a value of another shape.
     """
     if not isinstance(module, nn.Module):
+        if isinstance(state, dict) and isinstance(state.get("param_groups"), list):
+            raise ValueError("this is the state of an optimizer of torch, which numbers parameters")
         module.state = state
         return module
     tensors = {t.name: t for t in weights.tensors(module)}
@@ -163,13 +165,14 @@ _OF_TORCH = (b"PK", b"\x80\x02")
 
 
 def load(path: Any, **_: Any) -> Any:
-    """What `save` wrote. Raises ValueError for other files: `torch2mlx.convert` reads torch's."""
+    """What `save` wrote, or torch.save: its arrays, plain values and containers of them.
+
+    Raises ValueError for other files, and for files of torch that hold anything else.
+    """
     with open(path, "rb") as file:
-        if file.read(2) in _OF_TORCH:
-            raise ValueError(
-                f"{path}: is torch's own file; torch2mlx.convert gives its tensors, kit.files.save "
-                "writes what load reads"
-            )
+        of_torch = file.read(2) in _OF_TORCH
+    if of_torch:
+        return torch_files.read(path)
     found: Any = mx.load(str(path), format="safetensors", return_metadata=True)
     arrays, metadata = found
     if _KEY not in metadata:

@@ -16,6 +16,11 @@ from torch2mlx.porting.types import layers
 
 #: Options of a DataLoader whose workers are processes.
 _OF_PROCESSES = ("pin_memory", "persistent_workers", "generator")
+#: What is said of files.
+_FILES = {
+    "save": "safetensors with torch's nesting",
+    "load": "what kit.files.save wrote, or torch.save: arrays and plain values",
+}
 #: How torch's own files are read.
 _OF_PICKLES = ("map_location", "weights_only", "pickle_module")
 
@@ -152,8 +157,7 @@ def torch_file(at: Place, full: str, given: list[Argument], original: Any, updat
     name = full.rpartition(".")[2]
     if name not in ("save", "load"):
         return refused(at, full, original, updated)
-    check = "torch's own files: torch2mlx.convert" if name == "load" else ""
-    at.change(original, full, "safetensors with torch's nesting", check)
+    at.change(original, full, _FILES[name])
     return again(f"kit.files.{name}", updated, _OF_PICKLES)
 
 

@@ -213,7 +213,8 @@ def _statement(at: Place, before: cst.Call, after: Any) -> Any:
             key = literal(before.args[0].value)
             return small(f"{at.text(before.func.value)}.{key} = {code(after.args[1].value)}")
         if name == "load_state_dict" and at.type_of(before.func.value).kind == "optimizer":
-            return small(f"{at.text(before.func.value)}.state = {code(after.args[0].value)}")
+            given = f"{at.text(before.func.value)}, {code(after.args[0].value)}"
+            return small(f"kit.files.load_state_dict({given})")
     if isinstance(before.func, cst.Attribute) and before.func.attr.value == "requires_grad_":
         return _trainable(at, before, before.func.value)
     text = _in_place_text(at, before)
