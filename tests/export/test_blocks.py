@@ -509,3 +509,42 @@ def test_a_block_that_is_called_twice_and_asked_for_more_the_second_time() -> No
     for found, expected in zip(made.module(to_mlx(x)), model(x), strict=True):
         np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-6)
     assert made.source.count("def __call__") == 2
+
+
+class Maybe(nn.Module):
+    """A block that gives what it had before its last part too, which the last one has not."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        self.b = None if last else nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = torch.tanh(self.a(x))
+        return y, y if self.b is None else self.b(y)
+
+
+class Stages(nn.Module):
+    """Stages of which the last one lacks a part, and is asked for less."""
+
+    def __init__(self, read: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(Maybe(i == 3) for i in range(4))
+        self.read = read
+
+    def forward(self, x: torch.Tensor) -> Any:
+        found = []
+        for i, stage in enumerate(self.stages):
+            before, x = stage(x)
+            found += [before] if i in self.read else []
+        return (x, *found)
+
+
+@pytest.mark.parametrize("read", [(0, 1, 2, 3), (0, 1, 2), (0,), (3,), ()])
+def test_a_last_stage_that_lacks_a_part_and_is_asked_for_less(read: tuple[int, ...]) -> None:
+    model = Stages(read)
+    module = torch2mlx.translate(model, (torch.randn(2, 4),)).module
+    for batch in (1, 3):
+        x = torch.randn(batch, 4)
+        for found, expected in zip(module(to_mlx(x)), model(x), strict=True):
+            np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-6)

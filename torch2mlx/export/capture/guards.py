@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.export.capture.conditions import Asked, Condition, needs
+from torch2mlx.export.capture.length_algebra import Algebra, simplified
 from torch2mlx.export.capture.positions import tables
 from torch2mlx.export.ir.provenance import size_hint
 
@@ -32,6 +33,7 @@ _CARRIERS: tuple[str, ...] = (
     "torch/__init__.py",
 )
 _CARRIERS += ("functools.py", "contextlib.py", "_sympy", "sympy/", "_stats.py")
+_CARRIERS += ("_export/non_strict_utils.py",)  # has min and max of its own while it exports
 #: Comparisons of lengths; torch answers those with 0 and 1 without a guard.
 _RELATIONS = ("gt", "ge", "lt", "le", "eq", "ne")
 _OPPOSITE = {"gt": "le", "le": "gt", "ge": "lt", "lt": "ge", "eq": "ne", "ne": "eq"}
@@ -82,6 +84,7 @@ class Watch:
     """What was settled while one model was traced."""
 
     environment: Any = None
+    algebra: Algebra = field(default_factory=Algebra)
     asked: dict[int, Asked] = field(default_factory=dict)  # by the place in the list of guards
     #: what answers rest on that would be others at lengths of 0 or 1, and who asked
     small: dict[Turn, Asked] = field(default_factory=dict)
@@ -232,23 +235,27 @@ def watched() -> Iterator[Watch]:
 
     compared = {name: getattr(SymNode, name) for name in _RELATIONS}
     shapes: Any = ShapeEnv
-    watch, original = Watch(), shapes.evaluate_expr
+    original = shapes.evaluate_expr
 
     def evaluate(self: Any, expression: Any, *args: Any, **kwargs: Any) -> Any:
         before = len(self.guards)
         answer = original(self, expression, *args, **kwargs)
         watch.note(self, expression, answer, before)
+        for guard in self.guards[before:]:
+            algebra.found(self, guard.expr)
         return answer
 
-    shapes.evaluate_expr = evaluate
-    for name, compare in compared.items():
-        setattr(SymNode, name, _comparing(watch, name, compare))
-    try:
-        yield watch
-    finally:
-        shapes.evaluate_expr = original
+    with simplified() as algebra:
+        watch = Watch(algebra=algebra)
+        shapes.evaluate_expr = evaluate
         for name, compare in compared.items():
-            setattr(SymNode, name, compare)
+            setattr(SymNode, name, _comparing(watch, name, compare))
+        try:
+            yield watch
+        finally:
+            shapes.evaluate_expr = original
+            for name, compare in compared.items():
+                setattr(SymNode, name, compare)
 
 
 def _comparing(watch: Watch, name: str, compare: Any) -> Any:
@@ -413,7 +420,7 @@ def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Con
         left = environment.replace(expression)
         if left in (sympy.true, sympy.false):
             continue
-        if _matters(left, asked):
+        if expression in watch.algebra.asked or _matters(left, asked):
             conditions.setdefault(left, Condition(left, asked))
         elif elsewhere := _elsewhere(environment, left):
             conditions.setdefault(left, Condition(left, asked, (elsewhere,)))

@@ -67,7 +67,7 @@ class Assembly:
         self._paths = Paths(tree, stored, written)
         #: What is checked of the arguments' lengths.
         self.lengths = traced.lengths
-        kind = lambda path: type(tree.modules[path])  # noqa: E731
+        kind = lambda path: type(tree.modules.get(path))  # noqa: E731
         with_lists(self.region, kind, traced.calls)
         self._calls = Calls(self.region, self._paths, kind, entrances)
         self._methods = self._calls.methods
@@ -350,11 +350,24 @@ class Assembly:
 
     def _file(self, level: list[str]) -> None:
         instances = {path: self._instance(path) for path in level}
+        self._whole(list(instances.values()))
         classes = self.table.file(evened(list(instances.values())))
         for path, instance in instances.items():
             self._classes[path] = (classes[id(instance)], instance)
         for text in dict.fromkeys(classes.values()):
             self._write(text)
+
+    def _whole(self, instances: list[Instance]) -> None:
+        """Gives methods their own statements back where no instance of their class has those that
+        they were thought to share: a class is written after one that has all."""
+        shared: dict[Any, list[Instance]] = {}
+        for one in instances:
+            shared.setdefault(one.signature(), []).append(one)
+        for alike in shared.values():
+            if all(one.leaves_out() for one in alike):
+                own = self._calls.own
+                for one in alike:
+                    one.methods[:] = [(name, r, own.get(r, held)) for name, r, held in one.methods]
 
     def _instance(self, path: str) -> Instance:
         children = []

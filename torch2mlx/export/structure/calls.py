@@ -22,13 +22,16 @@ _MOST_RESULTS = 8
 
 
 class Calls:
-    """Outlines and names of methods. `kind` gives the class of the module at a path."""
+    """Outlines and names of methods. `kind` gives the class of the module at a
+    path, that of None where there is none."""
 
     def __init__(
         self, root: Region, paths: Paths, kind: Callable[[str], type], entrances: Entrances
     ) -> None:
         self._paths, self._kind, self._entrances = paths, kind, entrances
         self.outlines: dict[Region, Outline] = {}
+        #: Of calls that were given more results: what they do themselves.
+        self.own: dict[Region, Outline] = {}
         self.names: dict[Region, str] = {}
         #: Module -> its methods: name, and the call that stands for it.
         self.methods: dict[str, list[tuple[str, Region]]] = {}
@@ -66,16 +69,35 @@ class Calls:
         most = max(len(region.outputs) for region in regions)
         if most == min(len(region.outputs) for region in regions) or most > _MOST_RESULTS:
             return
-        outlines = {self.outlines[r].shape(): self.outlines[r] for r in regions}
+        by_shape = {self.outlines[r].shape(): (r, self.outlines[r]) for r in regions}
         for region in regions:
             own = self.outlines[region]
-            wider = (o for o in outlines.values() if len(o.outputs) > len(own.outputs))
+            wider = (
+                outline
+                for other, outline in by_shape.values()
+                if len(outline.outputs) > len(own.outputs) and self._holds(region, other)
+            )
             found = next((f for f in (_within(own, other) for other in wider) if f), None)
             if found is not None:
                 self.outlines[region], places = found
-                results = iter(region.outputs)
-                count = range(len(self.outlines[region].outputs))
-                region.outputs = [next(results) if i in places else Node("unused") for i in count]
+                results = dict(
+                    zip(places, zip(region.outputs, own.outputs, strict=True), strict=True)
+                )
+                spread = [
+                    results.get(i, (Node("unused"), ("none",)))
+                    for i in range(len(found[0].outputs))
+                ]
+                region.outputs = [node for node, _ in spread]
+                self.own[region] = replace(own, outputs=tuple(ref for _, ref in spread))
+
+    def _holds(self, region: Region, other: Region) -> bool:
+        """Whether the module of a call has all the modules that another call of its class calls."""
+        above = f"{other.module}."
+        called = (module for module in _called(other) if module.startswith(above))
+        return all(
+            self._kind(f"{region.module}.{module.removeprefix(above)}") is self._kind(module)
+            for module in called
+        )
 
     def _name(self, region: Region) -> None:
         """Finds the method that does the same, or adds one."""
@@ -91,6 +113,15 @@ class Calls:
         name = f"call_{len(known) + 1}" if name in dict(known) else name
         known.append((name, region))
         self.names[region] = name
+
+
+def _called(region: Region) -> Iterator[str]:
+    """Paths of the modules that the statements of a call are calls of."""
+    for item in region.items:
+        if isinstance(item, Region):
+            yield item.module
+        elif item.op == "layer":
+            yield item.args[0].args[0]
 
 
 def _by_height(root: Region) -> list[list[Region]]:

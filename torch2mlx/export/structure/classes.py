@@ -132,6 +132,10 @@ class Instance:
     #: Children that others of its class have, and that are None here.
     without: set[str] = field(default_factory=set)
 
+    def leaves_out(self) -> bool:
+        """Whether some call has no use for a result that others of its class have."""
+        return any(region.leaves_out() for _, region, _ in self.methods)
+
     @property
     def attributes(self) -> list[tuple[str, Construct]]:
         """All of them."""
@@ -271,7 +275,7 @@ class ClassTable:
             fresh[signature].instances.append(instance)
         _give_methods(fresh)
         for made in fresh.values():
-            made.instances.sort(key=lambda one: any(r.leaves_out() for _, r, _ in one.methods))
+            made.instances.sort(key=Instance.leaves_out)
             made.settle()
         self.order += fresh.values()
         return {id(instance): text for text in fresh.values() for instance in text.instances}

@@ -474,8 +474,8 @@ def _failing(condition: Node, wanted: bool, renderer: Renderer) -> str:
 
 
 def returned(nodes: list[Node], show: Callable[[Any], str]) -> str:
-    """What a sub-module gives back: one value, or a tuple."""
-    return ", ".join(show(node) for node in nodes)
+    """What a sub-module gives back: one value, or a tuple. None stands for what nobody reads."""
+    return ", ".join("None" if node.op == "unused" else show(node) for node in nodes)
 
 
 def structure(value: Any, show: Callable[[Any], str]) -> str:

@@ -30,7 +30,7 @@ def evened(instances: Sequence[Instance]) -> list[Instance]:
 
 def _evened(instances: list[Instance]) -> list[list[Instance]]:
     by_shape: dict[Any, list[Instance]] = {}
-    for one in sorted(instances, key=lambda one: -_length(one)):
+    for one in sorted(instances, key=lambda one: (-_length(one), one.leaves_out())):
         by_shape.setdefault(one.signature(), []).append(one)
     whole: list[list[Instance]] = []
     for group in by_shape.values():
@@ -206,7 +206,8 @@ def _choose(one: Instance, option: Option, value: bool, like: Instance | None = 
     outputs = tuple(map(moved, outline.outputs))
     whole_steps = (*outline.steps[: at + 1], added, *after)
     one.methods[0] = (name, region, Outline(whole_steps, outputs, outline.inputs))
-    _may_be(region, at, lambda made, item: (value, made, item.args[option.stays]))
+    if len(region.items) == len(outline.steps):  # else the class is not written after this one
+        _may_be(region, at, lambda made, item: (value, made, item.args[option.stays]))
 
 
 def with_absent_children(

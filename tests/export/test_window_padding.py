@@ -1,0 +1,120 @@
+"""Images that are padded to multiples of a window, and windows as large as the image: free lengths
+stay free, and what is taken for granted of them is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support import need
+
+need("torch")
+need("mlx")
+
+import sympy
+import torch
+from torch import nn
+
+import torch2mlx
+from torch2mlx.export.capture.length_algebra import without_padding
+from torch2mlx.export.ir.structures import to_mlx
+
+W = 4
+PADDINGS: dict[str, Callable[[int], int]] = {
+    "a remainder of a remainder": lambda n: (W - n % W) % W,
+    "of the negative": lambda n: -n % W,
+    "where it is needed": lambda n: W - n % W if n % W != 0 else 0,
+    "rounded up": lambda n: (n + W - 1) // W * W - n,
+}
+
+
+class Windows(nn.Module):
+    """Mixes the pixels of each window."""
+
+    def __init__(self, padding: Callable[[int], int]) -> None:
+        super().__init__()
+        self.padding, self.mix = padding, nn.Linear(W * W, W * W)
+
+    def forward(self, x: Any) -> Any:
+        b, h, w, c = x.shape
+        x = nn.functional.pad(x, (0, 0, 0, self.padding(w), 0, self.padding(h)))
+        _, high, wide, _ = x.shape
+        x = x.view(b, high // W, W, wide // W, W, c).permute(0, 1, 3, 5, 2, 4)
+        x = self.mix(x.reshape(-1, c, W * W))
+        x = x.view(b, high // W, wide // W, c, W, W).permute(0, 1, 4, 2, 5, 3)
+        return x.reshape(b, high, wide, c)[:, :h, :w].contiguous()
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("size", [(8, 12), (7, 10)])
+def test_images_are_padded_to_windows(padding: str, size: tuple[int, int]) -> None:
+    model = Windows(PADDINGS[padding]).eval()
+    made = torch2mlx.translate(model, (torch.randn(2, *size, 3),))
+    right = 0
+    for other in ((8, 12), (7, 10), (5, 9), (16, 4), (9, 8)):
+        x = torch.randn(1 + right % 3, *other, 3)
+        try:
+            found = made.module(to_mlx(x))
+        except ValueError:  # another branch of the model
+            assert padding == "where it is needed"
+            continue
+        right += 1
+        np.testing.assert_allclose(found, model(x).detach(), rtol=1e-5, atol=1e-5)
+    assert right == 5 or (padding == "where it is needed" and right > 1)
+
+
+class Whole(nn.Module):
+    """A window as large as the image, where that is small; its bias is made for one of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(W * W, W * W))
+
+    def forward(self, x: Any) -> Any:
+        b, h, w, c = x.shape
+        window = min(h // 2, w // 2, W)
+        x = x[:, : window * (h // window), : window * (w // window)]
+        parts = x.reshape(b, h // window, window, w // window, window, c).transpose(2, 3)
+        parts = parts.reshape(-1, window * window, c)
+        return (parts @ parts.mT + self.bias).softmax(-1) @ parts
+
+
+@pytest.mark.parametrize("size", [(8, 9), (11, 8), (12, 14)])
+def test_a_window_that_the_image_decides(size: tuple[int, int]) -> None:
+    model = Whole().eval()
+    made = torch2mlx.translate(model, (torch.randn(2, *size, 3),))
+    right = 0
+    for other in ((8, 9), (11, 8), (12, 14), (9, 8), (6, 8), (8, 7)):
+        x = torch.randn(1, *other, 3)
+        try:
+            expected = model(x).detach()
+        except RuntimeError:
+            with pytest.raises(ValueError):
+                made.module(to_mlx(x))
+            continue
+        try:
+            found = made.module(to_mlx(x))
+        except ValueError:
+            continue
+        right += 1
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert right
+
+
+def test_padding_is_the_same_number_when_it_is_written_otherwise() -> None:
+    from torch.utils._sympy.functions import Mod, PythonMod
+
+    h, w = (sympy.Symbol(name, integer=True, nonnegative=True) for name in "hw")
+    written = [Mod(w - Mod(h, w), w), PythonMod(w - PythonMod(h, w), w), PythonMod(-h, w)]
+    for expression in (*written, w - Mod(h, w), PythonMod(w - Mod(h, w), w)):
+        other = without_padding(expression)
+        assert other != expression and not other.has(Mod, PythonMod)
+        for high in range(9):
+            for wide in range(1, 5):
+                values = {h: sympy.Integer(high), w: sympy.Integer(wide)}
+                assert other.xreplace(values) == expression.xreplace(values)
+    for expression in (Mod(h, w), h - Mod(h, w), Mod(w + h, w), PythonMod(h - w, w)):
+        assert without_padding(expression) == expression
