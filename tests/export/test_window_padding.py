@@ -11,8 +11,7 @@ import pytest
 
 from tests.support import need
 
-need("torch")
-need("mlx")
+need("torch", "mlx.core", "sympy")
 
 import sympy
 import torch
