@@ -241,8 +241,9 @@ def watched() -> Iterator[Watch]:
         before = len(self.guards)
         answer = original(self, expression, *args, **kwargs)
         watch.note(self, expression, answer, before)
-        for guard in self.guards[before:]:
-            algebra.found(self, guard.expr)
+        for place, guard in enumerate(self.guards[before:], before):
+            if not watch.asked[place].among(_LAYOUT):  # that is no question of what is right
+                algebra.found(self, guard.expr)
         return answer
 
     with simplified() as algebra:
@@ -420,7 +421,7 @@ def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Con
         left = environment.replace(expression)
         if left in (sympy.true, sympy.false):
             continue
-        if expression in watch.algebra.asked or _matters(left, asked):
+        if expression in watch.algebra.used or _matters(left, asked):
             conditions.setdefault(left, Condition(left, asked))
         elif elsewhere := _elsewhere(environment, left):
             conditions.setdefault(left, Condition(left, asked, (elsewhere,)))

@@ -24,22 +24,23 @@ class Algebra:
 
     environment: Any = None
     numbers: dict[Any, Any] = field(default_factory=dict)
-    #: the questions that said so: what was traced afterwards rests on them
-    asked: set[Any] = field(default_factory=set)
+    #: the questions that said so, and those of them that what was traced afterwards rests on
+    asked: dict[Any, Any] = field(default_factory=dict)
+    used: set[Any] = field(default_factory=set)
 
     def found(self, environment: Any, expression: Any) -> None:
         """What has to hold, if it says of a function of lengths which number it is."""
         import sympy
 
         if environment is not self.environment:
-            self.environment, self.numbers = environment, {}
+            self.environment, self.numbers, self.asked = environment, {}, {}
         if not isinstance(expression, sympy.Eq):
             return
         known = _told(*expression.args)
         if known is None:
             return
         self.numbers[known[0]] = known[1]
-        self.asked.add(expression)
+        self.asked[known[0]] = expression
         environment._replacements_version_counter += 1
         environment._update_version_counter()
 
@@ -47,8 +48,10 @@ class Algebra:
         """An expression with the numbers that are known."""
         if environment is not self.environment or not self.numbers:
             return expression
-        if not any(expression.has(known) for known in self.numbers):
+        used = [known for known in self.numbers if expression.has(known)]
+        if not used:
             return expression
+        self.used |= {self.asked[known] for known in used}
         return expression.xreplace(self.numbers)
 
 
