@@ -11,7 +11,8 @@ def loss_fn():
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Iterator
+from types import FunctionType, MethodType, ModuleType, TracebackType
 from typing import Any
 
 import mlx.core as mx
@@ -24,12 +25,13 @@ _State = tuple[list[tuple[dict[str, Any], dict[str, Any]]], int]
 class Repeated:
     """Under `with`, the modules are what they were when this was made, random draws included.
 
+    `called`: modules, and functions, methods and objects that call those that they hold or name.
     Afterwards their statistics, their counters and the random state are as before the `with`: the
     pass has been counted already. Weights are left alone.
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
-        self._modules = modules
+    def __init__(self, *called: Any) -> None:
+        self._modules = {id(m): m for value in called for m in _modules(value)}.values()
         self._first = self._state()
         self._later: list[_State] = []
 
@@ -54,6 +56,33 @@ class Repeated:
         state: Any = mx.random.state
         high, low = (int(word) for word in state[0].tolist())
         return held, high << 32 | low
+
+
+def _modules(value: Any, depth: int = 3) -> Iterator[nn.Module]:
+    """The modules that a call of a value may run."""
+    if isinstance(value, nn.Module):
+        yield value
+        return
+    inside: list[Any] = []
+    if isinstance(value, MethodType):
+        inside = [value.__self__]
+    elif isinstance(value, FunctionType):
+        cells = [c.cell_contents for c in value.__closure__ or () if _is_set(c)]
+        named = (value.__globals__.get(name) for name in value.__code__.co_names)
+        inside = [*cells, *(value.__defaults__ or ()), *named]
+    elif isinstance(value, (list, tuple)):
+        inside = list(value)
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, ModuleType)):
+        inside = list(vars(value).values())
+    for part in inside if depth else ():
+        yield from _modules(part, depth - 1)
+
+
+def _is_set(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False  # a name that has no value yet
 
 
 def _statistics(module: nn.Module) -> dict[str, Any]:

@@ -40,12 +40,20 @@ def _embedding(module: Any) -> None:
 
 
 def _norm(module: Any) -> None:
-    ones = {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1}
-    for name, value in ones.items():
-        if name in module:
-            module[name] = mx.full(module[name].shape, value, dtype=module[name].dtype)
+    _filled(module, {"weight": 1, "bias": 0})
+    _untracked(module)
+
+
+def _untracked(module: Any) -> None:
+    _filled(module, {"running_mean": 0, "running_var": 1})
     if hasattr(module, "_batches"):
         module._batches = 0
+
+
+def _filled(module: Any, values: dict[str, int]) -> None:
+    for name, value in values.items():
+        if name in module:
+            module[name] = mx.full(module[name].shape, value, dtype=module[name].dtype)
 
 
 def _slope(module: Any) -> None:
@@ -64,6 +72,8 @@ _RULES: tuple[tuple[Any, Callable[[Any], None]], ...] = (
     ((nn.BatchNorm, nn.InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm), _norm),
     ((nn.PReLU, activations.PReLU), _slope),
 )
+#: Layers that may have running statistics.
+_TRACKING = (norm.BatchNorm, norm.InstanceNorm, nn.BatchNorm, nn.InstanceNorm)
 
 
 def _rule(module: Any) -> Callable[[Any], None] | None:
@@ -85,3 +95,19 @@ def reset(module: Any) -> None:
     if rule is None:
         raise AttributeError(f"{type(module).__name__} has no reset_parameters")
     rule(module)
+
+
+def tracks(module: Any) -> bool:
+    """torch's `hasattr(module, "reset_running_stats")`."""
+    return hasattr(module, "reset_running_stats") or isinstance(module, _TRACKING)
+
+
+def statistics(module: Any) -> None:
+    """torch's `layer.reset_running_stats()` of a batch or instance norm, or a module's own. Raises
+    AttributeError where there is neither, as torch does."""
+    if hasattr(module, "reset_running_stats"):
+        module.reset_running_stats()
+    elif isinstance(module, _TRACKING):
+        _untracked(module)
+    else:
+        raise AttributeError(f"{type(module).__name__} has no reset_running_stats")

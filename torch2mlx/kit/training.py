@@ -158,13 +158,16 @@ def gradients(
     """torch.autograd.grad of `function(*inputs)`, an array for each input; ones are the cotangents
     of a result with one item. Raises ValueError where they are needed and missing."""
     if cotangents is None:
-        outputs = function(*inputs)
-        if outputs.size != 1:
-            raise ValueError("gradients of several outputs need grad_outputs")
-        cotangents = mx.ones_like(outputs)
+        return tuple(mx.grad(lambda given: _single(function(*given)))(list(inputs)))
     if isinstance(cotangents, (list, tuple)):
         (cotangents,) = cotangents
     return tuple(mx.vjp(lambda *given: [function(*given)], list(inputs), [cotangents])[1])
+
+
+def _single(outputs: mx.array) -> mx.array:
+    if outputs.size != 1:
+        raise ValueError("gradients of several outputs need grad_outputs")
+    return outputs.reshape(())
 
 
 def overwritten(leaf: mx.array, value: mx.array) -> mx.array:
@@ -231,6 +234,17 @@ def buffers(module: nn.Module) -> list[mx.array]:
             for _, array in _arrays(value, top):
                 if not top.startswith("_") and id(array) not in known:
                     found[id(array)] = array
+    return list(found.values())
+
+
+def named_buffers(module: nn.Module) -> list[tuple[str, mx.array]]:
+    """(name, buffer) pairs, each once, with torch's names, layouts and order, but for counters that
+    MLX's layers do not have. What changes one in place changes the module."""
+    found = {}
+    for tensor in weights.tensors(module):
+        value = tensor.value()
+        if not tensor.parameter:
+            found.setdefault(id(value), (tensor.name, value))
     return list(found.values())
 
 

@@ -140,6 +140,12 @@ def cast(array: Any, kind: Any) -> Any:
     return array.astype(dtype)
 
 
+def data(value: Any) -> Any:
+    """torch's `value.data` of what may be an array, of which it is the numbers without a gradient,
+    or another object, of which it is a field."""
+    return mx.stop_gradient(value) if isinstance(value, mx.array) else value.data
+
+
 def _is_size(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 

@@ -35,6 +35,7 @@ ASKED = frozenset(
         *("running_mean", "running_var", "in_features", "out_features", "zero_grad", "append"),
         *("named_children", "extend", "add_module", "groups", "dilation", "eps", "momentum"),
         *("weight_g", "weight_v", "reset_parameters", "double", "half", "float"),
+        *("buffers", "named_buffers", "reset_running_stats"),
     ]
 )
 

@@ -137,18 +137,18 @@ class LayerWeights(cst.CSTTransformer):
         func, given = original_node.func, original_node.args
         if self._resets(original_node):
             owner: Any = updated_node.func
-            return _plain(f"{KIT}.resetting.reset", [cst.Arg(owner.value)])
-        if isinstance(func, cst.Name) and func.value == "hasattr" and _asks_reset(given):
-            return _plain(f"{KIT}.resetting.can", [updated_node.args[0]])
+            return _plain(f"{KIT}.{_RESETS[owner.attr.value][0]}", [cst.Arg(owner.value)])
+        if isinstance(func, cst.Name) and func.value == "hasattr" and _asked(given) in _RESETS:
+            return _plain(f"{KIT}.{_RESETS[_asked(given)][1]}", [updated_node.args[0]])
         named = isinstance(func, cst.Name) and func.value == "getattr" and len(given) == 2
         if not named or self._layer(self._types.of(given[0].value)) not in _WITH_OTHERS:
             return updated_node
         return _plain(f"{KIT}.weights.get", list(updated_node.args))
 
     def _resets(self, call: cst.Call) -> bool:
-        """Whether a call draws the first weights of a layer of torch's anew, or may."""
+        """Whether a call starts the weights or statistics of a layer of torch's anew, or may."""
         func = call.func
-        if not isinstance(func, cst.Attribute) or func.attr.value != _RESET or call.args:
+        if not isinstance(func, cst.Attribute) or func.attr.value not in _RESETS or call.args:
             return False
         own = self._types.of(func.value).name in self._types.names.classes
         plain = isinstance(func.value, cst.Name) and func.value.value == "self"
@@ -301,8 +301,12 @@ class LayerWeights(cst.CSTTransformer):
         return cst.Expr(_put("weights.put", held, self._kept(held, old.func.value, call)))
 
 
-_OTHERS = ("weight", "reset_parameters", "_all_weights", "all_weights", "children", "modules")
-_RESET = "reset_parameters"
+#: Methods that start a layer anew -> what does, and what says whether it can be done.
+_RESETS = {
+    "reset_parameters": ("resetting.reset", "resetting.can"),
+    "reset_running_stats": ("resetting.statistics", "resetting.tracks"),
+}
+_OTHERS = ("weight", *_RESETS, "_all_weights", "all_weights", "children", "modules")
 _ALL = {"_all_weights": "weights.rows", "all_weights": "weights.rows_of_arrays"}
 #: Layers of whose weights more than `weight` have other names in MLX.
 _WITH_OTHERS = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention")
@@ -321,9 +325,10 @@ _OPERATORS: dict[Any, Any] = {
 }
 
 
-def _asks_reset(given: Sequence[cst.Arg]) -> bool:
+def _asked(given: Sequence[cst.Arg]) -> str:
+    """The attribute that `hasattr(layer, "name")` asks for."""
     word = given[1].value if len(given) == 2 else None
-    return isinstance(word, cst.SimpleString) and word.evaluated_value == _RESET
+    return str(word.evaluated_value) if isinstance(word, cst.SimpleString) else ""
 
 
 def _call(function: str, layer: Any, name: str) -> cst.Call:

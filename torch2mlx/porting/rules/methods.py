@@ -35,6 +35,7 @@ _AMBIGUOUS = frozenset(
 )
 #: Casts of tensors and of modules -> the dtype.
 _OF_MODULES_TOO = {"float": "float32", "half": "float16", "bfloat16": "bfloat16"}
+_OF_MODULES_TOO |= {"double": "float64"}
 _INPLACE_INIT = {"normal_": "normal", "uniform_": "uniform", "fill_": "constant", "zero_": "zeros"}
 _INPLACE_INIT |= {"bernoulli_": "bernoulli", "exponential_": "exponential", "random_": "random"}
 #: Methods that change a tensor's dtype or device only.
@@ -48,6 +49,7 @@ _OF_MODULES_ONLY: tuple[str, ...] = (
     "parameters",
     "named_parameters",
     "buffers",
+    "named_buffers",
     "named_children",
     "named_modules",
     "get_submodule",
@@ -56,6 +58,8 @@ _OF_MODULES_ONLY: tuple[str, ...] = (
 _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
 _OF_MODULES_ONLY += _HOOKS + _FORWARD_HOOKS
+#: What torch's buffers are and MLX's are not.
+_UNNAMED = "without num_batches_tracked and what is not persistent, which are no arrays of a module"
 _STAYS = (
     "this backward pass is of no training step that was found: MLX differentiates functions; make "
     "`loss.backward()` a statement of its own, in the function of the forward pass and of the "
@@ -69,6 +73,7 @@ _MODULE = {
     ("state_dict", 0): "kit.files.state_dict({0})",
     ("parameters", 0): "kit.training.parameters({0})",
     ("buffers", 0): "kit.training.buffers({0})",
+    ("named_buffers", 0): "kit.training.named_buffers({0})",
     ("named_parameters", 0): "kit.training.named_parameters({0})",
     ("get_submodule", 1): "kit.modules.submodule({0}, {1})",
     ("get_parameter", 1): "kit.weights.find({0}, {1}).value()",
@@ -204,7 +209,8 @@ def _of_module(
         text = f"kit.modules.{name}({{0}})"
     if text is None:
         return updated
-    at.change(original, f".{name}", "the same for a module of MLX")
+    check = _UNNAMED if "buffers" in name else ""
+    at.change(original, f".{name}", "the same for a module of MLX", check)
     return expression(text.format(receiver, joined(given)))
 
 

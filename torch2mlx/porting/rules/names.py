@@ -125,6 +125,8 @@ def _attribute(at: Place, original: cst.Attribute, updated: cst.Attribute) -> An
         return expression(f"kit.training.param_groups({code(updated.value)})")
     if name == "is_floating_point" and owner.kind == "dtype":
         return expression(f"mx.issubdtype({code(updated.value)}, mx.floating)")
+    if name == "data" and owner.kind == "unknown" and _is_given(at, original):
+        return expression(f"kit.typed.data({code(updated.value)})")
     certain = name == "grad" or name in ELSEWHERE
     if not owner.tensor and not (certain and owner.kind == "unknown"):
         return updated
@@ -143,6 +145,21 @@ def _attribute(at: Place, original: cst.Attribute, updated: cst.Attribute) -> An
     if name == "data" and original in at.targets:
         return updated.value
     return expression(known[name]) if name in known else updated
+
+
+def _is_given(at: Place, node: cst.Attribute) -> bool:
+    """Whether `x.data` is read as a whole, of a parameter of which nothing is known: it may be a
+    tensor's, or a field of what is none."""
+    if not at.bodies or not isinstance(node.value, cst.Name):
+        return False
+    params = at.bodies[-1].params
+    given = [p for p in (*params.params, *params.kwonly_params) if p.annotation is None]
+    first = given[:1] if at.classes and len(at.bodies) == 1 else []
+    if node.value.value not in {p.name.value for p in given if p not in first}:
+        return False
+    parts = of_kinds(at.bodies[-1], cst.Attribute, cst.Subscript)
+    within = {part.value for part in parts}
+    return node not in within and node not in at.targets
 
 
 def _class(at: Place, full: str, original: Any) -> str:

@@ -6,11 +6,14 @@ slope = autograd.grad(d_mixed, mixed,               d_mixed = critic(mixed)
                                                 slope = kit.training.gradients(
                                                     outputs_of, (mixed,), ones)[0]
 
-MLX differentiates what it differentiated: `create_graph` needs nothing.
+MLX differentiates what it differentiated: `create_graph` needs nothing. Torch runs what leads to
+the outputs once; where that moves statistics or draws, the function repeats it `with` a `Repeated`.
 """
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +21,10 @@ import libcst as cst
 
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import Scanner
-from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import calls, everything
+from torch2mlx.porting.training.varying import varies
 
 _ARGUMENTS = ("outputs", "inputs", "grad_outputs")
 _EMPTY = cst.Module([])
@@ -47,9 +51,13 @@ class Derivatives(cst.CSTTransformer):
         self._scan = Scanner()
         self._around: list[Any] = []
         self._made: dict[Any, set[str]] = {}  # function -> names of functions made in it
+        self._varies = False
+        #: Statements that a function repeats -> the name of what they are repeated with.
+        self._repeated: dict[Any, str] = {}
 
     def visit_Module(self, node: cst.Module) -> None:
         self._around.append(node)
+        self._varies = varies(node, self._names)
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         self._around.append(node)
@@ -76,7 +84,31 @@ class Derivatives(cst.CSTTransformer):
                 statement, "torch.autograd.grad", "the gradient of a function of the inputs"
             )
             made += self._emitted(asked, statement, [made[i] for i in path])
-        return made
+        return [line for statement in made for line in self._remembered(statement)]
+
+    def _remembered(self, statement: Any) -> list[Any]:
+        """A statement of a block, behind what notes from where it is repeated."""
+        name = self._repeated.pop(statement, "")
+        if not name:
+            return [statement]
+        given = ", ".join(dict.fromkeys(self._called(statement)))
+        note = cst.parse_statement(f"{name} = {KIT}.repeated.Repeated({given})\n")
+        note = note.with_changes(leading_lines=statement.leading_lines)
+        return [note, statement.with_changes(leading_lines=[])]
+
+    def _called(self, statement: Any) -> Iterator[str]:
+        """What a statement calls, of which nothing is known: modules, and functions that call
+        some."""
+        given = self._gives(statement)
+        for call in calls(statement):
+            name = dotted(call.func).removesuffix(".forward")
+            root, _, method = name.partition(".")
+            of_torch = self._names.of(call.func).startswith(("torch.", "numpy.", f"{KIT}."))
+            if not name or of_torch or root in given or root == KIT or hasattr(builtins, root):
+                continue
+            if method and root != "self":  # what a tensor's methods are of is no module
+                name = root
+            yield name
 
     def _asked(self, statement: Any) -> _Asked | None:
         """The only call of autograd.grad of a plain assignment."""
@@ -132,13 +164,8 @@ class Derivatives(cst.CSTTransformer):
         return set(self._scan.stores(statement))
 
     def _emitted(self, asked: _Asked, statement: Any, path: list[Any]) -> list[Any]:
-        made = self._made.setdefault(self._around[-1], set())
-        used = {n.value for n in everything(self._around[-1]) if isinstance(n, cst.Name)}
-        name = f"{MADE}{'_'.join(asked.inputs)}"
-        while name in used | made:
-            name += "_"
-        made.add(name)
-        lines = [_EMPTY.code_for_node(s.with_changes(leading_lines=[])) for s in path]
+        name = self._fresh(f"{MADE}{'_'.join(asked.inputs)}", "_")
+        lines = [self._again(s.with_changes(leading_lines=[]), s, asked) for s in path]
         lines.append(f"return {_EMPTY.code_for_node(asked.outputs)}\n")
         body = "".join(f"    {line}\n" for text in lines for line in text.splitlines())
         function = cst.parse_statement(f"def {name}({', '.join(asked.inputs)}):\n{body}")
@@ -148,6 +175,25 @@ class Derivatives(cst.CSTTransformer):
         lines_above = statement.leading_lines
         replaced = statement.deep_replace(asked.call, call).with_changes(leading_lines=[])
         return [function.with_changes(leading_lines=lines_above), replaced]
+
+    def _again(self, shown: Any, statement: Any, asked: _Asked) -> str:
+        """A statement in the function, under `with` where it may not count again."""
+        text = _EMPTY.code_for_node(shown)
+        called = set() if isinstance(shown, cst.FunctionDef) else set(self._called(shown))
+        if not self._varies or not called - {*asked.inputs}:
+            return text
+        name = self._repeated.get(statement) or self._fresh("repeated", "_")
+        self._repeated[statement] = name
+        inside = "".join(f"    {line}\n" for line in text.splitlines())
+        return f"with {name}:\n{inside}"
+
+    def _fresh(self, name: str, more: str) -> str:
+        made = self._made.setdefault(self._around[-1], set())
+        used = {n.value for n in everything(self._around[-1]) if isinstance(n, cst.Name)}
+        while name in used | made:
+            name += more
+        made.add(name)
+        return name
 
 
 def _plain_names(node: Any) -> tuple[str, ...]:
