@@ -49,6 +49,25 @@ first = filled(net)
 again, rounds = trained(filled(first))
 out = again[0](x) + len(again) + first[0].weight.sum() + again[-1].bias.sum()
 """,
+    "parts of lists and dicts that are added by a name": """
+class Several(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts, self.named = nn.ModuleList([nn.Linear(3, 3)]), nn.ModuleDict()
+        for i in range(2):
+            self.parts.add_module("part_%d" % i, nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
+        self.parts.add_module("0", nn.Linear(3, 3, bias=False))
+        for key in ("x", "y"):
+            self.named.register_module(key * 2, nn.Linear(3, 3))
+    def forward(self, x):
+        for part in self.parts:
+            x = part(x)
+        return self.named["yy"](self.named["xx"](x))
+several = Several()
+for p in several.parameters():
+    nn.init.constant_(p, 0.25)
+out = several(x) + len(several.parts) + len(list(several.parameters()))
+""",
     "a copy": """
 import copy
 copied = copy.deepcopy(net)

@@ -31,9 +31,19 @@ def named_children(module: Any) -> Iterator[tuple[str, Any]]:
             yield name, part
 
 
-def add(module: nn.Module, name: str, part: Any) -> None:
+def add(module: Any, name: str, part: Any) -> None:
     """torch's `add_module`: a part under a name; of a Sequential, one more layer at its end, or
-    another one in the place of the name."""
+    another one in the place of the name. A list of modules has numbers for names: its parts keep
+    their order alone."""
+    if isinstance(module, dict) and not isinstance(module, nn.Module):
+        module[name] = part
+        return
+    if isinstance(module, list):
+        if name.isdecimal() and int(name) < len(module):
+            module[int(name)] = part
+        else:
+            module.append(part)
+        return
     if not isinstance(module, nn.Sequential):
         setattr(module, name, part)
         return

@@ -240,7 +240,7 @@ def buffers(module: nn.Module) -> list[mx.array]:
 def named_buffers(module: nn.Module) -> list[tuple[str, mx.array]]:
     """(name, buffer) pairs, each once, with torch's names, layouts and order, but for counters that
     MLX's layers do not have. What changes one in place changes the module."""
-    found = {}
+    found: dict[int, tuple[str, mx.array]] = {}
     for tensor in weights.tensors(module):
         value = tensor.value()
         if not tensor.parameter:

@@ -17,7 +17,7 @@ from torch2mlx.porting.rules.requires_grad import is_trainable
 from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import TYPED
-from torch2mlx.porting.scopes.traversal import of_kinds
+from torch2mlx.porting.scopes.traversal import everything, of_kinds
 from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import ELSEWHERE
 
@@ -157,8 +157,8 @@ def _is_given(at: Place, node: cst.Attribute) -> bool:
     first = given[:1] if at.classes and len(at.bodies) == 1 else []
     if node.value.value not in {p.name.value for p in given if p not in first}:
         return False
-    parts = of_kinds(at.bodies[-1], cst.Attribute, cst.Subscript)
-    within = {part.value for part in parts}
+    parts = (cst.Attribute, cst.Subscript)
+    within = {part.value for part in everything(at.bodies[-1]) if isinstance(part, parts)}
     return node not in within and node not in at.targets
 
 

@@ -207,7 +207,7 @@ def _statement(at: Place, before: cst.Call, after: Any) -> Any:
         name = before.func.attr.value
         if name == "register_buffer":
             return registered(at, before, after)
-        if name == "add_module" and len(after.args) == 2:
+        if name in ("add_module", "register_module") and len(after.args) == 2:
             return _added(at, before, after)
         if name == "register_parameter" and len(after.args) == 2:
             key = literal(before.args[0].value)
@@ -263,6 +263,10 @@ def _added(at: Place, before: cst.Call, after: cst.Call) -> Any:
     key = literal(before.args[0].value)
     if is_sequential(at, owner):
         at.change(before, "add_module", "one more layer, which keeps its name")
+        return small(f"kit.modules.add({at.text(owner)}, {code(after.args[0].value)}, {layer})")
+    if at.type_of(owner).kind == "modules":
+        numbers = "the names in a state dict: of a list they are numbers"
+        at.change(before, "add_module", "one more item of a list or dict", numbers)
         return small(f"kit.modules.add({at.text(owner)}, {code(after.args[0].value)}, {layer})")
     at.change(before, "add_module", "an attribute")
     if key.isidentifier():
