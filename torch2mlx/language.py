@@ -25,6 +25,7 @@ from torch2mlx.export.ir.dead import without_dead
 from torch2mlx.export.printing.emit import written
 from torch2mlx.export.state.causal import step_of
 from torch2mlx.export.state.conditions import of_tokens
+from torch2mlx.export.state.expert_layers import with_expert_layers
 from torch2mlx.export.state.generating import padding_left_out, proved
 from torch2mlx.export.state.idioms import (
     attends,
@@ -92,6 +93,11 @@ class LanguageModel:
     @cached_property
     def weights(self) -> dict[str, Any]:
         """All arrays of the model by their names in the tree."""
+        return self._made._stored.in_layers(self._arrays)
+
+    @property
+    def _arrays(self) -> dict[str, Any]:
+        """All arrays of the model by the names that `convert` gives them."""
         return {**self._made.weights, **self._made.constants}
 
     @cached_property
@@ -100,7 +106,8 @@ class LanguageModel:
         made = run_file(self.source, f"language_model_{next(_SERIAL)}", known=True)
         with preserved_stream():
             model = made.Model(made.ModelArgs.from_dict(dict(self.config)))
-        weights = self._made._stored.zeros() if self._empty else self.weights
+        stored = self._made._stored
+        weights = stored.in_layers(stored.zeros()) if self._empty else self.weights
         model.load_weights(list(weights.items()), strict=True)
         model.eval()
         return model
@@ -137,7 +144,7 @@ class LanguageModel:
 
         def write(target: Path) -> None:
             if weights is None:
-                save_arrays(target, self.weights, place)
+                save_arrays(target, self._arrays, place)
                 return
             if self._made.constants:
                 raise TranslationError(f"no checkpoint has {', '.join(self._made.constants)}")
@@ -235,7 +242,8 @@ def _written(model: Any, form: Form, known: dict[Any, Lowered]) -> LanguageModel
 def _emitted(model: Any, found: Lowered, form: Form) -> LanguageModel:
     entries, stored, traced = found.entries, found.stored, found.traced
     held = with_calls(lifted(found.program, entries), stored.tree)
-    program = without_dead(with_idioms(held, stored.tree))
+    program, stored.experts = with_expert_layers(with_idioms(held, stored.tree), stored.plan.ties)
+    program = without_dead(program)
     if form.padded:
         refuse_padded(program, entries, MASK in form.told)
     stored.keep_used(program)
@@ -249,6 +257,7 @@ def _emitted(model: Any, found: Lowered, form: Form) -> LanguageModel:
         attends(program),
         tuple(read_bare(program, stored.tree)),
         quantized=may_be_quantized(program),
+        experts=bool(stored.experts),
         adds=adds_masks(program),
         causal=is_causal(program),
     )

@@ -20,6 +20,16 @@ class Embedding(nn.Module):
     def __call__(self, indices: mx.array) -> mx.array:
         return embedding(indices, self.weight, self._padding)
 
+    def as_linear(self, x: mx.array) -> mx.array:
+        """The table as the weight of a linear layer: x (..., D) -> (..., V)."""
+        return x @ self.weight.T
+
+    def to_quantized(
+        self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"
+    ) -> nn.QuantizedEmbedding:
+        """MLX's own layer with the table in a few bits, which is not trained."""
+        return nn.QuantizedEmbedding.from_embedding(self, group_size, bits, mode)
+
 
 def renorm_rows(
     weight: mx.array, indices: mx.array, max_norm: float, norm_type: float = 2.0

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import mlx.core as mx
+import mlx.nn as nn
 
 
 def grouped_mm(x: mx.array, weight: mx.array, ends: mx.array) -> mx.array:
@@ -21,9 +26,105 @@ def grouped_mm(x: mx.array, weight: mx.array, ends: mx.array) -> mx.array:
 def sorted_mm(x: mx.array, weight: mx.array, experts: mx.array) -> mx.array:
     """x (rows, D), weight (experts, D, F), `experts` (rows,) in ascending order -> (rows, F): each
     row times the matrix of its expert."""
+    return chosen_mm(x, weight, experts, True)
+
+
+def chosen_mm(
+    x: mx.array, weight: mx.array, experts: mx.array, sorted_indices: bool = False
+) -> mx.array:
+    """x (rows, D), weight (experts, D, F), `experts` (rows,) -> (rows, F): each row times the
+    matrix of its expert. `sorted_indices`: the numbers of the experts are in ascending order."""
     dtype = x.dtype
     if mx.default_device() == mx.Device(mx.cpu):  # whose kernel knows float32 alone
         x, weight = x.astype(mx.float32), weight.astype(mx.float32)
     experts = experts.astype(mx.uint32)
-    y = mx.gather_mm(x[:, None], weight, rhs_indices=experts, sorted_indices=True)
+    y = mx.gather_mm(x[:, None], weight, rhs_indices=experts, sorted_indices=sorted_indices)
     return y[:, 0].astype(dtype)
+
+
+class ExpertLinear(nn.Module):
+    """A matrix for each of several experts, and a bias where `bias` is true, for rows that have an
+    expert each; `nn.quantize` puts a `QuantizedExpertLinear` in its place.
+
+    weight (experts, output_dims, input_dims), or (experts, input_dims, output_dims) where it is
+    `turned`; bias (experts, output_dims).
+    """
+
+    def __init__(
+        self,
+        input_dims: int,
+        output_dims: int,
+        experts: int,
+        bias: bool = True,
+        turned: bool = False,
+    ):
+        super().__init__()
+        scale = math.sqrt(1 / input_dims)
+        sizes = (input_dims, output_dims) if turned else (output_dims, input_dims)
+        self.weight = mx.random.uniform(-scale, scale, (experts, *sizes))
+        if bias:
+            self.bias = mx.zeros((experts, output_dims))
+        self.turned = turned
+
+    def __call__(self, x: mx.array, experts: mx.array, sorted_indices: bool = False) -> mx.array:
+        """x (rows, input_dims), `experts` (rows,) -> (rows, output_dims). `sorted_indices`: the
+        numbers of the experts are in ascending order."""
+        weight = self.weight if self.turned else self.weight.swapaxes(-1, -2)
+        y = chosen_mm(x, weight, experts, sorted_indices)
+        return y + self.bias[experts] if "bias" in self else y
+
+    def to_quantized(
+        self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"
+    ) -> QuantizedExpertLinear:
+        """The layer with its weight in a few bits, as `mx.quantize` makes them."""
+        weight = self.weight.swapaxes(-1, -2) if self.turned else self.weight
+        return QuantizedExpertLinear(weight, self.get("bias"), group_size, bits, mode)
+
+
+class QuantizedExpertLinear(nn.Module):
+    """An `ExpertLinear` whose weight (experts, output_dims, input_dims) is held in a few bits, with
+    `scales` and, in the mode "affine", `biases` for each `group_size` items of its last axis. Its
+    parameters are not trained."""
+
+    def __init__(
+        self,
+        weight: mx.array,
+        bias: mx.array | None,
+        group_size: int | None,
+        bits: int | None,
+        mode: str,
+    ):
+        super().__init__()
+        self.group_size, self.bits, self.mode = group_size, bits, mode
+        self.weight, self.scales, *biases = mx.quantize(weight, group_size, bits, mode=mode)
+        if biases:
+            self.biases = biases[0]
+        if bias is not None:
+            self.bias = bias
+        self.freeze()
+
+    def unfreeze(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing, since numbers of a few bits have no gradient."""
+
+    def __call__(self, x: mx.array, experts: mx.array, sorted_indices: bool = False) -> mx.array:
+        """x (rows, input_dims), `experts` (rows,) -> (rows, output_dims), as `ExpertLinear`."""
+        y = mx.gather_qmm(
+            x[:, None],
+            self.weight,
+            self.scales,
+            self.get("biases"),
+            rhs_indices=experts.astype(mx.uint32),
+            transpose=True,
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
+            sorted_indices=sorted_indices,
+        )[:, 0]
+        return y + self.bias[experts] if "bias" in self else y
+
+
+def for_layers(model: nn.Module, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """Weights by their names in a model, of which a checkpoint may have those of experts under the
+    name of the layer alone: "experts.down_proj" is "experts.down_proj.weight" here."""
+    layers = {path for path, held in model.named_modules() if isinstance(held, ExpertLinear)}
+    return {f"{key}.weight" if key in layers else key: held for key, held in weights.items()}

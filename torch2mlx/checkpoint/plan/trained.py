@@ -100,7 +100,8 @@ class Match:
     """The tensors of a checkpoint under a plan's targets; `problems` says what does not fit."""
 
     def __init__(self, tensors: Mapping[str, _core.Tensor], origin: Origin) -> None:
-        self._tensors, self._plan = tensors, origin.plan
+        self._plan = origin.plan
+        self._tensors = self._outside_layers(tensors)
         self._names: dict[str, list[str]] = {}
         for alias, first in self._plan.ties.items():
             self._names.setdefault(first, []).append(alias)
@@ -123,6 +124,15 @@ class Match:
     def has(self, recipe: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
         """Whether all of these are there and fit."""
         return all(root in self.found for root in self.roots(recipe, shape))
+
+    def _outside_layers(self, tensors: Mapping[str, _core.Tensor]) -> Mapping[str, _core.Tensor]:
+        """The tensors by their targets: a layer of experts, as files of language models have them,
+        holds "experts.down_proj" as its weight."""
+        entries = (*self._plan.tensors, *self._plan.made)
+        targets = {n: s for e in entries for n, s in target_shapes(e.recipe, e.shape)}
+        held = {f"{name}.weight": name for name, shape in targets.items() if len(shape) == 3}
+        held = {k: n for k, n in held.items() if k not in targets and n not in tensors}
+        return {held.get(name, name): tensor for name, tensor in tensors.items()}
 
     def _match(self, entries: list[Trace | Made]) -> set[str]:
         expected: set[str] = set()

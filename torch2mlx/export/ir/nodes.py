@@ -18,10 +18,10 @@ from torch2mlx.export.ir.measured import shape_of
 
 #: Words for `op` that are no function: an argument of the model; a stored tensor by its key; an
 #: array that is no weight; a module of the tree; one part of a result; an index; an axis of a
-#: shape; a call of a module; one of several caches, and a place in
-#: it, read and written; how much a cache holds, and attention to that.
+#: shape; a call of a module, and of a stored array that is a layer of experts; one of several
+#: caches, and a place in it, read and written; how much a cache holds, and attention to that.
 SPECIAL = (
-    *("input", "param", "constant", "module", "item", "index", "shape", "layer"),
+    *("input", "param", "constant", "module", "item", "index", "shape", "layer", "chosen"),
     *("entry", "slot", "store", "held", "attend"),
 )
 #: Words for what gives nothing: the new value of a buffer; a demand on values, with its error.

@@ -121,6 +121,8 @@ class Renderer:
     def _layer(self, node: Node) -> str:
         return f"{self.argument(node.args[0])}({self._arguments(node.args[1:], node.kwargs)})"
 
+    _chosen = _layer
+
     def _shape(self, node: Node) -> str:
         return f"{self.argument(node.args[0], ATOM)}.shape[{node.args[1]}]"
 

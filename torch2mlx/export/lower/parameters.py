@@ -52,6 +52,8 @@ class Stored:
     leaves: dict[str, Any] = field(default_factory=dict)
     #: Constants that the model writes to, by their path in the tree.
     written: set[str] = field(default_factory=set)
+    #: Stored arrays that are layers of experts in the file, and whether their last axes are turned.
+    experts: dict[str, bool] = field(default_factory=dict)
     #: Modules of which the program reads a part of what MLX's layer holds as one.
     read: set[str] = field(default_factory=set)
     _nodes: dict[str, Node] = field(default_factory=dict)
@@ -110,6 +112,10 @@ class Stored:
         """Arrays in the shapes of the converted tensors; MLX makes them when they are read."""
         ties = self.plan.ties
         return {key: _abstract(*kind) for key, kind in self.shapes.items() if key not in ties}
+
+    def in_layers(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Arrays of stored names under those of the file's tree."""
+        return {f"{k}.weight" if k in self.experts else k: v for k, v in arrays.items()}
 
     @cached_property
     def _trained(self) -> frozenset[str]:

@@ -36,10 +36,10 @@ def with_linear_embeddings(program: Program, tree: Any) -> Program:
 
 
 def _embeddings(tree: Any) -> Iterator[str]:
-    """Paths in the emitted tree of the layers that are MLX's own embeddings."""
+    """Paths in the emitted tree of the layers that are embeddings, MLX's own or the kit's."""
     for path in tree.modules:
         twin = tree.stock(path) if path else None
-        if twin is not None and twin.path == "mlx.nn.Embedding":
+        if twin is not None and twin.path in ("mlx.nn.Embedding", "torch2mlx.kit.Embedding"):
             yield tree.owner(path)
 
 

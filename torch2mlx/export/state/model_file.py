@@ -38,7 +38,7 @@ class Model({root}):
         return {caches}
 
     def sanitize(self, weights):
-        return weights
+        return {weights}
 '''
 _PREDICATE = """
     @property
@@ -162,6 +162,8 @@ class Told:
     bare: tuple[str, ...] = ()
     #: Whether keys and values may be quantized in a cache.
     quantized: bool = True
+    #: Whether there are layers of experts, whose weights have shorter names in checkpoints.
+    experts: bool = False
     #: Whether masks are added to what is masked.
     adds: bool = False
     #: Whether some are MLX's "causal".
@@ -198,6 +200,7 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
         answer=_answer(told.form),
         layers=told.layers,
         caches=_caches(entries),
+        weights="kit.moe.for_layers(self, weights)" if told.experts else "weights",
     )
     if told.bare:
         made += _PREDICATE.format(paths=literal(_bare(told.bare)))

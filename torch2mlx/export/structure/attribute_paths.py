@@ -167,13 +167,20 @@ class Paths:
         for key in self._own_constants.get(owner, ()):
             value = self._stored.constants[key]
             held[key] = (tuple(value.shape), str(value.dtype).rsplit(".", 1)[-1])
-        return [(key.rpartition(".")[2], _zeros(*known)) for key, known in held.items()]
+        return [(key.rpartition(".")[2], self._made(key, *known)) for key, known in held.items()]
+
+    def _made(self, key: str, shape: tuple[int, ...], dtype: str) -> Construct:
+        """How a tensor starts: zeros, or a layer of experts."""
+        if key not in self._stored.experts:
+            return _zeros(shape, dtype)
+        made = _experts(shape, self._stored.experts[key])
+        return made.add(".freeze()") if self._trains and key not in self._stored.trained else made
 
     def buffers(self, path: str) -> tuple[str, ...]:
         """Names of a module's own buffers that are stored, and of parameters that are frozen."""
         held = self._own.get(self._tree.owner(path), ())
         trained = self._stored.trained
-        own = [key for key in held if key not in trained]
+        own = [key for key in held if key not in trained and key not in self._stored.experts]
         buffers = [key for key in own if key in self._stored.buffers]
         # of a model that is frozen whole, nothing is
         frozen = [key for key in own if key not in buffers] if self._trains else []
@@ -212,6 +219,15 @@ def _zeros(shape: tuple[int, ...], dtype: str) -> Construct:
     names = {"bool": "bool_", "complex128": "complex64"}
     made.add("," if len(shape) == 1 else "", ")")
     return made.add("" if dtype == "float32" else f", dtype=mx.{names.get(dtype, dtype)}", ")")
+
+
+def _experts(shape: tuple[int, ...], turned: bool) -> Construct:
+    """The constructor of a layer of experts with a weight of this shape."""
+    count, rows, columns = map(int, shape)
+    inputs, outputs = (rows, columns) if turned else (columns, rows)
+    made = Construct(["kit.moe.ExpertLinear(", ("input_dims", inputs), ", "])
+    made.add(("output_dims", outputs), ", ", ("experts", count), ", bias=False")
+    return made.add(", turned=True)" if turned else ")")
 
 
 def _array(value: Any) -> str:
