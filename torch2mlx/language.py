@@ -93,7 +93,7 @@ class LanguageModel:
     @cached_property
     def weights(self) -> dict[str, Any]:
         """All arrays of the model by their names in the tree."""
-        return self._made._stored.in_layers(self._arrays)
+        return self._in_layers(self._arrays)
 
     @property
     def _arrays(self) -> dict[str, Any]:
@@ -106,11 +106,14 @@ class LanguageModel:
         made = run_file(self.source, f"language_model_{next(_SERIAL)}", known=True)
         with preserved_stream():
             model = made.Model(made.ModelArgs.from_dict(dict(self.config)))
-        stored = self._made._stored
-        weights = stored.in_layers(stored.zeros()) if self._empty else self.weights
+        weights = self._in_layers(self._made._stored.zeros()) if self._empty else self.weights
         model.load_weights(list(weights.items()), strict=True)
         model.eval()
         return model
+
+    def _in_layers(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        stored = getattr(self._made, "_stored", None)
+        return arrays if stored is None else stored.in_layers(arrays)
 
     @property
     def _empty(self) -> bool:
