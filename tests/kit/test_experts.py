@@ -1,0 +1,97 @@
+"""Layers of experts: each row times the matrix of its expert, whole and in few bits."""
+
+import pytest
+
+from tests.support import need
+
+mx, nn = need("mlx.core", "mlx.nn")
+
+import numpy as np
+
+from tests.support import close
+from torch2mlx.kit.moe import ExpertLinear, QuantizedExpertLinear, for_layers
+
+
+def made(bias, turned, experts=3):
+    """A layer with random weights, and its matrices (experts, in, out)."""
+    mx.random.seed(1)
+    layer = ExpertLinear(64, 96, experts, bias=bias, turned=turned)
+    if bias:
+        layer.bias = mx.random.normal((experts, 96))
+    return layer, np.array(layer.weight if turned else layer.weight.swapaxes(-1, -2))
+
+
+def rows(count, experts=3):
+    """Rows, and the number of an expert for each, in no order."""
+    rng = np.random.default_rng(count)
+    return rng.normal(size=(count, 64)).astype(np.float32), rng.integers(0, experts, count)
+
+
+def expected(x, chosen, matrices, layer):
+    """What the rows give, one by one."""
+    y = np.stack([row @ matrices[i] for row, i in zip(x, chosen, strict=True)])
+    return y + np.array(layer.bias)[chosen] if "bias" in layer else y
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_a_row_is_multiplied_with_the_matrix_of_its_expert(count, bias, turned):
+    layer, matrices = made(bias, turned)
+    x, chosen = rows(count)
+    want = expected(x, chosen, matrices, layer)
+    close(layer(mx.array(x), mx.array(chosen)), want, 1e-5)
+    order = np.argsort(chosen)
+    found = layer(mx.array(x[order]), mx.array(chosen[order]), sorted_indices=True)
+    close(found, want[order], 1e-5)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("mode", [{}, {"group_size": 32, "bits": 8}, {"mode": "mxfp4"}])
+def test_a_quantized_layer_has_the_weights_that_it_stands_for(mode, turned):
+    layer, _ = made(True, turned)
+    few = layer.to_quantized(**mode)
+    held = few.weight, few.scales, few.get("biases")
+    told = {"group_size": few.group_size, "bits": few.bits, "mode": few.mode}
+    matrices = np.array(mx.dequantize(*held, **told).swapaxes(-1, -2).astype(mx.float32))
+    assert matrices.shape == (3, 64, 96) and not few.trainable_parameters()
+    for count in (1, 40):
+        x, chosen = rows(count)
+        order = np.argsort(chosen)
+        want = expected(x, chosen, matrices, layer)
+        close(few(mx.array(x), mx.array(chosen)), want, 1e-4)
+        found = few(mx.array(x[order]), mx.array(chosen[order]), sorted_indices=True)
+        close(found, want[order], 1e-4)
+
+
+def test_a_quantized_layer_stays_frozen_and_passes_gradients_on():
+    few = made(False, False)[0].to_quantized(32, 8)
+    few.unfreeze()
+    assert not few.trainable_parameters()
+    x, chosen = rows(5)
+    matrices = mx.dequantize(few.weight, few.scales, few.biases, group_size=32, bits=8)
+    found = mx.grad(lambda x: few(x, mx.array(chosen)).sum())(mx.array(x))
+    close(found, np.array(matrices)[chosen].sum(axis=1), 1e-4)
+
+
+def test_models_are_quantized_with_their_experts():
+    model = nn.Sequential(made(True, False)[0], nn.Linear(64, 64))
+    weights = {"layers.0": mx.zeros((3, 96, 64)), "layers.0.bias": mx.zeros((3, 96))}
+    assert [*for_layers(model, weights)] == ["layers.0.weight", "layers.0.bias"]
+    nn.quantize(model, 32, 4)
+    assert isinstance(model.layers[0], QuantizedExpertLinear)
+    assert [*for_layers(model, weights)] == [*weights]
+    named = {path for path, _ in model.layers[0].named_modules()}
+    assert named == {""} and set(model.layers[0]) >= {"weight", "scales", "biases", "bias"}
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_halves_stay_halves(dtype):
+    layer, matrices = made(False, False)
+    layer.set_dtype(dtype)
+    x, chosen = rows(9)
+    found = layer(mx.array(x).astype(dtype), mx.array(chosen))
+    assert found.dtype == dtype
+    close(found.astype(mx.float32), expected(x, chosen, matrices, layer), 0.05)
+    few = layer.to_quantized(32, 8)(mx.array(x).astype(dtype), mx.array(chosen))
+    assert few.dtype == dtype
