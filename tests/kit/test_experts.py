@@ -42,7 +42,7 @@ def test_a_row_is_multiplied_with_the_matrix_of_its_expert(count, bias, turned):
     want = expected(x, chosen, matrices, layer)
     close(layer(mx.array(x), mx.array(chosen)), want, 1e-5)
     order = np.argsort(chosen)
-    found = layer(mx.array(x[order]), mx.array(chosen[order]), sorted_indices=True)
+    found = layer(mx.array(x[order]), mx.array(chosen[order]), ordered=True)
     close(found, want[order], 1e-5)
 
 
@@ -60,7 +60,7 @@ def test_a_quantized_layer_has_the_weights_that_it_stands_for(mode, turned):
         order = np.argsort(chosen)
         want = expected(x, chosen, matrices, layer)
         close(few(mx.array(x), mx.array(chosen)), want, 1e-4)
-        found = few(mx.array(x[order]), mx.array(chosen[order]), sorted_indices=True)
+        found = few(mx.array(x[order]), mx.array(chosen[order]), ordered=True)
         close(found, want[order], 1e-4)
 
 

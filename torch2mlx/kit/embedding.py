@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -28,7 +30,8 @@ class Embedding(nn.Module):
         self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"
     ) -> nn.QuantizedEmbedding:
         """MLX's own layer with the table in a few bits, which is not trained."""
-        return nn.QuantizedEmbedding.from_embedding(self, group_size, bits, mode)
+        told: Any = {"group_size": group_size, "bits": bits, "mode": mode}
+        return nn.QuantizedEmbedding.from_embedding(self, **told)
 
 
 def renorm_rows(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+
+
+#: From how many rows on they are sorted by their experts.
+MANY = 64
 
 
 def grouped_mm(x: mx.array, weight: mx.array, ends: mx.array) -> mx.array:
@@ -23,23 +26,44 @@ def grouped_mm(x: mx.array, weight: mx.array, ends: mx.array) -> mx.array:
     return mx.where(inside[:, None], y, 0)
 
 
-def sorted_mm(x: mx.array, weight: mx.array, experts: mx.array) -> mx.array:
-    """x (rows, D), weight (experts, D, F), `experts` (rows,) in ascending order -> (rows, F): each
-    row times the matrix of its expert."""
-    return chosen_mm(x, weight, experts, True)
-
-
-def chosen_mm(
-    x: mx.array, weight: mx.array, experts: mx.array, sorted_indices: bool = False
+def sorted_mm(
+    x: mx.array, weight: mx.array, experts: mx.array, sorted_indices: bool = True
 ) -> mx.array:
-    """x (rows, D), weight (experts, D, F), `experts` (rows,) -> (rows, F): each row times the
-    matrix of its expert. `sorted_indices`: the numbers of the experts are in ascending order."""
+    """x (rows, D), weight (experts, D, F), `experts` (rows,) in ascending order, unless
+    `sorted_indices` is False -> (rows, F): each row times the matrix of its expert."""
     dtype = x.dtype
     if mx.default_device() == mx.Device(mx.cpu):  # whose kernel knows float32 alone
         x, weight = x.astype(mx.float32), weight.astype(mx.float32)
     experts = experts.astype(mx.uint32)
     y = mx.gather_mm(x[:, None], weight, rhs_indices=experts, sorted_indices=sorted_indices)
     return y[:, 0].astype(dtype)
+
+
+def ordered(experts: mx.array) -> tuple[mx.array, mx.array]:
+    """The numbers of experts (rows,) in ascending order, and where each of them was; few numbers
+    are left as they are, since sorting them takes longer than products of sorted rows save."""
+    if experts.size < MANY:
+        return experts.astype(mx.uint32), mx.arange(experts.size)
+    order = mx.argsort(experts)
+    return experts[order].astype(mx.uint32), order
+
+
+def in_order(experts: mx.array, ordered: bool) -> bool:
+    """Whether the numbers of experts that `ordered` gave are in ascending order."""
+    return ordered and experts.size >= MANY
+
+
+def rows_of(x: mx.array, order: mx.array, count: int = 1) -> mx.array:
+    """x (rows, ...), of which each is for `count` experts -> (count * rows, ...), in the order that
+    `ordered` gave."""
+    if order.size >= MANY:
+        return x[order // count] if count > 1 else x[order]
+    return mx.repeat(x, count, axis=0) if count > 1 else x
+
+
+def put_back(y: mx.array, order: mx.array) -> mx.array:
+    """Rows in the order that `ordered` gave, each where it was before."""
+    return y[mx.argsort(order)] if order.size >= MANY else y
 
 
 class ExpertLinear(nn.Module):
@@ -66,11 +90,11 @@ class ExpertLinear(nn.Module):
             self.bias = mx.zeros((experts, output_dims))
         self.turned = turned
 
-    def __call__(self, x: mx.array, experts: mx.array, sorted_indices: bool = False) -> mx.array:
-        """x (rows, input_dims), `experts` (rows,) -> (rows, output_dims). `sorted_indices`: the
-        numbers of the experts are in ascending order."""
+    def __call__(self, x: mx.array, experts: mx.array, ordered: bool = False) -> mx.array:
+        """x (rows, input_dims), `experts` (rows,) -> (rows, output_dims). `ordered`: the rows are
+        in the order that `ordered` gives, or in that of their experts."""
         weight = self.weight if self.turned else self.weight.swapaxes(-1, -2)
-        y = chosen_mm(x, weight, experts, sorted_indices)
+        y = sorted_mm(x, weight, experts, in_order(experts, ordered))
         return y + self.bias[experts] if "bias" in self else y
 
     def to_quantized(
@@ -103,10 +127,13 @@ class QuantizedExpertLinear(nn.Module):
             self.bias = bias
         self.freeze()
 
-    def unfreeze(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing, since numbers of a few bits have no gradient."""
+    def unfreeze(
+        self, *, recurse: bool = True, keys: str | list[str] | None = None, strict: bool = False
+    ) -> nn.Module:
+        """Leaves all as it is, since numbers of a few bits have no gradient."""
+        return self
 
-    def __call__(self, x: mx.array, experts: mx.array, sorted_indices: bool = False) -> mx.array:
+    def __call__(self, x: mx.array, experts: mx.array, ordered: bool = False) -> mx.array:
         """x (rows, input_dims), `experts` (rows,) -> (rows, output_dims), as `ExpertLinear`."""
         y = mx.gather_qmm(
             x[:, None],
@@ -118,7 +145,7 @@ class QuantizedExpertLinear(nn.Module):
             group_size=self.group_size,
             bits=self.bits,
             mode=self.mode,
-            sorted_indices=sorted_indices,
+            sorted_indices=in_order(experts, ordered),
         )[:, 0]
         return y + self.bias[experts] if "bias" in self else y
 

@@ -60,7 +60,7 @@ def test_a_window_is_no_causal_mask():
 def test_rows_of_experts_are_not_counted(experts):
     count, chosen = experts
     model, language = made("Mixtral", num_local_experts=count, num_experts_per_tok=chosen)
-    assert language.source.count("sorted_indices=True") == 2
+    assert language.source.count("ordered=True") == 2
     assert "histc" not in language.source and "kit.indexing" not in language.source
     ids = some_tokens(model, 2, 40, seed=6)
     found = mlx_logits(language.module, mx.array(ids.numpy()), (9, 1))

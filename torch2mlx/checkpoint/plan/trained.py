@@ -128,7 +128,7 @@ class Match:
     def _outside_layers(self, tensors: Mapping[str, _core.Tensor]) -> Mapping[str, _core.Tensor]:
         """The tensors by their targets: a layer of experts, as files of language models have them,
         holds "experts.down_proj" as its weight."""
-        entries = (*self._plan.tensors, *self._plan.made)
+        entries: list[Trace | Made] = [*self._plan.tensors, *self._plan.made]
         targets = {n: s for e in entries for n, s in target_shapes(e.recipe, e.shape)}
         held = {f"{name}.weight": name for name, shape in targets.items() if len(shape) == 3}
         held = {k: n for k, n in held.items() if k not in targets and n not in tensors}

@@ -33,7 +33,7 @@ def with_expert_layers(
         held = _held(weight)
         if held is None or held.args[0] not in layers:
             return None
-        known = {"sorted_indices": True}
+        known = {"ordered": True}
         return r.builder.add(Node("chosen", (held, x, experts), known, node.value, node.dims))
 
     return Rewriter(program).run(rule), layers
