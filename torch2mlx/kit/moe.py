@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import mlx.core as mx
 import mlx.nn as nn
 
-
 #: From how many rows on they are sorted by their experts.
 MANY = 64
 
