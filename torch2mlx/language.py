@@ -26,6 +26,7 @@ from torch2mlx.export.printing.emit import written
 from torch2mlx.export.state.causal import step_of
 from torch2mlx.export.state.conditions import of_tokens
 from torch2mlx.export.state.expert_layers import with_expert_layers
+from torch2mlx.export.state.few_rows import with_few_rows
 from torch2mlx.export.state.generating import padding_left_out, proved
 from torch2mlx.export.state.idioms import (
     attends,
@@ -246,7 +247,7 @@ def _emitted(model: Any, found: Lowered, form: Form) -> LanguageModel:
     entries, stored, traced = found.entries, found.stored, found.traced
     held = with_calls(lifted(found.program, entries), stored.tree)
     program, stored.experts = with_expert_layers(with_idioms(held, stored.tree), stored.plan.ties)
-    program = without_dead(program)
+    program = without_dead(with_few_rows(program))
     if form.padded:
         refuse_padded(program, entries, MASK in form.told)
     stored.keep_used(program)

@@ -37,6 +37,7 @@ def both(request):
     language = torch2mlx.language_model(model, check=False)
     assert language.source.count("kit.moe.ExpertLinear(") == 2
     assert language.source.count(f", 4, {KINDS[request.param]}") == 2
+    assert language.source.count("kit.moe.ordered(") == 1 and "sorting.sort(" not in language.source
     return model, language
 
 
