@@ -143,3 +143,144 @@ def test_what_may_be_an_array_or_an_object_is_asked_when_it_runs():
         assert [np.array(row).tolist() for row in rows] == [[row.tolist()] for row in values]
     assert ours.wide(mx.array(values)).dtype == mx.float64
     assert theirs["wide"](torch.tensor(values)).dtype == torch.float64
+
+
+WALKED = """
+import torch.nn as nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, SIZE)
+        self.rest = nn.ModuleList([nn.Linear(SIZE, 5)])
+        self.rest.append(nn.Sequential(nn.Conv2d(5, 6, 3), nn.Tanh()))
+        self.last = nn.BatchNorm1d(SIZE)
+        self.again = self.first
+
+    def sizes(self):
+        return [m.out_features for m in self.modules() if hasattr(m, "out_features")]
+
+
+net = Net()
+seen = []
+
+
+def visit(m):
+    if isinstance(m, nn.ModuleList):
+        return
+    if hasattr(m, "in_features"):
+        seen.append(m.in_features)
+    seen.append(getattr(m, "out_channels", -1))
+
+
+if net.apply(visit) is net:
+    seen.append(100)
+found = [i * 10 + m.in_features for i, m in enumerate(net.modules()) if isinstance(m, nn.Linear)]
+widths = [(name, hasattr(m, "kernel_size"), getattr(m, "num_features", None))
+          for name, m in net.named_modules()]
+out = [net.sizes(), found, widths, len(list(net.modules()))]
+"""
+
+
+@pytest.mark.parametrize("size", [4, 7])
+def test_modules_are_walked_in_torchs_order_and_have_its_options(size):
+    text = WALKED.replace("SIZE", str(size))
+    theirs: dict = {"__name__": "in_torch"}
+    exec(text, theirs)
+    ours = executed(torch2mlx.port(text).source, "walked")
+    assert ours.out == theirs["out"]
+    assert ours.seen == theirs["seen"]
+
+
+OWN = """
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+def numbers(*shape):
+    count = 1
+    for size in shape:
+        count = count * size
+    return torch.sin(torch.arange(count).float() * 1.7).reshape(shape)
+
+
+class Norm(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("var", torch.ones(size))
+
+    def forward(self, x):
+        return F.batch_norm(x, self.mean, self.var, self.weight, None, self.training, 0.2, 1e-4)
+
+
+class Adapted(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.weight, self.bias = size, None, None
+        self.register_buffer("running_mean", torch.zeros(size))
+        self.register_buffer("running_var", torch.ones(size))
+
+    def forward(self, x):
+        b, c, h, w = x.size()
+        mean, var = self.running_mean.repeat(b), self.running_var.repeat(b)
+        rows = x.contiguous().view(1, b * c, h, w)
+        out = F.batch_norm(rows, mean, var, self.weight, self.bias, True, 0.1, 1e-5)
+        return out.view(b, c, h, w)
+
+
+class Net(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, size, 3), Norm(size)
+        self.adapted = nn.ModuleList([Adapted(size), Adapted(size)])
+        self.style = nn.Linear(3, 4 * size)
+        self.shift = None
+
+    def forward(self, x, style):
+        given = self.style(style)
+        for m in self.modules():
+            if m.__class__.__name__ == "Adapted":
+                m.bias = given[:, : m.size].contiguous().view(-1)
+                m.weight = given[:, m.size : 2 * m.size].contiguous().view(-1)
+                given = given[:, 2 * m.size :]
+        x = self.norm(self.first(x))
+        for adapted in self.adapted:
+            x = torch.tanh(adapted(x))
+        return x - self.shift
+
+
+net = Net(SIZE)
+net.shift = numbers(1, SIZE, 1, 1) * 2
+with torch.no_grad():
+    for p in net.parameters():
+        p.copy_(numbers(*p.shape) * 0.5)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+out = []
+for i in range(3):
+    opt.zero_grad()
+    loss = (net(numbers(BATCH, 3, 5, 6) * (i + 1), numbers(BATCH, 3)) - 1).abs().mean()
+    loss.backward()
+    opt.step()
+    out.append(loss.item())
+out += net.norm.mean.tolist() + net.norm.var.tolist() + net.adapted[0].running_mean.tolist()
+mean, var = torch.zeros(3), torch.ones(3)
+x = numbers(BATCH, 3, 4, 5)
+out += F.instance_norm(x, mean, var, momentum=0.3).flatten().tolist()
+out += mean.tolist() + var.tolist() + [len(list(net.parameters())), len(net.state_dict())]
+"""
+
+
+@pytest.mark.parametrize("size", [(4, 2), (5, 3)], ids=str)
+def test_norms_that_are_functions_move_what_they_are_given(size):
+    """So do modules whose weights are set from outside: these are no parameters."""
+    text = OWN.replace("SIZE", str(size[0])).replace("BATCH", str(size[1]))
+    theirs: dict = {"__name__": "in_torch"}
+    exec(text, theirs)
+    result = torch2mlx.port(text)
+    assert not result.unsupported
+    ours = executed(result.source, "own_norms")
+    np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-4, atol=2e-5)

@@ -6,7 +6,7 @@ are modules in torch, come as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlx.nn as nn
@@ -74,6 +74,21 @@ def named_modules(module: Any) -> Iterator[tuple[str, Any]]:
         yield name, found
         below = [(f"{name}.{key}" if name else key, part) for key, part in _named(found)]
         waiting += below[::-1]
+
+
+def modules(module: Any) -> Iterator[Any]:
+    """A module and all below it, each once, in torch's order."""
+    return (part for _, part in named_modules(module))
+
+
+def apply(module: Any, function: Callable[[Any], Any]) -> Any:
+    """torch's `module.apply`: calls a function with every module, parts before what holds them, and
+    answers the module. Lists and dicts of modules are passed by, their items are not."""
+    for part in children(module):
+        apply(part, function)
+    if isinstance(module, nn.Module):
+        function(module)
+    return module
 
 
 def submodule(module: Any, name: str) -> Any:

@@ -247,6 +247,18 @@ def standardized(
     return y if bias is None else y + bias
 
 
+def _move(
+    running_mean: mx.array | None,
+    running_var: mx.array | None,
+    found: tuple[mx.array, mx.array],
+    momentum: float,
+) -> None:
+    """Moves those of two running statistics that are given, in place."""
+    for held, value in zip((running_mean, running_var), found, strict=True):
+        if held is not None:
+            held[...] = moved(held, mx.stop_gradient(value), momentum)
+
+
 def batch_norm(
     x: mx.array,
     running_mean: mx.array | None,
@@ -259,16 +271,15 @@ def batch_norm(
 ) -> mx.array:
     """torch.nn.functional.batch_norm. x: (N, ..., C).
 
-    Raises ValueError for running statistics that are to be changed: arrays of MLX are values; and
-    for those that are missing.
+    In training, running statistics that are given are changed in place, as torch changes them.
+    Raises ValueError for those that are missing.
     """
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("training=False needs running_mean and running_var")
         return standardized(x, running_mean, running_var, weight, bias, eps)
-    if running_mean is not None:
-        raise ValueError("running statistics cannot be changed by a function: use BatchNorm")
     mean, variance = statistics(x, tuple(range(x.ndim - 1)))
+    _move(running_mean, running_var, running(mean, variance, x.size // mean.size), momentum)
     return standardized(x, mean, variance, weight, bias, eps)
 
 
@@ -284,14 +295,13 @@ def instance_norm(
 ) -> mx.array:
     """torch.nn.functional.instance_norm. x: (N, *spatial, C).
 
-    Raises ValueError for running statistics that are to be changed: arrays of MLX are values; and
-    for those that are missing.
+    With `use_input_stats`, running statistics that are given are changed in place, as torch changes
+    them. Raises ValueError for those that are missing.
     """
     if not use_input_stats:
         if running_mean is None or running_var is None:
             raise ValueError("use_input_stats=False needs running_mean and running_var")
         return standardized(x, running_mean, running_var, weight, bias, eps)
-    if running_mean is not None:
-        raise ValueError("running statistics cannot be changed by a function: use InstanceNorm")
     mean, variance = statistics(x, tuple(range(1, x.ndim - 1)))
+    _move(running_mean, running_var, running(mean, variance, x.size // mean.size), momentum)
     return standardized(x, mean, variance, weight, bias, eps)

@@ -206,6 +206,20 @@ def of(layer: Any, name: str) -> Any:
     return getattr(layer, name)
 
 
+def has(layer: Any, name: str) -> bool:
+    """torch's `hasattr(layer, name)` of an option."""
+    try:
+        of(layer, name)
+    except AttributeError:
+        return False
+    return True
+
+
+def get(layer: Any, name: str, *default: Any) -> Any:
+    """torch's `getattr(layer, name)` of an option, with a default where there is one."""
+    return default[0] if default and not has(layer, name) else of(layer, name)
+
+
 #: Options that may be set, by where layers keep them.
 _SET = {"eps": "_eps", "momentum": "_momentum", "padding_idx": "_padding", "p": "_p"}
 

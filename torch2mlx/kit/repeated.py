@@ -86,7 +86,9 @@ def _is_set(cell: Any) -> bool:
 
 
 def _statistics(module: nn.Module) -> dict[str, Any]:
-    return {k: v for k, v in module.items() if isinstance(v, mx.array) and k in module._no_grad}
+    """Copies, which nothing changes that is done to the arrays in place."""
+    held = ((k, v) for k, v in module.items() if isinstance(v, mx.array))
+    return {k: mx.array(v) for k, v in held if k in module._no_grad}
 
 
 def _counters(module: nn.Module) -> dict[str, Any]:

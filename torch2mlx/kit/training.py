@@ -180,6 +180,20 @@ def hide(module: nn.Module, name: str, value: Any) -> None:
     object.__setattr__(module, name, value)
 
 
+#: Where classes of layers are defined that are not a script's own.
+_LIBRARIES = ("mlx", __name__.partition(".")[0])
+
+
+def give(module: Any, name: str, value: Any) -> None:
+    """torch's `module.name = tensor` of a tensor that is no parameter: it is neither trained nor
+    saved, unless a buffer has the name. What is a layer of a library computes with it."""
+    own = type(module).__module__.partition(".")[0] not in _LIBRARIES
+    if isinstance(module, nn.Module) and own and name not in module:
+        hide(module, name, value)
+    else:
+        weights.put(module, name, value)
+
+
 def transient(module: nn.Module, name: str) -> None:
     """Says of an array that it gets a gradient, and is not saved by kit.files."""
     module.__dict__.setdefault("_transient", set()).add(name)

@@ -29,10 +29,11 @@ def plain_array(at: Place, original: cst.Assign, value: str) -> Any:
     """`self.name = tensor` in a module: torch does not train it, so MLX must not; None for what
     may be a parameter, or holds no arrays."""
     target = original.targets[0].target
-    own = isinstance(target, cst.Attribute) and code(target.value) == "self"
-    if len(original.targets) != 1 or not own or not at.in_module():
+    if len(original.targets) != 1 or not isinstance(target, cst.Attribute):
         return None
-    key = target.attr.value  # type: ignore[attr-defined]
+    if code(target.value) != "self" or not at.in_module():
+        return _given_array(at, original, target, value)
+    key = target.attr.value
     if key in _plain_lists(at):
         at.change(original, f"self.{key}", "nothing of the module: hidden from training")
         return small(hiding("self", key, value))
@@ -45,6 +46,23 @@ def plain_array(at: Place, original: cst.Assign, value: str) -> Any:
         return None
     at.change(original, f"self.{key}", "no parameter: hidden from training and saving")
     return small(hiding("self", key, value))
+
+
+def _given_array(at: Place, original: cst.Assign, target: cst.Attribute, value: str) -> Any:
+    """`other.name = tensor` of a tensor that was computed, and of another module."""
+    kinds = at.type_of(target.value).kind, at.type_of(original.value).tensor
+    if kinds != ("module", True) or not is_computed(original.value, at.file.names):
+        return None
+    owner, key = at.text(target.value), target.attr.value
+    at.change(original, f"{owner}.{key}", "no parameter: hidden from training and saving")
+    return small(f'kit.training.give({owner}, "{key}", {value})')
+
+
+def is_computed(value: Any, names: Names) -> bool:
+    """Whether an expression is no name, of which nothing is known, and makes no parameter."""
+    made = {names.of(call.func) for call in calls(value)}
+    parameters = {"torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.nn.Buffer"}
+    return not isinstance(value, (cst.Name, cst.Attribute)) and not made & parameters
 
 
 def _plain_lists(at: Place) -> frozenset[str]:

@@ -15,6 +15,7 @@ import libcst as cst
 
 from torch2mlx.catalog.layers.turned import OPTIONS, SIZES, TURNED
 from torch2mlx.porting.report import Report
+from torch2mlx.porting.rules.buffers import is_computed
 from torch2mlx.porting.rules.no_grad import STOPPING
 from torch2mlx.porting.rules.text import expression
 from torch2mlx.porting.scopes.own_names import KIT
@@ -140,10 +141,18 @@ class LayerWeights(cst.CSTTransformer):
             return _plain(f"{KIT}.{_RESETS[owner.attr.value][0]}", [cst.Arg(owner.value)])
         if isinstance(func, cst.Name) and func.value == "hasattr" and _asked(given) in _RESETS:
             return _plain(f"{KIT}.{_RESETS[_asked(given)][1]}", [updated_node.args[0]])
+        if isinstance(func, cst.Name) and func.value in _ASKING and self._asks_option(given):
+            return _plain(f"{KIT}.{_ASKING[func.value]}", list(updated_node.args))
         named = isinstance(func, cst.Name) and func.value == "getattr" and len(given) == 2
         if not named or self._layer(self._types.of(given[0].value)) not in _WITH_OTHERS:
             return updated_node
         return _plain(f"{KIT}.weights.get", list(updated_node.args))
+
+    def _asks_option(self, given: Sequence[cst.Arg]) -> bool:
+        """Whether `hasattr(layer, "name")` or `getattr` asks for an option of a layer."""
+        name = _asked(given)
+        kind = self._types.of(given[0].value).kind if name in _ALL_OPTIONS else ""
+        return kind == "module" or (kind == "unknown" and name in _OF_LAYERS_ALONE)
 
     def _resets(self, call: cst.Call) -> bool:
         """Whether a call starts the weights or statistics of a layer of torch's anew, or may."""
@@ -213,10 +222,15 @@ class LayerWeights(cst.CSTTransformer):
             why = "weights of layers are set one by one: a statement for each"
             self._report.refuse(self._statement or original_node, why)
             return original_node
-        return self._set(targets[0], original_node.targets[0].target, updated_node, updated_node)
+        value, old = original_node.value, original_node.targets[0].target
+        given = self._types.of(value).tensor and is_computed(value, self._types.names)
+        return self._set(targets[0], old, updated_node, updated_node, given and not is_data(old))
 
-    def _set(self, found: tuple[cst.Call, bool], old: Any, node: Any, made: Any) -> Any:
-        """A statement that gives a weight, or places of it, the value of an assignment."""
+    def _set(
+        self, found: tuple[cst.Call, bool], old: Any, node: Any, made: Any, given: bool = False
+    ) -> Any:
+        """A statement that gives a weight, or places of it, the value of an assignment; `given`:
+        it surely is no parameter, so that in torch only a module's plain attribute takes it."""
         call, parts = found
         if parts:
             self._check_parts(old)
@@ -226,7 +240,7 @@ class LayerWeights(cst.CSTTransformer):
         if not is_weight(_name(call)) and _name(call) != "weight":
             return cst.Expr(_put("options.put", call, node.value))
         value = self._kept(call, old, node.value)
-        return cst.Expr(_put("weights.put", call, value))
+        return cst.Expr(_put("training.give" if given else "weights.put", call, value))
 
     def _check_parts(self, node: Any) -> None:
         """Refuses parts of a weight that a forward pass sets, whose gradient would be lost."""
@@ -313,6 +327,9 @@ _WITH_OTHERS = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "Multihe
 #: Options that tell by their names that something is a layer.
 _ALL_OPTIONS = frozenset(name for names in OPTIONS.values() for name in names)
 _ALL_OPTIONS -= {"bias", "size", "mode", "p", "dim", "alpha", "dropout"}
+#: Options that little else has.
+_OF_LAYERS_ALONE = ("in_features", "out_features", "in_channels", "out_channels", "num_features")
+_ASKING = {"hasattr": "options.has", "getattr": "options.get"}
 _OPERATORS: dict[Any, Any] = {
     cst.AddAssign: cst.Add(),
     cst.SubtractAssign: cst.Subtract(),
@@ -326,8 +343,8 @@ _OPERATORS: dict[Any, Any] = {
 
 
 def _asked(given: Sequence[cst.Arg]) -> str:
-    """The attribute that `hasattr(layer, "name")` asks for."""
-    word = given[1].value if len(given) == 2 else None
+    """The attribute that `hasattr(layer, "name")` or `getattr` asks for."""
+    word = given[1].value if len(given) in (2, 3) else None
     return str(word.evaluated_value) if isinstance(word, cst.SimpleString) else ""
 
 

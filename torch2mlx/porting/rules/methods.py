@@ -50,6 +50,7 @@ _OF_MODULES_ONLY: tuple[str, ...] = (
     "named_parameters",
     "buffers",
     "named_buffers",
+    "modules",
     "named_children",
     "named_modules",
     "get_submodule",
@@ -77,7 +78,8 @@ _MODULE = {
     ("named_parameters", 0): "kit.training.named_parameters({0})",
     ("get_submodule", 1): "kit.modules.submodule({0}, {1})",
     ("get_parameter", 1): "kit.weights.find({0}, {1}).value()",
-    ("apply", 1): "{0}.apply_to_modules(lambda _, module: {1}(module))",
+    ("apply", 1): "kit.modules.apply({0}, {1})",
+    ("modules", 0): "kit.modules.modules({0})",
 }
 
 

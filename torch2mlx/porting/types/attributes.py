@@ -170,6 +170,10 @@ def _of_module(owner: Type, name: str) -> Type:
         return Type("dict", (STR, TENSOR))
     if name == "named_parameters":
         return Type("list", (Type("tuple", (STR, TENSOR)),))
+    if name in ("modules", "children"):
+        return Type("list", (Type("module"),))
+    if name in ("named_modules", "named_children"):
+        return Type("list", (Type("tuple", (STR, Type("module"))),))
     return Type("parameters") if name == "parameters" else UNKNOWN
 
 

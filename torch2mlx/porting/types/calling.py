@@ -54,6 +54,8 @@ def _call(walk: Walk, node: Any, env: Env) -> Type:
     if isinstance(node.func, cst.Attribute):
         _grows(walk, node.func, given, env)
         owner, name = walk.known.of(node.func.value), node.func.attr.value
+        if (owner.kind, name, [g.kind for g in given]) == ("module", "apply", ["function"]):
+            _pass(walk, given[0].name, node, [Type("module")])
         return mask_of(members.method(owner, name, node, given), name, node, owner)
     return members.builtin(dotted(node.func), given)
 
