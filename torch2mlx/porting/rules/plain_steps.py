@@ -12,6 +12,7 @@ from torch2mlx.porting.training.collectives import WithoutCollectives
 from torch2mlx.porting.training.derivatives import Derivatives
 from torch2mlx.porting.training.early_branches import EarlyBranches
 from torch2mlx.porting.training.free_parameters import FreeParameters
+from torch2mlx.porting.training.group_parameters import GroupParameters
 from torch2mlx.porting.training.scalers import WithoutScalers
 from torch2mlx.porting.training.small_functions import WithoutSmallFunctions
 
@@ -34,6 +35,8 @@ def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
             module = _passed(module, free, text, report)
     if MARK.search(text):
         module = _passed(module, WithoutInPlaceFunctions(names), text, report)
+    if "param_groups" in text and "params" in text:
+        module = _passed(module, GroupParameters(names, report), text, report)
     for word, passes in _PASSES:
         if word in text:
             module = _passed(module, passes(report), text, report)
