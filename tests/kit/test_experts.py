@@ -9,6 +9,7 @@ mx, nn = need("mlx.core", "mlx.nn")
 import numpy as np
 
 from tests.support import close
+from torch2mlx.kit import sorting
 from torch2mlx.kit.moe import ExpertLinear, QuantizedExpertLinear, for_layers
 
 
@@ -95,3 +96,25 @@ def test_halves_stay_halves(dtype):
     close(found.astype(mx.float32), expected(x, chosen, matrices, layer), 0.05)
     few = layer.to_quantized(32, 8)(mx.array(x).astype(dtype), mx.array(chosen))
     assert few.dtype == dtype
+
+
+@pytest.mark.parametrize("count, k", [(4, 2), (8, 2), (6, 1), (64, 8), (5, 5)])
+@pytest.mark.parametrize("rows", [(3,), (2, 7)])
+def test_the_likeliest_are_what_torchs_topk_picks(count, k, rows):
+    (torch,) = need("torch")
+    generator = torch.Generator().manual_seed(count)
+    logits = torch.randn(*rows, count, generator=generator)
+    logits[0] = 0.5  # a row of equals
+    logits[-1, ..., 0] = float("nan")
+    given = logits[:-1].clone().requires_grad_()
+    values, places = torch.softmax(given, -1).topk(k)
+    x = mx.softmax(mx.array(logits.numpy()), axis=-1)
+    found = sorting.likeliest(x, k)
+    close(found.values[:-1], values.detach().numpy(), 1e-6)
+    assert np.array_equal(np.array(found.indices[:-1]), places.numpy())
+    assert np.isnan(np.array(found.values[-1])).all()
+    assert np.array_equal(np.array(found.indices), np.array(sorting.topk(x, k).indices))
+    scales = mx.arange(1, k + 1)
+    (values * torch.arange(1, k + 1)).sum().backward()
+    slope = mx.grad(lambda g: (sorting.likeliest(mx.softmax(g, axis=-1), k)[0] * scales).sum())
+    close(slope(mx.array(given.detach().numpy())), given.grad.numpy(), 1e-6)

@@ -53,6 +53,18 @@ def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> Picked:
     return Picked(mx.take_along_axis(x, order, axis=dim), order.astype(mx.int64))
 
 
+def likeliest(x: mx.array, k: int) -> Picked:
+    """What `topk` answers, sooner, for probabilities: the k largest items of the last axis of an
+    array of floats whose rows have no NaN, or nothing else."""
+    order = mx.argsort(-x, axis=-1)[..., :k]
+    equals = order_of_equals(x.shape[-1], k)
+    if equals != tuple(range(k)):
+        alike = mx.max(x, axis=-1, keepdims=True) == mx.min(x, axis=-1, keepdims=True)
+        order = mx.where(alike, mx.array(equals, dtype=order.dtype), order)
+    order = mx.stop_gradient(order)
+    return Picked(mx.take_along_axis(x, order, axis=-1), order.astype(mx.int64))
+
+
 def kthvalue(x: mx.array, k: int, dim: int = -1, keepdim: bool = False):
     """torch.kthvalue: the k-th smallest (from 1), and where it is."""
     values, order = sort(x, dim)

@@ -22,8 +22,9 @@ from torch2mlx.export.state.generating import mlx_logits
 SIZES = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 SIZES |= {"num_key_value_heads": 1, "intermediate_size": 64, "max_position_embeddings": 64}
 SIZES |= {"head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}
-#: What the layers of a kind are made with: GPT-OSS has its weights turned, and biases beside them.
-KINDS = {"Mixtral": "bias=False)", "GptOss": "bias=False, turned=True)"}
+#: What the layers of a kind are made with. GPT-OSS has its weights turned, and biases beside them;
+#: Phi-MoE takes its experts one after another, without topk.
+KINDS = {"Mixtral": "bias=False)", "GptOss": "bias=False, turned=True)", "Phimoe": "bias=False)"}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -65,7 +66,7 @@ def test_quantized_experts_answer_as_their_dequantized_weights_do(both):
     nn.quantize(few, 32, 4)
     layers = quantized(few)
     experts = [path for path in layers if path.endswith(("gate_up_proj", "down_proj"))]
-    linear = sum(isinstance(m, (torch.nn.Linear, torch.nn.Embedding)) for m in model.modules())
+    linear = sum(type(m) in (torch.nn.Linear, torch.nn.Embedding) for m in model.modules())
     assert len(experts) == 2 and len(layers) == 2 + linear
     like = dict(plain.named_modules())
     given = [(f"{path}.weight", whole(layer, like[path])) for path, layer in layers.items()]

@@ -62,6 +62,7 @@ def test_rows_of_experts_are_not_counted(experts):
     model, language = made("Mixtral", num_local_experts=count, num_experts_per_tok=chosen)
     assert language.source.count("ordered=True") == 2
     assert language.source.count("kit.moe.ordered(") == 1
+    assert language.source.count("kit.sorting.likeliest(") == 1
     assert "histc" not in language.source and "kit.indexing" not in language.source
     ids = some_tokens(model, 2, 40, seed=6)
     found = mlx_logits(language.module, mx.array(ids.numpy()), (9, 1))

@@ -83,6 +83,11 @@ def _counted(ends: Any, count: int) -> Node | None:
 
 def _is_chosen_of(numbers: Any, count: int) -> bool:
     """Whether numbers are places in rows of `count` items."""
+    if is_call(numbers, "mx.concatenate"):
+        return all(_is_chosen_of(_unmoved(part), count) for part in numbers.args[0])
+    if is_call(numbers, "mx.argmax"):
+        places = numbers.kwargs.get("axis") in (-1, numbers.args[0].ndim - 1)
+        return places and len(numbers.args) == 1 and numbers.args[0].shape[-1] == count
     if not is_call(numbers, "item") or numbers.args[1] != 1:
         return False
     chosen = numbers.args[0]

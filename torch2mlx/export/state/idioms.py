@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch2mlx.export.ir.nodes import Node, Program, operands
+from torch2mlx.export.ir.nodes import Node, Program, is_call, operands
 from torch2mlx.export.passes.causal import ATTENTION
 from torch2mlx.export.passes.rewrite import Rewriter
 
@@ -20,7 +20,7 @@ def with_idioms(program: Program, tree: Any) -> Program:
             return _as_linear(r, node, embeddings)
         if node.op == ATTENTION:
             return _attending(r, node)
-        return None
+        return _likeliest(r, node) if node.op == "kit.sorting.topk" else None
 
     return Rewriter(program).run(rule)
 
@@ -55,6 +55,16 @@ def _as_linear(r: Rewriter, node: Node, embeddings: dict[str, str]) -> Node | No
     made = Node("method.as_linear", (Node("module", (owner, owner)), x), {}, node.value, node.dims)
     r.builder.scope = node.scope[:-1] if len(node.scope) > 1 else node.scope
     return r.builder.add(made)
+
+
+def _likeliest(r: Rewriter, node: Node) -> Node | None:
+    """topk of what a softmax over the same axis gave: a NaN makes its whole row NaN."""
+    x, k = node.args[:2]
+    if not is_call(x, "mx.softmax") or x.kwargs.get("axis") not in (-1, x.ndim - 1):
+        return None
+    if len(node.args) > 2 or node.kwargs or not isinstance(k, int):
+        return None
+    return r.builder.call("kit.sorting.likeliest", x, k)
 
 
 def _attending(r: Rewriter, node: Node) -> Node | None:

@@ -56,7 +56,7 @@ _BATCHED = 'getattr(cache, "_offset", cache._idx)'
 _ATTENTION = '''
 def scaled_dot_product_attention(queries, keys, values, cache, scale, mask):
     """Attention to what a cache holds, but for the padding before the sequences of a batch."""
-    padding = getattr(cache, "left_padding", None)
+{single}    padding = getattr(cache, "left_padding", None)
     if padding is not None:
         seen = mx.arange(keys.shape[2]) >= padding[:, None, None, None]
 {causal}        mask = seen if mask is None else {masked}
@@ -67,6 +67,9 @@ _CAUSAL = """        if isinstance(mask, str):
             first = keys.shape[2] - queries.shape[2]
             before = mx.arange(keys.shape[2]) <= mx.arange(first, keys.shape[2])[:, None]
             mask, seen = None, seen & before
+"""
+_SINGLE = """    if isinstance(mask, str) and queries.shape[2] == 1:
+        mask = None  # all that a cache holds is before one query
 """
 _AND, _ADDED = "mask & seen", "mx.where(seen, mask, mx.finfo(mask.dtype).min)"
 _CUT = '''
@@ -215,7 +218,8 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
 def _attention(told: Told) -> str:
     """The function that attends to what is no padding."""
     masked = _ADDED if told.adds else _AND
-    return _ATTENTION.format(causal=_CAUSAL if told.causal else "", masked=masked)
+    single, causal = (_SINGLE, _CAUSAL) if told.causal else ("", "")
+    return _ATTENTION.format(single=single, causal=causal, masked=masked)
 
 
 def _answer(form: Form) -> str:
