@@ -10,6 +10,7 @@ need("torch", "mlx.core")
 import mlx.core as mx
 import torch
 
+from torch2mlx.kit import algebra, concentrations, normals
 from torch2mlx.kit import distributions as ours
 
 theirs = torch.distributions
@@ -21,6 +22,11 @@ PLACES = DRAW.integers(0, 5, (3, 4))
 BITS = DRAW.integers(0, 2, (3, 4, 5)).astype(np.float32)
 REALS = DRAW.standard_normal((4, 5)).astype(np.float32)
 LOW, HIGH = LOC - 1, LOC + SCALE
+COUNTS = np.abs(DRAW.standard_normal((2, 5)).astype(np.float32)) * 2 + 0.3
+SHARES = DRAW.dirichlet(np.ones(5), 4).astype(np.float32)
+FACTORS = np.tril(DRAW.standard_normal((2, 3, 3)) * 0.3 + np.eye(3)).astype(np.float32)
+SPREAD = FACTORS @ FACTORS.swapaxes(-1, -2)
+MIDDLE, POINTS = REALS[:2, :3], DRAW.standard_normal((4, 2, 3)).astype(np.float32)
 
 #: (class, options by name, values)
 CASES = {
@@ -30,6 +36,17 @@ CASES = {
     "categorical logits": ("Categorical", {"logits": LOGITS * 5}, PLACES),
     "bernoulli probs": ("Bernoulli", {"probs": PROBS}, BITS),
     "bernoulli logits": ("Bernoulli", {"logits": LOGITS * 9}, BITS),
+    "gamma": ("Gamma", {"concentration": COUNTS[0], "rate": SCALE}, np.abs(REALS)),
+    "exponential": ("Exponential", {"rate": SCALE}, np.abs(REALS)),
+    "beta": ("Beta", {"concentration1": COUNTS[0], "concentration0": COUNTS[1]}, PROBS),
+    "dirichlet": ("Dirichlet", {"concentration": COUNTS}, SHARES[:, None]),
+    "normal of a factor": ("MultivariateNormal", {"loc": MIDDLE, "scale_tril": FACTORS}, POINTS),
+    "normal of a covariance": (
+        *("MultivariateNormal", {"loc": MIDDLE, "covariance_matrix": SPREAD}, POINTS),
+    ),
+    "normal of a precision": (
+        *("MultivariateNormal", {"loc": MIDDLE, "precision_matrix": SPREAD[0]}, POINTS),
+    ),
 }
 
 
@@ -38,7 +55,8 @@ def both(name, **shift):
     moved = {k: v * shift.get("by", 1) for k, v in options.items()}
     tensors = {k: torch.from_numpy(np.float32(v)).requires_grad_() for k, v in moved.items()}
     arrays = {k: mx.array(np.float32(v)) for k, v in moved.items()}
-    return getattr(theirs, kind), tensors, getattr(ours, kind), arrays
+    held = next(m for m in (ours, concentrations, normals) if kind in m.__all__)
+    return getattr(theirs, kind), tensors, getattr(held, kind), arrays
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -113,3 +131,48 @@ def test_only_reparametrised_draws_have_gradients():
         ours.Categorical(mx.array([0.5, 0.5])).rsample()
     with pytest.raises(ValueError, match="probs or logits"):
         ours.Bernoulli()
+
+
+def test_one_matrix_of_a_normal_is_given():
+    with pytest.raises(ValueError, match="exactly one of covariance_matrix, precision_matrix"):
+        normals.MultivariateNormal(mx.zeros((2,)))
+
+
+def test_draws_of_a_multivariate_normal_have_its_covariance():
+    made = normals.MultivariateNormal(mx.array(MIDDLE), covariance_matrix=mx.array(SPREAD))
+    mx.random.seed(0)
+    draws = np.array(made.rsample((40000,))) - MIDDLE
+    np.testing.assert_allclose(np.einsum("nbi,nbj->bij", draws, draws) / 40000, SPREAD, atol=0.05)
+    np.testing.assert_allclose(made.precision_matrix, np.linalg.inv(SPREAD), rtol=1e-3, atol=1e-3)
+
+
+def test_draws_of_small_concentrations_are_positive_and_have_no_gradient():
+    mx.random.seed(0)
+    small = concentrations.Gamma(mx.array([1e-3, 0.05, 900.0]), 1.0)
+    draws = np.array(small.sample((5000,)))
+    assert (draws > 0).all()
+    np.testing.assert_allclose(draws.mean(0), [1e-3, 0.05, 900.0], rtol=0.3)
+    with pytest.raises(NotImplementedError):
+        concentrations.Beta(1.0, 2.0).rsample()
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4, 4)])
+def test_factors_and_determinants_have_torchs_gradients(shape):
+    square = DRAW.standard_normal(shape).astype(np.float32)
+    spread = square @ square.swapaxes(-1, -2) + np.eye(shape[-1], dtype=np.float32)
+    upper = {"upper": True}
+    for name, given, more in (
+        *(("det", square, {}), ("logdet", spread, {})),
+        *(("cholesky", spread, {}), ("cholesky", spread, upper)),
+    ):
+        tensor = torch.from_numpy(given).requires_grad_()
+        function = torch.linalg.cholesky if name == "cholesky" else getattr(torch, name)
+        expected = function(tensor, **more)
+        weights = DRAW.standard_normal(expected.shape).astype(np.float32)
+        (expected * torch.from_numpy(weights)).sum().backward()
+
+        def total(x, name=name, more=more, weights=weights):
+            return (getattr(algebra, name)(x, **more) * mx.array(weights)).sum()
+
+        gradient = mx.grad(total)(mx.array(given))
+        np.testing.assert_allclose(gradient, tensor.grad, rtol=1e-3, atol=1e-5)

@@ -47,6 +47,12 @@ SAME = {
     "OUT = torch.stack([F.mse_loss(a, b, size_average=False), F.mse_loss(a, b, size_average=True),"
     " F.binary_cross_entropy(a, b, size_average=len([]) > 0)])",
     "reduce": "OUT = F.l1_loss(torch.zeros(3), torch.ones(3), reduce=False)",
+    "a density of shares": "d = torch.distributions.Beta(torch.tensor([0.7, 2.0]), "
+    "torch.tensor([1.5, 3.0]))\nv = torch.tensor([0.3, 0.6])\nOUT = d.log_prob(v) + d.entropy() + "
+    "d.mean + d.variance + isinstance(d, torch.distributions.Beta)",
+    "a density of vectors": "from torch.distributions import MultivariateNormal\n"
+    "m = torch.arange(6.).reshape(3, 2)\nc = torch.diag_embed(torch.full((2,), .4).expand_as(m))\n"
+    "d = MultivariateNormal(m, c)\nOUT = d.log_prob(m + 0.5) + d.entropy() + d.sample().shape[0]",
     "a layer by its name": "OUT = getattr(nn, 'LeakyReLU')(0.2)(torch.tensor([-1.0, 1.0]))",
     "a function by its name": "OUT = getattr(F, 'relu')(torch.tensor([-1.0, 1.0]))",
     "a range as an index": "OUT = torch.zeros(3, 4)\nOUT[range(3), torch.tensor([0, 2, 3])] = 1.0",

@@ -10,9 +10,20 @@ from torch2mlx.kit.stubs import custom_function
 
 
 def det(x: mx.array) -> mx.array:
-    """The determinant of (..., N, N) matrices, from their LU decomposition on the CPU stream."""
-    sign, diagonal = _factored(x)
-    return mx.prod(diagonal, axis=-1) * sign
+    """The determinant of (..., N, N) matrices, from their LU decomposition on the CPU stream, with
+    a gradient where it is not zero."""
+
+    def value(x):
+        sign, diagonal = _factored(x)
+        return mx.prod(diagonal, axis=-1) * sign
+
+    run = custom_function(value)
+    run.vjp(lambda x, cotangent, output: _by_inverse(x, cotangent * output))
+    return run(x)
+
+
+def _by_inverse(x: mx.array, cotangent: mx.array) -> mx.array:
+    return cotangent[..., None, None] * inv(x).swapaxes(-1, -2)
 
 
 class SignAndLog(NamedTuple):
@@ -24,10 +35,11 @@ class SignAndLog(NamedTuple):
 
 def slogdet(x: mx.array) -> SignAndLog:
     """The sign of the determinant of (..., N, N) matrices, and the logarithm of its size, which
-    is a number where the determinant itself is none."""
-    sign, diagonal = _factored(x)
-    signs = mx.stop_gradient(mx.prod(mx.sign(diagonal), axis=-1))
-    return SignAndLog(signs * sign, mx.sum(mx.log(mx.abs(diagonal)), axis=-1))
+    is a number where the determinant itself is none; with its gradient."""
+    sign, diagonal = _factored(mx.stop_gradient(x))
+    size = custom_function(lambda x: mx.sum(mx.log(mx.abs(diagonal)), axis=-1))
+    size.vjp(lambda x, cotangent, _: _by_inverse(x, cotangent))
+    return SignAndLog(mx.prod(mx.sign(diagonal), axis=-1) * sign, size(x))
 
 
 def logdet(x: mx.array) -> mx.array:
@@ -79,6 +91,24 @@ def inv(x: mx.array) -> mx.array:
     def backward(primals, cotangent, output):
         turned = output.swapaxes(-1, -2)
         return -turned @ cotangent @ turned
+
+    run.vjp(backward)
+    return run(x)
+
+
+def cholesky(x: mx.array, upper: bool = False) -> mx.array:
+    """The lower or upper factor of (..., N, N) matrices, with a gradient, as torch's: a symmetric
+    one."""
+    if upper:
+        return cholesky(x).swapaxes(-1, -2)
+    run = custom_function(lambda x: mx.linalg.cholesky(x, stream=mx.cpu))
+
+    def backward(primals, cotangent, output):
+        inner = mx.tril(output.swapaxes(-1, -2) @ cotangent)
+        inner = inner * (1 - 0.5 * mx.eye(x.shape[-1], dtype=x.dtype))
+        inverse = inv(output)
+        found = inverse.swapaxes(-1, -2) @ inner @ inverse
+        return 0.5 * (found + found.swapaxes(-1, -2))
 
     run.vjp(backward)
     return run(x)

@@ -76,7 +76,7 @@ ENTRIES = (
     ),
     op("chain_matmul", "*matrices | kit.matrices.multi_dot(({*matrices},))", made=True),
     op("linalg.multi_dot", "tensors | kit.matrices.multi_dot({tensors})", made=True),
-    op("cholesky", "input upper | mx.linalg.cholesky({input}«, upper={upper}», stream=mx.cpu)"),
+    op("cholesky", "input upper | kit.algebra.cholesky({input}«, upper={upper}»)"),
     op(
         "cholesky_solve",
         "input L upper | kit.matrices.cholesky_solve({input}, {L}«, upper={upper}»)",

@@ -133,7 +133,7 @@ def made_distribution(
     if name not in layers.DISTRIBUTIONS:
         return refused(at, full, original, updated)
     at.change(original, full, "torch's formulas", "other numbers are drawn from a seed")
-    return again(f"kit.distributions.{name}", updated)
+    return again(f"kit.{layers.DISTRIBUTIONS[name]}.{name}", updated)
 
 
 def made_vision(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:

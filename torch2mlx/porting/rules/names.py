@@ -173,7 +173,7 @@ def _class(at: Place, full: str, original: Any) -> str:
 def named_value(at: Place, full: str, original: Any) -> Any:
     """What a full name stands for when it is not called."""
     short = full.rpartition(".")[2]
-    placed = class_value(at, full, original) or _of_processes(full)
+    placed = class_value(at, full, original) or _of_processes(full) or _distribution(full, short)
     if placed is not None:
         return expression(placed)
     if full in _CLASSES:
@@ -193,6 +193,12 @@ def named_value(at: Place, full: str, original: Any) -> Any:
             return expression(_VALUES[short])
         return _function_value(full)
     return None
+
+
+def _distribution(full: str, short: str) -> str | None:
+    """The class of a distribution."""
+    held = layers.DISTRIBUTIONS.get(short) if full.startswith("torch.distributions.") else None
+    return None if held is None else f"kit.{held}.{short}"
 
 
 def _function_value(full: str) -> Any:

@@ -111,5 +111,10 @@ DATA = frozenset(
 )
 #: Of torch.utils.tensorboard.
 BOARD = ("SummaryWriter",)
-#: Of torch.distributions.
-DISTRIBUTIONS = ("Bernoulli", "Categorical", "Independent", "Normal", "Uniform", "kl_divergence")
+#: Of torch.distributions, and where they are.
+DISTRIBUTIONS = {
+    **dict.fromkeys(("Bernoulli", "Categorical", "Distribution", "Independent"), "distributions"),
+    **dict.fromkeys(("Normal", "Uniform", "kl_divergence"), "distributions"),
+    **dict.fromkeys(("Beta", "Dirichlet", "Exponential", "Gamma"), "concentrations"),
+    "MultivariateNormal": "normals",
+}
