@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import torch2mlx
-from torch2mlx.export.capture.length_algebra import without_padding
+from torch2mlx.export.capture.length_algebra import certain, without_padding
 from torch2mlx.export.ir.structures import to_mlx
 
 W = 4
@@ -111,9 +111,80 @@ def test_padding_is_the_same_number_when_it_is_written_otherwise() -> None:
     for expression in (*written, w - Mod(h, w), PythonMod(w - Mod(h, w), w)):
         other = without_padding(expression)
         assert other != expression and not other.has(Mod, PythonMod)
+        assert certain(sympy.Ge(other, 0)) == (expression != w - Mod(h, w))
         for high in range(9):
             for wide in range(1, 5):
                 values = {h: sympy.Integer(high), w: sympy.Integer(wide)}
                 assert other.xreplace(values) == expression.xreplace(values)
     for expression in (Mod(h, w), h - Mod(h, w), Mod(w + h, w), PythonMod(h - w, w)):
         assert without_padding(expression) == expression
+    assert not certain(sympy.Ge(w * (h // w) - h, 0)) and not certain(sympy.Ge(h, 2))
+
+
+class Layer(nn.Module):
+    """A block of windows over a list of pixels, which is told how high and wide the image is."""
+
+    def __init__(self, channels: int, shift: int) -> None:
+        super().__init__()
+        self.norm, self.mix = nn.LayerNorm(channels), nn.Linear(channels, channels)
+        self.shift = shift
+
+    def forward(self, x: Any, dimensions: tuple[int, int]) -> Any:
+        (h, w), (b, _, c) = dimensions, x.shape
+        y = self.norm(x).view(b, h, w, c)
+        y = nn.functional.pad(y, (0, 0, 0, (W - w % W) % W, 0, (W - h % W) % W))
+        y = torch.roll(y, (-self.shift, -self.shift), (1, 2))
+        high, wide = y.shape[1:3]
+        y = y.view(b, high // W, W, wide // W, W, c).transpose(2, 3).reshape(-1, W * W, c)
+        y = (self.mix(y) @ y.mT).softmax(-1) @ y
+        y = y.view(b, high // W, wide // W, W, W, c).transpose(2, 3).reshape(b, high, wide, c)
+        y = torch.roll(y, (self.shift, self.shift), (1, 2))
+        return x + y[:, :h, :w].reshape(b, h * w, c)
+
+
+class Stage(nn.Module):
+    """Two such blocks, and half the size after them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Layer(channels, 1 + i) for i in range(2))
+        self.down = nn.Linear(4 * channels, 2 * channels)
+
+    def forward(self, x: Any, dimensions: tuple[int, int]) -> Any:
+        for block in self.blocks:
+            x = block(x, dimensions)
+        (h, w), (b, _, c) = dimensions, x.shape
+        x = x.view(b, h, w, c)
+        x = torch.cat([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], -1)
+        return self.down(x.view(b, -1, 4 * c)), (h // 2, w // 2)
+
+
+class Pyramid(nn.Module):
+    """Stages of windows over the patches of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.stages = nn.ModuleList([Stage(8), Stage(16)])
+
+    def forward(self, x: Any) -> Any:
+        x = self.patches(x)
+        dimensions = x.shape[2:]
+        x = x.flatten(2).transpose(1, 2)
+        for stage in self.stages:
+            x, dimensions = stage(x, dimensions)
+        return x
+
+
+@pytest.mark.parametrize("size", [(1, 64, 48), (3, 48, 80)])
+def test_lengths_that_the_model_hands_to_its_blocks_are_handed_to_them(size: Any) -> None:
+    model = Pyramid().eval()
+    made = torch2mlx.translate(model, (torch.randn(size[0], 3, *size[1:]),))
+    source = made.source
+    assert source.count("class Layer") == source.count("class Stage") == 1
+    assert "def __call__(self, x, dimensions_0, dimensions_1):" in source
+    for batch, high, wide in ((1, 64, 48), (3, 48, 112), (2, 80, 32)):
+        x = torch.randn(batch, 3, high, wide, requires_grad=True)
+        np.testing.assert_allclose(
+            made.module(to_mlx(x.detach())), model(x).detach(), rtol=1e-5, atol=1e-5
+        )

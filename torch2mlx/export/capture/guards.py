@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.export.capture.conditions import Asked, Condition, needs
-from torch2mlx.export.capture.length_algebra import Algebra, simplified
+from torch2mlx.export.capture.length_algebra import Algebra, certain, simplified
 from torch2mlx.export.capture.positions import tables
 from torch2mlx.export.ir.provenance import size_hint
 
@@ -419,7 +419,7 @@ def _settled(environment: Any, watch: Watch) -> tuple[dict[Any, Asked], list[Con
             if isinstance(expression, sympy.Eq):
                 fixing[symbol] = asked
         left = environment.replace(expression)
-        if left in (sympy.true, sympy.false):
+        if left in (sympy.true, sympy.false) or certain(left):
             continue
         if expression in watch.algebra.used or _matters(left, asked):
             conditions.setdefault(left, Condition(left, asked))

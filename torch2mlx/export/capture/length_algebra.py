@@ -106,6 +106,24 @@ def _lacked(given: Any, width: Any) -> Any:
     return None
 
 
+def certain(condition: Any) -> bool:
+    """Whether a condition says that padding is not negative, which it never is."""
+    import sympy
+    from torch.utils._sympy.functions import FloorDiv
+
+    if not isinstance(condition, (sympy.GreaterThan, sympy.LessThan)):
+        return False
+    above = condition.gts - condition.lts
+    for quotient in above.atoms(FloorDiv):
+        width = quotient.args[1]
+        length = width * quotient - above
+        if length.has(quotient) or not width.is_nonnegative:
+            continue
+        if FloorDiv(length + width - 1, width) == quotient:
+            return True
+    return False
+
+
 @contextmanager
 def simplified() -> Iterator[Algebra]:
     """While open, torch computes lengths so."""

@@ -46,6 +46,8 @@ class Call:
     arguments: Mapping[str, Any]
     results: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)  # arguments that were no tensors
+    #: arguments that were lengths, those of a tuple by their places: name, torch's own number
+    numbers: tuple[tuple[str, Any], ...] = ()
 
 
 class Parts(tuple[str | None, ...]):
@@ -104,13 +106,13 @@ class _Recorder:
             if in_branch():
                 return
             arguments = self.pending[path].pop() if self.pending.get(path) else {}
-            options = arguments.pop("", {})
+            options, numbers = arguments.pop("", ({}, ()))
             names = [_node_name(leaf) for leaf in _tensors(result)]
             if self.unhooked.get(path) and self.unhooked[path].pop() != (_progress(), names):
                 self.hooked.add(path)
             known = tuple(name for name in names if name is not None)
             results = known if len(known) == len(names) else ()
-            self.calls.setdefault(path, []).append(Call(arguments, results, options))
+            self.calls.setdefault(path, []).append(Call(arguments, results, options, numbers))
 
         return hook
 
@@ -152,7 +154,18 @@ def _arguments(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
             if node is not None:
                 found[str(key)] = node
     plain = {n: v for n, v in bound.items() if isinstance(v, (bool, int, float, str))}
-    return {**found, "": plain}
+    return {**found, "": (plain, tuple(_numbers(bound)))}
+
+
+def _numbers(bound: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Arguments that are lengths."""
+    import torch
+
+    for name, value in bound.items():
+        several = isinstance(value, (tuple, list))
+        for i, leaf in enumerate(value if several else (value,)):
+            if isinstance(leaf, torch.SymInt):
+                yield f"{name}_{i}" if several else name, leaf
 
 
 def _node_name(tensor: Any) -> str | None:

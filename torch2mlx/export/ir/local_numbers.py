@@ -1,19 +1,22 @@
 """Numbers that come from lengths, computed anew in each region that reads them: from the first of
-its arguments that has the length, once for each number.
+its arguments that has the length, or from the lengths that the model's own code hands to the
+module, once for each number.
 
 So two calls of one block are alike, whichever of them torch ran first, and no length is handed from
-module to module.
+module to module but where the model does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch2mlx.export.ir.nodes import STATEMENTS, Node, operands, replace
 
 #: Nodes that are no statements: they are written where they are used.
 STORED = ("param", "constant", "module")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _ARITHMETIC = {
     "operator.add": lambda a, b: a + b,
     "operator.sub": lambda a, b: a - b,
@@ -22,11 +25,25 @@ _ARITHMETIC = {
 
 
 class Measures:
-    """Which nodes are numbers made of lengths alone, and the formula of each."""
+    """Which nodes are numbers made of lengths alone, and the formula of each. `expressions` are
+    those of torch, by the node of the program that a number is the result of."""
 
-    def __init__(self) -> None:
+    def __init__(self, expressions: Mapping[str, Any] = NOTHING) -> None:
         self._known: dict[Node, bool] = {}
         self._formulas: dict[Node, Any] = {}
+        self._expressions = expressions
+        #: by formula, the number that calls hand to modules: it is in no region yet
+        self._handed: dict[Any, Node] = {}
+
+    def handed(self, formula: Any, like: Node) -> Node:
+        """The node for a number that is handed to a module."""
+        if formula not in self._handed:
+            self._handed[formula] = copied(like, like.args, like.kwargs)
+        return self._handed[formula]
+
+    def is_handed(self, node: Node) -> bool:
+        """Whether a node stands for what is handed to a module."""
+        return self._handed.get(self.formula(node)) is node
 
     def __contains__(self, node: Any) -> bool:
         if not isinstance(node, Node):
@@ -53,6 +70,8 @@ class Measures:
         if node.op == "shape":
             source, axis = node.args
             return formula_of(source, axis)
+        if node.origin in self._expressions:
+            return self._expressions[node.origin]
         compute = _ARITHMETIC.get(node.op)
         parts = [self.formula(a) if isinstance(a, Node) else a for a in node.args]
         if compute is None or any(part is None for part in parts):
@@ -68,10 +87,16 @@ def formula_of(array: Node, axis: int) -> Any:
 
 class LocalNumbers:
     """Numbers of one region. `inside` are its nodes and those of inner regions, `arrays` what comes
-    in from outside."""
+    in from outside, `given` formulas of numbers that it is handed."""
 
-    def __init__(self, measures: Measures, inside: set[Node], arrays: Iterable[Node]) -> None:
-        self._measures, self._inside = measures, inside
+    def __init__(
+        self,
+        measures: Measures,
+        inside: set[Node],
+        arrays: Iterable[Node],
+        given: Collection[Any] = (),
+    ) -> None:
+        self._measures, self._inside, self._given = measures, inside, given
         self._places: dict[Any, tuple[Node, int]] = {}
         self._arrays = list(arrays)
         for array in self._arrays:
@@ -106,6 +131,8 @@ class LocalNumbers:
         place = self._places.get(formula)
         if place is not None:
             return self._once("shape", place, {}, node)
+        if formula in self._given:
+            return self._measures.handed(formula, node)
         if node.op == "operator.mul":  # twice a length that is there
             times, rest = formula.as_coeff_Mul() if formula is not None else (None, None)
             if rest in self._places and times is not None and times.is_Integer:
@@ -119,7 +146,8 @@ class LocalNumbers:
             return node
         parts = [(old, self.of(old)) for old in operands(node)]
         if all(new is old and not self.made(new) for old, new in parts):
-            return self._once(node.op, node.args, node.kwargs, node, node in self._inside)
+            here = node in self._inside or self._measures.is_handed(node)
+            return self._once(node.op, node.args, node.kwargs, node, here)
         args, kwargs = replace(node.args, self.of), replace(node.kwargs, self.of)
         return self._once(node.op, args, kwargs, node)
 
@@ -130,10 +158,15 @@ class LocalNumbers:
             return like
         key = (op, _key(args), _key(kwargs))
         if key not in self._made:
-            dims = (None, like.scope, like.name, like.line)
-            self._made[key] = Node(op, tuple(args), kwargs, like.value, *dims)
+            self._made[key] = copied(like, tuple(args), kwargs, op)
             self._fresh.add(self._made[key])
         return self._made[key]
+
+
+def copied(like: Node, args: Any, kwargs: Mapping[str, Any], op: str = "") -> Node:
+    """Another node for the same number."""
+    known = (like.value, None, like.scope, like.name, like.line, like.origin)
+    return Node(op or like.op, args, kwargs, *known)
 
 
 def _key(value: Any) -> Any:

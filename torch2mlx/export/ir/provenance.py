@@ -74,6 +74,12 @@ def hints(value: Any) -> tuple[tuple[int, ...] | None, tuple[Any, ...] | None]:
     return (known if len(known) == len(sizes) else None), dims
 
 
+def expression_of(number: Any) -> Any:
+    """torch's expression of a number that is made of free lengths; None of anything else."""
+    expression = getattr(getattr(number, "node", None), "expr", None)
+    return None if expression is None or expression.is_number else expression
+
+
 class Dim(str):
     """A symbolic length as text; `expression` is torch's own, `by_data` whether only the data
     knows it."""

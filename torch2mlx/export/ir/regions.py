@@ -3,7 +3,7 @@ out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +57,18 @@ class Region:
         yield self
 
 
-def nested(program: Program, owners: Callable[[str], str]) -> Region:
+@dataclass(frozen=True)
+class Lengths:
+    """What torch knows of numbers: the expression of each by the program's node whose result it is;
+    and those that the model's code hands to a call of a module, by the call's path."""
+
+    expressions: Mapping[str, Any] = field(default_factory=dict)
+    handed: Mapping[str, Collection[Any]] = field(default_factory=dict)
+
+
+def nested(
+    program: Program, owners: Callable[[str], str], lengths: Lengths | None = None
+) -> Region:
     """The program as one region; `owners` gives a module's path in the emitted tree."""
     root = _placed(program)
     for region in root.regions():
@@ -65,7 +76,7 @@ def nested(program: Program, owners: Callable[[str], str]) -> Region:
     for region in root.regions():
         region.items = [each for item in region.items for each in _with_updates(item)]
     finals = [node for node in leaves(_plain(program.outputs))]
-    _connect(root, program, finals)
+    _connect(root, program, finals, lengths or Lengths())
     return root
 
 
@@ -112,12 +123,13 @@ def _placed(program: Program) -> Region:
     return root
 
 
-def _connect(root: Region, program: Program, finals: list[Node]) -> None:
+def _connect(root: Region, program: Program, finals: list[Node], lengths: Lengths) -> None:
     """Fills in what goes in and out of every region, and computes numbers where they are used."""
-    regions, measures = list(root.regions()), Measures()
+    regions, measures = list(root.regions()), Measures(lengths.expressions)
     for region in regions:
         arguments = (i.node for i in program.inputs if i.node is not None)
-        _localise(region, measures, list(arguments) if region is root else [])
+        given = lengths.handed.get(region.path, ())
+        _localise(region, measures, list(arguments) if region is root else [], given)
     while _without_unread(regions, finals):
         for region in regions:
             _fill(region, set())
@@ -183,11 +195,14 @@ def under(path: str, owner: str) -> bool:
     return not owner or path == owner or path.startswith(f"{owner}.")
 
 
-def _localise(region: Region, measures: Measures, arguments: list[Node]) -> None:
+def _localise(
+    region: Region, measures: Measures, arguments: list[Node], given: Collection[Any]
+) -> None:
     """Fills in what goes into a region, the inner ones being done; numbers that come from lengths
     are made in it where its arguments tell them."""
     inside = set(region.nodes())
-    numbers = LocalNumbers(measures, inside, [*arguments, *_outer_arrays(region, inside, measures)])
+    arrays = [*arguments, *_outer_arrays(region, inside, measures)]
+    numbers = LocalNumbers(measures, inside, arrays, given)
     for item in region.items:
         if isinstance(item, Region):
             item.given = [numbers.of(node) for node in item.given]

@@ -218,7 +218,10 @@ class Lowering:
             op = f"math.{name}"
         else:
             raise Refuse("a function of sizes that is not known")
-        self.storage.set(node, self.builder.call(op, *args))
+        result = self.builder.call(op, *args)
+        if not result.origin:
+            learn(result, origin=node.name)
+        self.storage.set(node, result)
 
     def _bound(self, node: Any, target: Any) -> dict[str, Any]:
         """Arguments by the names of the schema, defaults filled in."""

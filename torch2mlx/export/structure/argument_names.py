@@ -1,14 +1,14 @@
-"""Names of a method's arguments: those of the forward that torch ran."""
+"""Names of a method's arguments, arrays and lengths: those of the forward that torch ran."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch2mlx.export.capture.trace import Call
 from torch2mlx.export.ir.nodes import Node
-from torch2mlx.export.ir.provenance import hints
-from torch2mlx.export.ir.regions import Region
+from torch2mlx.export.ir.provenance import expression_of, hints
+from torch2mlx.export.ir.regions import Lengths, Region
 
 
 def argument_names(
@@ -27,6 +27,12 @@ def argument_names(
     }
     found = {node: origins[node.origin] for node in region.inputs if node.origin in origins}
     left = [n for n in region.inputs if n.is_array and n.op != "module" and n not in found]
+    lengths = {expression_of(length): name for name, length in reversed(call.numbers)}
+    for node in region.inputs:
+        value = graph[node.origin].meta.get("val") if node.origin in graph else None
+        name = lengths.get(expression_of(value)) if not node.is_array else None
+        if name is not None and node not in found:
+            found[node] = name
     taken = set(found.values())
     sizes = {
         name: _sizes(graph.get(origin)) for origin, name in origins.items() if name not in taken
@@ -37,6 +43,21 @@ def argument_names(
         if len(fitting) == 1 and len(alike) == 1:
             found[node] = fitting[0]
     return found
+
+
+def known_lengths(calls: Mapping[str, Sequence[Call]], graph: Mapping[str, Any]) -> Lengths:
+    """What torch knows of the numbers of a program, and which of them calls of modules are
+    handed."""
+    pairs = ((name, expression_of(node.meta.get("val"))) for name, node in graph.items())
+    expressions = {name: expression for name, expression in pairs if expression is not None}
+    handed = {}
+    for path, several in calls.items():
+        for number, call in enumerate(several):
+            found = {expression_of(length): name for name, length in reversed(call.numbers)}
+            found.pop(None, None)
+            if found:
+                handed[f"{path}@{number}" if number else path] = found
+    return Lengths(expressions, handed)
 
 
 def _sizes(node: Any) -> list[int] | None:

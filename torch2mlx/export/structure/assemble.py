@@ -17,7 +17,7 @@ from torch2mlx.export.lower.build_layer import resolve
 from torch2mlx.export.lower.modes import other_modes
 from torch2mlx.export.lower.module_tree import Tree
 from torch2mlx.export.lower.parameters import Stored
-from torch2mlx.export.structure.argument_names import argument_names
+from torch2mlx.export.structure.argument_names import argument_names, known_lengths
 from torch2mlx.export.structure.attribute_paths import Paths, prefixes
 from torch2mlx.export.structure.calls import Calls
 from torch2mlx.export.structure.checks import Checks
@@ -61,7 +61,8 @@ class Assembly:
     ) -> None:
         self._program, self._traced, self._stored, self._tree = program, traced, stored, tree
         self._refused = refused(program)  # loops change what statements read
-        self.region = nested(program, tree.owner)
+        self._graph = {node.name: node for node in traced.program.graph.nodes}
+        self.region = nested(program, tree.owner, known_lengths(traced.calls, self._graph))
         entrances.arrange(self.region)
         written = {region.module for region in self.region.regions()} - {""}
         self._paths = Paths(tree, stored, written)
@@ -76,7 +77,6 @@ class Assembly:
         self._layers_alike: dict[str, Construct | None] = {}
         self._classes: dict[str, tuple[ClassText, Instance]] = {}
         self._aliases = placeholder_names(traced)
-        self._graph = {node.name: node for node in traced.program.graph.nodes}
         for level in self._levels():
             self._file(level)
         self.functions = [(f.name, self._function(f.program)) for f in program.functions]
