@@ -57,6 +57,8 @@ def rows_of(x: mx.array, order: mx.array, count: int = 1) -> mx.array:
     `ordered` gave."""
     if order.size >= MANY:
         return x[order // count] if count > 1 else x[order]
+    if x.shape[0] == 1:
+        return mx.broadcast_to(x, (count, *x.shape[1:]))
     return mx.repeat(x, count, axis=0) if count > 1 else x
 
 

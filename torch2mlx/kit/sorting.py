@@ -55,14 +55,14 @@ def topk(x: mx.array, k: int, dim: int = -1, largest: bool = True) -> Picked:
 
 def likeliest(x: mx.array, k: int) -> Picked:
     """What `topk` answers, sooner, for probabilities: the k largest items of the last axis of an
-    array of floats whose rows have no NaN, or nothing else."""
+    array of floats whose rows have no NaN, or nothing else; and where they are, in uint32."""
     order = mx.argsort(-x, axis=-1)[..., :k]
     equals = order_of_equals(x.shape[-1], k)
     if equals != tuple(range(k)):
         alike = mx.max(x, axis=-1, keepdims=True) == mx.min(x, axis=-1, keepdims=True)
         order = mx.where(alike, mx.array(equals, dtype=order.dtype), order)
     order = mx.stop_gradient(order)
-    return Picked(mx.take_along_axis(x, order, axis=-1), order.astype(mx.int64))
+    return Picked(mx.take_along_axis(x, order, axis=-1), order)
 
 
 def kthvalue(x: mx.array, k: int, dim: int = -1, keepdim: bool = False):

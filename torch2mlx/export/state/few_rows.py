@@ -34,7 +34,7 @@ def with_few_rows(program: Program) -> Program:
     def rule(r: Rewriter, node: Node) -> Any:
         old = r.old[node]
         if old in orders:
-            return r.builder.call("kit.moe.ordered", node.args[0])
+            return r.builder.call("kit.moe.ordered", _uncast(r, node.args[0]))
         if old not in known:
             return None
         order = r.new(known[old].places)
@@ -45,6 +45,18 @@ def with_few_rows(program: Program) -> Program:
         return r.builder.call("kit.moe.rows_of", node.args[0], order, *more)
 
     return Rewriter(program).run(rule)
+
+
+def _uncast(r: Rewriter, numbers: Node) -> Node:
+    """Numbers in a row without what made others of uint32, since `ordered` answers these."""
+    if not is_call(numbers, "method.reshape") or not is_call(numbers.args[0], "method.astype"):
+        return numbers
+    plain = numbers.args[0].args[0]
+    if plain.dtype != "uint32":
+        return numbers
+    value = numbers.value.astype(plain.value.dtype)
+    args = (plain, *numbers.args[1:])
+    return r.builder.add(Node("method.reshape", args, {}, value, numbers.dims))
 
 
 class _Order:

@@ -10,6 +10,8 @@ from torch2mlx.export.ir.nodes import Node, Program, is_call, operands
 from torch2mlx.export.passes.causal import ATTENTION
 from torch2mlx.export.passes.rewrite import Rewriter
 
+_LIKELIEST = "kit.sorting.likeliest"
+
 
 def with_idioms(program: Program, tree: Any) -> Program:
     """The program with these calls; `tree` is the model's."""
@@ -20,6 +22,8 @@ def with_idioms(program: Program, tree: Any) -> Program:
             return _as_linear(r, node, embeddings)
         if node.op == ATTENTION:
             return _attending(r, node)
+        if node.op == "item" and node.args[1] == 1 and is_call(node.args[0], _LIKELIEST):
+            return r.builder.cast(r.builder.call("item", *node.args), node.dtype)
         return _likeliest(r, node) if node.op == "kit.sorting.topk" else None
 
     return Rewriter(program).run(rule)
@@ -64,7 +68,7 @@ def _likeliest(r: Rewriter, node: Node) -> Node | None:
         return None
     if len(node.args) > 2 or node.kwargs or not isinstance(k, int):
         return None
-    return r.builder.call("kit.sorting.likeliest", x, k)
+    return r.builder.call(_LIKELIEST, x, k)
 
 
 def _attending(r: Rewriter, node: Node) -> Node | None:
