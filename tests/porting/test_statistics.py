@@ -177,7 +177,12 @@ def visit(m):
 if net.apply(visit) is net:
     seen.append(100)
 found = [i * 10 + m.in_features for i, m in enumerate(net.modules()) if isinstance(m, nn.Linear)]
-widths = [(name, hasattr(m, "kernel_size"), getattr(m, "num_features", None))
+kinds = [[type(m) is nn.Conv2d, type(m) in (nn.Linear, nn.BatchNorm1d), type(m) != nn.Conv2d,
+          isinstance(m, nn.modules.batchnorm._BatchNorm), isinstance(m, nn.modules.conv._ConvNd),
+          sum(p.numel() for p in m.parameters(recurse=False))] for m in net.modules()]
+named = dict(net.named_modules())
+widths = [named["first"].out_features, *kinds]
+widths += [(name, hasattr(m, "kernel_size"), getattr(m, "num_features", None))
           for name, m in net.named_modules()]
 out = [net.sizes(), found, widths, len(list(net.modules()))]
 """
@@ -191,6 +196,51 @@ def test_modules_are_walked_in_torchs_order_and_have_its_options(size):
     ours = executed(torch2mlx.port(text).source, "walked")
     assert ours.out == theirs["out"]
     assert ours.seen == theirs["seen"]
+
+
+SWAPPED = """
+import torch
+import torch.nn as nn
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.ModuleList([nn.Linear(SIZE, SIZE), nn.LeakyReLU(0.3)])
+        self.last = nn.LeakyReLU(0.3)
+
+    def forward(self, x):
+        for step in self.steps:
+            x = step(x)
+        return self.last(x)
+
+
+def swap(module):
+    for name, child in module.named_children():
+        if isinstance(child, nn.LeakyReLU):
+            setattr(module, name, nn.Hardtanh(-0.2, 0.2))
+        else:
+            swap(child)
+
+
+tail = nn.Sequential(nn.LeakyReLU(0.3))
+net = nn.Sequential(nn.Linear(3, SIZE), nn.LeakyReLU(0.3), Block(), tail)
+with torch.no_grad():
+    for p in net.parameters():
+        p.copy_(torch.sin(torch.arange(p.numel()).float() * 1.7).reshape(p.shape))
+before = net(torch.ones(2, 3)).tolist()
+swap(net)
+out = [before, net(torch.ones(2, 3)).tolist()]
+"""
+
+
+@pytest.mark.parametrize("size", [4, 6])
+def test_parts_that_are_set_by_their_names_take_their_places(size):
+    text = SWAPPED.replace("SIZE", str(size))
+    theirs: dict = {"__name__": "in_torch"}
+    exec(text, theirs)
+    ours = executed(torch2mlx.port(text).source, "swapped")
+    np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-5, atol=1e-6)
 
 
 OWN = """

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.nn as nn
 
+from torch2mlx.kit import channels_first
 from torch2mlx.kit.weights import parts
 
 
@@ -54,6 +55,23 @@ def add(module: Any, name: str, part: Any) -> None:
     else:
         names.append(name)
         module.layers.append(part)
+
+
+def assign(module: Any, name: str, value: Any) -> None:
+    """`setattr(module, name, value)` of a name that is torch's: a part of a Sequential, a list or a
+    dict of modules takes the place of the one that has the name."""
+    held = isinstance(module, (nn.Sequential, list)) or type(module) is dict
+    if held and isinstance(value, (nn.Module, list, dict)):
+        add(module, name, value)
+    else:
+        setattr(module, name, value)
+
+
+def kind(value: Any) -> type:
+    """`type(value)`, of a layer of kit.channels_first the class that has torch's name elsewhere."""
+    found = type(value)
+    above = found.__mro__ if found.__module__ == channels_first.__name__ else ()
+    return next((k for k in above if k.__module__ != channels_first.__name__), found)
 
 
 def children(module: Any) -> Iterator[Any]:

@@ -321,20 +321,24 @@ def is_trainable(module: nn.Module, name: str) -> bool:
     return tensor.parameter and tensor.trainable
 
 
-def named_parameters(module: nn.Module, trainable: bool = False) -> list[tuple[str, mx.array]]:
+def named_parameters(
+    module: nn.Module, trainable: bool = False, recurse: bool = True
+) -> list[tuple[str, mx.array]]:
     """(name, parameter) pairs, each once, with torch's names, layouts and order; `trainable`:
-    without frozen ones."""
+    without frozen ones; without `recurse`, those alone that are of no part of the module."""
     return [
         (tensor.name, tensor.value())
         for tensor in weights.parameters(module)
-        if tensor.trainable or not trainable
+        if (tensor.trainable or not trainable) and (recurse or "." not in tensor.name)
     ]
 
 
-def parameters(*modules: nn.Module, trainable: bool = False) -> Iterator[mx.array]:
+def parameters(
+    *modules: nn.Module, trainable: bool = False, recurse: bool = True
+) -> Iterator[mx.array]:
     """All parameters one by one, as `model.parameters()` gives them in torch."""
     for module in modules:
-        yield from (p for _, p in named_parameters(module, trainable))
+        yield from (p for _, p in named_parameters(module, trainable, recurse))
 
 
 class _GroupOptions:

@@ -188,11 +188,17 @@ def _cast_module(at: Place, original: cst.Call, receiver: str, dtype: str) -> An
     return expression(f"kit.training.with_dtype({receiver}, {dtype})")
 
 
+def _own_parameters(name: str, given: Any) -> str | None:
+    """`parameters(recurse=False)`."""
+    asked = name in ("parameters", "named_parameters") and [a.keyword for a in given] == ["recurse"]
+    return f"kit.training.{name}({{0}}, {{1}})" if asked else None
+
+
 def _of_module(
     at: Place, name: str, receiver: str, given: Any, original: Any, updated: Any, kind: str
 ) -> Any:
     first = given[0].text if given else ""
-    text = _MODULE.get((name, len(given)))
+    text = _MODULE.get((name, len(given))) or _own_parameters(name, given)
     if name in _HALVES and not given:
         return _cast_module(at, original, receiver, f"mx.{_HALVES[name]}")
     if name == "requires_grad_":

@@ -51,6 +51,9 @@ _CLASSES = {
     "torch.nn.ModuleDict": "kit.layers.ModuleDict",
     "torch.autograd.Function": "kit.control.Function",
     "torch.nn.DataParallel": "()",
+    "torch.nn._BatchNorm": "kit.BatchNorm",
+    "torch.nn._InstanceNorm": "kit.InstanceNorm",
+    "torch.nn._ConvNd": "(kit.conv.CONVOLUTIONS + kit.conv.TRANSPOSED)",
 }
 
 #: Names under torch. as values: dtypes, constants, functions that take the same arguments.

@@ -6,6 +6,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.porting.rules.exact_types import of_types
 from torch2mlx.porting.rules.numpy_operands import of_comparison
 from torch2mlx.porting.rules.place import Place, leaving
 from torch2mlx.porting.rules.text import code, expression
@@ -50,6 +51,6 @@ def asking(original: cst.Call, updated: cst.Call) -> cst.Call:
 @leaving(cst.Comparison)
 def _comparison(at: Place, original: Any, updated: cst.Comparison) -> Any:
     left = original.left
-    updated = of_comparison(at, original, updated)
+    updated = of_types(at, original, of_comparison(at, original, updated))
     owner = at.type_of(left.value) if isinstance(left, cst.Attribute) else UNKNOWN
     return compared_with_none(original, updated, owner)

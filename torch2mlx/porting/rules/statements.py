@@ -215,6 +215,8 @@ def _statement(at: Place, before: cst.Call, after: Any) -> Any:
         if name == "load_state_dict" and at.type_of(before.func.value).kind == "optimizer":
             given = f"{at.text(before.func.value)}, {code(after.args[0].value)}"
             return small(f"kit.files.load_state_dict({given})")
+    if isinstance(before.func, cst.Name) and before.func.value == "setattr":
+        return _assigned(at, before, after)
     if isinstance(before.func, cst.Attribute) and before.func.attr.value == "requires_grad_":
         return _trainable(at, before, before.func.value)
     text = _in_place_text(at, before)
@@ -272,6 +274,20 @@ def _added(at: Place, before: cst.Call, after: cst.Call) -> Any:
     if key.isidentifier():
         return small(f"{at.text(owner)}.{key} = {layer}")
     return small(f"setattr({at.text(owner)}, {code(after.args[0].value)}, {layer})")
+
+
+def _assigned(at: Place, before: cst.Call, after: Any) -> Any:
+    """`setattr(module, name, part)` of a name that is computed, which may be a number; None for
+    what sets no parts of modules."""
+    given = [a.value for a in before.args]
+    if len(given) != 3 or isinstance(given[1], cst.SimpleString):
+        return None
+    owner, value = (at.type_of(given[i]).kind for i in (0, 2))
+    parts = value == "module" or (owner in ("module", "modules") and value == "unknown")
+    if not parts or owner not in ("module", "modules", "unknown"):
+        return None
+    at.change(before, "setattr", "parts of a Sequential are found by their names")
+    return small(f"kit.modules.assign({', '.join(code(a.value) for a in after.args)})")
 
 
 def _is_module(at: Place, node: Any) -> bool:

@@ -196,6 +196,16 @@ def _tensor_method(name: str, node: Any) -> Type:
     return NONE if name in ("backward", "requires_grad") else TENSOR
 
 
+def _paired(name: str, first: Type, given: list[Type]) -> Type:
+    """`enumerate`, `zip` and a dict of pairs."""
+    if name == "enumerate":
+        return Type("list", (Type("tuple", (INT, element(first))),))
+    if name == "zip":
+        return Type("list", (Type("tuple", tuple(element(g) for g in given)),))
+    pair = element(first) if len(given) == 1 else UNKNOWN
+    return Type("dict", pair.items) if len(pair.items) == 2 else UNKNOWN
+
+
 def builtin(name: str, given: list[Type]) -> Type:
     """Python's own functions."""
     first = given[0] if given else UNKNOWN
@@ -211,10 +221,8 @@ def builtin(name: str, given: list[Type]) -> Type:
         return Type("list", (held,) if held.kind != "unknown" else ())
     if name == "map" and first.kind == "lambda":
         return Type("list", first.items)
-    if name == "enumerate":
-        return Type("list", (Type("tuple", (INT, element(first))),))
-    if name == "zip":
-        return Type("list", (Type("tuple", tuple(element(g) for g in given)),))
+    if name in ("enumerate", "zip", "dict"):
+        return _paired(name, first, given)
     if name in ("sum", "max", "min", "abs"):
         return (
             first
