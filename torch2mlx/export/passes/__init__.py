@@ -22,12 +22,13 @@ from torch2mlx.export.passes.sink import (
     with_last_moves_outside,
     with_sunk,
 )
+from torch2mlx.export.passes.slices import with_slices_joined
 
 BEFORE = (without_dead, without_noops, without_idle_stops, without_noops)
 AFTER = (
     *(without_noops, without_noops, with_fast, with_causal_masks, with_sorted_rows, without_dead),
-    *(with_index_stops, without_idle_moves, without_noops, without_dead, with_sunk),
-    *(with_last_moves_outside, with_first_moves_outside),
+    *(with_index_stops, without_idle_moves, without_noops, with_slices_joined, without_dead),
+    *(with_sunk, with_last_moves_outside, with_first_moves_outside),
 )
 
 
