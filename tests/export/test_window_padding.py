@@ -116,7 +116,20 @@ def test_padding_is_the_same_number_when_it_is_written_otherwise() -> None:
             for wide in range(1, 5):
                 values = {h: sympy.Integer(high), w: sympy.Integer(wide)}
                 assert other.xreplace(values) == expression.xreplace(values)
-    for expression in (Mod(h, w), h - Mod(h, w), Mod(w + h, w), PythonMod(h - w, w)):
+    for expression in (h + Mod(h, 2), Mod(h * w, 2) + h * w):
+        other = without_padding(expression)
+        assert not other.has(Mod)
+        for high in range(9):
+            values = {h: sympy.Integer(high), w: sympy.Integer(3)}
+            assert other.xreplace(values) == expression.xreplace(values)
+    for expression in (
+        Mod(h, w),
+        h + Mod(h, 3),
+        w + Mod(h, 2),
+        h - Mod(h, w),
+        Mod(w + h, w),
+        PythonMod(h - w, w),
+    ):
         assert without_padding(expression) == expression
     assert not certain(sympy.Ge(w * (h // w) - h, 0)) and not certain(sympy.Ge(h, 2))
 
@@ -154,9 +167,9 @@ class Stage(nn.Module):
         for block in self.blocks:
             x = block(x, dimensions)
         (h, w), (b, _, c) = dimensions, x.shape
-        x = x.view(b, h, w, c)
+        x = nn.functional.pad(x.view(b, h, w, c), (0, 0, 0, w % 2, 0, h % 2))
         x = torch.cat([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], -1)
-        return self.down(x.view(b, -1, 4 * c)), (h // 2, w // 2)
+        return self.down(x.view(b, -1, 4 * c)), ((h + 1) // 2, (w + 1) // 2)
 
 
 class Pyramid(nn.Module):
@@ -183,7 +196,7 @@ def test_lengths_that_the_model_hands_to_its_blocks_are_handed_to_them(size: Any
     source = made.source
     assert source.count("class Layer") == source.count("class Stage") == 1
     assert "def __call__(self, x, dimensions_0, dimensions_1):" in source
-    for batch, high, wide in ((1, 64, 48), (3, 48, 112), (2, 80, 32)):
+    for batch, high, wide in ((1, 64, 48), (3, 44, 112), (2, 80, 52)):
         x = torch.randn(batch, 3, high, wide, requires_grad=True)
         np.testing.assert_allclose(
             made.module(to_mlx(x.detach())), model(x).detach(), rtol=1e-5, atol=1e-5

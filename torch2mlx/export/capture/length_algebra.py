@@ -72,7 +72,8 @@ def _told(one: Any, other: Any) -> tuple[Any, Any] | None:
 
 def without_padding(expression: Any) -> Any:
     """`(w - h % w) % w` and `-h % w` as `w * ((h + w - 1) // w) - h`, and `w - h % w` as
-    `w * (h // w + 1) - h`: h plus that is seen to be a multiple of w. Anything else as it is."""
+    `w * (h // w + 1) - h`: h plus that is seen to be a multiple of w. `h + h % 2`, made even, is
+    `2 * ((h + 1) // 2)`. Anything else is as it was."""
     from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod
 
     remainders = (Mod, PythonMod)
@@ -89,6 +90,8 @@ def without_padding(expression: Any) -> Any:
             if isinstance(rest, remainders) and rest.args[1] == expression - part:
                 length, width = rest.args
                 return width * FloorDiv(length, width) + width - length
+            if isinstance(part, remainders) and part.args == (expression - part, 2):
+                return 2 * FloorDiv(part.args[0] + 1, 2)
     return expression
 
 
@@ -138,7 +141,7 @@ def simplified() -> Iterator[Algebra]:
 
     with ExitStack() as stack:
         stack.enter_context(replaced(ShapeEnv, "replace", replace))
-        for name in ("mod", "sub"):
+        for name in ("mod", "sub", "add"):
             computed = _computing(getattr(SymNode, name))
             stack.enter_context(replaced(SymNode, name, computed))
         yield algebra
