@@ -548,3 +548,43 @@ def test_a_last_stage_that_lacks_a_part_and_is_asked_for_less(read: tuple[int, .
         x = torch.randn(batch, 4)
         for found, expected in zip(module(to_mlx(x)), model(x), strict=True):
             np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-6)
+
+
+class Several(nn.Module):
+    """A block whose last result goes to the next one, the others to nobody but a reader after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = nn.functional.layer_norm(x, (4,))
+        z = self.fc(y)
+        return y, z, x + torch.sigmoid(z)
+
+
+class Readers(nn.Module):
+    """Blocks of which all results of the last one are read, and one of each where `kept` says."""
+
+    def __init__(self, kept: int | None) -> None:
+        super().__init__()
+        self.blocks, self.kept = nn.ModuleList(Several() for _ in range(3)), kept
+
+    def forward(self, x: torch.Tensor) -> Any:
+        found = []
+        for block in self.blocks:
+            y, z, x = block(x)
+            found += [] if self.kept is None else [(y, z)[self.kept]]
+        return (x, z, y, *found)
+
+
+@pytest.mark.parametrize("kept", [None, 0, 1])
+def test_what_is_read_after_a_loop_has_no_name_that_its_turns_hand_on(kept: int | None) -> None:
+    model = Readers(kept)
+    made = torch2mlx.translate(model, (torch.randn(2, 3, 4),))
+    assert not made.notes
+    assert kept is not None or "for block in self.blocks" in made.source
+    for size in ((1, 5, 4), (3, 3, 4)):
+        x = torch.randn(size)
+        for found, expected in zip(made.module(to_mlx(x)), model(x), strict=True):
+            np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-6)

@@ -201,3 +201,30 @@ def test_lengths_that_the_model_hands_to_its_blocks_are_handed_to_them(size: Any
         np.testing.assert_allclose(
             made.module(to_mlx(x.detach())), model(x).detach(), rtol=1e-5, atol=1e-5
         )
+
+
+class Apart(nn.Module):
+    """Reads how far two lengths are apart, which a sub-module is told by a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = Head()
+
+    def forward(self, x: Any, y: Any) -> Any:
+        n = abs(x.shape[1] - y.shape[1])
+        return self.head(x, first=n), self.head(torch.cat([x, y], 1), first=n + 1)
+
+
+class Head(nn.Module):
+    def forward(self, x: Any, first: int) -> Any:
+        return x[:, :first] * first
+
+
+def test_how_far_two_lengths_are_apart() -> None:
+    model = Apart()
+    made = torch2mlx.translate(model, (torch.randn(2, 5, 3), torch.randn(2, 8, 3)))
+    assert not made.notes and "abs(" in made.source
+    for batch, n, m in ((2, 5, 8), (1, 4, 9), (3, 9, 4), (2, 6, 6)):
+        x, y = torch.randn(batch, n, 3), torch.randn(batch, m, 3)
+        for found, expected in zip(made.module(to_mlx(x), to_mlx(y)), model(x, y), strict=True):
+            np.testing.assert_array_equal(np.array(found), expected.numpy())

@@ -22,7 +22,7 @@ _USUAL = {
 _IMPORTED = {"mx", "nn", "kit", "math"}
 #: What statements call, besides what the file imports.
 _CALLED = {"bool", "enumerate", "float", "int", "len", "list", "max", "min", "range", "reversed"}
-_CALLED |= {"round", "slice", "super", "tuple", "zip"}
+_CALLED |= {"abs", "round", "slice", "super", "tuple", "zip"}
 _RESERVED = {"self", *_IMPORTED, *_CALLED}
 
 
@@ -57,14 +57,14 @@ class Names:
         self._taken.add(name)
         return name
 
-    def take(self, wanted: str) -> str:
-        """A name like the one wanted that nothing alive has."""
+    def take(self, wanted: str, spared: Collection[str] = ()) -> str:
+        """A name like the one wanted that nothing alive has, and none of those to be spared."""
         base = re.sub(r"\W", "_", wanted).strip("_") or "x"
         base = f"x_{base}" if base[0].isdigit() else base
         if keyword.iskeyword(base) or hides(base):
             base += "_"
         name, i = base, 2
-        while name in self._taken:
+        while name in self._taken or name in spared:
             name, i = f"{base}_{i}", i + 1
         self._taken.add(name)
         return name

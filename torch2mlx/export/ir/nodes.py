@@ -176,7 +176,8 @@ def function_of(op: str) -> Callable[..., Any]:
     if group == "builtin":
         if name == "choose":
             return lambda condition, one, other: one if condition else other
-        builtin: Any = {"int": int, "float": float, "max": max, "min": min, "round": round}
+        known = (int, float, abs, max, min, round)
+        builtin: Any = {each.__name__: each for each in known}
         function: Callable[..., Any] = builtin[name]
         return function
     roots = {"mx": "mlx.core", "nn": "mlx.nn", "kit": "torch2mlx.kit", "operator": "operator"}

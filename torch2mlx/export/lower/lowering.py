@@ -51,6 +51,7 @@ _NUMBERS = {
     "sym_float": "builtin.float",
     "sym_int": "builtin.int",
     "round": "builtin.round",
+    "abs": "builtin.abs",
     "sym_not": "operator.not_",
 }
 
@@ -210,10 +211,10 @@ class Lowering:
         if not any(isinstance(a, Node) for a in args):
             self.storage.set(node, target(*args))
             return
-        if hasattr(operator, name):
-            op = f"operator.{name}"
-        elif name in _NUMBERS:
+        if name in _NUMBERS:
             op = _NUMBERS[name]
+        elif hasattr(operator, name):
+            op = f"operator.{name}"
         elif hasattr(math, name):
             op = f"math.{name}"
         else:

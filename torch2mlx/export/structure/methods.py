@@ -95,6 +95,8 @@ class Body:
         self._lines: list[str] = []
         self._indent = ""
         self._opened: list[tuple[Series, str]] = []  # what loops go through, and their targets
+        #: What is read after a loop that is open -> the names that its turns hand on.
+        self._spared: dict[Node, list[str]] = {}
         self._unpacked: dict[Node, list[Node]] = {}
         self._produced: set[Node] = set()
 
@@ -202,6 +204,9 @@ class Body:
         own = {node for item in loop.items for node in made_by(item)} | set(started)
         for value, name in started.items():
             self._text[value] = (name, ATOM)
+        handed = {one.result for one in loop.carried}
+        for node in {*loop.last.values(), *(one.result for one in loop.grown)} - handed:
+            self._spared.setdefault(node, []).extend(started.values())
         self._block(loop.items, [*loop.results, *loop.last.values()], own)
         self._hand_on(loop, started)
         self._indent, self._opened = outside, opened
@@ -325,7 +330,8 @@ class Body:
                 self._names.free(self._text[ended][0])
 
     def _named(self, node: Node, name: str) -> str:
-        taken = self._names.take(self._turns.get(node) or name)
+        spared = self._spared.get(node, ())
+        taken = self._names.take(self._turns.get(node) or name, spared)
         self._text[node] = (taken, ATOM)
         return taken
 
