@@ -115,6 +115,25 @@ def test_a_parameter_that_a_name_gives_to_a_second_module_is_one(tmp_path):
     assert np.allclose(weight, np.array(ours.model.embed.weight), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "head.weight = emb.weight",
+        "other.fc.weight = emb.weight",
+        "w = emb.weight\nhead.weight = w",
+    ],
+)
+def test_ties_of_separate_modules_are_refused_and_do_not_run(line):
+    source = (
+        "import torch.nn as nn\nemb, head = nn.Embedding(5, 3), nn.Linear(3, 5)\n"
+        "other = nn.Module()\nother.fc = nn.Linear(3, 5)\n" + line + "\n"
+    )
+    result = torch2mlx.port(source)
+    assert any("a parameter under two names" in u.reason for u in result.unsupported)
+    with pytest.raises(NotImplementedError, match="weight: a parameter under two names"):
+        exec(result.source, {"__name__": "ported"})
+
+
 @pytest.mark.parametrize("name", ["weight", "bias"])
 def test_a_parameter_that_came_as_an_argument_may_be_another_s(name):
     source = (

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.porting.compare import executed
 from tests.support import need
 
 need("torch", "mlx", "libcst")
@@ -439,3 +440,45 @@ for x in torch.randn(4, 2, 3):
         **{"zero_grad": 20, ".mean": 21, "backward": 22, "step": 23},
     }
     assert all(change.line > 0 for change in ported.changes)
+
+
+DELETED = """
+import torch
+import torch.nn as nn
+
+made = []
+for layer in (nn.Conv2d(2, SIZE, 3), nn.Linear(2, SIZE)):
+    shape = layer.weight.shape
+    values = torch.sin(torch.arange(layer.weight.numel()).float()).reshape(shape)
+    del layer.weight; layer.weight = nn.Parameter(values)
+    nn.init.zeros_(layer.bias)
+    made.append(layer)
+conv, x = made[0], torch.cos(torch.arange(150.0)).reshape(3, 2, 5, 5)
+del conv.weight
+conv.weight = nn.Parameter(torch.sin(torch.arange(SIZE * 18.0)).reshape(SIZE, 2, 3, 3))
+opt = torch.optim.SGD(conv.parameters(), lr=0.01)
+out = []
+for i in range(3):
+    opt.zero_grad()
+    loss = conv(x).pow(2).mean()
+    loss.backward()
+    opt.step()
+    out.append(loss.item())
+out += made[1](torch.ones(1, 2)).flatten().tolist()
+"""
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_weights_that_are_deleted_are_set_anew(size):
+    text = DELETED.replace("SIZE", str(size))
+    theirs: dict = {"__name__": "in_torch"}
+    exec(text, theirs)
+    result = torch2mlx.port(text)
+    assert not result.unsupported
+    ours = executed(result.source, "deleted")
+    np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_other_names_that_are_deleted_are_refused_by_name():
+    text = "import torch.nn as nn\nlstm = nn.LSTM(2, 3)\ndel lstm.weight_hh_l0; print(1)\n"
+    assert ["del of weight_hh_l0" in u.reason for u in torch2mlx.port(text).unsupported] == [True]

@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from torch2mlx.kit import torch_files, weights
+from torch2mlx.kit import norm, torch_files, weights
 from torch2mlx.kit.stubs import tree_flatten
 from torch2mlx.kit.tying import aliases, noted
 
@@ -56,8 +56,12 @@ def load_state_dict(module: Any, state: Any, strict: bool = True) -> Any:
     held = {k: v for k, v in dict(state).items() if k in tensors or not k.endswith(_COUNTED)}
     own = dict(tree_flatten(module.parameters()))
     if getattr(state, "layout", "") == "mlx" or _is_of_mlx(module, tensors, own, held):
+        counted = [k for k in held if isinstance(tensors.get(k), weights.Count)]
+        for name in counted:
+            _set(tensors[name], held.pop(name))
         return _load_of_mlx(module, own, held, strict)
-    missing = [name for name, t in tensors.items() if t.saved and name not in held]
+    saved = [name for name, t in tensors.items() if t.saved and not isinstance(t, weights.Count)]
+    missing = [name for name in saved if name not in held]  # torch keeps counts that are not given
     unexpected = [name for name in held if name not in tensors]
     if strict and (missing or unexpected):
         raise ValueError(f"missing: {missing}, unexpected: {unexpected}")
@@ -78,8 +82,8 @@ def _is_of_mlx(module: nn.Module, tensors: Any, own: Any, held: Any) -> bool:
     return not as_torch and all(shapes[k] == own[k].shape for k in both)
 
 
-#: Ends the names of torch's counts of batches, which are numbers of a layer in MLX.
-_COUNTED = "num_batches_tracked"
+#: Ends the names of torch's counts of batches, which MLX's own layers do not have.
+_COUNTED = norm.COUNTED
 
 
 def _set(tensor: weights.Tensor, value: Any) -> None:

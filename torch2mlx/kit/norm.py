@@ -34,6 +34,36 @@ def moved(old: mx.array, value: mx.array, momentum: float | mx.array) -> mx.arra
     return ((1 - momentum) * old + momentum * value).astype(old.dtype)
 
 
+#: torch's name of the number of batches that a layer's running statistics have seen.
+COUNTED = "num_batches_tracked"
+
+
+class Batches(mx.array):
+    """A layer's number of batches as torch's buffer of one item: what is written to it in place is
+    the layer's number from then on."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer._batches, mx.int64)
+        self._layer = layer
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        super().__setitem__(place, value)
+        found: Any = self.item()
+        self._layer._batches = int(found)
+
+
+def _in_place(name: str) -> Callable[[Batches, Any], Batches]:
+    def changed(self: Batches, other: Any) -> Batches:
+        self[...] = getattr(mx.array, name)(mx.array(self), other)
+        return self
+
+    return changed
+
+
+for _name in ("add", "sub", "mul"):
+    setattr(Batches, f"__i{_name}__", _in_place(f"__{_name}__"))
+
+
 class _Normalizer(nn.Module):
     """Affine and running statistics as torch keeps them. `_axes` are normalised together."""
 
@@ -56,6 +86,27 @@ class _Normalizer(nn.Module):
             self.freeze(keys=["running_mean", "running_var"], recurse=False)
         self._eps, self._momentum, self._batches = eps, momentum, batches
 
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key == COUNTED:
+            object.__setattr__(self, key, value)  # MLX would hold an array of this name
+        else:
+            super().__setattr__(key, value)
+
+    @property
+    def num_batches_tracked(self) -> Batches | None:
+        """torch's count of the batches that running statistics have seen; None without these.
+
+        Raises ValueError while a step is compiled, which would keep the number for ever.
+        """
+        if "running_mean" not in self:
+            return None
+        mx.eval(self.running_mean)  # which is what a trace does not allow
+        return Batches(self)
+
+    @num_batches_tracked.setter
+    def num_batches_tracked(self, value: Any) -> None:
+        self._batches = int(value)
+
     @property
     def counted(self) -> tuple[str, ...]:
         """Attributes that each call in training adds to, and that no result depends on."""
@@ -74,10 +125,13 @@ class _Normalizer(nn.Module):
         mean, var = statistics(x, self._axes(x))
         return mean, var, x.size // max(mean.size, 1)
 
-    def _track(self, mean: mx.array, var: mx.array, count: int) -> None:
+    def _step(self) -> float:
+        """Counts a batch, and says by how much of it the running statistics move."""
         self._batches += 1
-        step = 1 / self._batches if self._momentum is None else self._momentum
-        found = running(mean, var, count)
+        return 1 / self._batches if self._momentum is None else self._momentum
+
+    def _track(self, mean: mx.array, var: mx.array, count: int) -> None:
+        found, step = running(mean, var, count), self._step()
         for name, value in zip(("running_mean", "running_var"), found, strict=True):
             self[name] = moved(self[name], value, step)
 
@@ -134,6 +188,9 @@ class InstanceNorm(_Normalizer):
         track_running_stats: bool = False,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
+
+    def _step(self) -> float:
+        return self._momentum or 0.0  # torch counts no batches here, and takes None for 0
 
     def _axes(self, x: mx.array) -> tuple[int, ...]:
         return tuple(range(1, x.ndim - 1))

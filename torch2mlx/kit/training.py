@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_map_with_path
 
-from torch2mlx.kit import weights
+from torch2mlx.kit import norm, weights
 from torch2mlx.kit.stubs import custom_function, tree_flatten
 
 
@@ -239,8 +239,8 @@ def held(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, mx.array]]:
 
 
 def buffers(module: nn.Module) -> list[mx.array]:
-    """The arrays of a module that are no parameters, frozen or not: as torch's `buffers()`, but for
-    counters that MLX's layers do not have. What changes one of them in place changes the module."""
+    """The arrays of a module that are no parameters, frozen or not, as torch's `buffers()`: counts
+    of batches too. What changes one of them in place changes the module."""
     known = {id(array) for *_, array in held(module)}
     found = {}
     for owner in reversed([m for _, m in module.named_modules()]):
@@ -248,12 +248,15 @@ def buffers(module: nn.Module) -> list[mx.array]:
             for _, array in _arrays(value, top):
                 if not top.startswith("_") and id(array) not in known:
                     found[id(array)] = array
+        if weights.counts(owner):
+            count = weights.find(owner, norm.COUNTED).value()
+            found[id(count)] = count
     return list(found.values())
 
 
 def named_buffers(module: nn.Module) -> list[tuple[str, mx.array]]:
-    """(name, buffer) pairs, each once, with torch's names, layouts and order, but for counters that
-    MLX's layers do not have. What changes one in place changes the module."""
+    """(name, buffer) pairs, each once, with torch's names, layouts and order, counts of batches
+    among them. What changes one in place changes the module."""
     found: dict[int, tuple[str, mx.array]] = {}
     for tensor in weights.tensors(module):
         value = tensor.value()

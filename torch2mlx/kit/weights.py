@@ -17,20 +17,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from torch2mlx.kit import attention, conv, norm, recurrent, transformer
+from torch2mlx.kit.forms import Form, channels_second, swapped, transposed
 from torch2mlx.kit.stubs import split
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a tensor of torch is made of a layer's arrays, and they of it.
-
-    `keys`: where the arrays are in the layer, dotted. `join` makes the tensor of them in this
-    order, `part` the arrays of the tensor; without the two it is the only array as it is.
-    """
-
-    keys: tuple[str, ...]
-    join: Callable[..., mx.array] | None = None
-    part: Callable[[mx.array], Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +70,26 @@ class Tensor:
     def joined(self, arrays: list[mx.array]) -> mx.array:
         """What these arrays, such as gradients, are for it in torch's layout."""
         return arrays[0] if self.form.join is None else self.form.join(*arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Count(Tensor):
+    """A layer's number of batches, which is a buffer of torch's layer and no array of MLX's."""
+
+    @property
+    def parameter(self) -> bool:
+        return False
+
+    def value(self) -> mx.array:
+        return norm.Batches(self.layer)
+
+    def put(self, value: mx.array) -> None:
+        self.layer.num_batches_tracked = value
+
+
+def counts(module: Any) -> bool:
+    """Whether torch's module of this kind has a number of batches of its own."""
+    return isinstance(module, norm._Normalizer) and "running_mean" in module
 
 
 def _stopped(owner: nn.Module, key: str) -> bool:
@@ -181,31 +189,6 @@ def write(layer: nn.Module, form: Form, value: mx.array) -> None:
 # --- the layers whose tensors MLX has otherwise ---------------------------------------------------
 
 
-def _channels_second(key: str) -> Form:
-    """(out, *kernel, in) as (out, in, *kernel)."""
-    return Form((key,), lambda w: mx.moveaxis(w, -1, 1), lambda w: (mx.moveaxis(w, 1, -1),))
-
-
-def _transposed(key: str, groups: int) -> Form:
-    """(out, *kernel, in / groups) as (in, out / groups, *kernel)."""
-
-    def join(w: mx.array) -> mx.array:
-        parts = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-        parts = mx.moveaxis(parts, -1, 1)
-        return parts.reshape(-1, *parts.shape[2:])
-
-    def part(w: mx.array) -> tuple[mx.array]:
-        parts = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-        parts = mx.moveaxis(parts, 1, -1)
-        return (parts.reshape(-1, *parts.shape[2:]),)
-
-    return Form((key,), join, part)
-
-
-def _swapped(key: str) -> Form:
-    return Form((key,), lambda w: w.swapaxes(1, 2), lambda w: (w.swapaxes(1, 2),))
-
-
 #: A recurrent layer's arrays -> the first part of torch's names.
 _RECURRENT = {
     **{name: "weight_ih" for name in ("Wx", "Wxh")},
@@ -272,11 +255,11 @@ def _shaped(layer: nn.Module, shape: tuple[int, ...]) -> dict[str, Form]:
 def forms(layer: nn.Module) -> dict[str, Form]:
     """Tensors of a layer itself that MLX has otherwise, by torch's names."""
     if isinstance(layer, (conv.CONVOLUTIONS, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return {"weight": _channels_second("weight")}
+        return {"weight": channels_second("weight")}
     if isinstance(layer, (conv.TRANSPOSED, *_MLX_TRANSPOSED)):
-        return {"weight": _transposed("weight", getattr(layer, "_groups", 1))}
+        return {"weight": transposed("weight", getattr(layer, "_groups", 1))}
     if isinstance(layer, nn.Bilinear):
-        return {"weight": _swapped("weight")}
+        return {"weight": swapped("weight")}
     if isinstance(layer, (recurrent.LAYERS, recurrent.CELLS)):
         return _recurrent(layer)
     if isinstance(layer, (norm.LayerNorm, norm.RMSNorm)) and len(layer._shape) > 1:
@@ -335,8 +318,14 @@ def tensors(module: Any, name: str = "", path: str = "") -> Iterator[Tensor]:
     late = {name: Form(keys) for name, keys in parametrized.items()}
     for key, form in {**special, **own, **ties, **late}.items():
         yield Tensor(name + key, path[:-1], module, key, form)
+    if counts(module):
+        yield _count(name + norm.COUNTED, path, module)
     for key, place, value in parts(module):
         yield from tensors(value, f"{name}{key}.", f"{path}{place}.")
+
+
+def _count(name: str, path: str, layer: nn.Module) -> Count:
+    return Count(name, path[:-1], layer, norm.COUNTED, Form((norm.COUNTED,)))
 
 
 def _is_computed(module: nn.Module, form: Form) -> bool:
@@ -366,10 +355,11 @@ def parameters(module: Any) -> Iterator[Tensor]:
     """The parameters of a module, each once, under its first name."""
     seen: set[int] = set()
     for tensor in tensors(module):
-        arrays = {id(_down(owner, key)) for owner, key in tensor.places}
-        if tensor.parameter and tensor.saved and not arrays & seen:
-            seen |= arrays
-            yield tensor
+        if tensor.parameter and tensor.saved:
+            arrays = {id(_down(owner, key)) for owner, key in tensor.places}
+            if not arrays & seen:
+                seen |= arrays
+                yield tensor
 
 
 def find(module: Any, name: str) -> Tensor:
@@ -383,6 +373,8 @@ def find(module: Any, name: str) -> Tensor:
 def _found(module: Any, rest: str, path: str, full: str) -> Tensor | None:
     """The tensor of torch's name `rest` below a module, which is at `path` in MLX."""
     key, _, below = rest.partition(".")
+    if rest == norm.COUNTED and counts(module):
+        return _count(full, path, module)
     if isinstance(module, nn.Module):
         form = forms(module).get(rest)
         late = next((key for key, own in _torch_names(module).items() if own == rest), rest)

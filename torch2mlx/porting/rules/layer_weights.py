@@ -89,6 +89,15 @@ class LayerWeights(cst.CSTTransformer):
         if node.attr.value in _OF_PARAMETERS:
             self._as_they_are.add(node.value)
 
+    def visit_Del(self, node: cst.Del) -> None:
+        """`del layer.weight` is of the array that MLX's layer has under this name, or of none."""
+        several = node.target.elements if isinstance(node.target, (cst.Tuple, cst.List)) else ()
+        for target in (node.target, *(each.value for each in several)):
+            self._as_they_are.add(target)
+            if isinstance(target, cst.Attribute) and is_weight(target.attr.value):
+                why = f"del of {target.attr.value}, which has another name in MLX"
+                self._report.refuse(self._statement or node, why)
+
     def visit_Comparison(self, node: cst.Comparison) -> None:
         if any(isinstance(c.operator, (cst.Is, cst.IsNot)) for c in node.comparisons):
             self._as_they_are.add(node.left)

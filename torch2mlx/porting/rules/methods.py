@@ -59,8 +59,8 @@ _OF_MODULES_ONLY: tuple[str, ...] = (
 _FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _HOOKS = ("register_full_backward_hook", "register_backward_hook", "register_state_dict_pre_hook")
 _OF_MODULES_ONLY += _HOOKS + _FORWARD_HOOKS
-#: What torch's buffers are and MLX's are not.
-_UNNAMED = "without num_batches_tracked and what is not persistent, which are no arrays of a module"
+#: Which of torch's buffers MLX's modules do not have.
+_UNNAMED = "without what is not persistent, which is no array of a module"
 _STAYS = (
     "this backward pass is of no training step that was found: MLX differentiates functions; make "
     "`loss.backward()` a statement of its own, in the function of the forward pass and of the "

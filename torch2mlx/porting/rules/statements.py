@@ -113,12 +113,17 @@ def _in_loop(at: Place, original: cst.Assign, updated: cst.Assign, value: Any) -
 
 
 def _held_by(at: Place, value: Any) -> Any:
-    """What a name of the function was given, if once; another expression as it is."""
-    if not isinstance(value, cst.Name) or not at.bodies:
+    """What a name of the function, or of the file, was given, if once, or once of several times the
+    weight of a layer; another expression as it is."""
+    if not isinstance(value, cst.Name):
         return value
-    nodes = [n for n in walk(at.bodies[-1].body) if isinstance(n, cst.Assign)]
+    own = (cst.FunctionDef, cst.ClassDef)
+    outside = [part for part in at.file.sharing.module.body if not isinstance(part, own)]
+    around = [at.bodies[-1].body] if at.bodies else outside
+    nodes = [n for part in around for n in walk(part) if isinstance(n, cst.Assign)]
     given = [n.value for n in nodes if any(dotted(t.target) == value.value for t in n.targets)]
-    return given[0] if len(given) == 1 else value
+    weights = [each for each in given if _is_weight(each)]
+    return weights[0] if weights else given[0] if len(given) == 1 else value
 
 
 def _is_given(at: Place, value: Any) -> bool:
@@ -134,8 +139,9 @@ def _tied(at: Place, original: cst.Assign, updated: cst.Assign, held: Any) -> An
     root, _, rest = alias.partition(".")
     other, _, kept = name.partition(".")
     if not rest or root != other or not kept:
-        at.refuse(original, "a parameter under two names: kit.tying.tie(root, alias, name)")
-        return updated
+        why = "a parameter under two names: kit.tying.tie(root, alias, name)"
+        at.refuse(original, why)
+        return small(f'raise NotImplementedError("{alias}: {why}")')
     at.change(original, "weight", "one parameter under two names: its gradients are added")
     return small(f'kit.tying.tie({root}, "{rest}", "{kept}")')
 

@@ -32,6 +32,8 @@ SEQUENTIAL = "torch.nn.Sequential"
 _WEIGHTS = re.compile(
     r"(weight|bias)_(ih|hh|hr)(_l\d+(_reverse)?)?|(in|q|k|v)_proj_weight|in_proj_bias|bias_[kv]"
 )
+#: Tensors that layers have in MLX under the same name.
+_ARRAYS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 #: Options of layers that are one number.
 _NUMBERS = frozenset(
     [
@@ -76,7 +78,7 @@ def attribute(owner: Type, name: str) -> Type:
         )
     if name == "saved_tensors":
         return Type("list", (TENSOR,))
-    if owner.kind == "module" and name in ("weight", "bias", "running_mean", "running_var"):
+    if owner.kind == "module" and name in _ARRAYS:
         return TENSOR
     if owner.kind == "module" and is_weight(name):
         return TENSOR

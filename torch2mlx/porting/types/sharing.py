@@ -63,7 +63,7 @@ class Sharing:
         self._names, self._type_of = names, type_of
         self._around: dict[Any, Any] = {}
         self._flows: dict[Any, _Flow] = {}
-        self._module = module
+        self.module = module
 
     def owned(self, statement: Any, name: str, given: bool = False) -> bool:
         """Whether nothing but a plain name has the tensor that a statement changes; `given`: who
@@ -108,7 +108,7 @@ class Sharing:
         """The function that a statement is of, and where it stands there; None where that is not
         known."""
         if not self._around:
-            self._enter(self._module, self._module)
+            self._enter(self.module, self.module)
         function = self._around.get(statement)
         if function is None:
             return None, None
