@@ -334,3 +334,71 @@ def test_norms_that_are_functions_move_what_they_are_given(size):
     assert not result.unsupported
     ours = executed(result.source, "own_norms")
     np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-4, atol=2e-5)
+
+
+GIVEN_STATISTICS = """
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Net(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.norms = nn.Sequential(nn.Identity(), nn.BatchNorm1d(size))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("var", torch.ones(size))
+
+    def forward(self, x):
+        norm = self.norms[1]
+        x = F.batch_norm(x, self.mean.detach(), self.var.data, None, None, self.training)
+        return F.batch_norm(
+            x * 2 + 1, running_var=self.norms[1].running_var.data.detach(),
+            running_mean=norm.running_mean.detach(), training=True, momentum=0.3
+        )
+
+
+net = Net(SIZE)
+out = []
+for i in range(3):
+    out += net(torch.sin(torch.arange(SIZE * BATCH).float() * (i + 1)).view(BATCH, SIZE)).tolist()
+for b in (net.mean, net.var, net.norms[1].running_mean, net.norms[1].running_var):
+    out.append(b.tolist())
+"""
+
+
+@pytest.mark.parametrize("size", [(4, 3), (5, 2)], ids=str)
+def test_statistics_that_are_given_detached_are_moved(size):
+    text = GIVEN_STATISTICS.replace("SIZE", str(size[0])).replace("BATCH", str(size[1]))
+    theirs: dict = {"__name__": "in_torch"}
+    exec(text, theirs)
+    result = torch2mlx.port(text)
+    assert not result.unsupported
+    ours = executed(result.source, "given_statistics")
+    np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "F.batch_norm(x, bn.running_mean.view(-1), bn.running_var, training=True)",
+        "F.batch_norm(x, bn.running_mean, bn.running_var[:], None, None, bn.training)",
+        "torch.batch_norm(x, None, None, bn.running_mean[:], bn.running_var, True, 0.1, 1e-5, 1)",
+        "mean = bn.running_mean.detach()\n    F.instance_norm(x, mean, bn.running_var)",
+        "m, v = bn.running_mean, bn.running_var.float()\n    F.batch_norm(x, m, v, training=True)",
+    ],
+)
+def test_statistics_that_are_views_are_refused_and_do_not_run(lines):
+    text = "import torch\nimport torch.nn.functional as F\ndef run(bn, x):\n    " + lines + "\n"
+    result = torch2mlx.port(text)
+    assert ["moves `bn.running_" in u.reason for u in result.unsupported] == [True]
+    ported = executed(result.source, "views")
+    norm = need("torch2mlx.kit")[0].channels_first.BatchNorm1d(3)
+    with pytest.raises(NotImplementedError, match=r"moves `bn\.running_"):
+        ported.run(norm, mx.zeros((2, 3)))
+
+
+def test_views_of_statistics_that_only_norm_stay():
+    text = "import torch.nn.functional as F\ndef run(bn, x):\n"
+    text += "    return F.batch_norm(x, bn.a[0], bn.b)\n"
+    assert torch2mlx.port(text).ok

@@ -142,3 +142,8 @@ class Function:
 
         made = with_backward(forward, backward, *(given[i] for i in places))
         return made if len(made) > 1 else made[0]
+
+
+def unported(why: str) -> Any:
+    """Stands where a call was refused that would run in MLX and do something else."""
+    raise NotImplementedError(why)

@@ -24,6 +24,7 @@ from torch2mlx.porting.rules.in_place_functions import WHY
 from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.reasons import reason
 from torch2mlx.porting.rules.render import PLACEMENT, Argument, same, written
+from torch2mlx.porting.rules.running_statistics import moved
 from torch2mlx.porting.rules.text import again, code, drop_keywords, expression, joined
 from torch2mlx.porting.scopes.import_table import TYPED, dotted
 from torch2mlx.porting.types.kinds import NUMBERS, Type
@@ -167,6 +168,9 @@ def _functional(at: Place, full: str, given: list[Argument], original: Any, upda
     name = full.rpartition(".")[2]
     if name == "dropout" and len(given) < 3 and not any(a.keyword == "training" for a in given):
         at.change(original, full, "torch's default is training=True: always active")
+    given, why = moved(at, full, given, original)
+    if why:
+        return expression(f'kit.control.unported("{full}: {why}")')
     if original in at.file.plan.sites:
         at.change(original, full, "the same function in MLX, channels last")
         return again(f"kit.{'channels_last.' if name in _INNER else ''}{name}", updated)
@@ -225,6 +229,9 @@ def _group(at: Place, full: str, given: list[Argument], original: Any, updated: 
 
 def _function(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
     name = full.removeprefix("torch.")
+    given, why = moved(at, full, given, original)
+    if why:
+        return expression(f'kit.control.unported("{full}: {why}")')
     if name in _MADE and given and given[-1].star == "**":
         return _made_with(at, full, given, original, updated)
     second = given[1] if len(given) > 1 else None

@@ -55,7 +55,7 @@ class Views:
         which is the tensor itself where its dtype is the same; ("", "") of others."""
         steps = []
         while True:
-            step, inner = self._step(value)
+            step, inner = self.step(value)
             if inner is None:
                 break
             steps.append(step)
@@ -69,7 +69,7 @@ class Views:
             return "", ""
         return name, "cast" if set(steps) & set(_CASTS) else "view"
 
-    def _step(self, value: Any) -> tuple[str, Any]:
+    def step(self, value: Any) -> tuple[str, Any]:
         """(what the outermost view is, what it is taken of), None where it is no view."""
         if isinstance(value, cst.Subscript):
             return "[]", value.value if self.basic(value) else None
