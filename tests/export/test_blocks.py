@@ -588,3 +588,23 @@ def test_what_is_read_after_a_loop_has_no_name_that_its_turns_hand_on(kept: int 
         x = torch.randn(size)
         for found, expected in zip(made.module(to_mlx(x)), model(x), strict=True):
             np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_loop_within_a_loop_makes_is_read_after_both() -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            rows = (nn.ModuleList(Several() for _ in range(3)) for _ in range(3))
+            self.rows = nn.ModuleList(rows)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            for row in self.rows:
+                for block in row:
+                    y, z, x = block(x)
+            return x, y, z
+
+    model = Nested()
+    made = torch2mlx.translate(model, (torch.randn(2, 3, 4),))
+    x = torch.randn(3, 5, 4)
+    for found, expected in zip(made.module(to_mlx(x)), model(x), strict=True):
+        np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-5)

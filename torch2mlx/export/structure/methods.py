@@ -82,7 +82,10 @@ class Body:
         self._inside = {item for item in self._all if isinstance(item, Node)}
         self._makers = {r.outputs[0]: r for r in self._all if isinstance(r, Region) and r.outputs}
         loops = list(_loops(self._items))
-        self._first = {end: start for loop in loops for end, start in loop.last.items()}
+        self._first: dict[Node, Node] = {}
+        for loop in reversed(loops):  # those within others first
+            found = ((end, self._first.get(one, one)) for end, one in loop.last.items())
+            self._first.update(found)
         self._pinned = {
             node for loop in loops for node in (*outer_reads(loop), *loop.last.values())
         }
