@@ -13,6 +13,7 @@ from torch2mlx.export.ir.name_allocator import Names, ends_of_statements, wanted
 from torch2mlx.export.ir.nodes import STATEMENTS, Node, leaves, operands
 from torch2mlx.export.ir.regions import Region
 from torch2mlx.export.ir.render import ATOM, Renderer, Text, literal
+from torch2mlx.export.structure.demanded import demanded
 from torch2mlx.export.structure.loops import (
     Carried,
     Item,
@@ -457,29 +458,6 @@ def _with_shapes(lines: list[str]) -> Iterator[str]:
         else:
             yield lines[i]
             i += 1
-
-
-#: Comparisons of whole numbers, and what is so where they are not.
-_CONTRARY = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
-
-
-def demanded(node: Node, renderer: Renderer) -> list[str]:
-    """The statements of a demand on values: an assertion, or the error that the model raises."""
-    condition, wanted, kind, told = node.args
-    if kind == "AssertionError":
-        test = renderer.argument(condition)
-        test = test if wanted else f"not {test}"
-        return [f"assert {test}, {literal(told)}" if told else f"assert {test}"]
-    return [f"if {_failing(condition, wanted, renderer)}:", f"    raise {kind}({literal(told)})"]
-
-
-def _failing(condition: Node, wanted: bool, renderer: Renderer) -> str:
-    """The test that is true where a demand is not met."""
-    name = condition.op.removeprefix("operator.")
-    values = [getattr(part, "value", part) for part in condition.args]
-    if wanted and name in _CONTRARY and all(isinstance(value, int) for value in values):
-        return renderer.expression(Node(f"operator.{_CONTRARY[name]}", condition.args))[0]
-    return f"not {renderer.argument(condition)}" if wanted else renderer.argument(condition)
 
 
 def returned(nodes: list[Node], show: Callable[[Any], str]) -> str:
