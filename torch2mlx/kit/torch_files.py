@@ -20,22 +20,22 @@ from typing import Any, BinaryIO
 import mlx.core as mx
 import numpy as np
 
-#: Of the storages' classes and of torch's names of types: MLX's type, and numpy's of that size.
-_TYPES: dict[str, tuple[mx.Dtype, str]] = {
-    **{name: (mx.float32, "u4") for name in ("FloatStorage", "float32")},
-    **{name: (mx.float64, "u8") for name in ("DoubleStorage", "float64")},
-    **{name: (mx.float16, "u2") for name in ("HalfStorage", "float16")},
-    **{name: (mx.bfloat16, "u2") for name in ("BFloat16Storage", "bfloat16")},
-    **{name: (mx.complex64, "u8") for name in ("ComplexFloatStorage", "complex64")},
-    **{name: (mx.int64, "u8") for name in ("LongStorage", "int64")},
-    **{name: (mx.int32, "u4") for name in ("IntStorage", "int32")},
-    **{name: (mx.int16, "u2") for name in ("ShortStorage", "int16")},
-    **{name: (mx.int8, "u1") for name in ("CharStorage", "int8")},
-    **{name: (mx.uint8, "u1") for name in ("ByteStorage", "uint8")},
-    **{name: (mx.bool_, "u1") for name in ("BoolStorage", "bool")},
-    **{name: (mx.uint16, "u2") for name in ("uint16",)},
-    **{name: (mx.uint32, "u4") for name in ("uint32",)},
-    **{name: (mx.uint64, "u8") for name in ("uint64",)},
+#: Of the storages' classes and of torch's types: MLX's name, and numpy's type of that size.
+_TYPES: dict[str, tuple[str, str]] = {
+    **{name: ("float32", "u4") for name in ("FloatStorage", "float32")},
+    **{name: ("float64", "u8") for name in ("DoubleStorage", "float64")},
+    **{name: ("float16", "u2") for name in ("HalfStorage", "float16")},
+    **{name: ("bfloat16", "u2") for name in ("BFloat16Storage", "bfloat16")},
+    **{name: ("complex64", "u8") for name in ("ComplexFloatStorage", "complex64")},
+    **{name: ("int64", "u8") for name in ("LongStorage", "int64")},
+    **{name: ("int32", "u4") for name in ("IntStorage", "int32")},
+    **{name: ("int16", "u2") for name in ("ShortStorage", "int16")},
+    **{name: ("int8", "u1") for name in ("CharStorage", "int8")},
+    **{name: ("uint8", "u1") for name in ("ByteStorage", "uint8")},
+    **{name: ("bool_", "u1") for name in ("BoolStorage", "bool")},
+    **{name: ("uint16", "u2") for name in ("uint16",)},
+    **{name: ("uint32", "u4") for name in ("uint32",)},
+    **{name: ("uint64", "u8") for name in ("uint64",)},
 }
 #: The first numbers of a file from before torch 1.6.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -53,22 +53,24 @@ def _tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -
     """A view of a storage. Raises ValueError where it leaves the storage."""
     if storage.data is None:
         return None
-    dtype, carrier = _TYPES[storage.kind]
+    name, carrier = _TYPES[storage.kind]
     flat = np.frombuffer(storage.data, f"<{carrier}")
     counts, steps = [int(n) for n in shape], [int(n) for n in strides]
     last = offset + sum((n - 1) * step for n, step in zip(counts, steps, strict=True))
     if 0 in counts:
-        return mx.zeros(counts, dtype)
+        with mx.stream(mx.cpu):  # no other device has float64
+            return mx.zeros(counts, getattr(mx, name))
     if min([offset, *counts, *steps]) < 0 or last >= flat.size:
         raise ValueError(f"a tensor of shape {tuple(counts)} leaves its storage: a damaged file")
     size = flat.itemsize
     view = np.lib.stride_tricks.as_strided(flat[offset:], counts, [n * size for n in steps])
     held = np.ascontiguousarray(view).reshape(counts)
-    if dtype == mx.bool_:
+    if name == "bool_":
         return mx.array(held != 0)
-    if dtype == mx.complex64:
+    if name == "complex64":
         return mx.array(held.view(np.complex64))
-    with mx.stream(mx.cpu):  # no other device has float64
+    dtype = getattr(mx, name)
+    with mx.stream(mx.cpu):
         return mx.array(held).view(dtype) if counts else mx.array(held[None]).view(dtype)[0]
 
 
@@ -111,7 +113,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if module in ("torch", "torch.storage") and name in _TYPES:
-            return name if name.endswith("Storage") else _TYPES[name][0]
+            return name if name.endswith("Storage") else getattr(mx, _TYPES[name][0])
         if full in _MADE:
             return functools.partial(_MADE[full])
         if full == "collections.OrderedDict":
