@@ -13,13 +13,14 @@ import operator
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch2mlx.export.capture.conditions import Asked, Condition, needs
 from torch2mlx.export.capture.length_algebra import Algebra, certain, simplified
+from torch2mlx.export.capture.patched import replaced
 from torch2mlx.export.capture.positions import tables
 from torch2mlx.export.ir.provenance import size_hint
 
@@ -233,9 +234,7 @@ def watched() -> Iterator[Watch]:
     from torch.fx.experimental.sym_node import SymNode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    compared = {name: getattr(SymNode, name) for name in _RELATIONS}
-    shapes: Any = ShapeEnv
-    original = shapes.evaluate_expr
+    original = ShapeEnv.evaluate_expr
 
     def evaluate(self: Any, expression: Any, *args: Any, **kwargs: Any) -> Any:
         before = len(self.guards)
@@ -243,20 +242,16 @@ def watched() -> Iterator[Watch]:
         watch.note(self, expression, answer, before)
         for place, guard in enumerate(self.guards[before:], before):
             if not watch.asked[place].among(_LAYOUT):  # that is no question of what is right
-                algebra.found(self, guard.expr)
+                watch.algebra.found(self, guard.expr)
         return answer
 
-    with simplified() as algebra:
-        watch = Watch(algebra=algebra)
-        shapes.evaluate_expr = evaluate
-        for name, compare in compared.items():
-            setattr(SymNode, name, _comparing(watch, name, compare))
-        try:
-            yield watch
-        finally:
-            shapes.evaluate_expr = original
-            for name, compare in compared.items():
-                setattr(SymNode, name, compare)
+    with ExitStack() as stack:
+        watch = Watch(algebra=stack.enter_context(simplified()))
+        stack.enter_context(replaced(ShapeEnv, "evaluate_expr", evaluate))
+        for name in _RELATIONS:
+            comparing = _comparing(watch, name, getattr(SymNode, name))
+            stack.enter_context(replaced(SymNode, name, comparing))
+        yield watch
 
 
 def _comparing(watch: Watch, name: str, compare: Any) -> Any:

@@ -58,7 +58,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class KnownNumbers:
     """What torch knows of numbers: the expression of each by the program's node whose result it is;
     and those that the model's code hands to a call of a module, by the call's path."""
 
@@ -67,7 +67,7 @@ class Lengths:
 
 
 def nested(
-    program: Program, owners: Callable[[str], str], lengths: Lengths | None = None
+    program: Program, owners: Callable[[str], str], known: KnownNumbers | None = None
 ) -> Region:
     """The program as one region; `owners` gives a module's path in the emitted tree."""
     root = _placed(program)
@@ -76,7 +76,7 @@ def nested(
     for region in root.regions():
         region.items = [each for item in region.items for each in _with_updates(item)]
     finals = [node for node in leaves(_plain(program.outputs))]
-    _connect(root, program, finals, lengths or Lengths())
+    _connect(root, program, finals, known or KnownNumbers())
     return root
 
 
@@ -123,12 +123,12 @@ def _placed(program: Program) -> Region:
     return root
 
 
-def _connect(root: Region, program: Program, finals: list[Node], lengths: Lengths) -> None:
+def _connect(root: Region, program: Program, finals: list[Node], known: KnownNumbers) -> None:
     """Fills in what goes in and out of every region, and computes numbers where they are used."""
-    regions, measures = list(root.regions()), Measures(lengths.expressions)
+    regions, measures = list(root.regions()), Measures(known.expressions)
     for region in regions:
         arguments = (i.node for i in program.inputs if i.node is not None)
-        given = lengths.handed.get(region.path, ())
+        given = known.handed.get(region.path, ())
         _localise(region, measures, list(arguments) if region is root else [], given)
     while _without_unread(regions, finals):
         for region in regions:

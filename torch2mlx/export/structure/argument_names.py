@@ -8,7 +8,7 @@ from typing import Any
 from torch2mlx.export.capture.trace import Call
 from torch2mlx.export.ir.nodes import Node
 from torch2mlx.export.ir.provenance import expression_of, hints
-from torch2mlx.export.ir.regions import Lengths, Region
+from torch2mlx.export.ir.regions import KnownNumbers, Region
 
 
 def argument_names(
@@ -27,7 +27,7 @@ def argument_names(
     }
     found = {node: origins[node.origin] for node in region.inputs if node.origin in origins}
     left = [n for n in region.inputs if n.is_array and n.op != "module" and n not in found]
-    lengths = {expression_of(length): name for name, length in reversed(call.numbers)}
+    lengths = _handed(call)
     for node in region.inputs:
         value = graph[node.origin].meta.get("val") if node.origin in graph else None
         name = lengths.get(expression_of(value)) if not node.is_array else None
@@ -45,7 +45,7 @@ def argument_names(
     return found
 
 
-def known_lengths(calls: Mapping[str, Sequence[Call]], graph: Mapping[str, Any]) -> Lengths:
+def known_numbers(calls: Mapping[str, Sequence[Call]], graph: Mapping[str, Any]) -> KnownNumbers:
     """What torch knows of the numbers of a program, and which of them calls of modules are
     handed."""
     pairs = ((name, expression_of(node.meta.get("val"))) for name, node in graph.items())
@@ -53,11 +53,16 @@ def known_lengths(calls: Mapping[str, Sequence[Call]], graph: Mapping[str, Any])
     handed = {}
     for path, several in calls.items():
         for number, call in enumerate(several):
-            found = {expression_of(length): name for name, length in reversed(call.numbers)}
-            found.pop(None, None)
+            found = _handed(call)
             if found:
                 handed[f"{path}@{number}" if number else path] = found
-    return Lengths(expressions, handed)
+    return KnownNumbers(expressions, handed)
+
+
+def _handed(call: Call) -> dict[Any, str]:
+    """Names of the lengths that a call is handed, the first of each, by torch's expression."""
+    pairs = ((expression_of(length), name) for name, length in reversed(call.numbers))
+    return {expression: name for expression, name in pairs if expression is not None}
 
 
 def _sizes(node: Any) -> list[int] | None:

@@ -17,7 +17,7 @@ from torch2mlx.export.lower.build_layer import resolve
 from torch2mlx.export.lower.modes import other_modes
 from torch2mlx.export.lower.module_tree import Tree
 from torch2mlx.export.lower.parameters import Stored
-from torch2mlx.export.structure.argument_names import argument_names, known_lengths
+from torch2mlx.export.structure.argument_names import argument_names, known_numbers
 from torch2mlx.export.structure.attribute_paths import Paths, prefixes
 from torch2mlx.export.structure.calls import Calls
 from torch2mlx.export.structure.checks import Checks
@@ -62,7 +62,7 @@ class Assembly:
         self._program, self._traced, self._stored, self._tree = program, traced, stored, tree
         self._refused = refused(program)  # loops change what statements read
         self._graph = {node.name: node for node in traced.program.graph.nodes}
-        self.region = nested(program, tree.owner, known_lengths(traced.calls, self._graph))
+        self.region = nested(program, tree.owner, known_numbers(traced.calls, self._graph))
         entrances.arrange(self.region)
         written = {region.module for region in self.region.regions()} - {""}
         self._paths = Paths(tree, stored, written)
