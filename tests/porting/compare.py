@@ -43,6 +43,18 @@ def executed(source: str, name: str) -> Any:
     return module
 
 
+def both(text: str, name: str) -> tuple[Any, dict[str, Any]]:
+    """The port of a script of torch as a module, of which nothing may be refused, and what the
+    script itself has."""
+    import torch2mlx
+
+    theirs: dict[str, Any] = {"__name__": "in_torch"}
+    exec(text, theirs)
+    result = torch2mlx.port(text)
+    assert not result.unsupported
+    return executed(result.source, name), theirs
+
+
 def several(value: Any) -> tuple[Any, ...]:
     """What `build` gives, as a tuple."""
     return value if isinstance(value, tuple) else (value,)

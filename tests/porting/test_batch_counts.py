@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import torch2mlx
-from tests.porting.compare import executed
+from tests.porting.compare import both
 from tests.support import need
 
 torch, mx, nn = need("torch", "mlx.core", "mlx.nn")
@@ -87,11 +86,7 @@ counts.append(second[1].num_batches_tracked.item())
 @pytest.mark.parametrize("size", [(4, 3), (5, 2)], ids=str)
 def test_counts_of_batches_are_buffers_that_are_carried_read_and_set(size):
     text = COUNTS.replace("SIZE", str(size[0])).replace("BATCH", str(size[1]))
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    result = torch2mlx.port(text)
-    assert not result.unsupported
-    ours = executed(result.source, "counts")
+    ours, theirs = both(text, "counts")
     assert (ours.names, ours.counts[:-6]) == (theirs["names"], theirs["counts"][:-6])
     np.testing.assert_allclose(ours.counts[-6:], theirs["counts"][-6:], rtol=1e-6)
     np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.porting.compare import executed
+from tests.porting.compare import both, executed
 from tests.support import need
 
 need("torch", "mlx", "libcst")
@@ -121,11 +121,8 @@ out += critic.norm.running_mean.tolist() + critic.norm.running_var.tolist()
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_statistics_move_once(name, size):
     text = (HEAD + PROGRAMS[name]).replace("SIZE", str(size[0])).replace("BATCH", str(size[1]))
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    result = torch2mlx.port(text)
-    assert not result.unsupported
-    np.testing.assert_allclose(executed(result.source, "once").out, theirs["out"], rtol=2e-5)
+    ours, theirs = both(text, "once")
+    np.testing.assert_allclose(ours.out, theirs["out"], rtol=2e-5)
 
 
 DROPPED = """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.porting.compare import executed
+from tests.porting.compare import both
 from tests.support import need
 
 need("torch", "mlx", "libcst")
@@ -130,11 +130,8 @@ for i in range(3):
 def test_they_are_the_modules(name, size):
     text = (HEAD + PROGRAMS[name]).replace("SIZE", str(size[0])).replace("BATCH", str(size[1]))
     text += "out += [float(p.detach().abs().sum()) for p in net.parameters()]\n"
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    result = torch2mlx.port(text)
-    assert not result.unsupported
-    np.testing.assert_allclose(executed(result.source, "groups").out, theirs["out"], rtol=2e-5)
+    ours, theirs = both(text, "groups")
+    np.testing.assert_allclose(ours.out, theirs["out"], rtol=2e-5)
 
 
 LOOP = """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.porting.compare import executed
+from tests.porting.compare import both
 from tests.support import need
 
 need("torch", "mlx", "libcst")
@@ -471,11 +471,7 @@ out += made[1](torch.ones(1, 2)).flatten().tolist()
 @pytest.mark.parametrize("size", [3, 4])
 def test_weights_that_are_deleted_are_set_anew(size):
     text = DELETED.replace("SIZE", str(size))
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    result = torch2mlx.port(text)
-    assert not result.unsupported
-    ours = executed(result.source, "deleted")
+    ours, theirs = both(text, "deleted")
     np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-4, atol=1e-5)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.porting.compare import executed
+from tests.porting.compare import both, executed
 from tests.support import need
 
 need("torch", "mlx", "libcst")
@@ -90,11 +90,7 @@ out += [buffer for name, buffer in net.named_buffers() if "tracked" not in name]
 def test_statistics_and_buffers_are_torchs(name, size):
     text = (HEAD + PROGRAMS[name] + TAIL).replace("SIZE", str(size[0]))
     text = text.replace("BATCH", str(size[1]))
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    result = torch2mlx.port(text)
-    assert not result.unsupported
-    ours = executed(result.source, "statistics")
+    ours, theirs = both(text, "statistics")
     assert ours.names == theirs["names"]
     for mine, wanted in zip(ours.out, theirs["out"], strict=True):
         wanted = wanted.detach().numpy()
@@ -328,11 +324,7 @@ out += mean.tolist() + var.tolist() + [len(list(net.parameters())), len(net.stat
 def test_norms_that_are_functions_move_what_they_are_given(size):
     """So do modules whose weights are set from outside: these are no parameters."""
     text = OWN.replace("SIZE", str(size[0])).replace("BATCH", str(size[1]))
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    result = torch2mlx.port(text)
-    assert not result.unsupported
-    ours = executed(result.source, "own_norms")
+    ours, theirs = both(text, "own_norms")
     np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-4, atol=2e-5)
 
 
@@ -370,11 +362,7 @@ for b in (net.mean, net.var, net.norms[1].running_mean, net.norms[1].running_var
 @pytest.mark.parametrize("size", [(4, 3), (5, 2)], ids=str)
 def test_statistics_that_are_given_detached_are_moved(size):
     text = GIVEN_STATISTICS.replace("SIZE", str(size[0])).replace("BATCH", str(size[1]))
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    result = torch2mlx.port(text)
-    assert not result.unsupported
-    ours = executed(result.source, "given_statistics")
+    ours, theirs = both(text, "given_statistics")
     np.testing.assert_allclose(ours.out, theirs["out"], rtol=1e-4, atol=1e-5)
 
 
