@@ -27,6 +27,9 @@ class Tensor:
     def nbytes(self) -> int: ...
     @property
     def address(self) -> int: ...
+    @property
+    def numpy(self) -> bool:
+        """Whether a file of torch.save held it as an array or a scalar of numpy's."""
     def permute(self, axes: Sequence[int], /) -> Tensor: ...
     def split(self, sizes: Sequence[int], /) -> Tensor:
         """Each dimension as one or more whose sizes multiply to it, in order."""

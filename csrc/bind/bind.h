@@ -35,6 +35,7 @@ typedef struct {
     PyObject *owner; /* keeps view.data alive */
     int fd;          /* of the file the data is mapped from, or -1 */
     uint64_t fd_offset;
+    char numpy; /* whether a file held it as an array of numpy's */
     Py_ssize_t exported_shape[T2M_MAX_RANK]; /* for the buffer protocol */
     Py_ssize_t exported_strides[T2M_MAX_RANK];
 } TensorObject;

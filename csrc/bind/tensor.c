@@ -277,12 +277,19 @@ get_address(TensorObject *self, void *closure)
     return PyLong_FromVoidPtr((void *)self->view.data);
 }
 
+static PyObject *
+get_numpy(TensorObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->numpy);
+}
+
 static PyGetSetDef tensor_getset[] = {
     {"shape", (getter)get_shape, NULL, "Sizes of the dimensions.", NULL},
     {"strides", (getter)get_strides, NULL, "Steps in bytes.", NULL},
     {"dtype", (getter)get_dtype, NULL, "Name of the torch dtype.", NULL},
     {"nbytes", (getter)get_nbytes, NULL, "Bytes when dense.", NULL},
     {"address", (getter)get_address, NULL, "Address of item (0, ...).", NULL},
+    {"numpy", (getter)get_numpy, NULL, "Whether numpy's in a file.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

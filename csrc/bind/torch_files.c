@@ -278,6 +278,9 @@ tensor_of(builder *b, const t2m_tensor *t)
         empty || !data ? bind_nothing : data + t->offset * (uint64_t)item;
     PyObject *tensor =
         bind_tensor(b->module, &view, (t2m_dtype)t->dtype, owner);
+    if (tensor) {
+        ((TensorObject *)tensor)->numpy = s->bytes_node != 0;
+    }
     return t->conj || t->neg || t->swapped ? unresolved_of(b, t, tensor)
                                            : tensor;
 }

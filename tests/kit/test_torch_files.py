@@ -59,7 +59,7 @@ def test_every_type_and_view_is_read_as_torch_wrote_it(tmp_path, form):
 @pytest.mark.parametrize("form", [NEW, OLD], ids=["zip", "row"])
 def test_containers_values_and_arrays_of_numpy_stay(tmp_path, form):
     rows = np.arange(12.0).reshape(3, 4)
-    held = [1, 2.5, None, "a", (True, b"x"), {"k": {3}}, collections.OrderedDict(a=1), 1j]
+    held = [1, 2.5, None, "a", (True, b"x"), {"k": [3]}, collections.OrderedDict(a=1), b"y"]
     held += [torch.Size([2, 3]), rows, np.float64(0.1), torch.nn.Parameter(numbers(2))]
     torch.save(held, tmp_path / "m.pt", **form)
     found = kit.files.load(tmp_path / "m.pt", weights_only=False)
@@ -97,15 +97,55 @@ def test_the_state_of_an_optimizer_of_torch_is_refused(tmp_path):
 
 def test_what_is_no_data_is_refused_by_name(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "m.pt")
-    with pytest.raises(ValueError, match=r"asks for torch.nn.modules.linear.Linear: only arrays"):
+    with pytest.raises(ValueError, match=r"holds is torch.nn.modules.linear.Linear: only arrays"):
         kit.files.load(tmp_path / "m.pt", weights_only=False)
     for name in ("os.system", "builtins.eval", "numpy.load", "builtins.getattr"):
         module, _, function = name.rpartition(".")
-        call = b"\x80\x02c" + f"{module}\n{function}\n".encode() + b"X\x01\x00\x00\x00ktR."
+        call = b"\x80\x02c" + f"{module}\n{function}\n".encode() + b"(X\x01\x00\x00\x00ktR."
         with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
             archive.writestr("a/data.pkl", call)
-        with pytest.raises(ValueError, match=f"asks for {name}: only arrays"):
+        with pytest.raises(ValueError, match=f"holds is {name}: only arrays"):
             kit.files.load(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize("held", [{"k": {3}}, {"k": 1j}, {"k": torch.float32}, {(1, 2): 3}])
+def test_values_of_other_kinds_are_refused_with_their_place(tmp_path, held):
+    torch.save({"args": [0, held]}, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match=r"holds\['args'\]\[1\].* is .*: only arrays"):
+        kit.files.load(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("form", [NEW, OLD], ids=["zip", "row"])
+def test_lazily_changed_and_turned_tensors_have_their_values(tmp_path, form):
+    z = torch.complex(numbers(2, 3), -numbers(2, 3))
+    held = {"conj": z.conj(), "neg": torch.imag(z.clone().conj()), "row": numbers(3, 4)[1]}
+    torch.save(held, tmp_path / "m.pt", **form)
+    found = kit.files.load(tmp_path / "m.pt")
+    for name, tensor in held.items():
+        same(found[name], tensor.resolve_conj().resolve_neg())
+    swapped = np.arange(4, dtype=">f4")
+    torch.save([swapped, np.float32(3)], tmp_path / "n.pt", **form)
+    rows, three = kit.files.load(tmp_path / "n.pt")
+    assert rows.tolist() == swapped.tolist() and isinstance(three, np.float32) and three == 3
+
+
+def test_what_is_shared_in_a_file_is_read_once(tmp_path):
+    held = [numbers(2)]
+    for _ in range(40):
+        held = [held, held]
+    torch.save(held, tmp_path / "m.pt")
+    found = kit.files.load(tmp_path / "m.pt")
+    assert found[0] is found[1]
+
+
+def test_a_changed_byte_is_an_error(tmp_path):
+    torch.save({"a": {"w": numbers(64)}}, tmp_path / "m.pt")
+    whole = bytearray((tmp_path / "m.pt").read_bytes())
+    at = whole.index(numbers(64).numpy().tobytes())
+    whole[at] ^= 1
+    (tmp_path / "m.pt").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"m\.pt: byte .*checksum.*'w'"):
+        kit.files.load(tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize("form", [NEW, OLD], ids=["zip", "row"])
@@ -121,5 +161,5 @@ def test_every_truncation_is_an_error(tmp_path, form):
 
 def test_pickles_that_torch_did_not_write_are_refused(tmp_path):
     (tmp_path / "p.pt").write_bytes(pickle.dumps({"a": 1}, 2))
-    with pytest.raises(ValueError, match=r"a pickle that torch.save did not write"):
+    with pytest.raises(ValueError, match=r"p\.pt: byte 16: not a torch file"):
         kit.files.load(tmp_path / "p.pt")

@@ -121,7 +121,7 @@ import resource, sys
 import numpy as np
 from pathlib import Path
 from torch2mlx import _core
-from torch2mlx.checkpoint.source.checksums import Checksums
+from torch2mlx.common.checksums import Checksums
 
 path = Path(sys.argv[1])
 mapping = _core.Mapping(path)

@@ -17,7 +17,6 @@ from torch2mlx.checkpoint.source.entries import flatten_entries
 from torch2mlx.checkpoint.source.expanded import refuse_expanded
 from torch2mlx.checkpoint.source.files import (
     is_safetensors,
-    read_torch,
     scan_safetensors,
     unsupported,
 )
@@ -27,6 +26,7 @@ from torch2mlx.checkpoint.source.paths import checked
 from torch2mlx.checkpoint.source.tensors import Check, borrow, borrow_plain
 from torch2mlx.common import options
 from torch2mlx.common.collecting import paused
+from torch2mlx.common.torch_file import read_torch
 from torch2mlx.errors import (
     AlreadyConvertedError,
     AmbiguousCheckpointError,

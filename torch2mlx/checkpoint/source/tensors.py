@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torch2mlx import _core
-from torch2mlx.checkpoint.source.resolve import problem, resolve
+from torch2mlx.common.resolve import problem, resolve
 from torch2mlx.errors import UnsupportedTensorError
 from torch2mlx.types import Borrowed, Deferred, TensorSource
 
