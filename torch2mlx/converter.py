@@ -29,6 +29,7 @@ from torch2mlx.checkpoint.plan.widened import widened
 from torch2mlx.checkpoint.source import config_model
 from torch2mlx.checkpoint.source import converted as loading
 from torch2mlx.checkpoint.source.arguments import check_choice, check_function, check_threads
+from torch2mlx.checkpoint.source.as_loaded import as_loaded
 from torch2mlx.checkpoint.source.module_tree import describe, is_module
 from torch2mlx.checkpoint.source.opening import open_checkpoint
 from torch2mlx.checkpoint.source.paths import checked
@@ -266,7 +267,13 @@ class _Types:
         if prefix is None:
             return self.of(checkpoint)
         part, fitted = select(checkpoint, prefix)
-        return self.of(part, search=False).beside(fitted, checkpoint)
+        typed = self.of(part, search=False)
+        inside = {source.key for source in part.tensors.values()}
+        if all(source.key in inside for source in typed.sources):
+            return typed.beside(fitted, checkpoint)
+        beside = {k: v for k, v in checkpoint.tensors.items() if v.key in fitted.outside}
+        made = {source.key: source for source in typed.sources}
+        return typed.beside(fitted, replace(checkpoint, tensors={**beside, **made}))
 
     def of(self, checkpoint: Checkpoint, search: bool = True) -> Typed:
         """The layer types: from the live module, module=, config.json, rules or nothing."""
@@ -278,7 +285,10 @@ class _Types:
                 name = options.option("module")
                 raise ConversionError(f"{name} takes an nn.Module, not {self.module!r:.60}")
             tree = kept(describe(self.module), self.training)
-            return from_module(checkpoint, tree, self.rules, self.strict, search)
+            loaded = as_loaded(checkpoint, self.module)
+            typed = from_module(loaded, tree, self.rules, self.strict, search)
+            more = loaded.notes[len(checkpoint.notes) :]
+            return replace(typed, notes=(*more, *typed.notes))
         found = self._read(checkpoint)
         return replace(found, tree=kept(found.tree, self.training))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from torch2mlx.checkpoint.source.as_loaded import as_loaded
 from torch2mlx.checkpoint.source.module_tree import describe
 from torch2mlx.checkpoint.source.opening import open_checkpoint
 from torch2mlx.errors import StateDictMismatchError
@@ -29,7 +30,7 @@ def values_from(model: Any, source: Any, key: str | None = None) -> Iterator[Non
     import torch
     from torch.overrides import TorchFunctionMode
 
-    tensors = open_checkpoint(source, key).tensors
+    tensors = as_loaded(open_checkpoint(source, key), model).tensors
     ties = describe(model).ties
     keys = {id(p): ties.get(name, name) for name, p in model.state_dict(keep_vars=True).items()}
     kept: OrderedDict[int, Any] = OrderedDict()
