@@ -20,7 +20,7 @@ from torch2mlx.export.verify.entry import given, named_well
 from torch2mlx.export.verify.faults import mlx_fault, short, torch_fault
 from torch2mlx.export.verify.gradients import trained
 from torch2mlx.export.verify.judging import Judgement, judge
-from torch2mlx.export.verify.other_sizes import cases, judged_at
+from torch2mlx.export.verify.other_sizes import cases, judged_near
 from torch2mlx.export.verify.running import Answer, Case, Pair
 from torch2mlx.export.verify.walk import first_difference, layer_differences, read_at_calls
 from torch2mlx.export.verify.weights import strangers
@@ -53,9 +53,10 @@ def verify(
     plain values (numbers, texts, None) have to be equal.
 
     Inputs of other sizes are made of the given ones and compared too, as far as lengths are free:
-    shorter ones, then longer ones by repeating what is there. A size for which torch raises, or
-    which the file refuses, is noted. `sizes` gives others, `[{"ids": (1, 7)}, ...]`, the shapes of
-    arguments by name, None for a length that stays; `sizes=[]` none. Models whose weights stay on
+    shorter ones, then longer ones by repeating what is there. A size for which torch raises is
+    noted, and another batch alone is tried; one that the file refuses is noted. `sizes`
+    gives others, `[{"ids": (1, 7)}, ...]`, the shapes of arguments by name, None for a length that
+    stays; `sizes=[]` none. Models whose weights stay on
     the disk are compared at one size.
 
     `gradients`: compared are also the gradients of all parameters, for a fixed random weighting of
@@ -93,7 +94,7 @@ def verify(
     shapes = shapes_of(translated) if ours else {}
     for case in cases(model, args, kwargs, shapes, tried):
         if case.label:
-            found = judged_at(pair, case, tolerance, _against)
+            case, found = judged_near(pair, case, tolerance, _against)
         else:
             found = _judged(pair, case, tolerance)
         off = any(output.verdict == "differs" for output in found.outputs)

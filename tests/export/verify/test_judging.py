@@ -219,10 +219,13 @@ def test_gradients_and_a_step_agree_in_training(batch):
     before = {k: v.tolist() for k, v in made.module.layers[1].parameters().items()}
     found = torch2mlx.verify(model, made, x, gradients=True)
     assert found.ok and found.difference < 1e-4, str(found)
-    kinds = [o.what for o in found.outputs]
-    assert kinds == ["output"] + ["gradient"] * 6 + ["step"] * 3
-    assert found.outputs[1].name == "gradient of layers.0.weight"
-    assert {o.name for o in found.outputs[-2:]} == {
+    assert {o.case for o in found.outputs if o.case} == {
+        f"at input ({n}, 3, 8, 8)" for n in (1, batch + 1)
+    }
+    own = [o for o in found.outputs if not o.case]
+    assert [o.what for o in own] == ["output"] + ["gradient"] * 6 + ["step"] * 3
+    assert own[1].name == "gradient of layers.0.weight"
+    assert {o.name for o in own[-2:]} == {
         "layers.1.running_mean after a step",
         "layers.1.running_var after a step",
     }

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from torch2mlx.errors import Code, ExportError, TranslationError, UnsupportedOperatorError
 from torch2mlx.export.capture.failures import untraceable
 from torch2mlx.export.capture.freedom import Way
+from torch2mlx.export.capture.kept_lengths import NumbersAsked
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def attempted(
     while waiting:
         way = waiting.pop(0)
         try:
-            return make(way), _notes(said, way)
+            return _freest(make, way), _notes(said, way)
         except ExportError as problem:
             said.append(f"{way}: {problem}")
             problems.append(_cause(problem))
@@ -46,6 +47,21 @@ def attempted(
     if refusal is not None:
         raise refusal
     raise untraceable(model, problems)
+
+
+def _freest(make: Callable[[Way], T], way: Way) -> T:
+    """What is made with lengths that stay lengths where numbers are made of them; where that cannot
+    be traced, or turns out wrong, what is made without."""
+    try:
+        return make(way)
+    except NumbersAsked as asked:
+        places = asked.places
+    try:
+        return make(replace(way, kept=places))
+    except TranslationError as problem:
+        if problem.settled or _lacking(problem):
+            raise
+        return make(replace(way, kept=()))
 
 
 def _cause(problem: ExportError) -> Exception:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.export.capture.code_positions import called, path_to, source_of, statement_of
+from torch2mlx.export.capture.kept_lengths import calling
 from torch2mlx.export.capture.patched import replaced
 
 #: Functions of torch that demand their first argument, and the error that each raises.
@@ -206,7 +207,7 @@ def _number(original: Any, kind: type) -> Callable[[Any], Any]:
     holds, and a number that meets it stands in for that while the rest is traced."""
 
     def number(value: Any) -> Any:
-        frame = sys._getframe(1)
+        frame = calling(sys._getframe(1))
         found = demanded(frame) if is_open(value) else None
         links = _links(found) if found else ()
         tries = map(kind, _NUMBERS)

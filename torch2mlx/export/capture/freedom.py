@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch2mlx.export.capture.empty_weights import is_empty
+from torch2mlx.export.capture.kept_lengths import Place
 from torch2mlx.export.capture.structured import with_leaves
 from torch2mlx.export.ir.structures import copied
 
@@ -19,7 +20,9 @@ class Way:
 
     `free`: "all" axes longer than 1; the "first" ones, those that usually vary; "none"; or
     "given", those of `shapes`. `strict`: through torch's strict tracer. `twice`: a batch of one is
-    traced as a batch of two. `own_gradients`: each autograd.Function stays one operator.
+    traced as a batch of two. `own_gradients`: each autograd.Function stays one operator. `kept`:
+    where `int()` and `float()` of a length stay lengths; None where it is to be found out, which
+    `NumbersAsked` then says.
     """
 
     free: str
@@ -27,6 +30,7 @@ class Way:
     twice: bool = False
     own_gradients: bool = True
     shapes: Any = None
+    kept: tuple[Place, ...] | None = ()
 
     @property
     def dynamic(self) -> bool:
@@ -48,15 +52,16 @@ def ways(model: Any, args: Any, kwargs: Any, dynamic: bool, shapes: Any) -> list
     """The ways to trace a model, the freest first."""
     fixed = [Way("none"), Way("none", strict=True)]
     if shapes is not None:
-        return [Way("given", shapes=shapes), Way("given", strict=True, shapes=shapes)]
+        given = Way("given", shapes=shapes)
+        return [replace(given, kept=None), replace(given, strict=True)]
     if not dynamic:
         return fixed
-    free = [Way("all")]
+    free = [Way("all", kept=None)]
     if _batch_of_one(args, kwargs) and same_twice(model, args, kwargs):
-        free.insert(0, Way("all", twice=True))
+        free.insert(0, Way("all", twice=True, kept=None))
     first = _axes(args, kwargs, "first")
     if first != _axes(args, kwargs, "all"):
-        free.append(Way("first"))
+        free.append(Way("first", kept=None))
     return [*free, *fixed]
 
 

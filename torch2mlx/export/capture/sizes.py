@@ -6,7 +6,7 @@ import ast
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ _OPERATORS: dict[type, Callable[[int, int], int]] = {
 
 @dataclass(frozen=True)
 class Sized:
-    """Arguments of another size; `label` says which."""
+    """Arguments of another size; `label` says which. `less` are such with another batch alone, for
+    models to which the other lengths are no sizes of theirs."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     label: str
+    less: Sized | None = None
 
 
 def other_sizes(model: Any, args: Any, kwargs: Any, shapes: Shapes) -> Iterator[Sized]:
@@ -45,9 +47,13 @@ def other_sizes(model: Any, args: Any, kwargs: Any, shapes: Shapes) -> Iterator[
     shorter = {s: 1 if s in batch else (n + 1) // 2 for s, n in known.items()}
     longer = {s: n + 1 if s in batch else 2 * n for s, n in known.items()}
     for wanted in (shorter, longer):
-        made = resized(model, args, kwargs, shapes, wanted) if wanted != known else None
+        alone = {s: wanted[s] if s in batch else n for s, n in known.items()}
+        made, less = (
+            resized(model, args, kwargs, shapes, lengths) if lengths != known else None
+            for lengths in (wanted, alone)
+        )
         if made is not None:
-            yield made
+            yield replace(made, less=less if alone != wanted else None)
 
 
 def shapes_of(translated: Any) -> Shapes:

@@ -18,7 +18,6 @@ from torch2mlx.export.capture.asked_kinds import Asked, asked_kinds, asked_of, n
 from torch2mlx.export.capture.assigned import assigned_buffers, traced_data
 from torch2mlx.export.capture.autograd_functions import recorded
 from torch2mlx.export.capture.calls import under_one_name
-from torch2mlx.export.capture.ctc import ctc_as_operator
 from torch2mlx.export.capture.cumulative import standing_in_for_none
 from torch2mlx.export.capture.deeper_lines import deeper_lines
 from torch2mlx.export.capture.dropped_demands import notes_of_dropped
@@ -28,9 +27,10 @@ from torch2mlx.export.capture.explicit_masks import explicit_masks
 from torch2mlx.export.capture.failures import quietly, untraceable
 from torch2mlx.export.capture.freedom import Way, dynamic_shapes, twice
 from torch2mlx.export.capture.guards import Lengths, lengths_of, watched
+from torch2mlx.export.capture.kept_lengths import numbers_kept
 from torch2mlx.export.capture.keywords import named_keywords
 from torch2mlx.export.capture.known_branches import values_asked
-from torch2mlx.export.capture.packing import packed_as_operators
+from torch2mlx.export.capture.own_operators import own_operators
 from torch2mlx.export.capture.scanned import shapes_without_steps
 from torch2mlx.export.capture.sizes import ways_to
 from torch2mlx.export.capture.structured import dataclasses_known
@@ -196,9 +196,7 @@ def _recording(model: Any) -> Iterator[_Recorder]:
 
 
 def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
-    """Exports a model in one way. Raises ExportError with what torch.export said."""
-    import torch
-
+    """Exports a model in one way. Raises ExportError with torch's words, or NumbersAsked."""
     given = _apart((tuple(args), dict(kwargs)))
     args, kwargs = twice(given) if way.twice else given
     with (
@@ -216,19 +214,16 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         explicit_masks(),
         without_validation(),
         deeper_lines(),
-        packed_as_operators(),
-        ctc_as_operator(),
+        own_operators(),
         quietly(),
+        numbers_kept(way.kept or ()) as numbers,
     ):
         try:
-            shapes = {"dynamic_shapes": dynamic_shapes(model, args, kwargs, way)}
-            own = _containers_apart((args, kwargs))
-            with nullcontext() if way.strict else assigned_buffers(model):
-                program = torch.export.export(model, *own, strict=way.strict, **shapes)
-            without_vmap(program)
-            under_one_name(model, program)
+            program = _exported(model, args, kwargs, way)
         except Exception as problem:  # torch.export raises what the model and it run into
+            numbers.tell(way.kept)
             raise untraceable(model, [problem]) from problem
+        numbers.tell(way.kept)
         examples = dict(ways_to(model, args, kwargs))
     leaves, calls = tuple(examples), {} if way.strict else recorder.calls
     notes = notes_of_dropped(model, program) if way.strict else ()
@@ -236,6 +231,19 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
     lengths = _freed(lengths_of(program, leaves, watch), ways_to(model, *given), way)
     asked = _asked(model, program, kinds, leaves, way.strict)
     return Traced(model, *known, lengths, asked=asked, hooked=frozenset(recorder.hooked))
+
+
+def _exported(model: Any, args: Any, kwargs: Any, way: Way) -> Any:
+    """torch.export's program."""
+    import torch
+
+    shapes = {"dynamic_shapes": dynamic_shapes(model, args, kwargs, way)}
+    own = _containers_apart((args, kwargs))
+    with nullcontext() if way.strict else assigned_buffers(model):
+        program = torch.export.export(model, *own, strict=way.strict, **shapes)
+    without_vmap(program)
+    under_one_name(model, program)
+    return program
 
 
 def _freed(lengths: Lengths, examples: Iterable[Any], way: Way) -> Lengths:

@@ -53,6 +53,7 @@ _NUMBERS = {
     "round": "builtin.round",
     "abs": "builtin.abs",
     "sym_not": "operator.not_",
+    "_sym_sqrt": "math.sqrt",
 }
 
 

@@ -18,6 +18,7 @@ class Judgement:
     notes: tuple[str, ...] = ()
     fixed: str = ""  # that random numbers became constants
     unclear: int = 0  # outputs that are neither right nor wrong, told of in the notes alone
+    raised: bool = False  # whether torch has no answer
 
     @property
     def ok(self) -> bool:

@@ -4,10 +4,11 @@ for."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch2mlx.errors import TranslationError, VerificationError
-from torch2mlx.export.capture.sizes import Shapes, given_sizes, other_sizes
+from torch2mlx.export.capture.sizes import Shapes, Sized, given_sizes, other_sizes
 from torch2mlx.export.verify.faults import short
 from torch2mlx.export.verify.judging import Judgement, judge
 from torch2mlx.export.verify.refusing import refusal
@@ -30,9 +31,14 @@ def cases(
         else:
             made = given_sizes(model, args, kwargs, sizes, shapes)
         for one in made:
-            yield Case(one.args, one.kwargs, f"at {one.label}")
+            yield _case(one)
     except ValueError as error:
         raise VerificationError(str(error)) from error
+
+
+def _case(one: Sized) -> Case:
+    less = None if one.less is None else _case(one.less)
+    return Case(one.args, one.kwargs, f"at {one.label}", less)
 
 
 def right_at_another(pair: Pair, args: Any, kwargs: Any, shapes: Shapes) -> None:
@@ -41,7 +47,7 @@ def right_at_another(pair: Pair, args: Any, kwargs: Any, shapes: Shapes) -> None
     Raises TranslationError where they differ there, or MLX's side raises.
     """
     for one in other_sizes(pair.model, args, kwargs, shapes):
-        if _right(pair, Case(one.args, one.kwargs, f"at {one.label}")).outputs:
+        if _right(pair, _case(one)).outputs:
             return
 
 
@@ -54,7 +60,7 @@ def right_at(pair: Pair, case: Case, shapes: Shapes, sizes: Sequence[Any]) -> tu
     notes: list[str] = []
     try:
         for one in given_sizes(pair.model, case.args, case.kwargs, sizes, shapes):
-            found = _right(pair, Case(one.args, one.kwargs, f"at {one.label}"))
+            found = _right(pair, _case(one))
             unclear = f" in {len(found.outputs)} outputs; {found.unclear} are not clear"
             agrees = f"at {one.label}: agrees with torch{unclear if found.unclear else ''}"
             notes += [agrees] if found.outputs else []
@@ -69,7 +75,7 @@ def right_at(pair: Pair, case: Case, shapes: Shapes, sizes: Sequence[Any]) -> tu
 def _right(pair: Pair, case: Case) -> Judgement:
     """One case. Raises TranslationError where the sides differ, or MLX's side raises."""
     try:
-        found = judged_at(pair, case, None)
+        case, found = judged_near(pair, case, None)
     except VerificationError as error:
         raise TranslationError(f"MLX answers otherwise than torch {error}") from error
     except Exception as error:
@@ -81,13 +87,25 @@ def _right(pair: Pair, case: Case) -> Judgement:
     return found
 
 
+def judged_near(
+    pair: Pair, case: Case, tolerance: float | None, judged: Judge = judge
+) -> tuple[Case, Judgement]:
+    """One case of another size; where torch raises for it, the one that changes less."""
+    found = judged_at(pair, case, tolerance, judged)
+    if not found.raised or case.less is None:
+        return case, found
+    less = judged_at(pair, case.less, tolerance, judged)
+    return case.less, replace(less, notes=(*found.notes, *less.notes))
+
+
 def judged_at(pair: Pair, case: Case, tolerance: float | None, judged: Judge = judge) -> Judgement:
     """One case of another size. Where torch has no answer, or the file says that it is for other
     lengths, that is a note; so is what cannot be told right from wrong at a repeated input."""
     try:
         answer = pair.torch(case)
     except Exception as error:  # whatever the model raises for such a size
-        return Judgement((), (f"{case.label}: none, torch raises {short(error)}",))
+        note = f"{case.label}: none, torch raises {short(error)}"
+        return Judgement((), (note,), raised=True)
     try:
         found = judged(pair, case, tolerance, answer)
     except Exception as error:

@@ -22,11 +22,13 @@ EARLIER_SEED = 29
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs that both sides get; `label` names them where there are several."""
+    """Inputs that both sides get; `label` names them where there are several. `less` is the case
+    to look at where torch raises for this one."""
 
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     label: str = ""
+    less: Case | None = None
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,13 @@ def linspace(b: Builder, start: Any, end: Any, steps: int, **_: Any) -> Node:
     return b.call("mx.linspace", start, end, steps)
 
 
+@lowers("torch2mlx_evenly::line")
+def line(b: Builder, start: float, end: float, steps: Any) -> Node:
+    """The same with as many steps as an input is long."""
+    numbers = [int(n) if n.is_integer() else n for n in (start, end)]
+    return b.call("mx.linspace", *numbers, steps)
+
+
 @lowers("aten::logspace")
 def logspace(b: Builder, start: Any, end: Any, steps: int, base: float = 10.0, **_: Any) -> Node:
     """Powers of a base, evenly spaced in their exponents."""
