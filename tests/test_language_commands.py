@@ -74,14 +74,14 @@ def tokenizer():
 class Folders:
     """Models as transformers saves them, and what translate makes of them, each made once."""
 
-    def __init__(self, place):
-        self._place, self._models = place, {}
+    def __init__(self, place, kinds=KINDS):
+        self._place, self._kinds, self._models = place, kinds, {}
 
     def __call__(self, kind):
         """The model, and the translated folder."""
         if kind not in self._models:
             torch.manual_seed(0)
-            name, sizes = KINDS[kind]
+            name, sizes = self._kinds[kind]
             config = getattr(transformers, name)(**sizes)
             model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
             saved = self._place / f"{kind}-torch"

@@ -65,6 +65,25 @@ def test_a_quantized_layer_has_the_weights_that_it_stands_for(mode, turned):
         close(found, want[order], 1e-4)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_quantized_layer_is_made_whole_as_it_was_saved(turned, bias):
+    layer, _ = made(bias, turned)
+    model, again = nn.Sequential(layer), nn.Sequential(made(bias, turned)[0])
+    x, chosen = (mx.array(one) for one in rows(9))
+    nn.quantize(model, 32, 8)
+    few = dict(nn.utils.tree_flatten(model.parameters()))
+    assert for_layers(again, few).keys() == few.keys()
+    assert again.layers[0].weight.shape[-1] == 64
+    close(again.layers[0](x, chosen), made(bias, turned)[0](x, chosen), 1e-6)
+    nn.quantize(again, 32, 8)
+    again.load_weights(list(few.items()))
+    assert again.layers[0].fuse() is again.layers[0]
+    whole = again.layers[0].fuse(dequantize=True)
+    assert isinstance(whole, ExpertLinear) and whole.weight.shape == layer.weight.shape
+    close(whole(x, chosen), model.layers[0](x, chosen), 1e-4)
+
+
 def test_a_quantized_layer_stays_frozen_and_passes_gradients_on():
     few = made(False, False)[0].to_quantized(32, 8)
     few.unfreeze()

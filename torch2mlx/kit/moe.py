@@ -89,7 +89,13 @@ class ExpertLinear(nn.Module):
         self.weight = mx.random.uniform(-scale, scale, (experts, *sizes))
         if bias:
             self.bias = mx.zeros((experts, output_dims))
-        self.turned = turned
+        self.turned = self.saved_turned = turned
+
+    def unturned(self) -> None:
+        """Holds the weight as (experts, output_dims, input_dims), as one in a few bits lies: who
+        loads such a weight reads from the layer's how many inputs there are."""
+        if self.turned:
+            self.weight, self.turned = self.weight.swapaxes(-1, -2), False
 
     def __call__(self, x: mx.array, experts: mx.array, ordered: bool = False) -> mx.array:
         """x (rows, input_dims), `experts` (rows,) -> (rows, output_dims). `ordered`: the rows are
@@ -103,7 +109,9 @@ class ExpertLinear(nn.Module):
     ) -> QuantizedExpertLinear:
         """The layer with its weight in a few bits, as `mx.quantize` makes them."""
         weight = self.weight.swapaxes(-1, -2) if self.turned else self.weight
-        return QuantizedExpertLinear(weight, self.get("bias"), group_size, bits, mode)
+        made = QuantizedExpertLinear(weight, self.get("bias"), group_size, bits, mode)
+        made.saved_turned = self.saved_turned
+        return made
 
 
 class QuantizedExpertLinear(nn.Module):
@@ -121,6 +129,7 @@ class QuantizedExpertLinear(nn.Module):
     ):
         super().__init__()
         self.group_size, self.bits, self.mode = group_size, bits, mode
+        self.saved_turned = False
         self.weight, self.scales, *biases = mx.quantize(weight, group_size, bits, mode=mode)
         if biases:
             self.biases = biases[0]
@@ -133,6 +142,25 @@ class QuantizedExpertLinear(nn.Module):
     ) -> nn.Module:
         """Leaves all as it is, since numbers of a few bits have no gradient."""
         return self
+
+    def fuse(self, dequantize: bool = False) -> nn.Module:
+        """What mlx_lm.fuse puts in its place: itself, or an `ExpertLinear` of the same numbers."""
+        if not dequantize:
+            return self
+        weight = mx.dequantize(
+            self.weight,
+            self.scales,
+            self.get("biases"),
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
+        )
+        experts, outputs, inputs = weight.shape
+        made = ExpertLinear(inputs, outputs, experts, "bias" in self, self.saved_turned)
+        made.weight = weight.swapaxes(-1, -2) if self.saved_turned else weight
+        if "bias" in self:
+            made.bias = self.bias
+        return made
 
     def __call__(self, x: mx.array, experts: mx.array, ordered: bool = False) -> mx.array:
         """x (rows, input_dims), `experts` (rows,) -> (rows, output_dims), as `ExpertLinear`."""
@@ -153,6 +181,10 @@ class QuantizedExpertLinear(nn.Module):
 
 def for_layers(model: nn.Module, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
     """Weights by their names in a model, of which a checkpoint may have those of experts under the
-    name of the layer alone: "experts.down_proj" is "experts.down_proj.weight" here."""
-    layers = {path for path, held in model.named_modules() if isinstance(held, ExpertLinear)}
+    name of the layer alone: "experts.down_proj" is "experts.down_proj.weight" here. Layers that
+    have weights in a few bits are made ready to be quantized."""
+    layers = {path: held for path, held in model.named_modules() if isinstance(held, ExpertLinear)}
+    for path, layer in layers.items():
+        if f"{path}.scales" in weights:
+            layer.unturned()
     return {f"{key}.weight" if key in layers else key: held for key, held in weights.items()}
