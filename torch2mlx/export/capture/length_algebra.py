@@ -102,11 +102,21 @@ def _lacked(given: Any, width: Any) -> Any:
     rest = width - given
     if isinstance(rest, (Mod, PythonMod)) and rest.args[1] == width:
         return rest.args[0]
-    for quotient in given.atoms(FloorDiv):
-        length = width * quotient + width - given
-        if not length.has(quotient) and FloorDiv(length, width) == quotient:
+    for length, other, quotient in _multiples_less(given - width):
+        if other == width and FloorDiv(length, width) == quotient:
             return length
     return None
+
+
+def _multiples_less(expression: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """(length, width, quotient) of each way to write something as `width * quotient - length`."""
+    from torch.utils._sympy.functions import FloorDiv
+
+    for quotient in expression.atoms(FloorDiv):
+        width = quotient.args[1]
+        length = width * quotient - expression
+        if not length.has(quotient):
+            yield length, width, quotient
 
 
 def certain(condition: Any) -> bool:
@@ -116,15 +126,10 @@ def certain(condition: Any) -> bool:
 
     if not isinstance(condition, (sympy.GreaterThan, sympy.LessThan)):
         return False
-    above = condition.gts - condition.lts
-    for quotient in above.atoms(FloorDiv):
-        width = quotient.args[1]
-        length = width * quotient - above
-        if length.has(quotient) or not width.is_nonnegative:
-            continue
-        if FloorDiv(length + width - 1, width) == quotient:
-            return True
-    return False
+    return any(
+        width.is_nonnegative and FloorDiv(length + width - 1, width) == quotient
+        for length, width, quotient in _multiples_less(condition.gts - condition.lts)
+    )
 
 
 @contextmanager
