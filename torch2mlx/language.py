@@ -39,6 +39,7 @@ from torch2mlx.export.state.lifting import lifted
 from torch2mlx.export.state.model_file import Told, ending
 from torch2mlx.export.state.placing import MASK, Form, forms_of
 from torch2mlx.export.state.stepping import any_number_or_one
+from torch2mlx.export.state.stored_names import stored_names
 from torch2mlx.export.state.written_out import with_calls
 from torch2mlx.export.structure.assemble import Assembly
 from torch2mlx.export.verify.preserved import preserved, preserved_stream
@@ -262,6 +263,7 @@ def _emitted(model: Any, found: Lowered, form: Form) -> LanguageModel:
         tuple(read_bare(program, stored.tree)),
         quantized=may_be_quantized(program),
         experts=bool(stored.experts),
+        stored=stored_names(model),
         adds=adds_masks(program),
         causal=is_causal(program),
     )

@@ -1,5 +1,7 @@
 """Layers of experts: each row times the matrix of its expert, whole and in few bits."""
 
+import re
+
 import pytest
 
 from tests.support import need
@@ -10,7 +12,7 @@ import numpy as np
 
 from tests.support import close
 from torch2mlx.kit import sorting
-from torch2mlx.kit.moe import ExpertLinear, QuantizedExpertLinear, for_layers
+from torch2mlx.kit.moe import ExpertLinear, QuantizedExpertLinear, for_layers, joined
 
 
 def made(bias, turned, experts=3):
@@ -137,3 +139,42 @@ def test_the_likeliest_are_what_torchs_topk_picks(count, k, rows):
     (values * torch.arange(1, k + 1)).sum().backward()
     slope = mx.grad(lambda g: (sorting.likeliest(mx.softmax(g, axis=-1), k)[0] * scales).sum())
     close(slope(mx.array(given.detach().numpy())), given.grad.numpy(), 1e-6)
+
+
+NAMES = {".moe.": ".mlp."}, {".experts.up": [".experts.*.a.weight", ".experts.*.b.weight"]}
+
+
+def apart(experts, names=("a", "b")):
+    """Matrices of experts, with the names of a checkpoint, and something else."""
+    mx.random.seed(2)
+    made = {
+        f"layers.{layer}.moe.experts.{i}.{name}.weight": mx.random.normal((3, 5))
+        for layer in (0, 10)
+        for i in range(experts)
+        for name in names
+    }
+    return {**made, "layers.0.moe.gate.weight": mx.zeros((2,)), "head.weight": mx.ones((2,))}
+
+
+@pytest.mark.parametrize("experts", [1, 3, 12])
+def test_matrices_of_experts_are_stacked_and_joined_once(experts):
+    given = apart(experts)
+    made = joined(given, *NAMES)
+    arrays = [f"layers.{layer}.mlp.experts.up" for layer in (0, 10)]
+    assert made.keys() == {*arrays, "layers.0.mlp.gate.weight", "head.weight"}
+    for i in range(experts):
+        parts = (given[f"layers.10.moe.experts.{i}.{name}.weight"] for name in "ab")
+        assert mx.array_equal(made[arrays[1]][i], mx.concatenate(list(parts)))
+    again = joined(made, *NAMES)
+    assert again.keys() == made.keys() and all(again[key] is made[key] for key in made)
+
+
+@pytest.mark.parametrize("lost", [["0.a"], ["1.b"], ["1.a", "1.b"]])
+def test_missing_matrices_of_experts_are_told(lost):
+    given = apart(3)
+    for name in lost:
+        del given[f"layers.10.moe.experts.{name}.weight"]
+    number, part = lost[0].split(".")
+    told = f"layers.10.mlp.experts.up: matrices of experts are missing: .experts.*.{part}.weight"
+    with pytest.raises(ValueError, match=re.escape(f"{told} {number}")):
+        joined(given, *NAMES)

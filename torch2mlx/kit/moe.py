@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -188,3 +189,49 @@ def for_layers(model: nn.Module, weights: Mapping[str, mx.array]) -> dict[str, m
         if f"{path}.scales" in weights:
             layer.unturned()
     return {f"{key}.weight" if key in layers else key: held for key, held in weights.items()}
+
+
+def joined(
+    weights: Mapping[str, mx.array],
+    renamed: Mapping[str, str],
+    stacks: Mapping[str, Sequence[str]],
+) -> dict[str, mx.array]:
+    """Weights by a model's names, of which a checkpoint may have some by others.
+
+    `renamed`: a part of a name in checkpoints, and what the model has for it. `stacks`: the end of
+    the name of one array for all experts, and of the names of the matrices, "*" being an expert's
+    number, that are stacked and joined on axis 1. Raises ValueError where experts are missing.
+    """
+    made: dict[str, mx.array] = {}
+    apart: dict[str, dict[str, dict[int, mx.array]]] = {}
+    for name, held in weights.items():
+        key = name
+        for old, new in renamed.items():
+            key = key.replace(old, new, 1)
+        whole, part, number = _of_expert(key, stacks)
+        if whole:
+            apart.setdefault(whole, {}).setdefault(part, {})[number] = held
+        else:
+            made[key] = held
+    for whole, found in apart.items():
+        parts = next(parts for end, parts in stacks.items() if whole.endswith(end))
+        every = range(1 + max(number for held in found.values() for number in held))
+        lost = [f"{part} {i}" for part in parts for i in every if i not in found.get(part, {})]
+        if lost:
+            raise ValueError(f"{whole}: matrices of experts are missing: {', '.join(lost[:5])}")
+        made[whole] = mx.concatenate(
+            [mx.stack([found[part][i] for i in every]) for part in parts], axis=1
+        )
+    return made
+
+
+def _of_expert(key: str, stacks: Mapping[str, Sequence[str]]) -> tuple[str, str, int]:
+    """The array that a matrix of an expert belongs to, what the matrix is called, and the number of
+    the expert; nothing for another name."""
+    for end, parts in stacks.items():
+        for part in parts:
+            head, _, tail = part.partition("*")
+            found = re.fullmatch(rf"(.*?){re.escape(head)}(\d+){re.escape(tail)}", key)
+            if found is not None:
+                return found[1] + end, part, int(found[2])
+    return "", "", 0

@@ -54,10 +54,10 @@ def as_loaded(checkpoint: Checkpoint, model: Any) -> Checkpoint:
     left out, with a note. Raises StateDictMismatchError where the tensors do not fit together, and
     for operations that are not known to only move items.
     """
-    if checkpoint.tree is not None or not _of_transformers(model):
+    table = None if checkpoint.tree is not None else table_of(model)
+    if table is None:
         return checkpoint
-    state = model.state_dict(keep_vars=True)
-    tensors, joined, left = _sorted(checkpoint, model, state)
+    tensors, joined, left = _sorted(checkpoint, model, table)
     for one in joined:
         for name, source in _sources(one, model, checkpoint.origin):
             _put(tensors, name, source, checkpoint.origin)
@@ -70,16 +70,12 @@ def as_loaded(checkpoint: Checkpoint, model: Any) -> Checkpoint:
     return replace(checkpoint, tensors=tensors, notes=notes)
 
 
-def _of_transformers(model: Any) -> bool:
-    """Whether a model is one of a transformers that has a table of conversions."""
+def table_of(model: Any) -> tuple[list[Any], list[Any]] | None:
+    """The renamings and the conversions of a model of transformers; None for another one, and where
+    transformers has no such table."""
     transformers = sys.modules.get("transformers")
     if transformers is None or not isinstance(model, transformers.PreTrainedModel):
-        return False
-    return _table(model) is not None
-
-
-def _table(model: Any) -> tuple[list[Any], list[Any]] | None:
-    """The renamings and the conversions of a model; None where transformers has no such table."""
+        return None
     try:
         from transformers import conversion_mapping as mapping
         from transformers import core_model_loading as loading
@@ -92,13 +88,14 @@ def _table(model: Any) -> tuple[list[Any], list[Any]] | None:
 
 
 def _sorted(
-    checkpoint: Checkpoint, model: Any, state: Mapping[str, Any]
+    checkpoint: Checkpoint, model: Any, table: tuple[list[Any], list[Any]]
 ) -> tuple[dict[str, TensorSource], list[_Joined], list[str]]:
     """Tensors that are renamed at most, by their names in the model; those that are joined or cut;
     keys that are not loaded."""
     from transformers import core_model_loading as loading
 
-    renamings, converters = _table(model) or ([], [])
+    renamings, converters = table
+    state = model.state_dict(keep_vars=True)
     steps = {pattern: step for step in converters for pattern in step.source_patterns}
     unloaded = _unloaded(model)
     tensors: dict[str, TensorSource] = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch2mlx.export.ir.nodes import Program, dtype_name
 from torch2mlx.export.ir.render import literal
 from torch2mlx.export.state.kinds import Entry, Leaf
 from torch2mlx.export.state.placing import MASK, Form
 from torch2mlx.export.state.stepping import ONE, STATE
+from torch2mlx.export.state.stored_names import StoredNames
 
 _ARGS = """
 @dataclass
@@ -38,7 +39,7 @@ class Model({root}):
         return {caches}
 
     def sanitize(self, weights):
-        return {weights}
+{stored}        return {weights}
 '''
 _PREDICATE = """
     @property
@@ -167,6 +168,8 @@ class Told:
     quantized: bool = True
     #: Whether there are layers of experts, whose weights have shorter names in checkpoints.
     experts: bool = False
+    #: What checkpoints call otherwise, and hold for each expert apart.
+    stored: StoredNames = field(default_factory=StoredNames)
     #: Whether masks are added to what is masked.
     adds: bool = False
     #: Whether some are MLX's "causal".
@@ -203,6 +206,7 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
         answer=_answer(told.form),
         layers=told.layers,
         caches=_caches(entries),
+        stored=told.stored.statements() if told.stored else "",
         weights="kit.moe.for_layers(self, weights)" if told.experts else "weights",
     )
     if told.bare:
