@@ -14,6 +14,7 @@ torch, mx, transformers, mlx_lm = need("torch", "mlx.core", "transformers", "mlx
 
 import torch2mlx
 from torch2mlx.cli import main
+from torch2mlx.cli.schemas import schemas
 from torch2mlx.errors import TranslationError, WriteError
 from torch2mlx.export.state.causal import some_tokens
 from torch2mlx.export.state.generating import differences, mlx_logits
@@ -259,6 +260,8 @@ def test_the_verb_generate_goes_on_as_torch_does(folder, written, capsys):
     assert main([*line, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["result"]
     assert found["text"].split() == expected and found["prompt_tokens"] == 3
+    (jsonschema,) = need("jsonschema")
+    jsonschema.validate(found, schemas()["results"]["generate"])
 
 
 def test_draws_with_a_seed_are_the_same_again(written, capsys):
