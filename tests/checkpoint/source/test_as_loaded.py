@@ -123,9 +123,31 @@ def test_all_names_are_the_models_on_the_way_back(stored, tmp_path):
 
 def test_a_model_without_its_head_takes_what_is_stored_with_one(stored):
     model, tensors, converted = stored
-    inner = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
-    made, _ = converted(inner, module=model.model)
+    made, report = converted(tensors, module=model.model)
+    assert made.keys() == model.model.state_dict().keys()
     assert torch.equal(made["layers.0.mlp.experts.down_proj"], made_of(tensors, 0, "w2"))
+    assert report.dropped.keys() == {"lm_head.weight"}
+
+
+def test_a_model_with_a_head_that_is_tied_takes_what_is_stored_without_one(stored):
+    config = config_of("MixtralConfig")
+    config.tie_word_embeddings = True
+    _, tensors, converted = stored
+    inner = {k.removeprefix("model."): t for k, t in tensors.items() if k != "lm_head.weight"}
+    made, _ = converted(inner, module=shapes_of(config))
+    assert torch.equal(made["model.layers.0.mlp.experts.down_proj"], made_of(tensors, 0, "w2"))
+
+
+def test_a_prefix_alone_is_taken_off_as_of_other_models(tmp_path):
+    sizes = {k: v for k, v in SIZES.items() if k != "num_key_value_heads"}
+    model = model_of(transformers.LlamaConfig(**sizes))
+    torch.save(model.state_dict(), tmp_path / "whole.pt")
+    written = tmp_path / "made.safetensors"
+    report = torch2mlx.convert(tmp_path / "whole.pt", written, module=model.model)
+    assert held(written).keys() == model.model.state_dict().keys()
+    assert report.dropped.keys() == {"lm_head.weight"}
+    back = torch2mlx.revert(written)
+    assert all(torch.equal(back[name], t) for name, t in model.state_dict().items())
 
 
 def test_a_part_of_a_file_takes_its_prefix_off(stored):

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from torch2mlx import _core
+from torch2mlx.checkpoint.source.config_model import prefixed
 from torch2mlx.checkpoint.source.tensors import borrow
 from torch2mlx.common.amounts import counted, listed
 from torch2mlx.errors import KeyCollisionError, StateDictMismatchError
@@ -34,12 +35,14 @@ _MOVES |= {"ErnieFuseAndSplitTextVisionExperts", "ErnieSplitAndDecoupleTextVisio
 class _Joined:
     """Tensors of a checkpoint that one entry of the table makes tensors of a model from.
 
-    `name` is that of the first of these; `parts` are sources by the pattern that they match.
+    `name` is that of the first of these, before which the checkpoint has a `prefix`; `parts` are
+    sources by the pattern that they match.
     """
 
     name: str
+    prefix: str
     step: Any
-    parts: Mapping[str, Sequence[TensorSource]]
+    parts: dict[str, list[TensorSource]]
 
     @property
     def keys(self) -> list[str]:
@@ -48,14 +51,15 @@ class _Joined:
 
 def as_loaded(checkpoint: Checkpoint, model: Any) -> Checkpoint:
     """The tensors that `from_pretrained` gives a model, by their names in it; the checkpoint as it
-    is, where the model is none of transformers, or nothing is called or held otherwise.
+    is, where the model is none of transformers, or nothing is called or held otherwise. A prefix
+    that the model has not stays.
 
     Tensors that are joined or cut are `Deferred`. What the model's class says it does not load is
     left out, with a note. Raises StateDictMismatchError where the tensors do not fit together, and
     for operations that are not known to only move items.
     """
     table = None if checkpoint.tree is not None else table_of(model)
-    if table is None:
+    if table is None or _fits(checkpoint, model):
         return checkpoint
     tensors, joined, left = _sorted(checkpoint, model, table)
     for one in joined:
@@ -87,6 +91,12 @@ def table_of(model: Any) -> tuple[list[Any], list[Any]] | None:
     return renamings, [step for step in steps if isinstance(step, loading.WeightConverter)]
 
 
+def _fits(checkpoint: Checkpoint, model: Any) -> bool:
+    """Whether all tensors are the model's as they are."""
+    shapes = {name: tuple(held.shape) for name, held in model.state_dict(keep_vars=True).items()}
+    return all(shapes.get(key) == source.shape for key, source in checkpoint.tensors.items())
+
+
 def _sorted(
     checkpoint: Checkpoint, model: Any, table: tuple[list[Any], list[Any]]
 ) -> tuple[dict[str, TensorSource], list[_Joined], list[str]]:
@@ -95,31 +105,30 @@ def _sorted(
     from transformers import core_model_loading as loading
 
     renamings, converters = table
-    state = model.state_dict(keep_vars=True)
     steps = {pattern: step for step in converters for pattern in step.source_patterns}
-    unloaded = _unloaded(model)
+    state, base = model.state_dict(keep_vars=True), f"{model.base_model_prefix}."
+    unloaded, left = _unloaded(model), []
     tensors: dict[str, TensorSource] = {}
-    joined: dict[str, tuple[Any, dict[str, list[TensorSource]]]] = {}
-    left = []
+    joined: dict[str, _Joined] = {}
     for key in sorted(checkpoint.tensors, key=loading.dot_natural_key):
         source = checkpoint.tensors[key]
-        name, pattern = loading.rename_source_key(
-            key, renamings, converters, model.base_model_prefix, state
-        )
-        if name not in state and key not in state and unloaded(name):
+        name, pattern = loading.rename_source_key(key, renamings, converters)
+        place = prefixed(name, base, state)
+        prefix = base if place != name and name == base + place else ""
+        if place not in state and key not in state and unloaded(name):
             left.append(key)
-        elif pattern is None or name not in state or _is_own(name, source, state):
-            place = name if name in state else key
-            _put(tensors, place, source, checkpoint.origin)
+        elif pattern is None or place not in state or _is_own(name, source, state):
+            _put(tensors, prefix + place if place in state else key, source, checkpoint.origin)
         else:
-            parts = joined.setdefault(name, (steps[pattern], {}))[1]
-            parts.setdefault(pattern, []).append(source)
-    return tensors, [_Joined(name, *held) for name, held in joined.items()], left
+            one = joined.setdefault(place, _Joined(place, prefix, steps[pattern], {}))
+            one.parts.setdefault(pattern, []).append(source)
+    return tensors, list(joined.values()), left
 
 
 def _is_own(name: str, source: TensorSource, state: Mapping[str, Any]) -> bool:
     """Whether a tensor is the model's as it is, though it is called as what others become."""
-    return name == source.key and tuple(source.shape) == tuple(state[name].shape)
+    held = state.get(name)
+    return name == source.key and held is not None and tuple(held.shape) == source.shape
 
 
 def _put(tensors: dict[str, TensorSource], name: str, source: TensorSource, origin: str) -> None:
@@ -167,7 +176,7 @@ def _sources(one: _Joined, model: Any, origin: str) -> Iterator[tuple[str, Tenso
     for name, like in made.items():
         dtype = str(like.dtype).removeprefix("torch.")
         make = partial(_made, one, model, name)
-        yield name, Deferred(name, tuple(like.shape), dtype, make)
+        yield one.prefix + name, Deferred(name, tuple(like.shape), dtype, make)
 
 
 def _check_numbers(one: _Joined, origin: str) -> None:

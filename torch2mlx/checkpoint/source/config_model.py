@@ -236,7 +236,7 @@ def module_keys(model: Any, keys: Iterator[str] | list[str]) -> dict[str, tuple[
 
         steps = mapping.get_model_conversion_mapping(model)
     except (ImportError, AttributeError):
-        return {key: (_prefixed(key, prefix, state), None) for key in keys}
+        return {key: (prefixed(key, prefix, state), None) for key in keys}
     renamings = [step for step in steps if isinstance(step, loading.WeightRenaming)]
     converters = [step for step in steps if isinstance(step, loading.WeightConverter)]
     sources = {pattern: step for step in converters for pattern in step.source_patterns}
@@ -245,11 +245,11 @@ def module_keys(model: Any, keys: Iterator[str] | list[str]) -> dict[str, tuple[
         renamed, pattern = loading.rename_source_key(key, renamings, converters)
         if key in state and pattern is None:
             renamed = key
-        found[key] = (_prefixed(renamed, prefix, state), sources.get(pattern))
+        found[key] = (prefixed(renamed, prefix, state), sources.get(pattern))
     return found
 
 
-def _prefixed(key: str, prefix: str, state: Mapping[str, Any]) -> str:
+def prefixed(key: str, prefix: str, state: Mapping[str, Any]) -> str:
     """A key as the model has it: with or without the prefix of its base model."""
     bare = key.removeprefix(prefix)
     return next((name for name in (key, bare, prefix + key) if name in state), key)
