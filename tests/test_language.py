@@ -17,7 +17,7 @@ from torch2mlx.cli import main
 from torch2mlx.cli.schemas import schemas
 from torch2mlx.errors import TranslationError, WriteError
 from torch2mlx.export.state.causal import some_tokens
-from torch2mlx.export.state.generating import differences, mlx_logits
+from torch2mlx.export.state.generating import differences, mlx_logits, padded_cache
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +36,20 @@ KINDS = {
 }
 
 
+#: States that do not grow: alone, where tokens come one by one, and beside keys and values.
+HYBRIDS = {
+    "lfm2": (
+        "Lfm2Config",
+        {**GROUPED, "layer_types": ["conv", "full_attention"], "num_hidden_layers": 2},
+        "ArraysCache, KVCache",
+    ),
+}
+STATEFUL = ("mamba", "lfm2")
+
+
 def model_of(kind):
     torch.manual_seed(0)
-    name, sizes, _ = KINDS[kind]
+    name, sizes, _ = {**KINDS, **HYBRIDS}[kind]
     config = getattr(transformers, name)(**sizes)
     return transformers.AutoModelForCausalLM.from_config(config).float().eval()
 
@@ -133,35 +144,32 @@ def alone(model, rows):
 
 
 @pytest.mark.parametrize("pieces", [(4, 5), (2, 1, 6)])
-@pytest.mark.parametrize("kind", PADDED)
+@pytest.mark.parametrize("kind", (*PADDED, *STATEFUL))
 def test_padding_before_a_sequence_changes_nothing(made, kind, pieces):
-    from mlx_lm.models.cache import BatchKVCache
-
     model, language = made(kind)
     padding, ids = (0, 4, 1), some_tokens(model, 3, 20, seed=6)
-    cache = [BatchKVCache(list(padding)) for _ in range(2)]
+    cache = padded_cache(language.module, padding)
     found = mlx_logits(language.module, mx.array(ids.numpy()), pieces, cache)
     rows = [ids[row, start:] for row, start in enumerate(padding)]
     for expected, logits, start in zip(alone(model, rows), found, padding, strict=True):
         close(logits[start:], expected, 1e-4)
 
 
-@pytest.mark.parametrize("kind", PADDED)
-def test_sequences_that_join_and_leave_a_batch_go_on_as_alone(made, kind):
+@pytest.mark.parametrize("pieces", [(9,), (3, 1, 5)])
+@pytest.mark.parametrize("kind", (*PADDED, *STATEFUL))
+def test_sequences_that_join_and_leave_a_batch_go_on_as_alone(made, kind, pieces):
     """As mlx-lm's server treats them: prompts of several lengths with padding behind them, a batch
     that another one is added to, and one whose longest sequence is done."""
-    from mlx_lm.models.cache import BatchKVCache
-
     model, language = made(kind)
     lengths, rows = (9, 4, 7), list(some_tokens(model, 3, 20, seed=7))
     rows = [row[: n + 8] for row, n in zip(rows, lengths, strict=True)]
     expected = alone(model, rows)
-    first = [BatchKVCache([0, 0]) for _ in range(2)]
+    first = padded_cache(language.module, (0, 0))
     for held in first:
         held.prepare(lengths=[9, 4], right_padding=[0, 5])
     prompt = torch.zeros(2, 9, dtype=torch.int64)
     prompt[0], prompt[1, :4] = rows[0][:9], rows[1][:4]
-    found = np.array(language.module(mx.array(prompt.numpy()), cache=first))
+    found = mlx_logits(language.module, mx.array(prompt.numpy()), pieces, first)
     close(found[0], expected[0][:9], 1e-4)
     close(found[1, :4], expected[1][:4], 1e-4)
     other = language.module.make_cache()

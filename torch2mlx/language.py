@@ -198,13 +198,13 @@ def language_model(
 def _proved(model: Any, check: bool, tokens: int) -> LanguageModel:
     """The file in the first of its forms that is right; in that without padding otherwise."""
     known: dict[tuple[str, ...], Lowered] = {}
-    for form in forms_of(model, tokens) if check else ():
-        made = _with_padding(model, form, known)
-        if made is not None:
-            return made
-    made = _written(model, Form(tokens), known)
-    if check:
-        proved(model, made.module)
+    forms = forms_of(model, tokens) if check else ()
+    tried = (_with_padding(model, form, known) for form in forms)
+    made = next((one for one in tried if one is not None), None)
+    if made is None:
+        made = _written(model, Form(tokens), known)
+        if check:
+            proved(model, made.module)
     if tokens > 1:
         return made
     return replace(made, notes=(*made.notes, "the tokens of a call are taken one by one"))

@@ -21,20 +21,21 @@ _ALLOWED = 1e-4
 
 
 def refuse_padded(program: Program, entries: Sequence[Entry], masked: bool) -> None:
-    """Raises TranslationError unless padding can be left out: all caches grow, and masks tell of it
-    (`masked`) or all that reads a cache is attention whose masks say the same wherever a sequence
-    begins."""
-    if any(entry.kind != "KVCache" for entry in entries):
-        raise TranslationError("padding would go into a state that does not grow")
-    if masked:
+    """Raises TranslationError unless padding can be left out: all caches grow, or hold states that
+    are kept where it is, and masks tell of it (`masked`) or all that reads a cache is attention
+    whose masks say the same wherever a sequence begins."""
+    kinds = {entry.kind for entry in entries}
+    if not kinds <= {"KVCache", "ArraysCache"}:
+        raise TranslationError("padding would go into a window")
+    if masked or "KVCache" not in kinds:
         return
     attending = [node for node in program.nodes if node.op == "attend"]
     masks = {node.kwargs["mask"] for node in attending}
     fetched = [node for node in program.nodes if node.op == "method.update_and_fetch"]
     plain = bool(attending) and len(fetched) <= len(attending)
-    kinds = {mask.dtype for mask in masks if isinstance(mask, Node)}
+    dtypes = {mask.dtype for mask in masks if isinstance(mask, Node)}
     past = symbols_of(entries)
-    if not plain or len(kinds) > 1 or not all(m is None or _moves_along(m, past) for m in masks):
+    if not plain or len(dtypes) > 1 or not all(m is None or _moves_along(m, past) for m in masks):
         raise TranslationError("padding cannot be left out by attention alone")
 
 

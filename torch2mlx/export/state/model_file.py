@@ -118,9 +118,41 @@ def padding_of(cache, inputs):
 '''
 _WHOLE = "        return super().__call__({inputs})\n"
 _BY_ONE = """        call = super().__call__
-        steps = [call(inputs[:, i : i + 1], cache) for i in range(inputs.shape[1])]
+        steps = [call({inputs}) for i in range(inputs.shape[1])]
         return mx.concatenate(steps, axis=1)
 """
+_IN_PIECES = """        call, parts = super().__call__, {parts}
+        steps = [kept(call, part, {inputs}) for part in parts]
+        return mx.concatenate(steps, axis=1) if len(steps) > 1 else steps[0]
+"""
+_ONES = "mx.split(inputs, inputs.shape[1], axis=1)"
+_PIECES = '''
+def pieces_of(cache, inputs):
+    """The tokens of a call, cut where the padding before or after a sequence begins or ends."""
+    held = next(held for held in cache if isinstance(held, ArraysCache))
+    told = [ends.tolist() for ends in (held.left_padding, held.lengths) if ends is not None]
+    cuts = sorted({end for ends in told for end in ends if 0 < end < inputs.shape[1]})
+    return mx.split(inputs, cuts, axis=1) if cuts else [inputs]
+
+'''
+_KEPT = '''
+def kept(call, tokens, *more):
+    """What a call answers; the states of sequences that have padding there stay as they are."""
+    slots = [held for held in more[-1] if isinstance(held, ArraysCache)]
+    before = [list(held.cache) for held in slots]
+    answer = call(tokens, *more)
+    for held, states in zip(slots, before):
+        own = held.make_mask(1)
+        if own is not None:
+            own = own[:, 0]
+            held.cache = [
+                mx.where(mx.expand_dims(own, tuple(range(1, new.ndim))), new, old)
+                for new, old in zip(held.cache, states)
+            ]
+        held.advance(tokens.shape[1])
+    return answer
+
+'''
 _BEGIN = '''
 def begin(cache, {names}):
     """Zeros in the places of a cache that no call has written to."""
@@ -194,6 +226,8 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
     text += _PADDING if told.form.told else ""
     text += "" if told.form.padded else _REFUSING.format(**refusing)
     text += "" if told.quantized else _REFUSING_BITS
+    keeps = slots and told.form.padded
+    text += _PIECES * (keeps and told.form.tokens != ONE) + _KEPT * keeps
     text += _ARGS
     if slots:
         main = str(program.inputs[0].path[0])
@@ -203,7 +237,7 @@ def ending(program: Program, entries: Sequence[Entry], told: Told) -> Ending:
         checks="" if told.form.padded else _UNPADDED,
         bits="" if told.quantized else _UNQUANTIZED,
         begin="        begin(cache, inputs)\n" if slots else "",
-        answer=_answer(told.form),
+        answer=_answer(told.form, keeps),
         layers=told.layers,
         caches=_caches(entries),
         stored=told.stored.statements() if told.stored else "",
@@ -226,11 +260,15 @@ def _attention(told: Told) -> str:
     return _ATTENTION.format(single=single, causal=causal, masked=masked)
 
 
-def _answer(form: Form) -> str:
-    """The statements that call the model."""
-    if form.tokens == ONE:
-        return _BY_ONE
+def _answer(form: Form, keeps: bool) -> str:
+    """The statements that call the model; `keeps`: whether states are kept where padding is."""
     padding = "padding_of(cache, inputs), " if form.told else ""
+    one = form.tokens == ONE
+    if keeps:
+        parts = _ONES if one else "pieces_of(cache, inputs)"
+        return _IN_PIECES.format(inputs=f"{padding}cache", parts=parts)
+    if one:
+        return _BY_ONE.format(inputs=f"inputs[:, i : i + 1], {padding}cache")
     return _WHOLE.format(inputs=f"inputs, {padding}cache")
 
 

@@ -35,10 +35,9 @@ def forms_of(model: Any, tokens: int) -> Iterator[Form]:
     taken = inspect.signature(model.forward).parameters
     marked = _marked(model) if POSITIONS in taken else None
     places = () if marked is None else (POSITIONS,)
-    if tokens == SEVERAL:
-        yield Form(tokens, places, bool(marked), padded=True)
-        if MASK in taken:
-            yield Form(tokens, (*places, MASK), bool(marked), padded=True)
+    yield Form(tokens, places, bool(marked), padded=True)
+    if MASK in taken:
+        yield Form(tokens, (*places, MASK), bool(marked), padded=True)
 
 
 def first_place(model: Any, marked: bool) -> int:
