@@ -1,11 +1,12 @@
 """`./dev zoo`: translates every architecture of archs.txt, each in a process of its own.
 
-    python -m tests.zoo.run [--out FILE] [--beside N] [NAME ...]
+    python -m tests.zoo.run [--out FILE | --again] [--beside N] [NAME ...]
 
 The translated folder is loaded and run by another process, in which torch cannot be imported; every
 output must agree within 1e-4. Then `verify` compares both at a shorter and at a longer size and
 batch of the inputs: what agrees there, what the file refuses and what torch refuses is counted.
-Results go to docs/models.md (all of them) or to FILE. What agreed there before must agree, and no
+Results go to docs/models.md (all of them, or with --again the named ones in their rows) or to FILE.
+What agreed there before must agree, and no
 file may be much longer, or take much longer to translate, than it says there.
 """
 
@@ -49,7 +50,7 @@ HEAD = """# Models
 
 Written by `./dev zoo`: architectures of transformers at toy size, randomly initialised, translated
 with `torch2mlx.translate`, saved, loaded strictly and run in a process where torch cannot be
-imported. Seconds are the processor's, for translating.
+imported. Seconds are those of translating it.
 The difference is the largest over all outputs, max|a - b| / max(1, max|a|), in float32 on the CPU;
 {good} of {all} agree within 1e-4. Other sizes are the inputs with all free lengths and the batch
 shorter, and longer: where a length is fixed, the file says so by an error that names it. {free} of
@@ -176,17 +177,29 @@ def sizes_told(row: dict[str, Any]) -> str:
 
 def page(rows: Sequence[dict[str, Any]]) -> str:
     """docs/models.md."""
-    free = sum(bool(row.get("agree")) for row in rows)
-    lines = [HEAD.format(good=sum(map(passed, rows)), all=len(rows), free=free)]
-    for row in sorted(rows, key=lambda r: r["name"]):
-        figures = [
-            row.get(k, "") for k in ("outputs", "difference", "lines", "transposes", "seconds")
-        ]
-        if isinstance(figures[1], float):
-            figures[1] = f"{figures[1]:.0e}"
-        cells = [f"`{row['name']}`", *map(str, figures), _cell(sizes_told(row)), _cell(row["note"])]
-        lines.append(f"| {' | '.join(cells)} |\n")
-    return "".join(lines)
+    return _page({row["name"]: _line(row) for row in rows})
+
+
+def renewed(text: str, rows: Sequence[dict[str, Any]]) -> str:
+    """A text like docs/models.md with other rows for some architectures."""
+    found = re.findall(r"^\| `(.*)` \|.*$\n", text, re.MULTILINE)
+    kept = [line for line in text.splitlines(keepends=True) if line.startswith("| `")]
+    return _page(dict(zip(found, kept, strict=True)) | {r["name"]: _line(r) for r in rows})
+
+
+def _page(lines: Mapping[str, str]) -> str:
+    good = len(agreed("".join(lines.values())))
+    free = sum(line.split("|")[7].strip()[1:].startswith(" agree") for line in lines.values())
+    head = HEAD.format(good=good, all=len(lines), free=free)
+    return head + "".join(line for _, line in sorted(lines.items()))
+
+
+def _line(row: dict[str, Any]) -> str:
+    figures = [row.get(k, "") for k in ("outputs", "difference", "lines", "transposes", "seconds")]
+    if isinstance(figures[1], float):
+        figures[1] = f"{figures[1]:.0e}"
+    cells = [f"`{row['name']}`", *map(str, figures), _cell(sizes_told(row)), _cell(row["note"])]
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _cell(text: str) -> str:
@@ -197,8 +210,8 @@ def _cell(text: str) -> str:
 def agreed(text: str) -> set[str]:
     """Names of the architectures that agree in a text like docs/models.md."""
     cells = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
-    rows = [(row[1].strip(" `"), row[3].strip()) for row in cells]
-    return {name for name, gap in rows if gap and float(gap) <= TOLERANCE}
+    rows = [(row[1].strip(" `"), row[3].strip(), "wrong" in row[7]) for row in cells]
+    return {name for name, gap, wrong in rows if gap and float(gap) <= TOLERANCE and not wrong}
 
 
 def figures(text: str) -> dict[str, tuple[int, float]]:
@@ -227,6 +240,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--out")
+    parser.add_argument("--again", action="store_true", help="write the rows of those named")
     parser.add_argument("--beside", type=int, default=2, help="processes side by side")
     options = parser.parse_args()
     chosen, rows = options.names or names(), []
@@ -241,7 +255,9 @@ def main() -> int:
     kept = DOCS.read_text()
     expected = set(options.names) or agreed(kept)
     more = grown(rows, figures(kept))
-    if not options.out and not options.names:
+    if options.again:
+        DOCS.write_text(renewed(kept, rows))
+    elif not options.out and not options.names:
         DOCS.write_text(page(rows))
     free = sum(bool(row.get("agree")) for row in rows)
     wrong = sum(bool(row.get("wrong")) for row in rows)

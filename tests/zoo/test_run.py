@@ -1,6 +1,6 @@
 """What a run over all architectures says of what became longer or slower."""
 
-from tests.zoo.run import DOCS, agreed, figures, grown, page
+from tests.zoo.run import DOCS, agreed, figures, grown, page, renewed
 
 ROW = {"name": "a", "outputs": 1, "difference": 1e-7, "transposes": 0, "note": ""}
 
@@ -22,3 +22,12 @@ def test_what_grew_is_told_and_what_stayed_is_not():
 def test_the_page_of_the_last_run_is_read():
     text = DOCS.read_text()
     assert agreed(text) <= set(figures(text)) and len(figures(text)) > 240
+
+
+def test_rows_of_some_are_written_anew():
+    both = [{**rows(9, 1.0)[0], "agree": 2}, {**rows(7, 1.0)[0], "name": "b"}]
+    wrong = {**both[1], "agree": 1, "wrong": ["at x (3, 4)"]}
+    text = renewed(page(both), [wrong])
+    assert text == page([both[0], wrong]) and agreed(text) == {"a"}
+    assert "1 of 2 agree within" in text and "2 of\n2 agree at another size" in text
+    assert renewed(DOCS.read_text(), []) == DOCS.read_text()
