@@ -53,8 +53,8 @@ with `torch2mlx.translate`, saved, loaded strictly and run in a process where to
 imported. Seconds are those of translating it.
 The difference is the largest over all outputs, max|a - b| / max(1, max|a|), in float32 on the CPU;
 {good} of {all} agree within 1e-4. Other sizes are the inputs with all free lengths and the batch
-shorter, and longer: where a length is fixed, the file says so by an error that names it. {free} of
-{all} agree at another size.
+shorter, and longer, or another batch alone where torch raises for these: where a length is fixed,
+the file says so by an error that names it. {free} of {all} agree at another size.
 
 | architecture | outputs | difference | lines | transposes | seconds | other sizes | |
 | --- | --- | --- | --- | --- | --- | --- | --- |

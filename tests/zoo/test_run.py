@@ -29,5 +29,5 @@ def test_rows_of_some_are_written_anew():
     wrong = {**both[1], "agree": 1, "wrong": ["at x (3, 4)"]}
     text = renewed(page(both), [wrong])
     assert text == page([both[0], wrong]) and agreed(text) == {"a"}
-    assert "1 of 2 agree within" in text and "2 of\n2 agree at another size" in text
+    assert "1 of 2 agree within" in text and "2 of 2 agree at another size" in text
     assert renewed(DOCS.read_text(), []) == DOCS.read_text()
