@@ -23,7 +23,9 @@ from torch2mlx.export.capture.patched import replaced
 
 _NAMES = ("int", "float")
 #: Modules that are no user's: their code is written for lengths.
-_NONE_OF_USERS = ("torch", "torch2mlx", "sympy", "numpy", "mlx")
+_NONE_OF_USERS = (
+    frozenset({"torch", "torch2mlx", "sympy", "numpy", "mlx"}) | sys.stdlib_module_names
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +53,7 @@ class Numbers:
     def note(self, value: Any, frame: Any) -> None:
         """`frame` makes a number of a value."""
         names = frame.f_globals
-        root = str(names.get("__name__", "")).partition(".")[0]
-        if id(names) in self._places or root in _NONE_OF_USERS or not _free(value):
+        if id(names) in self._places or not of_users(frame) or not _free(value):
             return
         if _makes_number(path_to(frame)):
             self._places[id(names)] = Place(names, frame.f_code.co_filename)
@@ -61,6 +62,12 @@ class Numbers:
         """Raises NumbersAsked where there are such places, and it is open where they are."""
         if known is None and self._places:
             raise NumbersAsked(tuple(self._places.values()))
+
+
+def of_users(frame: Any) -> bool:
+    """Whether a frame runs code that is neither torch's nor Python's own."""
+    name = str(frame.f_globals.get("__name__", "")) if frame is not None else "torch"
+    return name.partition(".")[0] not in _NONE_OF_USERS or name == "__main__"
 
 
 def _free(value: Any) -> bool:

@@ -31,6 +31,7 @@ from torch2mlx.export.capture.kept_lengths import numbers_kept
 from torch2mlx.export.capture.keywords import named_keywords
 from torch2mlx.export.capture.known_branches import values_asked
 from torch2mlx.export.capture.own_operators import own_operators
+from torch2mlx.export.capture.plain_answers import plain_answers
 from torch2mlx.export.capture.scanned import shapes_without_steps
 from torch2mlx.export.capture.sizes import ways_to
 from torch2mlx.export.capture.structured import dataclasses_known
@@ -215,6 +216,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         without_validation(),
         deeper_lines(),
         own_operators(),
+        plain_answers(),
         quietly(),
         numbers_kept(way.kept or ()) as numbers,
     ):

@@ -19,6 +19,9 @@ _AGAIN = "translate again for it"
 #: What no expression within an f-string may hold before Python 3.12.
 _HARD = re.compile(r"['\\{}]")
 _TIMES = re.compile(r"(?<!\*)\*(?!\*)")
+#: What torch calls functions of math that take its lengths too.
+_LENGTHS_ROOT = re.compile(r"\btorch\._sym_(\w+)\(")
+_DIGITS = re.compile(r"\b\d+\.\d{12,}(?:e[-+]?\d+)?\b")
 #: So many dtypes that are wrong are named, where there are more that are right.
 _FEW = 2
 #: Columns of a statement at the head of `__call__`.
@@ -224,7 +227,8 @@ def _printed(expression: Any) -> str:
     from torch.utils._sympy.printers import PythonPrinter
 
     text = str(PythonPrinter().doprint(expression)).replace("torch.sym_float(", "float(")
-    return _TIMES.sub(" * ", text)
+    text = _LENGTHS_ROOT.sub(r"math.\1(", _TIMES.sub(" * ", text))
+    return _DIGITS.sub(lambda number: repr(float(number[0])), text)
 
 
 def _runs(axes: Sequence[Axis], place: Any, partner: Any = None) -> Iterator[list[Axis]]:

@@ -95,13 +95,17 @@ def arange(b: Builder, end: Any, start: Any = 0, step: Any = 1, **_: Any) -> Nod
 @lowers("aten::linspace")
 def linspace(b: Builder, start: Any, end: Any, steps: int, **_: Any) -> Node:
     """Evenly spaced numbers, both ends included."""
-    start, end = (b.reshape(v, ()) if isinstance(v, Node) else v for v in (start, end))
-    if isinstance(start, Node) or isinstance(end, Node):
+    start, end = (b.reshape(v, ()) if _array(v) else v for v in (start, end))
+    if _array(start) or _array(end):
         count = b.call("mx.arange", steps, dtype=mx_dtype("float32"))
         width = b.call("operator.sub", end, start)
         part = b.call("operator.truediv", count, max(steps - 1, 1))
         return b.call("operator.add", start, b.call("operator.mul", width, part))
     return b.call("mx.linspace", start, end, steps)
+
+
+def _array(value: Any) -> bool:
+    return isinstance(value, Node) and value.is_array
 
 
 @lowers("torch2mlx_evenly::line")

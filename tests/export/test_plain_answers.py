@@ -1,0 +1,102 @@
+"""What Python answers of a length while a model is traced: its class, its text, its root."""
+
+import numbers
+
+import numpy as np
+import pytest
+
+from tests.support import need
+
+need("torch", "mlx")
+
+import mlx.core as mx
+import torch
+
+from torch2mlx import translate
+
+TABLE = {"8": 2.0, "k8": 3.0}
+
+
+class Forward(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def whole(x):
+    size = x.shape[1] // 2
+    return x[:, :size] if isinstance(size, int) else x
+
+
+def broken(x):
+    size = x.shape[1] / 4
+    return x * (2 * size if isinstance(size, float) and isinstance(size, numbers.Real) else size)
+
+
+def abstract(x):
+    size = x.shape[1]
+    return x * 2 if isinstance(size, numbers.Integral) else x
+
+
+def rooted(x):
+    return x * np.sqrt(x.shape[1]) + np.sqrt(x.shape[0] / 3)
+
+
+def spaced(x):
+    return x * torch.linspace(-1, x.shape[1] - 0.5, 5).sum()
+
+
+def told(x):
+    size = x.shape[1]
+    message = f"too short: {size} of {x.shape}"
+    torch._assert(size > 1, f"length {size}")
+    if size < 2:
+        raise ValueError(message)
+    return x / size
+
+
+@pytest.mark.parametrize("form", [whole, broken, abstract, rooted, spaced, told])
+@pytest.mark.parametrize("check", [True, False])
+def test_a_length_is_a_number_to_those_who_ask(form, check):
+    model = Forward(form)
+    made = translate(model, (torch.ones(2, 16),), check=check)
+    for shape in ((2, 16), (3, 21), (1, 40)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        mine = np.array(made.module(mx.array(x.numpy())))
+        np.testing.assert_allclose(mine, model(x).numpy(), rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x * TABLE.get(str(x.shape[1] // 2), 5.0),
+        lambda x: x * TABLE.get(f"k{x.shape[1] // 2}", 5.0),
+        lambda x: x * len(f"{x.shape[1]}"),
+        lambda x: x * (2 if f"{x.shape[1] / 4:.1f}" == "4.0" else 3),
+        lambda x: x / np.log(x.shape[1]),
+        lambda x: (x * 2, f"{x.shape[1]} items"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_read_from_the_text_of_a_length_is_for_that_length(form, check):
+    model, args = Forward(form), (torch.randn(2, 16),)
+    made = translate(model, args, check=check)
+    for x in (args[0], torch.randn(3, 16)):
+        mine, theirs = made.module(mx.array(x.numpy())), model(x)
+        mine, theirs = (mine, theirs) if isinstance(theirs, tuple) else ((mine,), (theirs,))
+        np.testing.assert_allclose(np.array(mine[0]), theirs[0].numpy(), rtol=1e-5)
+        assert mine[1:] == theirs[1:]
+    with pytest.raises(ValueError, match=r"x.shape\[1\] is 9, translated"):
+        made.module(mx.zeros((2, 9)))
+
+
+def test_torch_keeps_its_own_classes():
+    names = ("__getattribute__", "__repr__", "__format__", "sqrt", "log")
+    before = [getattr(torch.SymInt, name, None) for name in names]
+    translate(Forward(whole), (torch.ones(2, 16),), check=False)
+    with pytest.raises(ValueError, match="no such"):
+        translate(Forward(lambda x: {}["no such"]), (torch.ones(2, 16),))
+    assert [getattr(torch.SymInt, name, None) for name in names] == before
