@@ -381,11 +381,14 @@ def _apart(module: Any, text: str) -> tuple[Any, Any]:
     from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes, needed
     from torch2mlx.porting.scopes.own_names import set_aside
     from torch2mlx.porting.scopes.passes import passed
+    from torch2mlx.porting.scopes.plain_assignments import MARKS, PlainAssignments
     from torch2mlx.porting.scopes.separate_lines import with_separate_lines
 
     module = with_separate_lines(module)
     if needed(text, module):
         module = passed(module, LiteralAttributes(collect(module)))
+    if any(mark in text for mark in MARKS):
+        module = passed(module, PlainAssignments())
     return set_aside(module, collect(module))
 
 
@@ -404,9 +407,14 @@ def _with_torchs_weights(module: Any, types: Any, text: str, report: Report) -> 
     from torch2mlx.porting.rules.layer_weights import LayerWeights, needed
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.passes import passed
+    from torch2mlx.porting.training.given_parameters import with_ties
     from torch2mlx.porting.training.held_written import with_weights_read
     from torch2mlx.porting.types.infer import inferred
 
+    tied = with_ties(module, types, report)
+    if tied is not module:
+        report.follow(tied, text)
+        module, types = tied, inferred(tied, collect(tied), types.foreign, types.answers)
     read, types = with_weights_read(module, types, report)
     if read is not module:
         report.follow(read, text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.rules import masked_writes
+from torch2mlx.porting.rules import masked_writes, ties
 from torch2mlx.porting.rules.buffers import (
     assigned_buffer,
     hiding,
@@ -41,8 +41,6 @@ from torch2mlx.porting.rules.shared_tensors import (
     writes_parts,
 )
 from torch2mlx.porting.rules.text import bare, code
-from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.scopes.traversal import walk
 from torch2mlx.porting.types.views import without_data
 
 #: Functions of torch.nn.init that kit.init has.
@@ -81,10 +79,8 @@ def _assignment(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
             return cst.RemoveFromParent()
     if len(targets) == 1 and code(updated.targets[0].target) == code(value):
         return cst.RemoveFromParent()
-    if len(targets) == 1 and _is_weight(targets[0].target):
-        held = _held_by(at, original.value)
-        if _is_weight(held) or _is_given(at, held):
-            return _tied(at, original, updated, held)
+    if len(targets) == 1 and ties.is_tie(at, original):
+        return ties.tied(at, original, updated)
     set_there = _in_loop(at, original, updated, value)
     if set_there is not None:
         return set_there
@@ -110,40 +106,6 @@ def _in_loop(at: Place, original: cst.Assign, updated: cst.Assign, value: Any) -
     if place is not target and loop_of(at, code(place)) is not None:
         return small(set_in_loop(at, code(place), code(value)))
     return None
-
-
-def _held_by(at: Place, value: Any) -> Any:
-    """What a name of the function, or of the file, was given, if once, or once of several times the
-    weight of a layer; another expression as it is."""
-    if not isinstance(value, cst.Name):
-        return value
-    own = (cst.FunctionDef, cst.ClassDef)
-    outside = [part for part in at.file.sharing.module.body if not isinstance(part, own)]
-    around = [at.bodies[-1].body] if at.bodies else outside
-    nodes = [n for part in around for n in walk(part) if isinstance(n, cst.Assign)]
-    given = [n.value for n in nodes if any(dotted(t.target) == value.value for t in n.targets)]
-    weights = [each for each in given if _is_weight(each)]
-    return weights[0] if weights else given[0] if len(given) == 1 else value
-
-
-def _is_given(at: Place, value: Any) -> bool:
-    """Whether a value is an argument of the function, which may be a parameter elsewhere."""
-    nodes = walk(at.bodies[-1].params) if at.bodies else ()
-    own = {n.name.value for n in nodes if isinstance(n, cst.Param)}
-    return isinstance(value, cst.Name) and value.value in own
-
-
-def _tied(at: Place, original: cst.Assign, updated: cst.Assign, held: Any) -> Any:
-    """`self.decoder.weight = self.encoder.weight`: one parameter under two names."""
-    alias, name = dotted(original.targets[0].target), dotted(held)
-    root, _, rest = alias.partition(".")
-    other, _, kept = name.partition(".")
-    if not rest or root != other or not kept:
-        why = "a parameter under two names: kit.tying.tie(root, alias, name)"
-        at.refuse(original, why)
-        return small(f'raise NotImplementedError("{alias}: {why}")')
-    at.change(original, "weight", "one parameter under two names: its gradients are added")
-    return small(f'kit.tying.tie({root}, "{rest}", "{kept}")')
 
 
 @leaving(cst.AugAssign)
@@ -374,8 +336,3 @@ def _for(at: Place, original: cst.For, updated: cst.For) -> Any:
             at.change(original, "param_groups", "one learning rate")
             return cst.parse_statement(f"{owner}.learning_rate = {rate}\n")
     return updated
-
-
-def _is_weight(node: Any) -> bool:
-    """Whether an expression is the weight or bias of a module."""
-    return isinstance(node, cst.Attribute) and node.attr.value in ("weight", "bias")

@@ -1,0 +1,500 @@
+"""Where the values of expressions come from: parameters that layers have, tensors that are made.
+
+`w = enc.weight` and `def shared(self): return self.enc.weight` give the parameter of a layer, and
+`nn.Parameter(torch.zeros(3))` a new one. What is not followed is said to be unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.reaching import Binding, Bindings, returns
+from torch2mlx.porting.scopes.traversal import children, of_kinds, walk
+from torch2mlx.porting.types.attributes import is_weight
+from torch2mlx.porting.types.known import Types
+from torch2mlx.porting.types.views import FIELDS, Views
+
+PARAMETER = "torch.nn.Parameter"
+#: Kinds of values that hold no tensors.
+_PLAIN = frozenset(
+    [
+        *("int", "float", "bool", "str", "none", "size", "dtype", "device", "complex"),
+        *("optimizer", "module", "modules", "dataset", "loader"),
+    ]
+)
+_DEEP = 9
+_PROPERTIES = ("property", "cached_property", "functools.cached_property")
+#: Methods that give the tensor itself, where it has the dtype.
+_SAME = ("requires_grad_", "to", "cuda", "cpu", "float", "double", "half", "type", "int", "long")
+#: Functions and methods that hand on what they are given, or its items.
+_RELAYING = frozenset(
+    [
+        *("list", "tuple", "next", "iter", "reversed", "zip", "enumerate", "dict", "sorted"),
+        *("filter", "OrderedDict", "collections.OrderedDict", "chain", "itertools.chain"),
+    ]
+)
+_OF_CONTAINERS = ("get", "pop", "values", "items", "copy", "popitem", "setdefault", "__getitem__")
+#: Methods of modules that give their parameters.
+GIVING = ("parameters", "named_parameters", "state_dict", "get_parameter")
+_COMPREHENSIONS = (cst.ListComp, cst.SetComp, cst.GeneratorExp, cst.DictComp)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value comes from. `kind`: "weight", what a module has at `node`; "new", what `node`
+    makes, which is a parameter or not; "plain", no tensor; "given" by who calls a function; or
+    "unknown". `view`: it is another tensor over the same numbers. `at`: the text of an item of
+    something, "" of a whole. `through`: the calls that led to it, and loops that renew it.
+    `returned`: the calls of which each makes a new one."""
+
+    kind: str
+    node: Any = None
+    parameter: bool = False
+    view: bool = False
+    at: str = ""
+    through: tuple[Any, ...] = ()
+    returned: tuple[Any, ...] = ()
+
+
+_PLAIN_ORIGIN, _UNKNOWN, _GIVEN = Origin("plain"), Origin("unknown"), Origin("given")
+Found = frozenset[Origin]
+_NOTHING: Found = frozenset()
+
+
+class Origins:
+    """Follows values through the functions of a file."""
+
+    def __init__(self, module: cst.Module, types: Types) -> None:
+        self.module, self.types = module, types
+        self._views = Views(types.names, types.of)
+        self._bindings: dict[Any, Bindings] = {}
+        self._around: dict[Any, Any] = {}  # functions -> the function or file around each
+        self._scopes: dict[Any, Any] = {}  # calls and functions -> the function around
+        self._calls: dict[str, list[cst.Call]] = {}
+        self._functions: dict[str, list[Any]] = {}
+        self._classes: dict[Any, Any] = {}  # methods -> class
+        self._asked: set[tuple[Any, tuple[Any, ...]]] = set()
+        self._enter(module, module, None)
+        self.own = _own_parameters(module, types)
+
+    def _enter(self, node: Any, scope: Any, owner: Any) -> None:
+        waiting = [(node, scope, owner)]
+        while waiting:
+            now, around, kind = waiting.pop()
+            self._scopes[now] = around
+            if isinstance(now, cst.Call):
+                name = (
+                    now.func.attr.value if isinstance(now.func, cst.Attribute) else dotted(now.func)
+                )
+                self._calls.setdefault(name, []).append(now)
+            elif isinstance(now, cst.FunctionDef):
+                self._functions.setdefault(now.name.value, []).append(now)
+                self._classes[now] = kind
+            inner = now if isinstance(now, cst.FunctionDef) else around
+            kind = now if isinstance(now, cst.ClassDef) else None if inner is now else kind
+            waiting += [(child, inner, kind) for child in children(now)]
+
+    def scope(self, node: Any) -> Any:
+        """The function that a node is in, or the file."""
+        return self._scopes.get(node, self.module)
+
+    def class_of(self, function: Any) -> Any:
+        """The class that a function is a method of; None of others."""
+        return self._classes.get(function)
+
+    def bindings(self, scope: Any) -> Bindings:
+        """What a function binds."""
+        if scope not in self._bindings:
+            self._bindings[scope] = Bindings(scope)
+        return self._bindings[scope]
+
+    def calls_of(self, function: Any) -> list[cst.Call]:
+        """The calls of a function of the file, by its name; of a constructor those of its class."""
+        if not isinstance(function, cst.FunctionDef):
+            return []
+        kind = self._classes.get(function)
+        name = function.name.value
+        if name == "__init__" and kind is not None:
+            return self._calls.get(kind.name.value, [])
+        return self._calls.get(name, [])
+
+    # --- following
+
+    def of(self, node: Any, through: tuple[Any, ...] = ()) -> Found:
+        """Where the value of an expression comes from; nothing of an empty container."""
+        key = (node, through)
+        if len(through) > _DEEP:
+            return frozenset([_UNKNOWN])
+        if key in self._asked:
+            return _NOTHING
+        self._asked.add(key)
+        try:
+            return frozenset(self._of(node, through))
+        finally:
+            self._asked.discard(key)
+
+    def _of(self, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        rule = getattr(self, f"_of_{type(node).__name__}", None)
+        known = self.types.of(node)
+        chosen = (cst.IfExp, cst.BooleanOperation, cst.NamedExpr)
+        followed = known.kind == "none" or isinstance(node, chosen)
+        if known.kind in _PLAIN and not followed:
+            yield _PLAIN_ORIGIN
+        elif rule is not None:
+            yield from rule(node, through)
+        elif isinstance(node, _COMPREHENSIONS):
+            made = node.value if isinstance(node, cst.DictComp) else node.elt
+            yield from self.of(made, through)
+        elif isinstance(node, (cst.List, cst.Tuple, cst.Set, cst.Dict)):
+            for element in node.elements:
+                yield from self.of(element.value, through)
+        elif isinstance(node, (cst.BaseNumber, cst.BaseString, cst.Comparison, cst.Lambda)):
+            yield _PLAIN_ORIGIN
+        else:
+            yield replace(_UNKNOWN, node=node, through=through)
+
+    def _of_IfExp(self, node: cst.IfExp, through: tuple[Any, ...]) -> Iterator[Origin]:
+        yield from self.of(node.body, through)
+        yield from self.of(node.orelse, through)
+
+    def _of_BooleanOperation(self, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        yield from self.of(node.left, through)
+        yield from self.of(node.right, through)
+
+    def _of_NamedExpr(self, node: cst.NamedExpr, through: tuple[Any, ...]) -> Iterator[Origin]:
+        yield from self.of(node.value, through)
+
+    def _of_StarredElement(self, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        yield from self.of(node.value, through)
+
+    def _of_UnaryOperation(self, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        yield Origin("new", node, through=through)
+
+    def _of_BinaryOperation(self, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        """New, but for lists that are joined or repeated."""
+        kinds = {self.types.of(part).kind for part in (node.left, node.right)}
+        if kinds & {"list", "tuple"} or isinstance(node.left, (cst.List, cst.Tuple)):
+            yield from self.of(node.left, through)
+            yield from self.of(node.right, through)
+        else:
+            yield Origin("new", node, through=through)
+
+    # names
+
+    def _of_Name(self, node: cst.Name, through: tuple[Any, ...]) -> Iterator[Origin]:
+        if node.value in ("None", "True", "False"):
+            yield _PLAIN_ORIGIN
+            return
+        scope = self.scope(node)
+        yield from self._named(node, scope, through)
+
+    def _named(self, node: cst.Name, scope: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        name, held = node.value, self.bindings(scope)
+        inner = _bound_within(held, node)
+        if inner is not None:
+            loop, over = inner
+            yield from self._items(over, node, (*through, loop)) if over is not None else [_GIVEN]
+            return
+        found = held.reaching(name, node)
+        for binding in found:
+            yield from self._bound(binding, node, through)
+        if found:
+            return
+        if isinstance(scope, cst.FunctionDef):
+            parameter = next((p for p in _parameters(scope) if p.name.value == name), None)
+            if parameter is not None:
+                yield from self._given(scope, parameter, through)
+            else:
+                around = self.scope(scope)
+                yield from self._outer(name, around, through)
+        else:
+            yield replace(_UNKNOWN, node=None)
+
+    def _outer(self, name: str, scope: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        """The value of a name of the surroundings."""
+        found = self.bindings(scope).found.get(name, [])
+        for binding in found:
+            yield from self._bound(binding, None, through)
+        if not found:
+            yield _UNKNOWN
+
+    def _bound(self, binding: Binding, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        if binding.value is None or isinstance(binding.value, (cst.FunctionDef, cst.ClassDef)):
+            yield _UNKNOWN
+        elif not binding.item:
+            yield from self.of(binding.value, through)
+        else:
+            renewed = isinstance(binding.statement, cst.For)
+            again = (*through, binding.statement) if renewed else through
+            yield from self._items(binding.value, node, again)
+
+    def _items(self, over: Any, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        """Items of what an expression gives."""
+        text = _code(node) if node is not None else "?"
+        for origin in self.of(over, through):
+            tensor = origin.kind == "new" and self.types.of(over).tensor
+            yield replace(origin, at=text, view=origin.view or tensor)
+
+    def _given(self, scope: Any, parameter: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        """What the calls of a function give a parameter; of the call that led here, that."""
+        led = [c for c in through if isinstance(c, cst.Call) and self._is_call(c, scope)]
+        callers = led[-1:] or self.calls_of(scope)
+        if not callers or parameter.name.value in ("self", "cls"):
+            yield _GIVEN
+        for call in callers:
+            value = _argument(scope, parameter, call, self._classes.get(scope) is not None)
+            if value is None:
+                value = parameter.default
+            if value is None:
+                yield _GIVEN
+            else:
+                before = tuple(c for c in through if c is not call)
+                yield from self.of(value, (*before, call))
+
+    def _is_call(self, call: cst.Call, function: Any) -> bool:
+        return any(call is other for other in self.calls_of(function))
+
+    # attributes and items
+
+    def _of_Attribute(self, node: cst.Attribute, through: tuple[Any, ...]) -> Iterator[Origin]:
+        name, owner = node.attr.value, self.types.of(node.value)
+        if name in FIELDS and owner.kind in ("tensor", "unknown"):
+            yield from _viewed(self.of(node.value, through))
+        elif self.is_parameter(node):
+            yield Origin("weight", node, parameter=True, through=through)
+        else:
+            yield from self._attribute(node, through)
+
+    def is_parameter(self, node: cst.Attribute) -> bool:
+        """Whether an attribute is a parameter of a module, or may be one by its name."""
+        name, owner = node.attr.value, self.types.of(node.value)
+        if owner.kind not in ("module", "unknown") or self.types.names.of(node):
+            return False
+        plain = dotted(node.value).rpartition(".")[2] in ("args", "config", "cfg", "opt", "hparams")
+        if plain and owner.kind == "unknown":
+            return False
+        return name in ("weight", "bias") or is_weight(name) or name in self.own
+
+    def _attribute(self, node: cst.Attribute, through: tuple[Any, ...]) -> Iterator[Origin]:
+        """What the file gives attributes of a name, and what its properties of it give."""
+        name, found = node.attr.value, False
+        for function in self._functions.get(name, ()):
+            if any(
+                dotted(d.decorator) in ("property", "cached_property") for d in function.decorators
+            ):
+                found = True
+                for value in returns(function):
+                    yield from self.of(value, (*through, node))
+        for value in self._assigned.get(name, ()):
+            found = True
+            yield from self.of(value, through)
+        if not found:
+            yield Origin("unknown", node, through=through)
+
+    @property
+    def _assigned(self) -> dict[str, list[Any]]:
+        """Values that attributes of `self` are given, by name."""
+        if not hasattr(self, "_given_attributes"):
+            self._given_attributes: dict[str, list[Any]] = {}
+            for made in of_kinds(self.module, cst.Assign):
+                for target in made.targets:
+                    if isinstance(target.target, cst.Attribute):
+                        name = target.target.attr.value
+                        self._given_attributes.setdefault(name, []).append(made.value)
+        return self._given_attributes
+
+    def _of_Subscript(self, node: cst.Subscript, through: tuple[Any, ...]) -> Iterator[Origin]:
+        owner, index = node.value, node.slice[0].slice
+        if self.types.of(owner).kind in ("tensor", "numpy"):
+            if not self._views.basic(node):
+                yield Origin("new", node)
+            item = _code(node) if _number(index) is not None and len(node.slice) == 1 else ""
+            for origin in self.of(owner, through) if self._views.basic(node) else ():
+                yield replace(origin, view=True, at=origin.at or item)
+            return
+        listed = _elements(self._whole(owner))
+        place = _number(index)
+        if listed is not None and place is not None and -len(listed) <= place < len(listed):
+            yield from self.of(listed[place].value, through)
+            return
+        for origin in self.of(owner, through):
+            yield replace(origin, at=_code(node))
+
+    def _whole(self, node: Any) -> Any:
+        """The expression that a name was given, where there is one."""
+        if not isinstance(node, cst.Name):
+            return node
+        found = self.bindings(self.scope(node)).reaching(node.value, node)
+        return found[0].value if len(found) == 1 and not found[0].item else node
+
+    # calls
+
+    def _of_Call(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
+        full, func = self.types.names.of(node.func), node.func
+        given = [a.value for a in node.args]
+        if full == PARAMETER:
+            yield Origin("new", node, parameter=True, through=through)
+        elif full == "copy.deepcopy" or dotted(func) == "deepcopy":
+            yield Origin("new", node, through=through)
+        elif full.startswith("torch."):
+            yield from self._of_torch(node, through)
+        elif dotted(func) in _RELAYING:
+            for value in given:
+                yield from self.of(value, through)
+        elif dotted(func) == "getattr" and len(given) > 1:
+            yield from self._asked_for(node, through)
+        elif isinstance(func, cst.Attribute) and self._is_method(func):
+            yield from self._of_method(node, func, through)
+        else:
+            yield from self._of_own(node, through)
+
+    def _asked_for(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
+        """`getattr(layer, name)`: a parameter, of what is a layer of torch's."""
+        owner = self.types.of(node.args[0].value)
+        layer = owner.kind == "module" and owner.name.startswith("torch.nn.")
+        kind = "weight" if layer and owner.name != "torch.nn.Sequential" else "unknown"
+        yield Origin(kind, node, parameter=layer, at=_code(node), through=through)
+
+    def _of_torch(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
+        _, inner = self._views.step(node)
+        made = [Origin("new", node, through=through)]
+        yield from made if inner is None else _viewed(self.of(inner, through))
+
+    def _is_method(self, func: cst.Attribute) -> bool:
+        """Whether a method is of tensors, containers or modules, and not of a class of the file."""
+        name = func.attr.value
+        return name not in self._functions or name in (*GIVING, "clone", "detach")
+
+    def _of_method(self, node: Any, func: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+        name, owner = func.attr.value, self.types.of(func.value)
+        if name in GIVING and owner.kind in ("module", "modules", "unknown"):
+            yield Origin("weight", node, True, name == "state_dict", _code(node), through)
+            return
+        _, inner = self._views.step(node)
+        in_place = name.endswith("_") and not name.endswith("__")
+        if inner is not None or in_place:
+            for origin in self.of(func.value, through):
+                yield origin if name in _SAME or in_place else replace(origin, view=True)
+        elif name in _OF_CONTAINERS and not owner.tensor:
+            for origin in self.of(func.value, through):
+                yield replace(origin, at=_code(node))
+        elif owner.tensor or name in ("clone", "repeat", "tolist", "item"):
+            yield Origin("new", node, through=through)
+        else:
+            yield Origin("unknown", node, through=through)
+
+    def _of_own(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
+        """What a function of the file gives."""
+        func = node.func
+        name = _last(func)
+        functions = list(self._functions.get(name, ()))
+        if isinstance(func, cst.Name):
+            held = self.bindings(self.scope(node)).reaching(name, node)
+            functions += [b.value for b in held if isinstance(b.value, cst.Lambda)]
+        if self.types.of(node).kind in ("module", "modules") or not functions:
+            yield Origin("unknown", node, through=through)
+            return
+        for function in functions:
+            for value in returns(function):
+                for origin in self.of(value, (*through, node)):
+                    yield self._returned(origin, function, node)
+
+    def _returned(self, origin: Origin, function: Any, call: cst.Call) -> Origin:
+        """What a call gives: made in it, or made before."""
+        inside = origin.node is not None and self.scope(origin.node) is function
+        if not inside and not origin.returned:
+            return origin
+        return replace(origin, returned=(*origin.returned, call))
+
+
+def _viewed(found: Found) -> Iterator[Origin]:
+    return (replace(origin, view=True) for origin in found)
+
+
+def _own_parameters(module: cst.Module, types: Types) -> frozenset[str]:
+    """Names of the parameters that classes of the file have of their own."""
+    found = set()
+    for made in of_kinds(module, cst.Assign):
+        if isinstance(made.value, cst.Call) and types.names.of(made.value.func) == PARAMETER:
+            for target in made.targets:
+                if isinstance(target.target, cst.Attribute):
+                    found.add(target.target.attr.value)
+    for call in of_kinds(module, cst.Call):
+        func = call.func
+        named = isinstance(func, cst.Attribute) and func.attr.value == "register_parameter"
+        first = call.args[0].value if named and call.args else None
+        if isinstance(first, cst.SimpleString):
+            found.add(str(first.evaluated_value))
+    return frozenset(found - {"data"})
+
+
+def _parameters(function: Any) -> list[Any]:
+    held = function.params
+    return [*held.posonly_params, *held.params, *held.kwonly_params]
+
+
+def _argument(function: Any, parameter: Any, call: cst.Call, method: bool) -> Any:
+    """What a call gives a parameter; None where it gives nothing that is seen."""
+    name = parameter.name.value
+    plain = [*function.params.posonly_params, *function.params.params]
+    names = [p.name.value for p in plain]
+    static = any(dotted(d.decorator) == "staticmethod" for d in function.decorators)
+    if method and not static:
+        names = names[1:]
+    given = next((a.value for a in call.args if a.keyword and a.keyword.value == name), None)
+    if given is not None or name not in names:
+        return given
+    place = names.index(name)
+    before = [a for a in call.args if a.keyword is None]
+    starred = any(a.star for a in before[: place + 1])
+    return before[place].value if place < len(before) and not starred else None
+
+
+def _bound_within(held: Bindings, node: Any) -> tuple[Any, Any] | None:
+    """The comprehension or lambda that binds a name where it stands, and what it goes over."""
+    name, around = node.value, held.parents.get(node)
+    while around is not None and around not in held.order:
+        if isinstance(around, _COMPREHENSIONS):
+            over: Any = around.for_in
+            while over is not None:
+                if name in {n.value for n in walk(over.target) if isinstance(n, cst.Name)}:
+                    return around, over.iter
+                over = over.inner_for_in
+        elif isinstance(around, cst.Lambda):
+            found = [p for p in around.params.params if p.name.value == name]
+            if found:
+                return around, None
+        around = held.parents.get(around)
+    return None
+
+
+def _elements(node: Any) -> list[Any] | None:
+    plain = isinstance(node, (cst.Tuple, cst.List))
+    return list(node.elements) if plain and not _starred(node) else None
+
+
+def _starred(node: Any) -> bool:
+    return any(isinstance(e, cst.StarredElement) for e in node.elements)
+
+
+def _number(index: Any) -> int | None:
+    at = index.value if isinstance(index, cst.Index) else None
+    if isinstance(at, cst.Integer):
+        return int(at.value)
+    if isinstance(at, cst.UnaryOperation) and isinstance(at.expression, cst.Integer):
+        return -int(at.expression.value) if isinstance(at.operator, cst.Minus) else None
+    return None
+
+
+def _last(func: Any) -> str:
+    """The name that a call calls, without what it is an attribute of."""
+    return func.attr.value if isinstance(func, cst.Attribute) else dotted(func)
+
+
+def _code(node: Any) -> str:
+    return cst.Module([]).code_for_node(node)
