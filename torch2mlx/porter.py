@@ -377,11 +377,11 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
 def _apart(module: Any, text: str) -> tuple[Any, Any]:
     """The file with a line for each statement and attributes for literal `getattr`, its own names
     that MLX's would hide set aside; and those names."""
+    from torch2mlx.porting.rules.plain_assignments import MARKS, PlainAssignments
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes, needed
     from torch2mlx.porting.scopes.own_names import set_aside
     from torch2mlx.porting.scopes.passes import passed
-    from torch2mlx.porting.scopes.plain_assignments import MARKS, PlainAssignments
     from torch2mlx.porting.scopes.separate_lines import with_separate_lines
 
     module = with_separate_lines(module)
@@ -407,14 +407,16 @@ def _with_torchs_weights(module: Any, types: Any, text: str, report: Report) -> 
     from torch2mlx.porting.rules.layer_weights import LayerWeights, needed
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.passes import passed
+    from torch2mlx.porting.training.changed_views import with_views_refused
     from torch2mlx.porting.training.given_parameters import with_ties
     from torch2mlx.porting.training.held_written import with_weights_read
     from torch2mlx.porting.types.infer import inferred
 
-    tied = with_ties(module, types, report)
-    if tied is not module:
-        report.follow(tied, text)
-        module, types = tied, inferred(tied, collect(tied), types.foreign, types.answers)
+    for written in (with_views_refused, with_ties):
+        made = written(module, types, report)
+        if made is not module:
+            report.follow(made, text)
+            module, types = made, inferred(made, collect(made), types.foreign, types.answers)
     read, types = with_weights_read(module, types, report)
     if read is not module:
         report.follow(read, text)

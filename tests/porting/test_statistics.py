@@ -390,3 +390,93 @@ def test_views_of_statistics_that_only_norm_stay():
     text = "import torch.nn.functional as F\ndef run(bn, x):\n"
     text += "    return F.batch_norm(x, bn.a[0], bn.b)\n"
     assert torch2mlx.port(text).ok
+
+
+THROUGH = """
+import functools
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+def norm(x, mean, var, training=True):
+    return F.batch_norm(x, mean, var, training=training)
+
+
+def of_pair(x, pair):
+    mean, var = pair
+    return norm(x, mean, var)
+
+
+def of_all(x, *given, **named):
+    return F.batch_norm(x, *given, training=True, **named)
+
+
+def fade(kept, x):
+    kept.mul_(0.9).add_(x)
+
+
+class Norm(nn.Module):
+    def forward(self, x, mean, var):
+        return F.batch_norm(x, mean, var, training=True)
+
+
+class Net(nn.Module):
+    def __init__(self, n=SIZE):
+        super().__init__()
+        self.register_buffer("rows", torch.stack([torch.zeros(n), torch.ones(n)]))
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("var", torch.ones(n))
+        self.norm, self.first = Norm(), self.rows[0]
+
+    def part(self, i):
+        return self.rows[i]
+
+    def forward(self, x):
+        BODY
+
+
+net = Net()
+OUT = []
+for i in range(2):
+    OUT.append(net(torch.cos(torch.arange(BATCH * SIZE).float() * (i + 1)).view(BATCH, SIZE)))
+OUT += [net.rows, net.mean, net.var]
+"""
+WHOLE = """
+        x = norm(x, self.mean, self.var) + of_pair(x, [self.mean.detach(), self.var.data])
+        x = x + norm(x, self.mean.clone(), self.var)
+        fade(self.mean.data, x.mean(0).detach())
+        return self.norm(x, self.mean, self.var) + of_all(x, self.mean, running_var=self.var)
+"""
+
+
+@pytest.mark.parametrize("size", [(4, 2), (5, 3)], ids=str)
+def test_functions_of_the_file_move_the_tensors_that_they_are_given(size):
+    text = THROUGH.replace("SIZE", str(size[0])).replace("BATCH", str(size[1]))
+    ours, theirs = both(text.replace("BODY", WHOLE), "through")
+    for mine, wanted in zip(ours.OUT, theirs["OUT"], strict=True):
+        np.testing.assert_allclose(np.array(mine), wanted.detach(), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "norm(x, self.rows[0], self.rows[1])",
+        "norm(x, var=self.part(1), mean=self.part(0))",
+        "norm(x, self.first, self.var)",
+        "norm(x, *self.rows)",
+        "of_pair(x, self.rows)",
+        "of_pair(x, (self.mean, self.rows[1]))",
+        "of_all(x, self.rows[0], self.rows[1])",
+        "of_all(x, running_mean=self.rows[0], running_var=self.var)",
+        "self.norm(x, self.rows[0] if x.dim() == 2 else self.mean, self.var)",
+        "functools.partial(F.batch_norm, x, self.rows[0], self.rows[1], training=True)()",
+        "F.batch_norm(x, *self.rows.unbind(0), training=True)",
+        "(lambda m, v: F.batch_norm(x, m, v, training=True))(self.rows[0], self.rows[1])",
+        "fade(self.rows[0], x.mean(0)) or x",
+    ],
+)
+def test_views_that_functions_of_the_file_change_are_refused(call):
+    text = THROUGH.replace("SIZE", "3").replace("BATCH", "2").replace("BODY", f"return {call}")
+    left = torch2mlx.port(text).unsupported
+    assert any("in place" in each.reason for each in left), left

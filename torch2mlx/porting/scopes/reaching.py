@@ -53,6 +53,14 @@ class Bindings:
                 break
         return found
 
+    def surely(self, name: str, node: Any) -> bool:
+        """Whether every way to a node of the scope binds a name before it."""
+        at = self.statement(node)
+        held = self.found.get(name, [])
+        return any(b.statement is not at and self.leads(b.statement, at) for b in held) or any(
+            isinstance(b.statement, cst.For) and b.statement is at for b in held
+        )
+
     def statement(self, node: Any) -> Any:
         """The statement of the scope that a node is in."""
         while node is not None and node not in self.order:
@@ -117,7 +125,7 @@ class Bindings:
         if isinstance(small, cst.Assign):
             for target in small.targets:
                 self._targets(target.target, small.value, False, node)
-        elif isinstance(small, (cst.AnnAssign, cst.AugAssign)) and small.value is not None:
+        elif isinstance(small, cst.AnnAssign) and small.value is not None:
             self._targets(small.target, small.value, False, node)
         elif isinstance(small, (cst.Import, cst.ImportFrom)):
             return
@@ -164,3 +172,21 @@ def returns(function: Any) -> Iterator[Any]:
             yield node.value
         elif not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.BaseExpression)):
             waiting += children(node)
+
+
+def bound_within(held: Bindings, node: Any) -> tuple[Any, Any] | None:
+    """The comprehension or lambda that binds a name where it stands, and what it goes over."""
+    name, around = node.value, held.parents.get(node)
+    while around is not None and around not in held.order:
+        if isinstance(around, _COMPREHENSIONS):
+            over: Any = around.for_in
+            while over is not None:
+                if name in {n.value for n in walk(over.target) if isinstance(n, cst.Name)}:
+                    return around, over.iter
+                over = over.inner_for_in
+        elif isinstance(around, cst.Lambda):
+            found = [p for p in around.params.params if p.name.value == name]
+            if found:
+                return around, None
+        around = held.parents.get(around)
+    return None

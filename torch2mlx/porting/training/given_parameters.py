@@ -26,6 +26,7 @@ from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.scopes.traversal import of_kinds
 from torch2mlx.porting.training.origins import PARAMETER, Origin, Origins
 from torch2mlx.porting.types.attributes import is_weight
+from torch2mlx.porting.types.callers import Callers
 from torch2mlx.porting.types.kinds import Type
 from torch2mlx.porting.types.known import Types
 
@@ -59,7 +60,8 @@ class GivenParameters:
 
     def __init__(self, module: cst.Module, types: Types) -> None:
         self._types = types
-        self._origins = Origins(module, types)
+        self._callers = Callers(module, types)
+        self._origins = Origins(types, self._callers)
         self.values: dict[Any, Any] = {}  # statement -> what it assigns
         self.tied: dict[Any, tuple[Any, Any]] = {}  # statement -> target, source
         self.refused: dict[Any, str] = {}
@@ -68,8 +70,8 @@ class GivenParameters:
         steps = (n for n in of_kinds(module, cst.Attribute) if n.attr.value in ("step", "backward"))
         self._trains = next(steps, None) is not None
         for node in of_kinds(module, cst.Attribute):
-            if node.attr.value == "_parameters" and self._line(node) is not None:
-                self.refused[self._line(node)] = _OF_TORCH
+            if node.attr.value == "_parameters" and self._callers.statement(node) is not None:
+                self.refused[self._callers.statement(node)] = _OF_TORCH
         for given in self._all(module):
             if given.statement not in self.refused and self._lasts(given):
                 self._decide(given)
@@ -83,7 +85,7 @@ class GivenParameters:
     def _lasts(self, given: Given) -> bool:
         """Whether weights may be trained behind a place: not where the file alone runs it, and
         trains nothing."""
-        inside = isinstance(self._origins.scope(given.value), cst.FunctionDef)
+        inside = isinstance(self._callers.scope(given.value), cst.FunctionDef)
         return given.kind != "numbers" or inside or self._trains
 
     # --- finding
@@ -140,17 +142,17 @@ class GivenParameters:
         return not named or self._types.is_module_class(owner.name)
 
     def _in_module(self, node: Any) -> bool:
-        function = self._origins.scope(node)
+        function = self._callers.scope(node)
         while isinstance(function, cst.FunctionDef):
-            kind = self._origins.class_of(function)
+            kind = self._callers.class_of(function)
             if kind is not None:
                 return self._types.is_module_class(kind.name.value)
-            function = self._origins.scope(function)
+            function = self._callers.scope(function)
         return False
 
     def _of_call(self, call: cst.Call) -> Iterator[Given]:
         full, given = self._types.names.of(call.func), call.args
-        line = self._line(call)
+        line = self._callers.statement(call)
         if line is None or not given:
             return
         if full == PARAMETER:
@@ -167,10 +169,6 @@ class GivenParameters:
                 yield Given("kept", line, call, given[0].value)
         elif dotted(call.func) == "setattr" and len(given) == 3:
             yield Given("kept", line, call, given[2].value)
-
-    def _line(self, node: Any) -> Any:
-        """The statement that a node is in."""
-        return self._origins.bindings(self._origins.scope(node)).statement(node)
 
     # --- deciding
 
@@ -189,8 +187,9 @@ class GivenParameters:
                 self._reached.setdefault(key, []).append((given, origin))
 
     def _object(self, given: Given, origins: frozenset[Origin]) -> None:
-        """What a layer's parameter is set to: what is new, nothing, or a tie."""
-        fine = all(o.kind == "plain" or (o.kind == "new" and not o.view) for o in origins)
+        """What a layer's parameter is set to: what is new, nothing, or a tie. A view is no
+        parameter: torch lets it take the place of what is none."""
+        fine = all(o.kind in ("plain", "new") or (o.view and o.kind != "weight") for o in origins)
         if fine and origins:
             self._new += [given] if any(o.parameter for o in origins) else []
             return
@@ -206,7 +205,7 @@ class GivenParameters:
         small = given.statement.body[0] if _is_line(given.statement) else None
         targets = small.targets if isinstance(small, cst.Assign) else ()
         alone = len(targets) == 1 and targets[0].target is given.target
-        near = self._origins.scope(source) is self._origins.scope(given.target)
+        near = self._callers.scope(source) is self._callers.scope(given.target)
         if not isinstance(source, cst.Attribute) or not alone or not near:
             self.refused[given.statement] = _TWICE
         elif not self._alike(given.target, source):
@@ -263,18 +262,18 @@ class GivenParameters:
     def _place(self, given: Given, origin: Origin) -> tuple[Any, ...]:
         """What becomes a parameter, told by its function, the calls of it, and its text."""
         calls = [c for c in origin.through if isinstance(c, cst.Call)]
-        return self._origins.scope(given.value), _code(given.statement).strip(), *calls
+        return self._callers.scope(given.value), _code(given.statement).strip(), *calls
 
     def _number(self, given: Given) -> int:
-        held = self._origins.bindings(self._origins.scope(given.value))
+        held = self._callers.bindings(self._callers.scope(given.value))
         return held.order.get(given.statement, 0)
 
     def _excluding(self, ordered: list[tuple[Given, Origin]]) -> bool:
         """Whether only one of the places is reached."""
-        scopes = {self._origins.scope(given.value) for given, _ in ordered}
+        scopes = {self._callers.scope(given.value) for given, _ in ordered}
         if len(scopes) > 1 or any(self._repeats(*pair) for pair in ordered):
             return False
-        held = self._origins.bindings(scopes.pop())
+        held = self._callers.bindings(scopes.pop())
         givens = [given.statement for given, _ in ordered]
         return all(held.exclude(a, b) for i, a in enumerate(givens) for b in givens[:i])
 
@@ -284,12 +283,12 @@ class GivenParameters:
             return False
         if not isinstance(given.target, cst.Attribute) or self._repeats(given, origin):
             return False
-        scope = self._origins.scope(first.value)
-        if scope is not self._origins.scope(given.value):
+        scope = self._callers.scope(first.value)
+        if scope is not self._callers.scope(given.value):
             return False
         if given is not first and given.kind != "object":
             return False
-        return self._origins.bindings(scope).leads(first.statement, given.statement)
+        return self._callers.bindings(scope).leads(first.statement, given.statement)
 
     # --- what ties end with
 
@@ -307,9 +306,9 @@ class GivenParameters:
 
     def _leads(self, one: Any, other: Any) -> bool:
         """Whether a statement stands before another one of its function, out of loops."""
-        scope = self._origins.scope(one)
-        held = self._origins.bindings(scope)
-        same = scope is self._origins.scope(other) and not held.loops(one)
+        scope = self._callers.scope(one)
+        held = self._callers.bindings(scope)
+        same = scope is self._callers.scope(other) and not held.loops(one)
         return same and held.order[one] < held.order[other]
 
     def _replaced(self, module: cst.Module) -> None:
@@ -325,35 +324,35 @@ class GivenParameters:
 
     def _replaces(self, made: Any, target: Any, tie: Any) -> bool:
         parts = [f"{_code(node.value)}." for node in self.tied[tie]]
-        scope = self._origins.scope(made)
-        if scope is self._origins.scope(tie):
+        scope = self._callers.scope(made)
+        if scope is self._callers.scope(tie):
             within = any(part.startswith(f"{_code(target)}.") for part in parts)
             return within and not self._leads(made, tie)
         named = any(f".{target.attr.value}." in part for part in parts)
         if not named or self._types.of(made.body[0].value).kind not in ("module", "modules"):
             return False
-        method = isinstance(scope, cst.FunctionDef) and self._origins.class_of(scope) is not None
+        method = isinstance(scope, cst.FunctionDef) and self._callers.class_of(scope) is not None
         if not method or dotted(target.value) != "self":
             return True
-        return scope.name.value != "__init__" and bool(self._origins.calls_of(scope))
+        return scope.name.value != "__init__" and bool(self._callers.calls_of(scope))
 
     def _repeats(self, given: Given, origin: Origin) -> bool:
         """Whether a place is reached several times with what was made once."""
         made = origin.node
-        home = self._origins.scope(made)
-        renewed = self._origins.bindings(home).loops(made) | set(origin.through)
+        home = self._callers.scope(made)
+        renewed = self._callers.bindings(home).loops(made) | set(origin.through)
         for call in origin.returned:
-            renewed |= self._origins.bindings(self._origins.scope(call)).loops(call)
+            renewed |= self._callers.bindings(self._callers.scope(call)).loops(call)
         calls = [c for c in origin.through if isinstance(c, cst.Call)]
         for node in (given.value, *calls):
-            held = self._origins.bindings(self._origins.scope(node))
+            held = self._callers.bindings(self._callers.scope(node))
             if held.loops(node) - renewed:
                 return True
-        scope = self._origins.scope(given.value)
+        scope = self._callers.scope(given.value)
         if home is scope or calls:
             return False
-        callers = self._origins.calls_of(scope)
-        around = (self._origins.bindings(self._origins.scope(c)).loops(c) for c in callers)
+        callers = self._callers.calls_of(scope)
+        around = (self._callers.bindings(self._callers.scope(c)).loops(c) for c in callers)
         return len(callers) > 1 or any(around)
 
 

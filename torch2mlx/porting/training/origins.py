@@ -13,9 +13,10 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.scopes.reaching import Binding, Bindings, returns
-from torch2mlx.porting.scopes.traversal import children, of_kinds, walk
+from torch2mlx.porting.scopes.reaching import Binding, bound_within, returns
+from torch2mlx.porting.scopes.traversal import of_kinds
 from torch2mlx.porting.types.attributes import is_weight
+from torch2mlx.porting.types.callers import Callers
 from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.views import FIELDS, Views
 
@@ -28,7 +29,6 @@ _PLAIN = frozenset(
     ]
 )
 _DEEP = 9
-_PROPERTIES = ("property", "cached_property", "functools.cached_property")
 #: Methods that give the tensor itself, where it has the dtype.
 _SAME = ("requires_grad_", "to", "cuda", "cpu", "float", "double", "half", "type", "int", "long")
 #: Functions and methods that hand on what they are given, or its items.
@@ -69,59 +69,11 @@ _NOTHING: Found = frozenset()
 class Origins:
     """Follows values through the functions of a file."""
 
-    def __init__(self, module: cst.Module, types: Types) -> None:
-        self.module, self.types = module, types
+    def __init__(self, types: Types, callers: Callers) -> None:
+        self._types, self._callers = types, callers
         self._views = Views(types.names, types.of)
-        self._bindings: dict[Any, Bindings] = {}
-        self._around: dict[Any, Any] = {}  # functions -> the function or file around each
-        self._scopes: dict[Any, Any] = {}  # calls and functions -> the function around
-        self._calls: dict[str, list[cst.Call]] = {}
-        self._functions: dict[str, list[Any]] = {}
-        self._classes: dict[Any, Any] = {}  # methods -> class
         self._asked: set[tuple[Any, tuple[Any, ...]]] = set()
-        self._enter(module, module, None)
-        self.own = _own_parameters(module, types)
-
-    def _enter(self, node: Any, scope: Any, owner: Any) -> None:
-        waiting = [(node, scope, owner)]
-        while waiting:
-            now, around, kind = waiting.pop()
-            self._scopes[now] = around
-            if isinstance(now, cst.Call):
-                name = (
-                    now.func.attr.value if isinstance(now.func, cst.Attribute) else dotted(now.func)
-                )
-                self._calls.setdefault(name, []).append(now)
-            elif isinstance(now, cst.FunctionDef):
-                self._functions.setdefault(now.name.value, []).append(now)
-                self._classes[now] = kind
-            inner = now if isinstance(now, cst.FunctionDef) else around
-            kind = now if isinstance(now, cst.ClassDef) else None if inner is now else kind
-            waiting += [(child, inner, kind) for child in children(now)]
-
-    def scope(self, node: Any) -> Any:
-        """The function that a node is in, or the file."""
-        return self._scopes.get(node, self.module)
-
-    def class_of(self, function: Any) -> Any:
-        """The class that a function is a method of; None of others."""
-        return self._classes.get(function)
-
-    def bindings(self, scope: Any) -> Bindings:
-        """What a function binds."""
-        if scope not in self._bindings:
-            self._bindings[scope] = Bindings(scope)
-        return self._bindings[scope]
-
-    def calls_of(self, function: Any) -> list[cst.Call]:
-        """The calls of a function of the file, by its name; of a constructor those of its class."""
-        if not isinstance(function, cst.FunctionDef):
-            return []
-        kind = self._classes.get(function)
-        name = function.name.value
-        if name == "__init__" and kind is not None:
-            return self._calls.get(kind.name.value, [])
-        return self._calls.get(name, [])
+        self.own = _own_parameters(callers.module, types)
 
     # --- following
 
@@ -140,7 +92,7 @@ class Origins:
 
     def _of(self, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
         rule = getattr(self, f"_of_{type(node).__name__}", None)
-        known = self.types.of(node)
+        known = self._types.of(node)
         chosen = (cst.IfExp, cst.BooleanOperation, cst.NamedExpr)
         followed = known.kind == "none" or isinstance(node, chosen)
         if known.kind in _PLAIN and not followed:
@@ -177,7 +129,7 @@ class Origins:
 
     def _of_BinaryOperation(self, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
         """New, but for lists that are joined or repeated."""
-        kinds = {self.types.of(part).kind for part in (node.left, node.right)}
+        kinds = {self._types.of(part).kind for part in (node.left, node.right)}
         if kinds & {"list", "tuple"} or isinstance(node.left, (cst.List, cst.Tuple)):
             yield from self.of(node.left, through)
             yield from self.of(node.right, through)
@@ -190,12 +142,12 @@ class Origins:
         if node.value in ("None", "True", "False"):
             yield _PLAIN_ORIGIN
             return
-        scope = self.scope(node)
+        scope = self._callers.scope(node)
         yield from self._named(node, scope, through)
 
     def _named(self, node: cst.Name, scope: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
-        name, held = node.value, self.bindings(scope)
-        inner = _bound_within(held, node)
+        name, held = node.value, self._callers.bindings(scope)
+        inner = bound_within(held, node)
         if inner is not None:
             loop, over = inner
             yield from self._items(over, node, (*through, loop)) if over is not None else [_GIVEN]
@@ -210,14 +162,14 @@ class Origins:
             if parameter is not None:
                 yield from self._given(scope, parameter, through)
             else:
-                around = self.scope(scope)
+                around = self._callers.scope(scope)
                 yield from self._outer(name, around, through)
         else:
             yield replace(_UNKNOWN, node=None)
 
     def _outer(self, name: str, scope: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
         """The value of a name of the surroundings."""
-        found = self.bindings(scope).found.get(name, [])
+        found = self._callers.bindings(scope).found.get(name, [])
         for binding in found:
             yield from self._bound(binding, None, through)
         if not found:
@@ -237,17 +189,17 @@ class Origins:
         """Items of what an expression gives."""
         text = _code(node) if node is not None else "?"
         for origin in self.of(over, through):
-            tensor = origin.kind == "new" and self.types.of(over).tensor
+            tensor = origin.kind == "new" and self._types.of(over).tensor
             yield replace(origin, at=text, view=origin.view or tensor)
 
     def _given(self, scope: Any, parameter: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
         """What the calls of a function give a parameter; of the call that led here, that."""
         led = [c for c in through if isinstance(c, cst.Call) and self._is_call(c, scope)]
-        callers = led[-1:] or self.calls_of(scope)
+        callers = led[-1:] or self._callers.calls_of(scope)
         if not callers or parameter.name.value in ("self", "cls"):
             yield _GIVEN
         for call in callers:
-            value = _argument(scope, parameter, call, self._classes.get(scope) is not None)
+            value = self._callers.argument(scope, parameter.name.value, call)
             if value is None:
                 value = parameter.default
             if value is None:
@@ -257,12 +209,12 @@ class Origins:
                 yield from self.of(value, (*before, call))
 
     def _is_call(self, call: cst.Call, function: Any) -> bool:
-        return any(call is other for other in self.calls_of(function))
+        return any(call is other for other in self._callers.calls_of(function))
 
     # attributes and items
 
     def _of_Attribute(self, node: cst.Attribute, through: tuple[Any, ...]) -> Iterator[Origin]:
-        name, owner = node.attr.value, self.types.of(node.value)
+        name, owner = node.attr.value, self._types.of(node.value)
         if name in FIELDS and owner.kind in ("tensor", "unknown"):
             yield from _viewed(self.of(node.value, through))
         elif self.is_parameter(node):
@@ -272,8 +224,8 @@ class Origins:
 
     def is_parameter(self, node: cst.Attribute) -> bool:
         """Whether an attribute is a parameter of a module, or may be one by its name."""
-        name, owner = node.attr.value, self.types.of(node.value)
-        if owner.kind not in ("module", "unknown") or self.types.names.of(node):
+        name, owner = node.attr.value, self._types.of(node.value)
+        if owner.kind not in ("module", "unknown") or self._types.names.of(node):
             return False
         plain = dotted(node.value).rpartition(".")[2] in ("args", "config", "cfg", "opt", "hparams")
         if plain and owner.kind == "unknown":
@@ -283,34 +235,19 @@ class Origins:
     def _attribute(self, node: cst.Attribute, through: tuple[Any, ...]) -> Iterator[Origin]:
         """What the file gives attributes of a name, and what its properties of it give."""
         name, found = node.attr.value, False
-        for function in self._functions.get(name, ()):
-            if any(
-                dotted(d.decorator) in ("property", "cached_property") for d in function.decorators
-            ):
-                found = True
-                for value in returns(function):
-                    yield from self.of(value, (*through, node))
-        for value in self._assigned.get(name, ()):
+        for function in self._callers.properties(name):
+            found = True
+            for value in returns(function):
+                yield from self.of(value, (*through, node))
+        for value in self._callers.assigned(name):
             found = True
             yield from self.of(value, through)
         if not found:
             yield Origin("unknown", node, through=through)
 
-    @property
-    def _assigned(self) -> dict[str, list[Any]]:
-        """Values that attributes of `self` are given, by name."""
-        if not hasattr(self, "_given_attributes"):
-            self._given_attributes: dict[str, list[Any]] = {}
-            for made in of_kinds(self.module, cst.Assign):
-                for target in made.targets:
-                    if isinstance(target.target, cst.Attribute):
-                        name = target.target.attr.value
-                        self._given_attributes.setdefault(name, []).append(made.value)
-        return self._given_attributes
-
     def _of_Subscript(self, node: cst.Subscript, through: tuple[Any, ...]) -> Iterator[Origin]:
         owner, index = node.value, node.slice[0].slice
-        if self.types.of(owner).kind in ("tensor", "numpy"):
+        if self._types.of(owner).kind in ("tensor", "numpy"):
             if not self._views.basic(node):
                 yield Origin("new", node)
             item = _code(node) if _number(index) is not None and len(node.slice) == 1 else ""
@@ -329,13 +266,13 @@ class Origins:
         """The expression that a name was given, where there is one."""
         if not isinstance(node, cst.Name):
             return node
-        found = self.bindings(self.scope(node)).reaching(node.value, node)
+        found = self._callers.bindings(self._callers.scope(node)).reaching(node.value, node)
         return found[0].value if len(found) == 1 and not found[0].item else node
 
     # calls
 
     def _of_Call(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
-        full, func = self.types.names.of(node.func), node.func
+        full, func = self._types.names.of(node.func), node.func
         given = [a.value for a in node.args]
         if full == PARAMETER:
             yield Origin("new", node, parameter=True, through=through)
@@ -355,7 +292,7 @@ class Origins:
 
     def _asked_for(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
         """`getattr(layer, name)`: a parameter, of what is a layer of torch's."""
-        owner = self.types.of(node.args[0].value)
+        owner = self._types.of(node.args[0].value)
         layer = owner.kind == "module" and owner.name.startswith("torch.nn.")
         kind = "weight" if layer and owner.name != "torch.nn.Sequential" else "unknown"
         yield Origin(kind, node, parameter=layer, at=_code(node), through=through)
@@ -368,10 +305,10 @@ class Origins:
     def _is_method(self, func: cst.Attribute) -> bool:
         """Whether a method is of tensors, containers or modules, and not of a class of the file."""
         name = func.attr.value
-        return name not in self._functions or name in (*GIVING, "clone", "detach")
+        return not self._callers.named(name) or name in (*GIVING, "clone", "detach")
 
     def _of_method(self, node: Any, func: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
-        name, owner = func.attr.value, self.types.of(func.value)
+        name, owner = func.attr.value, self._types.of(func.value)
         if name in GIVING and owner.kind in ("module", "modules", "unknown"):
             yield Origin("weight", node, True, name == "state_dict", _code(node), through)
             return
@@ -390,13 +327,8 @@ class Origins:
 
     def _of_own(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
         """What a function of the file gives."""
-        func = node.func
-        name = _last(func)
-        functions = list(self._functions.get(name, ()))
-        if isinstance(func, cst.Name):
-            held = self.bindings(self.scope(node)).reaching(name, node)
-            functions += [b.value for b in held if isinstance(b.value, cst.Lambda)]
-        if self.types.of(node).kind in ("module", "modules") or not functions:
+        functions = self._callers.called(node)
+        if self._types.of(node).kind in ("module", "modules") or not functions:
             yield Origin("unknown", node, through=through)
             return
         for function in functions:
@@ -406,7 +338,7 @@ class Origins:
 
     def _returned(self, origin: Origin, function: Any, call: cst.Call) -> Origin:
         """What a call gives: made in it, or made before."""
-        inside = origin.node is not None and self.scope(origin.node) is function
+        inside = origin.node is not None and self._callers.scope(origin.node) is function
         if not inside and not origin.returned:
             return origin
         return replace(origin, returned=(*origin.returned, call))
@@ -438,41 +370,6 @@ def _parameters(function: Any) -> list[Any]:
     return [*held.posonly_params, *held.params, *held.kwonly_params]
 
 
-def _argument(function: Any, parameter: Any, call: cst.Call, method: bool) -> Any:
-    """What a call gives a parameter; None where it gives nothing that is seen."""
-    name = parameter.name.value
-    plain = [*function.params.posonly_params, *function.params.params]
-    names = [p.name.value for p in plain]
-    static = any(dotted(d.decorator) == "staticmethod" for d in function.decorators)
-    if method and not static:
-        names = names[1:]
-    given = next((a.value for a in call.args if a.keyword and a.keyword.value == name), None)
-    if given is not None or name not in names:
-        return given
-    place = names.index(name)
-    before = [a for a in call.args if a.keyword is None]
-    starred = any(a.star for a in before[: place + 1])
-    return before[place].value if place < len(before) and not starred else None
-
-
-def _bound_within(held: Bindings, node: Any) -> tuple[Any, Any] | None:
-    """The comprehension or lambda that binds a name where it stands, and what it goes over."""
-    name, around = node.value, held.parents.get(node)
-    while around is not None and around not in held.order:
-        if isinstance(around, _COMPREHENSIONS):
-            over: Any = around.for_in
-            while over is not None:
-                if name in {n.value for n in walk(over.target) if isinstance(n, cst.Name)}:
-                    return around, over.iter
-                over = over.inner_for_in
-        elif isinstance(around, cst.Lambda):
-            found = [p for p in around.params.params if p.name.value == name]
-            if found:
-                return around, None
-        around = held.parents.get(around)
-    return None
-
-
 def _elements(node: Any) -> list[Any] | None:
     plain = isinstance(node, (cst.Tuple, cst.List))
     return list(node.elements) if plain and not _starred(node) else None
@@ -489,11 +386,6 @@ def _number(index: Any) -> int | None:
     if isinstance(at, cst.UnaryOperation) and isinstance(at.expression, cst.Integer):
         return -int(at.expression.value) if isinstance(at.operator, cst.Minus) else None
     return None
-
-
-def _last(func: Any) -> str:
-    """The name that a call calls, without what it is an attribute of."""
-    return func.attr.value if isinstance(func, cst.Attribute) else dotted(func)
 
 
 def _code(node: Any) -> str:

@@ -1,0 +1,274 @@
+"""Views that a function of the file changes in place: `move(self.rows[0])`, where `move` has
+`row.add_(1)`. torch changes the tensor that the view is of; in MLX a view is an array of its own.
+
+What functions change is followed from the change to their parameters, and from these to what calls
+give them. A view of what is read again is refused, and `move(w.data)` becomes `move(w)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import libcst as cst
+
+from torch2mlx.errors import Code
+from torch2mlx.porting.report import Report
+from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.passes import passed
+from torch2mlx.porting.scopes.reaching import returns
+from torch2mlx.porting.scopes.traversal import of_kinds
+from torch2mlx.porting.types.callers import Callers
+from torch2mlx.porting.types.known import Types
+from torch2mlx.porting.types.sharing import Sharing
+from torch2mlx.porting.types.views import Views, changed, changes_in_place
+
+#: Functions that move running statistics -> the places of these, and their names.
+MOVING = {
+    "torch.nn.functional.batch_norm": (1, 2, 5),
+    "torch.batch_norm": (3, 4, 5),
+    "torch.nn.functional.instance_norm": (1, 2, 5),
+    "torch.instance_norm": (3, 4, 5),
+}
+STATISTICS = ("running_mean", "running_var")
+SWITCHES = ("training", "use_input_stats")
+_WHY = "`{0}` is changed in place through a view, which MLX's arrays have not: give the function "
+_WHY += "`{0}` itself, or assign what it returns"
+_UNSEEN = "what is changed in place is not seen: name each tensor that is given"
+_CONTAINERS = ("list", "tuple", "dict", "modules", "batch")
+_ITEMS = ("list", "tuple", "zip", "enumerate", "reversed", "iter")
+_DEEP = 8
+
+
+class ChangedViews:
+    """Finds what is refused, by statement, and the `.data` that is left out, by argument."""
+
+    def __init__(self, module: cst.Module, types: Types) -> None:
+        self._types = types
+        self._callers = Callers(module, types)
+        self._sharing = Sharing(module, types.names, types.of)
+        self._views = Views(types.names, types.of)
+        self.refused: dict[Any, str] = {}
+        self.whole: dict[Any, Any] = {}  # arguments -> the tensors that they are over
+        self._marked: set[tuple[Any, str, bool]] = set()
+        self._waiting: list[tuple[Any, str, bool]] = []
+        for call in of_kinds(module, cst.Call):
+            self._of_call(call)
+        for made in of_kinds(module, cst.AugAssign):
+            self._part(made.target)
+        for target in of_kinds(module, cst.AssignTarget):
+            if isinstance(target.target, cst.Subscript):
+                self._part(target.target)
+        while self._waiting:
+            self._called(*self._waiting.pop())
+
+    # --- what a function changes
+
+    def _of_call(self, call: cst.Call) -> None:
+        given, full = list(call.args), self._types.names.of(call.func)
+        partial = full == "functools.partial" and len(given) > 1
+        if partial:
+            full, given = self._types.names.of(given[0].value), given[1:]
+        for argument in given:
+            if argument.keyword is not None and argument.keyword.value == "out":
+                self._part(argument.value)
+        if full in MOVING and not _stays(given, full):
+            for i, argument in enumerate(given):
+                # views that such a call itself is given are told by the rule for it
+                if partial or argument.star or self._views.step(argument.value)[1] is None:
+                    self._statistic(argument, i, full, call)
+        elif not full and changes_in_place(call):
+            self._part(changed(call))
+
+    def _statistic(self, argument: cst.Arg, place: int, full: str, call: Any) -> None:
+        """An argument of a function that moves running statistics."""
+        places = MOVING[full][:2]
+        word = argument.keyword.value if argument.keyword is not None else ""
+        named = word in STATISTICS
+        if argument.star:
+            self._given(argument.value, True, call, 0)
+        elif named or (not word and place in places):
+            self._given(argument.value, False, call, 0)
+
+    def _part(self, place: Any) -> None:
+        """A place that is changed in place: what it is a part of may be a parameter's."""
+        while True:
+            inner = self._views.step(place)[1]
+            if inner is None and isinstance(place, cst.Subscript):
+                inner = place.value
+            if inner is None:
+                break
+            place = inner
+        if isinstance(place, cst.Name):
+            self._mark_name(place, False, 0)
+
+    def _mark_name(self, node: cst.Name, item: bool, deep: int) -> None:
+        """Marks the parameters that a name may stand for."""
+        held = self._callers.bindings(self._callers.scope(node))
+        for binding in held.reaching(node.value, node) if deep < _DEEP else ():
+            if isinstance(binding.value, cst.Name):
+                self._mark_name(binding.value, item or binding.item, deep + 1)
+        if not held.surely(node.value, node):
+            self._mark(node, item)
+
+    def _mark(self, node: cst.Name, item: bool) -> None:
+        scope = self._callers.scope(node)
+        function = isinstance(scope, cst.FunctionDef)
+        key = (scope, node.value, item)
+        if function and node.value in _names(scope) and key not in self._marked:
+            self._marked.add(key)
+            self._waiting.append(key)
+
+    # --- what calls give it
+
+    def _called(self, function: Any, name: str, item: bool) -> None:
+        for call in self._callers.calls_of(function):
+            for value, starred in self._callers.arguments(function, name, call):
+                if name in _stars(function):  # what is given one by one are its items
+                    self._given(value, starred, call, 0)
+                else:
+                    self._given(value, item or starred, call, 0)
+
+    def _given(self, node: Any, item: bool, call: Any, deep: int) -> None:
+        """Looks at an expression that a call has changed in place, or the items of it."""
+        if deep > _DEEP:
+            return
+        whole = _attached(node)
+        if whole is not node and not item and not self._viewed(whole):
+            if deep:
+                self._view(whole, call)
+                return
+            self.whole[node] = whole
+        node = whole
+        if isinstance(node, cst.Name):
+            self._name(node, item, call, deep)
+        elif self._viewed(node) and not item:
+            self._view(self._views.step(node)[1], call)
+        elif isinstance(node, cst.Subscript) and not item:
+            self._given(node.value, True, call, deep + 1)
+        elif item and (self._tensor(node) or self._viewed(node)):
+            self._view(node, call)
+        else:
+            listed = isinstance(node, (cst.List, cst.Tuple))
+            for part, of_items in self._parts(node, item):
+                self._given(part, of_items, call, deep if listed else deep + 1)
+
+    def _name(self, node: cst.Name, item: bool, call: Any, deep: int) -> None:
+        held = self._callers.bindings(self._callers.scope(node))
+        for binding in held.reaching(node.value, node):
+            if binding.value is not None:
+                self._given(binding.value, item or binding.item, call, deep + 1)
+        if not held.surely(node.value, node):
+            if self._callers.of_lambda(node) and not item:
+                self._refuse(call, _UNSEEN)
+            elif item and self._types.of(node).tensor:
+                self._view(node, call)
+            else:
+                self._mark(node, item)
+
+    def _viewed(self, node: Any) -> bool:
+        """Whether an expression is a view of a tensor, and no item of a container."""
+        step, inner = self._views.step(node)
+        if inner is None or step in _CASTS:
+            return False
+        return step != "[]" or self._types.of(inner).kind not in _CONTAINERS
+
+    def _tensor(self, node: Any) -> bool:
+        """Whether an expression is a tensor, by what attributes of its name are given too."""
+        given = self._callers.assigned(node.attr.value) if isinstance(node, cst.Attribute) else ()
+        return any(self._types.of(each).tensor for each in (node, *given))
+
+    def _view(self, base: Any, call: Any) -> None:
+        while self._views.step(base)[1] is not None:
+            base = self._views.step(base)[1]
+        statement, name = self._callers.statement(call), dotted(base)
+        near = self._callers.scope(base) is self._callers.scope(call)
+        if name and (not near or self._sharing.outlives(statement, name)):
+            self._refuse(call, _WHY.format(name))
+
+    def _refuse(self, call: Any, why: str) -> None:
+        self.refused.setdefault(self._callers.statement(call), why)
+
+    def _parts(self, node: Any, item: bool) -> Iterator[tuple[Any, bool]]:
+        """What an expression may stand for, and whether the items of that are meant."""
+        if isinstance(node, cst.IfExp):
+            yield from ((part, item) for part in (node.body, node.orelse))
+        elif isinstance(node, (cst.List, cst.Tuple, cst.Dict)):
+            starred = (cst.StarredElement, cst.StarredDictElement)
+            yield from ((e.value, isinstance(e, starred)) for e in node.elements)
+        elif isinstance(node, (cst.ListComp, cst.GeneratorExp)) and item:
+            yield node.elt, False
+        elif isinstance(node, cst.Attribute):
+            yield from ((value, item) for value in self._callers.assigned(node.attr.value))
+        elif isinstance(node, cst.Call) and dotted(node.func) in _ITEMS and item:
+            yield from ((argument.value, True) for argument in node.args)
+        elif isinstance(node, cst.Call):
+            for function in self._callers.called(node):
+                yield from ((value, item) for value in returns(function))
+
+
+#: Steps that make another tensor, but where nothing is to be done.
+_CASTS: tuple[str, ...] = ("float", "double", "half", "bfloat16", "long", "int", "to", "type")
+_CASTS += ("type_as", "cpu", "cuda", "numpy", "data")
+
+
+def _attached(node: Any) -> Any:
+    """The tensor that `.detach()` and `.data` are taken of."""
+    while True:
+        if isinstance(node, cst.Attribute) and node.attr.value == "data":
+            node = node.value
+        elif isinstance(node, cst.Call) and not node.args and _is_detach(node.func):
+            held: Any = node.func
+            node = held.value
+        else:
+            return node
+
+
+def _is_detach(func: Any) -> bool:
+    return isinstance(func, cst.Attribute) and func.attr.value == "detach"
+
+
+def _names(function: Any) -> set[str]:
+    held = function.params
+    found = {p.name.value for p in (*held.posonly_params, *held.params, *held.kwonly_params)}
+    return found | _stars(function)
+
+
+def _stars(function: Any) -> set[str]:
+    stars = (function.params.star_arg, function.params.star_kwarg)
+    return {s.name.value for s in stars if isinstance(s, cst.Param)}
+
+
+def _stays(given: list[Any], full: str) -> bool:
+    """Whether a call surely moves nothing."""
+    for i, argument in enumerate(given):
+        named = argument.keyword is not None and argument.keyword.value in SWITCHES
+        if named or (argument.keyword is None and i == MOVING[full][2]):
+            return dotted(argument.value) == "False"
+    return full == "torch.nn.functional.batch_norm" and not any(a.star for a in given)
+
+
+class _Whole(cst.CSTTransformer):
+    def __init__(self, whole: dict[Any, Any]) -> None:
+        super().__init__()
+        self._whole = whole
+
+    def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:
+        whole = self._whole.get(original_node.value)
+        return updated_node if whole is None else updated_node.with_changes(value=whole)
+
+    def leave_Element(self, original_node: cst.Element, updated_node: cst.Element) -> cst.Element:
+        whole = self._whole.get(original_node.value)
+        return updated_node if whole is None else updated_node.with_changes(value=whole)
+
+
+def with_views_refused(module: cst.Module, types: Types, report: Report) -> cst.Module:
+    """The file, in which no function changes what it is given `.data` of; views that functions
+    change are refused."""
+    found = ChangedViews(module, types)
+    for statement, why in found.refused.items():
+        report.refuse(statement, why, code=Code.UNCLEAR)
+    if not found.whole:
+        return module
+    made: cst.Module = passed(module, _Whole(found.whole))
+    return made
