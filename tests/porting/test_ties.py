@@ -83,12 +83,15 @@ TIES = {
         target.bias = getattr(source, "bias")
         self.last().weight = self.third.weight""",
     "left again, and taken again": """
+        self.register_parameter("weight", self.third.weight)
         self.dec.weight = self.enc.weight
         self.dec.weight = nn.Parameter(self.enc.weight.detach().clone())
         del self.third.bias
         self.third.bias = self.enc.bias
         self.third.bias = self.enc.bias""",
     "nothing is one": """
+        ps = [nn.Parameter(torch.randn(n)) for _ in range(2)]
+        self.enc.bias, self.dec.bias = ps[0], ps[1]
         w = torch.randn(2, n, n)
         self.enc.weight, self.dec.weight = nn.Parameter(w[0]), nn.Parameter(w[1])
         self.third.weight.data = self.enc.weight.data.clone()
@@ -139,6 +142,16 @@ REFUSED = {
         "p = nn.Parameter(torch.ones(3, 3))\nfor m in self.children():\n    m.weight = p",
         "",
     ),
+    "a list that is repeated": (
+        "ps = [nn.Parameter(torch.ones(3, 3))] * 2\nself.enc.weight = ps[0]\n"
+        "self.dec.weight = ps[1]",
+        "",
+    ),
+    "a keyword": (
+        "self.dec.weight = nn.Parameter(requires_grad=True, data=self.enc.weight)",
+        "",
+    ),
+    "a class's own way": ("nn.Module.__setattr__(self.dec, 'weight', self.enc.weight)", ""),
     "a list of parameters": ("self.ps = nn.ParameterList([self.enc.weight])", ""),
     "__dict__": ("self.dec.__dict__['weight'] = self.enc.weight", ""),
     "all parameters": ("self.dec._parameters = self.enc._parameters", ""),

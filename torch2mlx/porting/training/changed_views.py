@@ -75,10 +75,17 @@ class ChangedViews:
         if full in MOVING and not _stays(given, full):
             for i, argument in enumerate(given):
                 # views that such a call itself is given are told by the rule for it
-                if partial or argument.star or self._views.step(argument.value)[1] is None:
+                if partial or argument.star or not self._told(argument.value):
                     self._statistic(argument, i, full, call)
         elif not full and changes_in_place(call):
             self._part(changed(call))
+
+    def _told(self, node: Any) -> bool:
+        """Whether an argument is a view itself, or a name that its function gives one."""
+        held = self._callers.bindings(self._callers.scope(node)).found.get(dotted(node), [])
+        plain = held if isinstance(node, cst.Name) else []
+        values = (node, *(b.value for b in plain if b.value is not None and not b.item))
+        return any(self._views.step(value)[1] is not None for value in values)
 
     def _statistic(self, argument: cst.Arg, place: int, full: str, call: Any) -> None:
         """An argument of a function that moves running statistics."""

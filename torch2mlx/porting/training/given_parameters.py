@@ -156,7 +156,8 @@ class GivenParameters:
         if line is None or not given:
             return
         if full == PARAMETER:
-            yield Given("numbers", line, call, given[0].value)
+            named = (a.value for a in given if a.keyword is not None and a.keyword.value == "data")
+            yield Given("numbers", line, call, next(named, given[0].value))
         elif full in _LISTS:
             yield Given("kept", line, call, given[0].value)
         elif full == "copy.copy" and self._types.of(given[0].value).kind in ("module", "modules"):
@@ -183,7 +184,7 @@ class GivenParameters:
             self.refused[given.statement] = _NUMBERS.format(_code(given.target))
         for origin in origins:
             if given.statement not in self.refused and self._counts(given, origin):
-                key = (origin.node, origin.at, origin.returned)
+                key = (origin.node, self._item(origin), origin.returned)
                 self._reached.setdefault(key, []).append((given, origin))
 
     def _object(self, given: Given, origins: frozenset[Origin]) -> None:
@@ -239,6 +240,12 @@ class GivenParameters:
         if origin.node is None or origin.kind not in ("new", "unknown"):
             return False
         return origin.parameter if given.kind != "numbers" else True
+
+    def _item(self, origin: Origin) -> str:
+        """Which item of a container is meant, where one place of the source makes several."""
+        held = self._callers.bindings(self._callers.scope(origin.node))
+        several = origin.view or origin.kind == "unknown" or held.loops(origin.node)
+        return origin.at if several else ""
 
     # --- what becomes several parameters
 
