@@ -154,6 +154,7 @@ REFUSED = {
     "a class's own way": ("nn.Module.__setattr__(self.dec, 'weight', self.enc.weight)", ""),
     "a list of parameters": ("self.ps = nn.ParameterList([self.enc.weight])", ""),
     "__dict__": ("self.dec.__dict__['weight'] = self.enc.weight", ""),
+    "vars()": ("vars(self.dec)['_parameters']['weight'] = self.enc.weight", ""),
     "all parameters": ("self.dec._parameters = self.enc._parameters", ""),
     "a swap": ("self.dec.bias, self.enc.bias = self.enc.bias, self.dec.bias", ""),
     "the numbers of a weight": ("self.dec.weight = nn.Parameter(self.enc.weight.t())", ""),

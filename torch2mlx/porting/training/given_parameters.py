@@ -11,6 +11,7 @@ self.b.weight = p                           self.b.weight = self.a.weight
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ _OF_TORCH = "the parameters that torch's module keeps by name: setattr, named_pa
 _OTHERWISE = "a parameter under two names, which MLX has in other layouts or under other names"
 _REPLACED = "a layer whose parameter another one has is replaced: tie the new one behind this line"
 _PLAIN_LAYERS = ("torch.nn.Linear", "torch.nn.Embedding", "torch.nn.LayerNorm")
+_OF_DICT = re.compile(r"__dict__|\bvars\(")
 _LISTS = ("torch.nn.ParameterList", "torch.nn.ParameterDict")
 
 
@@ -118,7 +120,7 @@ class GivenParameters:
             kind = self._kind(target)
             if kind:
                 yield Given(kind, line, target, value)
-        elif isinstance(target, cst.Subscript) and "__dict__" in _code(target.value):
+        elif isinstance(target, cst.Subscript) and _OF_DICT.search(_code(target.value)):
             yield Given("kept", line, target, value)
 
     def _kind(self, target: cst.Attribute) -> str:
