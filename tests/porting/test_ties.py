@@ -22,6 +22,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 
+class Last(nn.Module):
+    def forward(self, x):
+        return x[..., None] if x.dim() == 2 else x[..., 0]
+
+
 class Net(nn.Module):
     def __init__(self, n=SIZE, tied=True):
         super().__init__()
@@ -89,6 +94,12 @@ TIES = {
         del self.third.bias
         self.third.bias = self.enc.bias
         self.third.bias = self.enc.bias""",
+    "of convolutions": """
+        self.a, self.b, self.c = (nn.Conv1d(n, n, 1) for _ in range(3))
+        for layer in (self.b, self.c):
+            layer.weight = self.a.weight
+        self.c.weight = nn.Parameter(torch.randn(n, n, 1))
+        self.dec = nn.Sequential(Last(), self.a, self.b, self.c, Last())""",
     "nothing is one": """
         ps = [nn.Parameter(torch.randn(n)) for _ in range(2)]
         self.enc.bias, self.dec.bias = ps[0], ps[1]

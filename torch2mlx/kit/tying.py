@@ -139,9 +139,10 @@ def _check_layouts(layer: nn.Module, key: str, other: nn.Module, name: str) -> N
     lie = [weights.forms(owner).get(k) for owner, k in ((layer, key), (other, name))]
     alike = all(form is None or form.join is None for form in lie)
     groups = {getattr(owner, "_groups", 1) for owner in (layer, other)}
-    if not alike and (_kind(layer) is not _kind(other) or len(groups) > 1):
-        kinds = f"a {_kind(layer).__name__} and a {_kind(other).__name__}"
-        raise ValueError(f"{key}: {kinds} have other layouts in MLX, and cannot share an array")
+    kinds = [_kind(owner).__name__ for owner in (layer, other)]  # channels first or last
+    if not alike and (kinds[0] != kinds[1] or len(groups) > 1):
+        told = f"a {kinds[0]} and a {kinds[1]}"
+        raise ValueError(f"{key}: {told} have other layouts in MLX, and cannot share an array")
 
 
 def _kind(layer: nn.Module) -> type:
