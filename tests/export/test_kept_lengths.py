@@ -58,6 +58,12 @@ def halves(x):
     return x[:, low:high]
 
 
+def listed(x):
+    rows, most = list(map(int, x.shape)), max(map(int, x.shape))
+    parts, rest = divmod(float(x.shape[1]), 2.5)
+    return x.repeat(1, 2)[:, : most // 2] * rows[1] + parts * rest
+
+
 def typed(x):
     size = int(x.shape[1] / 2)
     return x[:, :size] if isinstance(size, int) and not isinstance(size, float) else x
@@ -67,7 +73,7 @@ def line(x):
     return x * torch.linspace(-1, 1, x.shape[1]) + torch.linspace(0.5, x.shape[1] - 0.5, x.shape[1])
 
 
-FORMS = [thirds, padded, divided, kept_part, scaled, halves, typed, line]
+FORMS = [thirds, padded, divided, kept_part, scaled, halves, listed, typed, line]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)

@@ -23,9 +23,7 @@ from torch2mlx.export.capture.patched import replaced
 
 _NAMES = ("int", "float")
 #: Modules that are no user's: their code is written for lengths.
-_NONE_OF_USERS = (
-    frozenset({"torch", "torch2mlx", "sympy", "numpy", "mlx"}) | sys.stdlib_module_names
-)
+NONE_OF_USERS = frozenset({"torch", "torch2mlx", "sympy", "numpy", "mlx"}) | sys.stdlib_module_names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +65,7 @@ class Numbers:
 def of_users(frame: Any) -> bool:
     """Whether a frame runs code that is neither torch's nor Python's own."""
     name = str(frame.f_globals.get("__name__", "")) if frame is not None else "torch"
-    return name.partition(".")[0] not in _NONE_OF_USERS or name == "__main__"
+    return name.partition(".")[0] not in NONE_OF_USERS or name == "__main__"
 
 
 def _free(value: Any) -> bool:
@@ -81,8 +79,10 @@ def _makes_number(path: tuple[ast.AST, ...]) -> bool:
     if asking is not None and not isinstance(asking, ast.Call):
         asking = path[statement_of(path)]
     calls = (node for node in ast.walk(asking) if isinstance(node, ast.Call)) if asking else ()
-    within = calls if isinstance(asking, ast.stmt) else tuple(calls)[:1]
-    return any(called(call) in (*_NAMES, "sqrt", "map") for call in within)
+    named = [called(call) for call in calls]
+    if not isinstance(asking, ast.stmt):  # a call makes what it takes from `map` itself
+        named = named[:1] + [name for name in named if name == "map"]
+    return any(name in (*_NAMES, "sqrt", "map") for name in named)
 
 
 @contextmanager
@@ -98,8 +98,12 @@ def numbers_kept(places: tuple[Place, ...]) -> Iterator[Numbers]:
                 if (original := getattr(owner, name, None)) is not None:
                     noting = _noting(original, numbers)
                     stack.enter_context(replaced(owner, name, noting))
-        stack.enter_context(replaced(torch.SymInt, "__divmod__", lambda a, b: (a // b, a % b)))
-        stack.enter_context(replaced(torch.SymInt, "__rdivmod__", lambda a, b: (b // a, b % a)))
+            divided = {
+                "__divmod__": lambda a, b: (a // b, a % b),
+                "__rdivmod__": lambda a, b: (b // a, b % a),
+            }
+            for name, value in divided.items():
+                stack.enter_context(replaced(owner, name, value))
         yield numbers
 
 

@@ -8,15 +8,18 @@ by an error or a log, does not.
 from __future__ import annotations
 
 import ast
+import functools
+import linecache
 import math
 import re
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from torch2mlx.export.capture.code_positions import called, path_to, statement_of
-from torch2mlx.export.capture.kept_lengths import of_users
+from torch2mlx.export.capture.code_positions import called, file_tree, path_to, statement_of
+from torch2mlx.export.capture.kept_lengths import NONE_OF_USERS, of_users
 from torch2mlx.export.capture.patched import replaced
 
 #: Functions that tell people something, or demand it and tell why, by parts of their names.
@@ -25,6 +28,8 @@ _TELLING = re.compile(
     r"|raise|fail|record_function",
     re.IGNORECASE,
 )
+#: Where libraries are.
+_INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
 #: Functions that numpy calls as methods of objects, beside those that Python has words for.
 _OF_NUMPY = ("log", "log2", "log10", "exp", "sin", "cos", "tanh")
 
@@ -44,7 +49,58 @@ def plain_answers() -> Iterator[None]:
                 exchanged |= {"sqrt": torch.sym_sqrt, **{n: _number(n) for n in _OF_NUMPY}}
             for name, value in exchanged.items():
                 stack.enter_context(replaced(owner, name, value))
+        stack.enter_context(_types_of_numbers())
         yield
+
+
+@contextmanager
+def _types_of_numbers() -> Iterator[None]:
+    """While open, `type(n)` of a length is Python's class in user's files that compare it."""
+    import torch
+
+    plain = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
+
+    def type_of(value: Any) -> type:
+        return plain.get(type(value), type(value))
+
+    names = [vars(module) for module in tuple(sys.modules.values()) if _compares(module)]
+    for one in names:
+        one["type"] = type_of
+    try:
+        yield
+    finally:
+        for one in names:
+            one.pop("type", None)
+
+
+def _compares(module: Any) -> bool:
+    """Whether a module that is nobody's library compares `type(n)` with a class of numbers."""
+    known = getattr(module, "__dict__", None) or {}
+    file, root = known.get("__file__"), str(known.get("__name__")).partition(".")[0]
+    if not isinstance(file, str) or not file.endswith(".py") or "type" in known:
+        return False
+    installed = file.startswith(_INSTALLED) or root in NONE_OF_USERS
+    return not installed and _compares_types(file)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compares_types(file: str) -> bool:
+    """Whether a file does so, and uses the name `type` for nothing but calls with one argument."""
+    if not any("type(" in line for line in linecache.getlines(file)):
+        return False
+    tree = file_tree(file)
+    nodes = () if tree is None else tuple(ast.walk(tree))
+    asked = {
+        id(n.func) for n in nodes if isinstance(n, ast.Call) and len(n.args) == 1 and not n.keywords
+    }
+    if any(isinstance(n, ast.Name) and n.id == "type" and id(n) not in asked for n in nodes):
+        return False
+    compared = (n for n in nodes if isinstance(n, ast.Compare))
+    return any({"type", "int"} <= _read(n) or {"type", "float"} <= _read(n) for n in compared)
+
+
+def _read(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _attribute(plain: type) -> Any:
