@@ -4,6 +4,7 @@ import builtins
 import importlib.util
 import math
 import sys
+from math import sqrt
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def kept_part(x):
 
 
 def scaled(x):
-    return x / math.sqrt(x.size(-1)) + float(x.shape[1]) / 100
+    return x / math.sqrt(x.size(-1)) + float(x.shape[1]) / sqrt(x.shape[1])
 
 
 def halves(x):
@@ -84,7 +85,8 @@ def test_a_number_made_of_a_length_leaves_it_free(form):
     sizes = [{"x": (1, 17)}, {"x": (3, 36)}, {"x": (4, 61)}]
     found = verify(model, made, args, sizes=sizes)
     assert found.ok and len({output.case for output in found.outputs}) == 4, found
-    assert not hasattr(sys.modules[__name__], "int") and math.sqrt is not kept_lengths
+    assert not hasattr(sys.modules[__name__], "int") and math.sqrt is sqrt
+    assert math.sqrt.__module__ == "math"
 
 
 def test_squares_are_free_as_far_as_torch_takes_them():
@@ -108,7 +110,7 @@ class Pooled(torch.nn.Module):
     def forward(self, image, words):
         image, words = torch.relu(self.conv(image)), torch.tanh(self.text(words))
         mean = functional.avg_pool2d(image, image.size()[2:]).flatten(1)
-        most = functional.max_pool2d(image, kernel_size=image.shape[2:]).flatten(1)
+        most = functional.max_pool2d(image, image.shape[2:], stride=image.shape[2:]).flatten(1)
         found = functional.max_pool1d(words, words.size(2)).squeeze(2)
         return self.fc(torch.cat([mean, most, found], 1))
 

@@ -177,14 +177,19 @@ def _exchanged(places: tuple[Place, ...]) -> Iterator[None]:
         return
     classes = {name: _class(name) for name in _NAMES}
     changed = [(place.names, name) for place in places for name in _exchangeable(place)]
-    for names, name in changed:
-        names[name] = classes[name]
+    own = math.sqrt
+    roots = [(one.names, n) for one in places for n, value in one.names.items() if value is own]
+    root = _root(own)
+    for names, name in (*changed, *roots):
+        names[name] = classes.get(name, root)
     try:
-        with replaced(math, "sqrt", _root(math.sqrt)):
+        with replaced(math, "sqrt", root):
             yield
     finally:
         for names, name in changed:
             names.pop(name, None)
+        for names, name in roots:
+            names[name] = own
 
 
 def _root(original: Any) -> Any:

@@ -46,7 +46,11 @@ def plain_answers() -> Iterator[None]:
             if plain is not bool:
                 told, form = owner.__repr__, owner.__format__
                 exchanged |= {"__repr__": _text(told, plain), "__format__": _format(form, plain)}
-                exchanged |= {"sqrt": torch.sym_sqrt, **{n: _number(n) for n in _OF_NUMPY}}
+                exchanged |= {
+                    "sqrt": torch.sym_sqrt,
+                    "rint": round,
+                    **{n: _number(n) for n in _OF_NUMPY},
+                }
             for name, value in exchanged.items():
                 stack.enter_context(replaced(owner, name, value))
         stack.enter_context(_types_of_numbers())

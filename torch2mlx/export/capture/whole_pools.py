@@ -27,7 +27,8 @@ def whole_pools() -> Iterator[None]:
 
 def _pooling(original: Any, axes: int, whole: Any) -> Any:
     def pooling(input: Any, kernel_size: Any, *more: Any, **options: Any) -> Any:
-        if not more and not options and _is_whole(input, kernel_size, axes):
+        only_stride = len(more) < 2 if not options else not more and set(options) == {"stride"}
+        if only_stride and _is_whole(input, kernel_size, axes):  # which makes one step at most
             return whole(input, axes)
         return original(input, kernel_size, *more, **options)
 
