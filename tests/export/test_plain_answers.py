@@ -1,5 +1,6 @@
 """What Python answers of a length while a model is traced: its class, its text, its root."""
 
+import functools
 import numbers
 
 import numpy as np
@@ -46,8 +47,22 @@ def compared(x):
     return x[:, :size] if type(size) is int else x
 
 
+@functools.singledispatch
+def doubled(size):
+    return 1
+
+
+@doubled.register
+def _(size: int):
+    return 2 * size
+
+
+def dispatched(x):
+    return x * doubled(x.shape[1])
+
+
 def rooted(x):
-    return x * np.sqrt(x.shape[1]) + np.sqrt(x.shape[0] / 3)
+    return x * np.sqrt(x.shape[1]) + np.sqrt(x.shape[0] / 3) + np.round(x.shape[1] / 3)
 
 
 def spaced(x):
@@ -63,7 +78,9 @@ def told(x):
     return x / size
 
 
-@pytest.mark.parametrize("form", [whole, broken, abstract, compared, rooted, spaced, told])
+@pytest.mark.parametrize(
+    "form", [whole, broken, abstract, compared, dispatched, rooted, spaced, told]
+)
 @pytest.mark.parametrize("check", [True, False])
 def test_a_length_is_a_number_to_those_who_ask(form, check):
     model = Forward(form)

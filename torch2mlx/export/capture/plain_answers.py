@@ -30,6 +30,8 @@ _TELLING = re.compile(
 )
 #: Where libraries are.
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
+#: Modules of Python that look at a class for who called them.
+_LOOKING = ("abc", "_py_abc", "functools")
 #: Functions that numpy calls as methods of objects, beside those that Python has words for.
 _OF_NUMPY = ("log", "log2", "log10", "exp", "sin", "cos", "tanh")
 
@@ -48,7 +50,7 @@ def plain_answers() -> Iterator[None]:
                 exchanged |= {"__repr__": _text(told, plain), "__format__": _format(form, plain)}
                 exchanged |= {
                     "sqrt": torch.sym_sqrt,
-                    "rint": round,
+                    "rint": _rounded,
                     **{n: _number(n) for n in _OF_NUMPY},
                 }
             for name, value in exchanged.items():
@@ -119,8 +121,9 @@ def _attribute(plain: type) -> Any:
 
 
 def _asking(frame: Any) -> Any:
-    """The frame that asks for a class: abstract ones look for themselves."""
-    while frame is not None and frame.f_globals.get("__name__") in ("abc", "_py_abc"):
+    """The frame that asks for a class: abstract ones, and functions of several classes, look for
+    others."""
+    while frame is not None and frame.f_globals.get("__name__") in _LOOKING:
         frame = frame.f_back
     return frame
 
@@ -143,6 +146,12 @@ def _format(original: Any, plain: Any) -> Any:
 
 def _number(name: str) -> Any:
     return lambda value: getattr(math, name)(float(value))
+
+
+def _rounded(value: Any) -> Any:
+    import torch
+
+    return torch.sym_float(round(value))
 
 
 def _counts(frame: Any) -> bool:
