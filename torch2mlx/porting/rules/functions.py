@@ -95,7 +95,9 @@ def _seed(at: Place, full: str, given: list[Argument], original: Any, updated: A
 
 def _itself(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
     at.change(original, full, "not needed: the object itself", "mx.compile for speed")
-    return expression(given[0].text) if given else updated
+    if not given or given[0].star == "**":
+        return updated
+    return expression(f"{given[0].text}[0]" if given[0].star else given[0].text)
 
 
 def _parallel(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:

@@ -9,6 +9,7 @@ import libcst as cst
 from torch2mlx.catalog.functions.table import caution, forms
 from torch2mlx.errors import Code
 from torch2mlx.porting.report import BACKWARD
+from torch2mlx.porting.rules.chained_places import is_chained, put
 from torch2mlx.porting.rules.parameter_loops import (
     is_element,
     loop_of,
@@ -301,7 +302,14 @@ def in_place(at: Place, original: cst.Call, updated: Any) -> str | None:
     if is_element(at, code(place)):
         at.refuse(original, "a parameter changed in place: kit.training.assign(module, name)")
         return None
-    left = _changed_place(at, func, place, target)
+    return _given(at, place, _changed_place(at, func, place, target), value)
+
+
+def _given(at: Place, place: Any, left: str, value: str) -> str | None:
+    """The statement that gives a place of the source its new value; None where it is refused."""
+    if is_chained(at, place):
+        text = put(at, place, expression(left), value)
+        return f"{text}\n" if text else None
     if of_a_container(at, place):
         left = f"{left}[...]"
     return f"{left} = {value}\n"

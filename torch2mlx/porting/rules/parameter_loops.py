@@ -91,11 +91,11 @@ def part_in_loop(at: Place, place: Any, value: str) -> str:
     loop.sets = True
     items = f"kit.weights.Items({loop.module}, {loop.name})"
     if _read_later(at, loop):
-        return f"{loop.parameter} = {items}.put({_place_text(place)}, {value})"
+        return f"{loop.parameter} = {items}.put({place_text(place)}, {value})"
     return f"{items}{code(place).removeprefix(loop.parameter)} = {value}"
 
 
-def _place_text(place: Any) -> str:
+def place_text(place: Any) -> str:
     """The index of `p[2:4, 0]` as an expression: `(slice(2, 4), 0)`."""
     parts = []
     for element in place.slice:

@@ -17,6 +17,10 @@ from torch2mlx.porting.scopes.traversal import of_kinds, walk
 _LINE = "it changes a part of a tensor: give it a line of its own"
 _COPY = "an index of tensors or lists copies: torch changes the copy, which nothing reads"
 
+_VIEW = "it changes `{0}` through a view: assign to `{0}`"
+#: Methods of numpy's arrays that change them.
+_OF_ARRAYS = ("fill", "sort", "partition", "put", "itemset", "resize", "byteswap")
+
 #: Layers whose first argument is `inplace`.
 _SWITCH_FIRST: tuple[str, ...] = (
     "torch.nn.ReLU",
@@ -57,7 +61,7 @@ def unchangeable(at: Place, node: Any, call: Any) -> bool:
     """Whether what a statement changes in place is refused, which is noted."""
     name, kind = at.file.sharing.held(node)
     why = {"copy": _COPY}
-    why |= dict.fromkeys(READING, f"it changes `{name}` through a view: assign to `{name}`")
+    why |= dict.fromkeys(READING, _VIEW.format(name))
     told = (
         why.get(kind, "")
         or (_other_shape(at, name, kind, call))
@@ -156,9 +160,27 @@ def changes_shared(at: Place, target: Any, statement: Any) -> None:
     while isinstance(target, cst.Subscript):
         target = target.value
     kind = at.type_of(target)
-    if not (kind.tensor or kind.kind == "numpy") or not dotted(target):
+    if not (kind.tensor or kind.kind == "numpy"):
         return
-    _noted(at, at.file.sharing.conflict(at.current, dotted(target)), statement)
+    name = dotted(target)
+    told = at.file.sharing.conflict(at.current, name) if name else _through_view(at, target)
+    _noted(at, told, statement)
+
+
+def fills_array(at: Place, call: cst.Call) -> bool:
+    """Whether `x.numpy().fill(0)` is refused, which is noted: its numbers are those of x."""
+    func: Any = call.func
+    if func.attr.value not in _OF_ARRAYS or at.type_of(func.value).kind != "numpy":
+        return False
+    name = dotted(func.value)
+    told = at.file.sharing.conflict(at.current, name) if name else _through_view(at, func.value)
+    return _noted(at, told, call)
+
+
+def _through_view(at: Place, node: Any) -> str:
+    """Why what an expression gives cannot be changed: its numbers are those of a name."""
+    name, kind = at.file.sharing.held(node)
+    return _VIEW.format(name) if kind in READING else ""
 
 
 def _bound(line: Any) -> str:

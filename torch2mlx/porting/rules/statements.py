@@ -6,7 +6,7 @@ from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.rules import masked_writes, ties
+from torch2mlx.porting.rules import chained_places, masked_writes, ties
 from torch2mlx.porting.rules.buffers import (
     assigned_buffer,
     hiding,
@@ -14,6 +14,7 @@ from torch2mlx.porting.rules.buffers import (
     plain_array,
     registered,
 )
+from torch2mlx.porting.rules.data_writes import numbers_of, past_gradient
 from torch2mlx.porting.rules.methods import in_place
 from torch2mlx.porting.rules.no_grad import detached, leaves_stopped, without_gradient
 from torch2mlx.porting.rules.parameter_loops import (
@@ -36,6 +37,7 @@ from torch2mlx.porting.rules.sequential import is_sequential, layers_of
 from torch2mlx.porting.rules.shared_tensors import (
     RESHAPING,
     changes_shared,
+    fills_array,
     owned,
     under_all_names,
     writes_parts,
@@ -60,6 +62,14 @@ INITIALISERS += ("orthogonal",)
 @leaving(cst.Assign)
 def _assign(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
     writes_parts(at, original)
+    chained_places.refuse_among(at, original)
+    if len(original.targets) == 1 and chained_places.is_chained(at, original.targets[0].target):
+        old, new = original.targets[0].target, updated.targets[0].target
+        value = bare(updated.value, original.value)
+        text = chained_places.put(
+            at, old, new, code(without_gradient(at, old, original.value, value))
+        )
+        return small(text) if text else updated
     masked = masked_writes.assigned(original, updated, at.type_of)
     if masked is not None:
         return masked
@@ -97,7 +107,8 @@ def _assignment(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
 
 
 def _in_loop(at: Place, original: cst.Assign, updated: cst.Assign, value: Any) -> Any:
-    """`p.data = value` and `p[0] = value` of the parameter of a loop; None of other places."""
+    """`p.data = value` and `p[0] = value` of the parameter of a loop, and writes past a gradient;
+    None of other places."""
     target = original.targets[0].target
     part = isinstance(target, cst.Subscript) and len(original.targets) == 1
     if part and loop_of(at, code(whole(target))) is not None:
@@ -105,6 +116,8 @@ def _in_loop(at: Place, original: cst.Assign, updated: cst.Assign, value: Any) -
     place = without_data(target)
     if place is not target and loop_of(at, code(place)) is not None:
         return small(set_in_loop(at, code(place), code(value)))
+    if len(original.targets) == 1 and past_gradient(at, target):
+        return numbers_of(at, target, code(value)) or updated
     return None
 
 
@@ -113,6 +126,10 @@ def _aug_assign(at: Place, original: Any, updated: Any) -> Any:
     value = bare(updated.value, original.value)
     target = without_data(original.target)
     changes_shared(at, target, original)
+    if chained_places.is_chained(at, original.target):
+        sign = code(original.operator).strip().removesuffix("=")
+        text = chained_places.put(at, original.target, updated.target, code(value), sign)
+        return small(text) if text else updated
     masked = masked_writes.changed(original, updated, at.type_of)
     if masked is not None:
         return masked
@@ -125,8 +142,12 @@ def _aug_assign(at: Place, original: Any, updated: Any) -> Any:
     if loop_of(at, code(target)) is not None:  # `p -= ...`: the module gets a new one
         operator = code(original.operator).strip().removesuffix("=")
         return small(set_in_loop(at, code(target), f"{code(target)} {operator} ({code(value)})"))
+    if past_gradient(at, original.target):
+        sign = code(original.operator).strip().removesuffix("=")
+        new = f"{code(without_data(updated.target))} {sign} ({code(value)})"
+        return numbers_of(at, original.target, new) or updated
     stopped = without_gradient(at, original.target, original.value, value)
-    return updated.with_changes(value=stopped)
+    return updated.with_changes(target=without_data(updated.target), value=stopped)
 
 
 @leaving(cst.Return)
@@ -187,6 +208,8 @@ def _statement(at: Place, before: cst.Call, after: Any) -> Any:
         return _assigned(at, before, after)
     if isinstance(before.func, cst.Attribute) and before.func.attr.value == "requires_grad_":
         return _trainable(at, before, before.func.value)
+    if isinstance(before.func, cst.Attribute) and fills_array(at, before):
+        return None
     text = _in_place_text(at, before)
     return None if text is None else _placed(at, before, text)
 
@@ -215,6 +238,8 @@ def _placed(at: Place, before: cst.Call, text: str) -> Any:
         return small(hiding(at.text(target.value), target.attr.value, value))
     if isinstance(leaf, cst.Attribute) and leaf.attr.value in at.file.buffers:
         return made.with_changes(value=without_gradient(at, leaf, before, made.value))
+    if past_gradient(at, leaf):
+        return numbers_of(at, leaf, code(made.value))
     if leaves_stopped(at, leaf):
         name = code(leaf)
         return small(f"{name} = kit.training.overwritten({name}, {code(made.value)})")

@@ -56,15 +56,25 @@ class _Names:
                 self._store(part.value)
         elif isinstance(target, (cst.Name, cst.Attribute)):
             self.stores.append(dotted(target))
+            self._reach(target)
             if isinstance(target, cst.Attribute):
                 self.loads.append(dotted(target.value))
             else:
                 self.bound.add(target.value)
         elif isinstance(target, cst.Subscript):  # x[i] = v changes x
             self.stores.append(dotted(target.value))
+            self._reach(target)
             self._visit(target)
         elif isinstance(target, cst.StarredElement):
             self._store(target.value)
+
+    def _reach(self, node: Any) -> None:
+        """Notes the tensor whose numbers a change of a part of it, or of its data, changes."""
+        base = node
+        while isinstance(base, cst.Subscript) or is_data(base):
+            base = base.value
+        if base is not node and dotted(base) not in ("", "self"):
+            self.stores.append(dotted(base))
 
     def _of_Assign(self, node: cst.Assign) -> None:
         self._visit(node.value)
@@ -123,9 +133,15 @@ class _Names:
         self.calls.append(node)
         if isinstance(node.func, cst.Attribute) and _changes(node.func.attr.value):
             self.stores.append(dotted(node.func.value))
+            self._reach(node.func.value)
         self._visit(node.func)
         for argument in node.args:
             self._visit(argument.value)
+
+
+def is_data(node: Any) -> bool:
+    """Whether an expression is the data of a tensor, `x.data`."""
+    return isinstance(node, cst.Attribute) and node.attr.value == "data"
 
 
 def _parameters(node: cst.FunctionDef) -> set[str]:

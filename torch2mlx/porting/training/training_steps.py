@@ -36,6 +36,10 @@ _NO_STEP = (
     "no optimizer step was found for this backward: write a function that gives the loss and call "
     "nn.value_and_grad(model, function)"
 )
+_OVERTAKEN = (
+    "what leads to this loss calls {modules} before another optimizer's step changes its weights, "
+    "and would run behind that: move it behind that step, or this backward and its step before it"
+)
 _NOT_SEEN = (
     "which of {names} {optimizer} trains is not seen here: make it in this function, or in the "
     "file that calls this function, from the modules that the call gives"
@@ -73,6 +77,7 @@ class Finder:
             if step is not None:
                 steps.append(step)
                 self._made[block[i]] = step
+        steps = [s for s in steps if not self._overtaken(s, steps, block)]
         if steps:
             self.plan(steps, block, scope)
             scope.steps.update({block[s.place]: s for s in steps})
@@ -80,6 +85,23 @@ class Finder:
             if not isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
                 for inner in blocks(statement):
                     self.prepare(inner, scope)
+
+    def _overtaken(self, step: Step, steps: list[Step], old: list[Any]) -> bool:
+        """Whether the forward pass of a step stands before another step that changes weights it
+        uses, and would run behind it: that is refused."""
+        for other in (s for s in steps if s.place < step.place):
+            weights = self._with_owners(other.modules)
+            after = range(other.place + 1, step.place)
+            done = next((i for i in after if self._steps_one(old[i], other)), 0)
+            inside = [old[i] for i in self.slice(step, old) if i < done]
+            if any(self.reach.reaches(statement, weights) for statement in inside):
+                names = ", ".join(other.modules)
+                self.report.refuse(old[step.place], _OVERTAKEN.format(modules=names))
+                return True
+        return False
+
+    def _steps_one(self, statement: Any, step: Step) -> bool:
+        return any(self.stepped(c) in step.optimizers for c in self.scan.calls(statement))
 
     def deferred(self, step: Step, old: list[Any], moved: set[int], scope: Scope) -> list[int]:
         """Statements before a backward that read what its function computes: they come after."""

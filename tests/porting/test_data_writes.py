@@ -1,0 +1,101 @@
+"""`x.data` written where gradients are taken: weights get other numbers and keep their gradient,
+values on the way to a loss are refused."""
+
+import numpy as np
+import pytest
+
+from tests.porting.compare import executed
+from tests.support import need
+
+need("torch", "mlx.core", "libcst")
+
+import mlx.core as mx
+import mlx.nn
+import torch
+
+import torch2mlx
+
+NET = """
+import torch
+import torch.nn as nn
+
+class Net(nn.Module):
+    def __init__(self, a, b):
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1, 1, a * b).reshape(b, a))
+        self.register_buffer("mask", torch.tril(torch.ones(b, a)))
+        self.register_buffer("count", torch.zeros(1))
+    def forward(self, x):
+        {}
+        self.count.data += 1
+        return ((x @ self.weight.t()) ** 2).sum() * self.count.sum()
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.weight.data *= self.mask",
+        "self.weight.data.mul_(self.mask)",
+        "self.weight.data = self.weight.data * self.mask",
+        "self.weight.data.clamp_(-0.5, 0.3)",
+    ],
+)
+def test_a_weight_that_forward_changes_keeps_its_gradient(line):
+    text = NET.format(line)
+    ported = torch2mlx.port(text)
+    assert ported.ok, ported.unsupported
+    theirs = {}
+    exec(compile(text, "<torch>", "exec"), theirs)
+    module = executed(ported.source, "data_writes")
+    for a, b, rows in ((3, 3, 2), (4, 2, 5)):
+        x = torch.randn(rows, a)
+        expected, ours = theirs["Net"](a, b), module.Net(a, b)
+        for _ in range(2):  # the second pass goes on from what the first one wrote
+            expected.zero_grad()
+            loss = expected(x)
+            loss.backward()
+            found, gradients = mlx.nn.value_and_grad(ours, ours)(mx.array(x.numpy()))
+            np.testing.assert_allclose(found.item(), loss.item(), rtol=1e-5)
+            np.testing.assert_allclose(
+                np.array(gradients["weight"]), expected.weight.grad.numpy(), rtol=1e-5, atol=1e-6
+            )
+            np.testing.assert_allclose(
+                np.array(ours.weight), expected.weight.detach().numpy(), rtol=1e-6
+            )
+
+
+STEP = """
+import torch
+import torch.nn as nn
+
+net = nn.Linear(3, 4)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for x, y in [(torch.rand(2, 3), torch.rand(2, 4)) for _ in range(3)]:
+    {}
+    loss = ((out - y) ** 2).mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+REFUSED = """\
+out = net(x); out.data.clamp_(0.1, 0.2)
+out = net(x); out.data[0] = 0
+out = net(x); out.data *= 2
+out = net(x); out.data.copy_(y)
+out = net(x); out.data = out.data.clamp(0.1, 0.2)
+out = net(x); torch.mul(out.data, 2, out=out.data)
+"""
+
+
+@pytest.mark.parametrize("body", REFUSED.splitlines())
+def test_a_value_that_is_changed_before_its_loss_is_refused(body):
+    ported = torch2mlx.port(STEP.format(body.replace("; ", "\n    ")))
+    assert "past autograd" in ported.unsupported[0].detail
+
+
+@pytest.mark.parametrize(
+    "body", ["x.data.clamp_(0.4, 0.6); out = net(x)", "x.data[0] = 1; out = net(x)"]
+)
+def test_an_input_that_is_changed_first_is_not(body):
+    assert torch2mlx.port(STEP.format(body.replace("; ", "\n    "))).ok
