@@ -227,3 +227,12 @@ def test_the_state_of_an_optimizer_is_saved_and_goes_on(groups, tmp_path):
     states = (tree_flatten(held.state) for held in (optimizer, other))
     for one, two in zip(*states, strict=True):
         assert one[0] == two[0] and mx.array_equal(one[1], two[1])
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_a_recurrent_layer_answers_the_same_after_flatten_parameters(kind):
+    for width, rows in ((3, 2), (4, 5)):
+        layer, x = getattr(kit.layers, kind)(width, 4), mx.random.normal((6, rows, width))
+        before = layer(x)[0]
+        layer.flatten_parameters()
+        assert mx.array_equal(layer(x)[0], before)

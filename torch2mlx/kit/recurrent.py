@@ -77,6 +77,9 @@ class _Recurrent(nn.Module):
         sizes = [input_size] + [outputs] * (num_layers - 1)
         self.layers = [self._layer(size) for size in sizes]
 
+    def flatten_parameters(self) -> None:
+        """torch's hint to lay the weights side by side in memory: there is nothing to do."""
+
     def _layer(self, inputs: int) -> Any:
         if self._both:
             return {"forward": _Part(self, inputs), "backward": _Part(self, inputs)}
