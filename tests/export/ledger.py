@@ -39,6 +39,8 @@ _COARSE = "half formats: coordinates are computed in float32 here, in the half f
 #: Operators that may differ in some samples, and why.
 OPEN = {name: _TIES for name in ("sort", "argsort", "topk", "kthvalue", "masked.median")}
 OPEN["linalg.eigh"] = "the signs of eigenvectors are open"
+OPEN["linalg.eig"] = "the order of eigenvalues, and the phases of their vectors, are open"
+OPEN["linalg.eigvals"] = "the order of eigenvalues is open"
 OPEN |= {"grid_sampler_2d": _COARSE, "nn.functional.grid_sample": _COARSE}
 
 

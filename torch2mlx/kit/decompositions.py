@@ -29,8 +29,14 @@ def _permutation(rows: mx.array, dtype: mx.Dtype) -> mx.array:
 
 def lu(x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     """torch.linalg.lu: P, L and U with P @ L @ U = x."""
-    rows, lower, upper = mx.linalg.lu(x, stream=mx.cpu)
-    return _permutation(rows, x.dtype), lower, upper
+    order, lower, upper = _pivoted(x)
+    return _permutation(order, x.dtype), lower, upper
+
+
+def _pivoted(x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """The order of rows with x[order] = L @ U, L and U; MLX gives that with L[order] @ U = x."""
+    places, lower, upper = mx.linalg.lu(x, stream=mx.cpu)
+    return mx.argsort(places.astype(mx.int32), axis=-1).astype(mx.int32), lower, upper
 
 
 def _swaps(rows: mx.array) -> mx.array:
@@ -50,12 +56,12 @@ def _swaps(rows: mx.array) -> mx.array:
 def lu_factor(x: mx.array) -> tuple[mx.array, mx.array]:
     """torch.linalg.lu_factor: L below and U on and above the diagonal of one matrix, and pivots
     (..., min(M, N)), int32, counted from 1."""
-    rows, lower, upper = mx.linalg.lu(x, stream=mx.cpu)
+    order, lower, upper = _pivoted(x)
     m, n = x.shape[-2:]
     k = min(m, n)
     wide = mx.pad(mx.tril(lower, -1), [(0, 0)] * (x.ndim - 1) + [(0, n - k)])
     tall = mx.pad(upper, [(0, 0)] * (x.ndim - 2) + [(0, m - k), (0, 0)])
-    return wide + tall, _swaps(rows.astype(mx.int32))[..., :k]
+    return wide + tall, _swaps(order)[..., :k]
 
 
 def _order(pivots: mx.array, count: int) -> mx.array:

@@ -61,7 +61,11 @@ def centred(x: mx.array, axis: Any) -> mx.array:
 
 
 def var(x: mx.array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> mx.array:
-    """torch.var over axes, about the mean; NaN of one item with `ddof` 1."""
+    """torch.var over axes, about the mean; NaN of one item with `ddof` 1. Of complex numbers it is
+    the sum of both parts'."""
+    if x.dtype == mx.complex64:
+        real, imaginary = (var(part, axis, keepdims, ddof) for part in (mx.real(x), mx.imag(x)))
+        return real + imaginary
     if x.dtype in _HALF:
         return var(x.astype(mx.float32), axis, keepdims, ddof).astype(x.dtype)
     count = math.prod(x.shape[a] for a in _axes(x, axis)) - ddof
