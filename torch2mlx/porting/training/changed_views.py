@@ -3,6 +3,9 @@
 
 What functions change is followed from the change to their parameters, and from these to what calls
 give them. A view of what is read again is refused, and `move(w.data)` becomes `move(w)`.
+
+A view that a line ahead of a backward pass changes is refused here, too: the step that is made of
+these lines computes the loss apart from lines that it does not see to be of the loss.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.scopes.reaching import returns
-from torch2mlx.porting.scopes.traversal import of_kinds
+from torch2mlx.porting.scopes.traversal import of_kinds, walk
 from torch2mlx.porting.types.callers import Callers
 from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.sharing import Sharing
@@ -52,13 +55,15 @@ class ChangedViews:
         self.whole: dict[Any, Any] = {}  # arguments -> the tensors that they are over
         self._marked: set[tuple[Any, str, bool]] = set()
         self._waiting: list[tuple[Any, str, bool]] = []
+        #: The last statement of each function, or of the file, that goes back through a loss.
+        self._backward = self._last_backward(module)
         for call in of_kinds(module, cst.Call):
             self._of_call(call)
         for made in of_kinds(module, cst.AugAssign):
-            self._part(made.target)
+            self._changed(made.target, made)
         for target in of_kinds(module, cst.AssignTarget):
             if isinstance(target.target, cst.Subscript):
-                self._part(target.target)
+                self._changed(target.target, target)
         while self._waiting:
             self._called(*self._waiting.pop())
 
@@ -78,7 +83,25 @@ class ChangedViews:
                 if partial or argument.star or not self._told(argument.value):
                     self._statistic(argument, i, full, call)
         elif not full and changes_in_place(call):
-            self._part(changed(call))
+            self._changed(changed(call), call)
+
+    def _last_backward(self, module: cst.Module) -> dict[Any, int]:
+        order = {node: i for i, node in enumerate(walk(module))}
+        found: dict[Any, int] = {}
+        for call in of_kinds(module, cst.Call):
+            if isinstance(call.func, cst.Attribute) and call.func.attr.value == "backward":
+                found[self._callers.scope(call)] = order[call]
+        self._order = order if found else {}
+        return found
+
+    def _changed(self, place: Any, node: Any) -> None:
+        """A place that a statement changes in place."""
+        self._part(place)
+        if self._order.get(node, 0) < self._backward.get(self._callers.scope(node), -1):
+            statement, (name, _) = self._callers.statement(node), self._sharing.held(place)
+            why = self._sharing.conflict(statement, name) if name else ""
+            if why:
+                self._refuse(node, why)
 
     def _told(self, node: Any) -> bool:
         """Whether an argument is a view itself, or a name that its function gives one."""
