@@ -402,7 +402,7 @@ def _proved(write: _Writer, traced: Any, case: Case, expected: Any) -> Translati
         bold = bold.holding(write(lengths))
         pair = replace(pair, module=bold.module)
     if answer is not None:
-        notes = (*notes, *called_again(pair, case, answer))
+        notes = (*notes, *called_again(pair, case, answer, bold.shapes))
     right_at_another(pair, case.args, case.kwargs, bold.shapes)
     return bold.noted(notes, compared=compared)
 

@@ -96,7 +96,7 @@ def verify(
         if case.label:
             case, found = judged_near(pair, case, tolerance, _against)
         else:
-            found = _judged(pair, case, tolerance)
+            found = _judged(pair, case, tolerance, shapes)
         off = any(output.verdict == "differs" for output in found.outputs)
         if first is None and Verification(found.outputs).apart:
             first = first_difference(pair, case, tolerance)
@@ -116,7 +116,7 @@ def verify(
     return replace(whole, weights=strangers(pair.model, pair.module))
 
 
-def _judged(pair: Pair, case: Case, tolerance: float | None) -> Judgement:
+def _judged(pair: Pair, case: Case, tolerance: float | None, shapes: Any) -> Judgement:
     """One case. Raises VerificationError where a side raises, or a second call differs."""
     try:
         answer = pair.torch(case, watched=True)
@@ -126,7 +126,7 @@ def _judged(pair: Pair, case: Case, tolerance: float | None) -> Judgement:
         raise VerificationError(torch_fault(pair.model, case, error)) from error
     found = _against(pair, case, tolerance, answer)
     off = any(output.verdict == "differs" for output in found.outputs)
-    again = "" if off else differs_again(pair, case, answer)
+    again = "" if off else differs_again(pair, case, answer, shapes)
     if again:
         raise VerificationError(again)
     return found

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from torch2mlx import translate, verify
 from torch2mlx.export.capture import kept_lengths
+from torch2mlx.export.ir.structures import to_mlx
 
 
 class Forward(torch.nn.Module):
@@ -190,3 +191,35 @@ def test_the_device_of_a_context_holds_for_what_a_model_was_traced_with():
     assert translate(form, (torch.randn(2, 5),)).free == {"x": (0, 1)}
     with torch.device("meta"):
         assert torch.linspace(0, 1, 4).is_meta
+
+
+class Longest(torch.nn.Module):
+    """Keeps the largest half that it has met: what later, shorter inputs are cut to."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = 0
+
+    def forward(self, x):
+        self.most = max(self.most, int(x.shape[1] / 2))
+        return x[:, : self.most]
+
+
+class Noted(torch.nn.Module):
+    """Keeps a length that nothing reads in a later call."""
+
+    def forward(self, x):
+        self.half = int(x.shape[1] / 2)
+        return x[:, : self.half]
+
+
+def test_a_length_that_a_later_call_reads_is_not_free():
+    args = (torch.randn(2, 8),)
+    made = translate(Longest(), args)
+    assert made.module(to_mlx(args[0])).shape == (2, 4)
+    for length in (4, 16):
+        with pytest.raises(ValueError, match=r"x\.shape\[1\] is"):
+            made.module(mx.zeros((2, length)))
+    noted = translate(Noted(), args)
+    assert noted.free == {"x": (0, 1)}
+    assert verify(Noted(), noted, args, sizes=[{"x": (3, 11)}]).ok
