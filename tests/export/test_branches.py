@@ -14,17 +14,7 @@ import mlx.core as mx
 import torch
 
 import torch2mlx
-
-
-class Planted(torch.nn.Module):
-    """A module that runs one function of an array."""
-
-    def __init__(self, function):
-        super().__init__()
-        self._function = function
-
-    def forward(self, x):
-        return self._function(x)
+from tests.export.forwards import Forward
 
 
 def arrays(*shape):
@@ -62,7 +52,7 @@ ASKS_WHETHER_EMPTY = {
 
 @pytest.mark.parametrize("question", ASKS_WHETHER_EMPTY)
 def test_a_branch_for_empty_arrays_is_checked(question):
-    model = Planted(ASKS_WHETHER_EMPTY[question])
+    model = Forward(ASKS_WHETHER_EMPTY[question])
     made = torch2mlx.translate(model, arrays(4, 3))
     for shape in ((4, 3), (1, 3), (7, 5), (3, 1)):
         alike(made, model, [arrays(*shape)])
@@ -71,7 +61,7 @@ def test_a_branch_for_empty_arrays_is_checked(question):
 
 
 def test_a_comparison_with_nothing_that_makes_no_difference_leaves_no_check():
-    model = Planted(lambda x: x * max(x.shape[0], 1) if x.shape[0] > 0 else x * 1)
+    model = Forward(lambda x: x * max(x.shape[0], 1) if x.shape[0] > 0 else x * 1)
     made = torch2mlx.translate(model, arrays(4, 3))
     assert "raise" not in made.source
     for shape in ((4, 3), (0, 3), (1, 5)):
@@ -79,7 +69,7 @@ def test_a_comparison_with_nothing_that_makes_no_difference_leaves_no_check():
 
 
 def test_a_length_that_both_sides_refuse_needs_no_check():
-    model = Planted(lambda x: x.amax(0) * (2 if x.shape[0] > 0 else 3))
+    model = Forward(lambda x: x.amax(0) * (2 if x.shape[0] > 0 else 3))
     made = torch2mlx.translate(model, arrays(4, 3))
     assert "raise" not in made.source
     for rows in (4, 1):
@@ -144,7 +134,7 @@ LENGTHS_AS_NUMBERS = {
 @pytest.mark.parametrize("name", LENGTHS_AS_NUMBERS)
 def test_a_length_that_becomes_a_number_is_computed_or_checked(name):
     function, free, told = LENGTHS_AS_NUMBERS[name]
-    model, x = Planted(function), arrays(3, 4)
+    model, x = Forward(function), arrays(3, 4)
     made = torch2mlx.translate(model, (x,))
     assert made.free == free
     assert not [key for key in vars(x) if "dynamo" in key]

@@ -17,18 +17,10 @@ import mlx.core as mx
 import torch
 from torch.nn import functional
 
+from tests.export.forwards import Forward
 from torch2mlx import translate, verify
 from torch2mlx.export.capture import kept_lengths
 from torch2mlx.export.ir.structures import to_mlx
-
-
-class Forward(torch.nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def thirds(x):

@@ -13,18 +13,10 @@ need("torch", "mlx")
 import mlx.core as mx
 import torch
 
+from tests.export.forwards import Forward
 from torch2mlx import translate
 
 TABLE = {"8": 2.0, "k8": 3.0}
-
-
-class Forward(torch.nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def whole(x):

@@ -182,9 +182,13 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
 
 def renewed(text: str, rows: Sequence[dict[str, Any]]) -> str:
     """A text like docs/models.md with other rows for some architectures."""
-    found = re.findall(r"^\| `(.*)` \|.*$\n", text, re.MULTILINE)
-    kept = [line for line in text.splitlines(keepends=True) if line.startswith("| `")]
-    return _page(dict(zip(found, kept, strict=True)) | {r["name"]: _line(r) for r in rows})
+    return _page(_lines(text) | {row["name"]: _line(row) for row in rows})
+
+
+def _lines(text: str) -> dict[str, str]:
+    """The rows of such a text by the names of their architectures."""
+    held = [line for line in text.splitlines(keepends=True) if line.startswith("| `")]
+    return {line.split("`")[1]: line for line in held}
 
 
 def _page(lines: Mapping[str, str]) -> str:
@@ -209,16 +213,15 @@ def _cell(text: str) -> str:
 
 def agreed(text: str) -> set[str]:
     """Names of the architectures that agree in a text like docs/models.md."""
-    cells = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
-    rows = [(row[1].strip(" `"), row[3].strip(), "wrong" in row[7]) for row in cells]
-    return {name for name, gap, wrong in rows if gap and float(gap) <= TOLERANCE and not wrong}
+    rows = [(name, line.split("|")) for name, line in _lines(text).items()]
+    gaps = [(name, row[3].strip(), "wrong" in row[7]) for name, row in rows]
+    return {name for name, gap, wrong in gaps if gap and float(gap) <= TOLERANCE and not wrong}
 
 
 def figures(text: str) -> dict[str, tuple[int, float]]:
     """(lines, seconds) of each architecture in a text like docs/models.md."""
-    cells = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
-    rows = [(row[1].strip(" `"), row[4].strip(), row[6].strip()) for row in cells]
-    return {name: (int(lines), float(seconds)) for name, lines, seconds in rows if lines}
+    rows = [(name, line.split("|")) for name, line in _lines(text).items()]
+    return {name: (int(row[4]), float(row[6])) for name, row in rows if row[4].strip()}
 
 
 def grown(rows: Sequence[dict[str, Any]], before: Mapping[str, tuple[int, float]]) -> list[str]:

@@ -42,7 +42,7 @@ from torch2mlx.porting.rules.shared_tensors import (
     under_all_names,
     writes_parts,
 )
-from torch2mlx.porting.rules.text import bare, code
+from torch2mlx.porting.rules.text import bare, code, expression
 from torch2mlx.porting.types.views import without_data
 
 #: Functions of torch.nn.init that kit.init has.
@@ -147,15 +147,11 @@ def _aug_assign(at: Place, original: Any, updated: Any) -> Any:
         new = f"{code(without_data(updated.target))} {sign} ({code(value)})"
         return numbers_of(at, original.target, new) or updated
     if isinstance(target, cst.Name) and _scales(original) and leaves_stopped(at, target):
-        right = code(value) if isinstance(value, _CLOSED) else f"({code(value)})"
+        right = code(expression(code(value)))
         new = f"{target.value} {code(original.operator).strip().removesuffix('=')} {right}"
         return small(f"{target.value} = kit.training.overwritten({target.value}, {new})")
     stopped = without_gradient(at, original.target, original.value, value)
     return updated.with_changes(target=without_data(updated.target), value=stopped)
-
-
-#: What needs no parentheses at the right of an operator.
-_CLOSED = (cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.Integer, cst.Float)
 
 
 def _scales(statement: cst.AugAssign) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.rules.render import Argument
+from torch2mlx.porting.scopes.traversal import code as code
 
-_EMPTY = cst.Module([])
 #: Expressions that need no brackets wherever they stand.
 _SINGLE = (
     *(cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.List, cst.Integer, cst.Float),
@@ -21,11 +21,6 @@ _COMPOUND = (
     *(cst.BinaryOperation, cst.Comparison, cst.UnaryOperation, cst.BooleanOperation),
     cst.IfExp,
 )
-
-
-def code(node: Any) -> str:
-    """The source of a node."""
-    return _EMPTY.code_for_node(node)
 
 
 def expression(text: str) -> cst.BaseExpression:

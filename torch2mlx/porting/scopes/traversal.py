@@ -23,6 +23,8 @@ _SKIPPED: tuple[str, ...] = (
 )
 _SKIPPED += ("lpar", "rpar", "lbracket", "rbracket", "equal", "indent", "dot", "newline")
 
+_EMPTY = cst.Module([])
+
 
 @cache
 def _names(kind: type) -> tuple[str, ...]:
@@ -117,3 +119,8 @@ def uncollected() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
+
+
+def code(node: Any) -> str:
+    """The source of a node."""
+    return _EMPTY.code_for_node(node)

@@ -24,17 +24,9 @@ from torch2mlx.porting.scopes.traversal import of_kinds, walk
 from torch2mlx.porting.types.callers import Callers
 from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.sharing import Sharing
-from torch2mlx.porting.types.views import Views, changed, changes_in_place
+from torch2mlx.porting.types.statistics import MOVING, is_statistic, stays
+from torch2mlx.porting.types.views import Views, attached, changed, changes_in_place
 
-#: Functions that move running statistics -> the places of these, and their names.
-MOVING = {
-    "torch.nn.functional.batch_norm": (1, 2, 5),
-    "torch.batch_norm": (3, 4, 5),
-    "torch.nn.functional.instance_norm": (1, 2, 5),
-    "torch.instance_norm": (3, 4, 5),
-}
-STATISTICS = ("running_mean", "running_var")
-SWITCHES = ("training", "use_input_stats")
 _WHY = "`{0}` is changed in place through a view, which MLX's arrays have not: give the function "
 _WHY += "`{0}` itself, or assign what it returns"
 _UNSEEN = "what is changed in place is not seen: name each tensor that is given"
@@ -77,7 +69,7 @@ class ChangedViews:
         for argument in given:
             if argument.keyword is not None and argument.keyword.value == "out":
                 self._part(argument.value)
-        if full in MOVING and not _stays(given, full):
+        if full in MOVING and not stays(given, full):
             for i, argument in enumerate(given):
                 # views that such a call itself is given are told by the rule for it
                 if partial or argument.star or not self._told(argument.value):
@@ -86,13 +78,13 @@ class ChangedViews:
             self._changed(changed(call), call)
 
     def _last_backward(self, module: cst.Module) -> dict[Any, int]:
-        order = {node: i for i, node in enumerate(walk(module))}
-        found: dict[Any, int] = {}
-        for call in of_kinds(module, cst.Call):
-            if isinstance(call.func, cst.Attribute) and call.func.attr.value == "backward":
-                found[self._callers.scope(call)] = order[call]
-        self._order = order if found else {}
-        return found
+        calls = [
+            call
+            for call in of_kinds(module, cst.Call)
+            if isinstance(call.func, cst.Attribute) and call.func.attr.value == "backward"
+        ]
+        self._order = {node: i for i, node in enumerate(walk(module))} if calls else {}
+        return {self._callers.scope(call): self._order[call] for call in calls}
 
     def _changed(self, place: Any, node: Any) -> None:
         """A place that a statement changes in place."""
@@ -112,12 +104,9 @@ class ChangedViews:
 
     def _statistic(self, argument: cst.Arg, place: int, full: str, call: Any) -> None:
         """An argument of a function that moves running statistics."""
-        places = MOVING[full][:2]
-        word = argument.keyword.value if argument.keyword is not None else ""
-        named = word in STATISTICS
         if argument.star:
             self._given(argument.value, True, call, 0)
-        elif named or (not word and place in places):
+        elif is_statistic(argument, place, full):
             self._given(argument.value, False, call, 0)
 
     def _part(self, place: Any) -> None:
@@ -163,7 +152,7 @@ class ChangedViews:
         """Looks at an expression that a call has changed in place, or the items of it."""
         if deep > _DEEP:
             return
-        whole = _attached(node)
+        whole = attached(node)
         if whole is not node and not item and not self._viewed(whole):
             if deep:
                 self._view(whole, call)
@@ -242,22 +231,6 @@ _CASTS: tuple[str, ...] = ("float", "double", "half", "bfloat16", "long", "int",
 _CASTS += ("type_as", "cpu", "cuda", "numpy", "data")
 
 
-def _attached(node: Any) -> Any:
-    """The tensor that `.detach()` and `.data` are taken of."""
-    while True:
-        if isinstance(node, cst.Attribute) and node.attr.value == "data":
-            node = node.value
-        elif isinstance(node, cst.Call) and not node.args and _is_detach(node.func):
-            held: Any = node.func
-            node = held.value
-        else:
-            return node
-
-
-def _is_detach(func: Any) -> bool:
-    return isinstance(func, cst.Attribute) and func.attr.value == "detach"
-
-
 def _names(function: Any) -> set[str]:
     held = function.params
     found = {p.name.value for p in (*held.posonly_params, *held.params, *held.kwonly_params)}
@@ -267,15 +240,6 @@ def _names(function: Any) -> set[str]:
 def _stars(function: Any) -> set[str]:
     stars = (function.params.star_arg, function.params.star_kwarg)
     return {s.name.value for s in stars if isinstance(s, cst.Param)}
-
-
-def _stays(given: list[Any], full: str) -> bool:
-    """Whether a call surely moves nothing."""
-    for i, argument in enumerate(given):
-        named = argument.keyword is not None and argument.keyword.value in SWITCHES
-        if named or (argument.keyword is None and i == MOVING[full][2]):
-            return dotted(argument.value) == "False"
-    return full == "torch.nn.functional.batch_norm" and not any(a.star for a in given)
 
 
 class _Whole(cst.CSTTransformer):

@@ -18,7 +18,7 @@ import libcst as cst
 from torch2mlx.catalog.processes import Shared, find_shared
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.import_table import Names, collect
-from torch2mlx.porting.scopes.traversal import walk
+from torch2mlx.porting.scopes.traversal import code, walk
 from torch2mlx.porting.training.steps_rewritten import KIT
 
 _PLACES = (cst.Name, cst.Attribute, cst.Subscript)
@@ -91,7 +91,7 @@ class WithoutCollectives(cst.CSTTransformer):
         places = {name: i for i, name in enumerate(entry.arguments)}
         kept = [a for i, a in enumerate(kept) if a.keyword or i != places.get("async_op", -1)]
         kept = [a.with_changes(comma=cst.MaybeSentinel.DEFAULT) for a in kept]
-        text = ", ".join(_code(a).strip() for a in kept)
+        text = ", ".join(code(a).strip() for a in kept)
         text = f"{KIT}.{entry.mlx.removeprefix('kit.')}({text})"
         if entry.fills:
             if self._fills_fresh(given.get(entry.fills)):
@@ -102,7 +102,7 @@ class WithoutCollectives(cst.CSTTransformer):
         if not isinstance(place, _PLACES):
             self._report.refuse(statement, _ARGUMENT, entry.name)
             return None
-        return f"{_code(place)}.copy_({text})"
+        return f"{code(place)}.copy_({text})"
 
     def _fills_fresh(self, node: Any) -> bool:
         """Whether a list is made here, of tensors that nothing else has."""
@@ -140,10 +140,6 @@ class WithoutCollectives(cst.CSTTransformer):
         return method in _METHODS or (moved and self._is_fresh(node.func.value))
 
 
-def _code(node: Any) -> str:
-    return cst.Module([]).code_for_node(node)
-
-
 def _named(argument: cst.Arg, names: tuple[str, ...]) -> bool:
     return argument.keyword is not None and argument.keyword.value in names
 
@@ -160,7 +156,7 @@ def _stores(node: Any, name: str) -> bool:
 def _single_target(node: Any) -> str | None:
     """The name that a statement assigns, where it is one."""
     if isinstance(node, cst.Assign) and len(node.targets) == 1:
-        return _code(node.targets[0].target)
+        return code(node.targets[0].target)
     return None
 
 

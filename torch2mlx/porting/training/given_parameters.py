@@ -24,7 +24,7 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.passes import passed
-from torch2mlx.porting.scopes.traversal import of_kinds
+from torch2mlx.porting.scopes.traversal import code, of_kinds
 from torch2mlx.porting.training.origins import PARAMETER, Origin, Origins
 from torch2mlx.porting.types.attributes import is_weight
 from torch2mlx.porting.types.callers import Callers
@@ -120,7 +120,7 @@ class GivenParameters:
             kind = self._kind(target)
             if kind:
                 yield Given(kind, line, target, value)
-        elif isinstance(target, cst.Subscript) and _OF_DICT.search(_code(target.value)):
+        elif isinstance(target, cst.Subscript) and _OF_DICT.search(code(target.value)):
             yield Given("kept", line, target, value)
 
     def _kind(self, target: cst.Attribute) -> str:
@@ -183,7 +183,7 @@ class GivenParameters:
         if given.kind == "kept" and any(not o.view for o in weights):
             self.refused[given.statement] = _TWICE
         elif given.kind == "numbers" and weights:
-            self.refused[given.statement] = _NUMBERS.format(_code(given.target))
+            self.refused[given.statement] = _NUMBERS.format(code(given.target))
         for origin in origins:
             if given.statement not in self.refused and self._counts(given, origin):
                 key = (origin.node, self._item(origin), origin.returned)
@@ -199,7 +199,7 @@ class GivenParameters:
         only = next(iter(origins)) if len(origins) == 1 else None
         if only is None or only.kind != "weight" or only.view or only.through or only.at:
             self.refused[given.statement] = _TWICE
-        elif _code(only.node) != _code(given.target):
+        elif code(only.node) != code(given.target):
             self._tie(given, only.node)
 
     def _tie(self, given: Given, source: Any) -> None:
@@ -235,7 +235,7 @@ class GivenParameters:
             target = small.targets[0].target  # m.weight = nn.Parameter(m.weight.half())
         while isinstance(target, cst.Attribute) and target.attr.value == "data":
             target = target.value
-        return not origin.through and _code(target) == _code(origin.node)
+        return not origin.through and code(target) == code(origin.node)
 
     def _counts(self, given: Given, origin: Origin) -> bool:
         """Whether the places are to be counted where something becomes a parameter."""
@@ -265,13 +265,13 @@ class GivenParameters:
             if whole:
                 self._tie(given, first.target)
             else:
-                why = _TWICE if given.kind != "numbers" else _NUMBERS.format(_code(given.target))
+                why = _TWICE if given.kind != "numbers" else _NUMBERS.format(code(given.target))
                 self.refused[given.statement] = why
 
     def _place(self, given: Given, origin: Origin) -> tuple[Any, ...]:
         """What becomes a parameter, told by its function, the calls of it, and its text."""
         calls = [c for c in origin.through if isinstance(c, cst.Call)]
-        return self._callers.scope(given.value), _code(given.statement).strip(), *calls
+        return self._callers.scope(given.value), code(given.statement).strip(), *calls
 
     def _number(self, given: Given) -> int:
         held = self._callers.bindings(self._callers.scope(given.value))
@@ -305,9 +305,9 @@ class GivenParameters:
         """Where a layer that may be tied is given a new parameter."""
         names = {pair[0].attr.value for pair in self.tied.values()}
         names |= {pair[1].attr.value for pair in self.tied.values()}
-        texts = {_code(node) for pair in self.tied.values() for node in pair}
+        texts = {code(node) for pair in self.tied.values() for node in pair}
         for given in self._new:
-            own = dotted(given.target.value) == "self" and _code(given.target) not in texts
+            own = dotted(given.target.value) == "self" and code(given.target) not in texts
             before = all(self._leads(given.statement, line) for line in self.tied)
             named = _is_line(given.statement) and given.target.attr.value in names
             if named and not own and not before:
@@ -332,10 +332,10 @@ class GivenParameters:
                     self.refused.setdefault(made, _REPLACED)
 
     def _replaces(self, made: Any, target: Any, tie: Any) -> bool:
-        parts = [f"{_code(node.value)}." for node in self.tied[tie]]
+        parts = [f"{code(node.value)}." for node in self.tied[tie]]
         scope = self._callers.scope(made)
         if scope is self._callers.scope(tie):
-            within = any(part.startswith(f"{_code(target)}.") for part in parts)
+            within = any(part.startswith(f"{code(target)}.") for part in parts)
             return within and not self._leads(made, tie)
         named = any(f".{target.attr.value}." in part for part in parts)
         if not named or self._types.of(made.body[0].value).kind not in ("module", "modules"):
@@ -369,10 +369,6 @@ def _is_line(statement: Any) -> bool:
     return isinstance(statement, cst.SimpleStatementLine)
 
 
-def _code(node: Any) -> str:
-    return cst.Module([]).code_for_node(node)
-
-
 def with_ties(module: cst.Module, types: Types, report: Report) -> cst.Module:
     """The file, in which each parameter that a module is given is a new one or a tie."""
     found = GivenParameters(module, types)
@@ -396,11 +392,11 @@ class _Written(cst.CSTTransformer):
             return _raised(original_node, updated_node, self._found.refused[original_node])
         if original_node in self._found.tied:
             source, small = self._found.tied[original_node][1], updated_node.body[0]
-            if _code(small.value) != _code(source):
+            if code(small.value) != code(source):
                 return updated_node.with_changes(body=[small.with_changes(value=source)])
         if original_node in self._found.untied:
             target = self._found.untied[original_node]
-            what = f'{KIT}.tying.untie({_code(target.value)}, "{target.attr.value}")\n'
+            what = f'{KIT}.tying.untie({code(target.value)}, "{target.attr.value}")\n'
             lines = [cst.parse_statement(what), updated_node.with_changes(leading_lines=())]
             lines[0] = lines[0].with_changes(leading_lines=updated_node.leading_lines)
             return cst.FlattenSentinel(lines)
@@ -410,7 +406,7 @@ class _Written(cst.CSTTransformer):
 def _raised(original: Any, updated: Any, why: str) -> Any:
     """What a statement that is refused is when it runs."""
     small = original.body[0]
-    what = _code(small.targets[0].target) if isinstance(small, cst.Assign) else "parameter"
+    what = code(small.targets[0].target) if isinstance(small, cst.Assign) else "parameter"
     text = repr(f"{what}: {why}")
     made: Any = cst.parse_statement(f"raise NotImplementedError({text})\n")
     return made.with_changes(leading_lines=updated.leading_lines)

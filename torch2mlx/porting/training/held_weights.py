@@ -17,7 +17,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.scopes.traversal import calls, children, of_kinds, walk
+from torch2mlx.porting.scopes.traversal import calls, children, code, of_kinds, walk
 from torch2mlx.porting.training.holding import Holding, names_in
 from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.views import is_data
@@ -416,11 +416,6 @@ class _Block:
         for statement, stale in self.state[name].items():
             if stale and isinstance(statement, (cst.SimpleStatementLine, cst.FunctionDef)):
                 self.file.found.setdefault(statement, (name, set()))[1].add(node)
-
-
-def code(node: Any) -> str:
-    """The source of an expression."""
-    return cst.Module([]).code_for_node(node)
 
 
 def _asks_which(node: Any) -> bool:

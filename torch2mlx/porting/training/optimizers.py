@@ -10,7 +10,7 @@ import libcst as cst
 from torch2mlx.catalog.processes import find_shared
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.own_names import KIT
-from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk
+from torch2mlx.porting.scopes.traversal import calls, code, of_kinds, walk
 
 #: The arguments of a function that answers optimizers, and the modules of each: by its place in a
 #: tuple, or by None where it is the answer.
@@ -232,7 +232,7 @@ def takes_all(node: Any, whole: Mapping[str, bool]) -> bool:
         if name == "parameters" and isinstance(func, cst.Attribute):
             return not node.args and not _holder(func.value)
         if name == "filter" and len(node.args) == 2:
-            return "requires_grad" in _code(node.args[0]) and takes_all(node.args[1].value, whole)
+            return "requires_grad" in code(node.args[0]) and takes_all(node.args[1].value, whole)
         wraps = name in ("list", "chain", "tuple", "iter") or whole.get(f"{name}()", False)
         return wraps and bool(node.args) and all(takes_all(a.value, whole) for a in node.args)
     if isinstance(node, (cst.List, cst.Tuple)):
@@ -247,9 +247,9 @@ def takes_all(node: Any, whole: Mapping[str, bool]) -> bool:
 
 def _comprehends_all(node: Any, whole: Mapping[str, bool]) -> bool:
     """`[p for p in m.parameters()]`, at most with `if p.requires_grad`."""
-    name, loop = _code(node.elt), node.for_in
+    name, loop = code(node.elt), node.for_in
     plain = isinstance(node.elt, cst.Name) and loop.inner_for_in is None
-    tests = all(_code(part.test) == f"{name}.requires_grad" for part in loop.ifs)
+    tests = all(code(part.test) == f"{name}.requires_grad" for part in loop.ifs)
     return plain and tests and takes_all(loop.iter, whole)
 
 
@@ -274,10 +274,6 @@ def whole_names(module: cst.Module) -> dict[str, bool]:
 def _changes(func: Any) -> bool:
     changing = ("append", "extend", "add", "remove", "pop")
     return isinstance(func, cst.Attribute) and func.attr.value in changing
-
-
-def _code(node: Any) -> str:
-    return cst.Module([]).code_for_node(node)
 
 
 def _constructed(call: cst.Call, names: Names, held: dict[str, list[str]]) -> list[str]:

@@ -14,7 +14,7 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.reaching import Binding, bound_within, returns
-from torch2mlx.porting.scopes.traversal import of_kinds
+from torch2mlx.porting.scopes.traversal import code, of_kinds
 from torch2mlx.porting.types.attributes import is_weight
 from torch2mlx.porting.types.callers import Callers
 from torch2mlx.porting.types.known import Types
@@ -187,7 +187,7 @@ class Origins:
 
     def _items(self, over: Any, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
         """Items of what an expression gives."""
-        text = _code(node) if node is not None else "?"
+        text = code(node) if node is not None else "?"
         for origin in self.of(over, through):
             tensor = origin.kind == "new" and self._types.of(over).tensor
             yield replace(origin, at=text, view=origin.view or tensor)
@@ -250,7 +250,7 @@ class Origins:
         if self._types.of(owner).kind in ("tensor", "numpy"):
             if not self._views.basic(node):
                 yield Origin("new", node)
-            item = _code(node) if _number(index) is not None and len(node.slice) == 1 else ""
+            item = code(node) if _number(index) is not None and len(node.slice) == 1 else ""
             for origin in self.of(owner, through) if self._views.basic(node) else ():
                 yield replace(origin, view=True, at=origin.at or item)
             return
@@ -260,7 +260,7 @@ class Origins:
             yield from self.of(listed[place].value, through)
             return
         for origin in self.of(owner, through):
-            yield replace(origin, at=_code(node))
+            yield replace(origin, at=code(node))
 
     def _whole(self, node: Any) -> Any:
         """The expression that a name was given, where there is one."""
@@ -295,7 +295,7 @@ class Origins:
         owner = self._types.of(node.args[0].value)
         layer = owner.kind == "module" and owner.name.startswith("torch.nn.")
         kind = "weight" if layer and owner.name != "torch.nn.Sequential" else "unknown"
-        yield Origin(kind, node, parameter=layer, at=_code(node), through=through)
+        yield Origin(kind, node, parameter=layer, at=code(node), through=through)
 
     def _of_torch(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
         _, inner = self._views.step(node)
@@ -310,7 +310,7 @@ class Origins:
     def _of_method(self, node: Any, func: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
         name, owner = func.attr.value, self._types.of(func.value)
         if name in GIVING and owner.kind in ("module", "modules", "unknown"):
-            yield Origin("weight", node, True, name == "state_dict", _code(node), through)
+            yield Origin("weight", node, True, name == "state_dict", code(node), through)
             return
         _, inner = self._views.step(node)
         in_place = name.endswith("_") and not name.endswith("__")
@@ -319,7 +319,7 @@ class Origins:
                 yield origin if name in _SAME or in_place else replace(origin, view=True)
         elif name in _OF_CONTAINERS and not owner.tensor:
             for origin in self.of(func.value, through):
-                yield replace(origin, at=_code(node))
+                yield replace(origin, at=code(node))
         elif owner.tensor or name in ("clone", "repeat", "tolist", "item"):
             yield Origin("new", node, through=through)
         else:
@@ -386,7 +386,3 @@ def _number(index: Any) -> int | None:
     if isinstance(at, cst.UnaryOperation) and isinstance(at.expression, cst.Integer):
         return -int(at.expression.value) if isinstance(at.operator, cst.Minus) else None
     return None
-
-
-def _code(node: Any) -> str:
-    return cst.Module([]).code_for_node(node)

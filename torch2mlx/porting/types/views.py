@@ -136,3 +136,14 @@ def without_data(place: Any) -> Any:
     if isinstance(place, cst.Call) and dotted(place.func) == "mx.stop_gradient":
         return place.args[0].value
     return place
+
+
+def attached(node: Any) -> Any:
+    """The tensor that `.detach()` and `.data` are taken of."""
+    while True:
+        held = node.func if isinstance(node, cst.Call) and not node.args else node
+        if not isinstance(held, cst.Attribute):
+            return node
+        if held.attr.value != ("data" if held is node else "detach"):
+            return node
+        node = held.value
