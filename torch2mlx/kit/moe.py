@@ -204,15 +204,12 @@ def joined(
     """
     made: dict[str, mx.array] = {}
     apart: dict[str, dict[str, dict[int, mx.array]]] = {}
-    for name, held in weights.items():
-        key = name
-        for old, new in renamed.items():
-            key = key.replace(old, new, 1)
-        whole, part, number = _of_expert(key, stacks)
-        if whole:
-            apart.setdefault(whole, {}).setdefault(part, {})[number] = held
+    for key, held in weights.items():
+        name, part, number = model_name(key, renamed, stacks)
+        if part:
+            apart.setdefault(name, {}).setdefault(part, {})[number] = held
         else:
-            made[key] = held
+            made[name] = held
     for whole, found in apart.items():
         parts = next(parts for end, parts in stacks.items() if whole.endswith(end))
         every = range(1 + max(number for held in found.values() for number in held))
@@ -225,13 +222,17 @@ def joined(
     return made
 
 
-def _of_expert(key: str, stacks: Mapping[str, Sequence[str]]) -> tuple[str, str, int]:
-    """The array that a matrix of an expert belongs to, what the matrix is called, and the number of
-    the expert; nothing for another name."""
+def model_name(
+    key: str, renamed: Mapping[str, str], stacks: Mapping[str, Sequence[str]]
+) -> tuple[str, str, int]:
+    """The name that a model has for one of a checkpoint, told as in `joined`; of a matrix of an
+    expert that of the array for all, what the matrix is called, and the number of the expert."""
+    for old, new in renamed.items():
+        key = key.replace(old, new, 1)
     for end, parts in stacks.items():
         for part in parts:
             head, _, tail = part.partition("*")
             found = re.fullmatch(rf"(.*?){re.escape(head)}(\d+){re.escape(tail)}", key)
             if found is not None:
                 return found[1] + end, part, int(found[2])
-    return "", "", 0
+    return key, "", 0

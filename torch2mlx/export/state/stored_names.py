@@ -28,15 +28,9 @@ class StoredNames:
 
     def name(self, key: str) -> str:
         """The name that the model has for one of a checkpoint."""
-        for old, new in self.renamed.items():
-            key = key.replace(old, new, 1)
-        for whole, parts in self.stacks.items():
-            for part in parts:
-                head, _, tail = part.partition("*")
-                found = re.fullmatch(rf"(.*?){re.escape(head)}\d+{re.escape(tail)}", key)
-                if found is not None:
-                    return found[1] + whole
-        return key
+        from torch2mlx.kit.moe import model_name
+
+        return model_name(key, self.renamed, self.stacks)[0]
 
     def statements(self) -> str:
         """The lines that bring weights to the model's names."""
