@@ -1,7 +1,9 @@
 """What Python answers of a length while a model is traced: its class, its text, its root."""
 
+import copy
 import functools
 import numbers
+import string
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import torch
 
 from tests.export.forwards import Forward
 from torch2mlx import translate
+from torch2mlx.export.capture import plain_names
 
 TABLE = {"8": 2.0, "k8": 3.0}
 
@@ -53,6 +56,32 @@ def dispatched(x):
     return x * doubled(x.shape[1])
 
 
+def counted(x):
+    size, part = x.shape[1], x.shape[1] / 4
+    whole = np.isscalar(size) and np.issubdtype(type(size), np.integer)
+    return x * (2 if whole else 3) * (5 if issubclass(type(part), float) else 7)
+
+
+def looked_up(x):
+    return x * {int: 2.0, float: 3.0}[type(x.shape[1])] * {"int": 5}[type(x.shape[1]).__name__]
+
+
+def not_torchs(x):
+    numbers = (torch.SymInt, torch.SymFloat)
+    traced = isinstance(x.shape[1], numbers) or isinstance(x.shape[1] / 2, torch.SymFloat)
+    return x * (3 if traced or not isinstance(x.shape[1], int) else 2)
+
+
+def to_tens(x):
+    size = x.shape[1]
+    return x * round(size, -1) + round(size + 4, -1) + round(size, 2) + round(size, -2)
+
+
+def copied(x):
+    size = copy.deepcopy([x.shape[1]])[0]
+    return x[:, : copy.copy(size) // 2].real * size.real * size.numerator + size.imag
+
+
 def rooted(x):
     return x * np.sqrt(x.shape[1]) + np.sqrt(x.shape[0] / 3) + np.round(x.shape[1] / 3)
 
@@ -71,7 +100,11 @@ def told(x):
 
 
 @pytest.mark.parametrize(
-    "form", [whole, broken, abstract, compared, dispatched, rooted, spaced, told]
+    "form",
+    [
+        *(whole, broken, abstract, compared, dispatched, rooted, spaced, told),
+        *(counted, looked_up, not_torchs, to_tens, copied),
+    ],
 )
 @pytest.mark.parametrize("check", [True, False])
 def test_a_length_is_a_number_to_those_who_ask(form, check):
@@ -91,6 +124,8 @@ def test_a_length_is_a_number_to_those_who_ask(form, check):
         lambda x: x * len(f"{x.shape[1]}"),
         lambda x: x * (2 if f"{x.shape[1] / 4:.1f}" == "4.0" else 3),
         lambda x: x / np.log(x.shape[1]),
+        lambda x: x * {16: 2.0}[x.shape[1]] * (3 if type(x.shape[1]) is int else 5),
+        lambda x: x * TABLE.get(string.Template("k$size").substitute(size=x.shape[1] // 2), 5.0),
         lambda x: (x * 2, f"{x.shape[1]} items"),
     ],
 )
@@ -107,6 +142,15 @@ def test_what_is_read_from_the_text_of_a_length_is_for_that_length(form, check):
         made.module(mx.zeros((2, 9)))
 
 
+def test_what_stands_for_type_is_else_pythons():
+    kind = plain_names._TYPE
+    own = int.__class__
+    assert isinstance(int, kind) and not isinstance(3, kind) and issubclass(own, kind)
+    assert kind(3) is int and kind(int) is own and {own: 1}[kind] == 1
+    made = kind("Made", (list,), {"more": 2})
+    assert made([1]) == [1] and made.more == 2
+
+
 def test_torch_keeps_its_own_classes():
     names = ("__getattribute__", "__repr__", "__format__", "sqrt", "log")
     before = [getattr(torch.SymInt, name, None) for name in names]
@@ -114,4 +158,4 @@ def test_torch_keeps_its_own_classes():
     with pytest.raises(ValueError, match="no such"):
         translate(Forward(lambda x: {}["no such"]), (torch.ones(2, 16),))
     assert [getattr(torch.SymInt, name, None) for name in names] == before
-    assert "type" not in globals()
+    assert not {"type", "isinstance"} & globals().keys()

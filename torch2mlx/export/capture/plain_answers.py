@@ -8,19 +8,17 @@ by an error or a log, does not.
 from __future__ import annotations
 
 import ast
-import functools
-import linecache
 import math
 import re
 import sys
-import sysconfig
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
-from torch2mlx.export.capture.code_positions import called, file_tree, path_to, statement_of
-from torch2mlx.export.capture.kept_lengths import NONE_OF_USERS, of_users
+from torch2mlx.export.capture.code_positions import called, path_to, statement_of
+from torch2mlx.export.capture.kept_lengths import of_users
 from torch2mlx.export.capture.patched import replaced
+from torch2mlx.export.capture.plain_names import plain_names
 
 #: Functions that tell people something, or demand it and tell why, by parts of their names.
 _TELLING = re.compile(
@@ -28,18 +26,25 @@ _TELLING = re.compile(
     r"|raise|fail|record_function",
     re.IGNORECASE,
 )
-#: Where libraries are.
-_INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
-#: Modules of Python that look at a class for who called them.
-_LOOKING = ("abc", "_py_abc", "functools")
+#: Modules that ask for who called them.
+_LOOKING = (sys.stdlib_module_names - {"__main__"}) | {"numpy"}
 #: Functions that numpy calls as methods of objects, beside those that Python has words for.
 _OF_NUMPY = ("log", "log2", "log10", "exp", "sin", "cos", "tanh")
+#: What any number has beside its value: it is its own real part, and its own copy.
+_PARTS = {
+    "real": property(lambda value: value),
+    "imag": property(lambda value: value * 0),
+    "conjugate": lambda value: value,
+    "__copy__": lambda value: value,
+    "__deepcopy__": lambda value, known: value,
+}
 
 
 @contextmanager
-def plain_answers() -> Iterator[None]:
+def plain_answers(strict: bool) -> Iterator[None]:
     """While open, user's code sees numbers of Python where lengths are: their classes and texts,
-    and numpy's functions of them."""
+    numpy's functions of them, and what `round` makes of them. The strict tracer reads names of
+    Python itself, and knows that lengths are numbers."""
     import torch
 
     with ExitStack() as stack:
@@ -52,61 +57,15 @@ def plain_answers() -> Iterator[None]:
                     "sqrt": torch.sym_sqrt,
                     "rint": _rounded,
                     **{n: _number(n) for n in _OF_NUMPY},
+                    **_PARTS,
                 }
             for name, value in exchanged.items():
                 stack.enter_context(replaced(owner, name, value))
-        stack.enter_context(_types_of_numbers())
+        stack.enter_context(nullcontext() if strict else plain_names())
+        whole = {"__round__": _rounded_to, "numerator": _PARTS["real"], "denominator": 1}
+        for name, value in whole.items():
+            stack.enter_context(replaced(torch.SymInt, name, value))
         yield
-
-
-@contextmanager
-def _types_of_numbers() -> Iterator[None]:
-    """While open, `type(n)` of a length is Python's class in user's files that compare it."""
-    import torch
-
-    plain = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
-
-    def type_of(value: Any) -> type:
-        return plain.get(type(value), type(value))
-
-    names = [vars(module) for module in tuple(sys.modules.values()) if _compares(module)]
-    for one in names:
-        one["type"] = type_of
-    try:
-        yield
-    finally:
-        for one in names:
-            one.pop("type", None)
-
-
-def _compares(module: Any) -> bool:
-    """Whether a module that is nobody's library compares `type(n)` with a class of numbers."""
-    known = getattr(module, "__dict__", None) or {}
-    file, root = known.get("__file__"), str(known.get("__name__")).partition(".")[0]
-    if not isinstance(file, str) or not file.endswith(".py") or "type" in known:
-        return False
-    installed = file.startswith(_INSTALLED) or root in NONE_OF_USERS
-    return not installed and _compares_types(file)
-
-
-@functools.lru_cache(maxsize=4096)
-def _compares_types(file: str) -> bool:
-    """Whether a file does so, and uses the name `type` for nothing but calls with one argument."""
-    if not any("type(" in line for line in linecache.getlines(file)):
-        return False
-    tree = file_tree(file)
-    nodes = () if tree is None else tuple(ast.walk(tree))
-    asked = {
-        id(n.func) for n in nodes if isinstance(n, ast.Call) and len(n.args) == 1 and not n.keywords
-    }
-    if any(isinstance(n, ast.Name) and n.id == "type" and id(n) not in asked for n in nodes):
-        return False
-    compared = (n for n in nodes if isinstance(n, ast.Compare))
-    return any({"type", "int"} <= _read(n) or {"type", "float"} <= _read(n) for n in compared)
-
-
-def _read(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _attribute(plain: type) -> Any:
@@ -121,11 +80,14 @@ def _attribute(plain: type) -> Any:
 
 
 def _asking(frame: Any) -> Any:
-    """The frame that asks for a class: abstract ones, and functions of several classes, look for
-    others."""
-    while frame is not None and frame.f_globals.get("__name__") in _LOOKING:
+    """The frame that asks for a class or a text: Python's own modules and numpy do for others."""
+    while frame is not None and _root(frame) in _LOOKING:
         frame = frame.f_back
     return frame
+
+
+def _root(frame: Any) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _text(original: Any, plain: Any) -> Any:
@@ -154,8 +116,17 @@ def _rounded(value: Any) -> Any:
     return torch.sym_float(round(value))
 
 
+def _rounded_to(value: Any, digits: int | None = None) -> Any:
+    """`round(n, -1)`, which torch leaves as it is: the nearest multiple, of two the even one."""
+    if digits is None or digits >= 0:
+        return value
+    unit: int = 10**-digits
+    return round(value / unit) * unit
+
+
 def _counts(frame: Any) -> bool:
     """Whether a text that a frame makes may be more than told."""
+    frame = _asking(frame)
     return of_users(frame) and not _told(path_to(frame))
 
 

@@ -216,7 +216,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         without_validation(),
         deeper_lines(),
         own_operators(),
-        plain_answers(),
+        plain_answers(way.strict),
         quietly(),
         numbers_kept(way.kept or ()) as numbers,
     ):

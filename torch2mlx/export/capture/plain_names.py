@@ -1,0 +1,111 @@
+"""Python's own functions that look at the class of a value, in the files of users while a model is
+traced: `type` and `isinstance` would tell that a length is torch's number.
+
+They are exchanged as names of modules. Where a length's `__class__` is asked for, which is what
+`isinstance(n, int)` does, the length answers for itself (see plain_answers).
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch2mlx.export.capture.kept_lengths import NONE_OF_USERS
+
+#: Files that ask for the class of something.
+_ASKS = re.compile(r"(?<![\w.])type\(")
+#: Uses of the name `type` for which Python's own has to be there: the base of a class of classes,
+#: its attributes, and what is compared by identity.
+_NEEDS = re.compile(
+    r"(?<![\w.])type\.|\bis\s+(?:not\s+)?type\b(?!\()|class\s+\w+\([^)]*(?<![\w.])type\s*[,)]"
+)
+#: Files that ask whether a value is a number of torch's, which it never is outside of a trace.
+_KNOWS = re.compile(r"\bSym(?:Int|Float|Bool)\b")
+
+
+class _Type(type):
+    """The class of what stands for `type`."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs:
+            kind = builtins.type(args[0])
+            return _plain().get(kind, kind)
+        return builtins.type(*args, **kwargs)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, builtins.type)
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return issubclass(kind, builtins.type)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is builtins.type
+
+    def __hash__(cls) -> int:
+        return hash(builtins.type)
+
+    def __getitem__(cls, kind: Any) -> Any:
+        return builtins.type[kind]
+
+
+_TYPE = _Type("type", (), {})
+
+
+def _isinstance(value: Any, kinds: Any) -> bool:
+    kind = _plain().get(type(value))
+    return isinstance(value, kinds) if kind is None else issubclass(kind, kinds)
+
+
+@functools.cache
+def _plain() -> dict[type, type]:
+    """Python's class for each of torch's classes of numbers."""
+    import torch
+
+    return {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
+
+
+@contextmanager
+def plain_names() -> Iterator[None]:
+    """While open, these functions see numbers of Python where lengths are, in users' files."""
+    changed = [
+        (names, name, value)
+        for module in tuple(sys.modules.values())
+        for names, asked in [_asked_in(module)]
+        for name, value in (("type", _TYPE), ("isinstance", _isinstance))
+        if name in asked and name not in names
+    ]
+    for names, name, value in changed:
+        names[name] = value
+    try:
+        yield
+    finally:
+        for names, name, _ in changed:
+            names.pop(name, None)
+
+
+def _asked_in(module: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """The names of a module, and which of the functions its file uses."""
+    names = getattr(module, "__dict__", None) or {}
+    name, file = str(names.get("__name__")), names.get("__file__")
+    if name.partition(".")[0] in NONE_OF_USERS and name != "__main__":
+        return names, frozenset()
+    if file is None and name == "__main__":
+        return names, frozenset({"type"})  # what is typed in has no file
+    known = isinstance(file, str) and file.endswith(".py")
+    return names, _asked_by(file) if known else frozenset()
+
+
+@functools.lru_cache(maxsize=8192)
+def _asked_by(file: str) -> frozenset[str]:
+    try:
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    asks = _ASKS.search(text) and not _NEEDS.search(text)
+    return frozenset({"type"} if asks else ()) | ({"isinstance"} if _KNOWS.search(text) else set())
