@@ -12,8 +12,9 @@ self.b.weight = p                           self.b.weight = self.a.weight
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import libcst as cst
@@ -26,8 +27,9 @@ from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.scopes.traversal import code, of_kinds
 from torch2mlx.porting.training.origins import PARAMETER, Origin, Origins
+from torch2mlx.porting.training.overlaps import LOOPS, Overlaps
 from torch2mlx.porting.types.attributes import is_weight
-from torch2mlx.porting.types.callers import Callers
+from torch2mlx.porting.types.callers import Callers, last
 from torch2mlx.porting.types.kinds import Type
 from torch2mlx.porting.types.known import Types
 
@@ -41,6 +43,8 @@ _OTHERWISE = "a parameter under two names, which MLX has in other layouts or und
 _REPLACED = "a layer whose parameter another one has is replaced: tie the new one behind this line"
 _PLAIN_LAYERS = ("torch.nn.Linear", "torch.nn.Embedding", "torch.nn.LayerNorm")
 _OF_DICT = re.compile(r"__dict__|\bvars\(")
+_FOLDED = "`{0}` has one number at several places, which change together: clone() takes the values"
+_BUFFERS = ("torch.nn.Buffer", "torch.nn.parameter.Buffer")
 _LISTS = ("torch.nn.ParameterList", "torch.nn.ParameterDict")
 
 
@@ -48,12 +52,14 @@ _LISTS = ("torch.nn.ParameterList", "torch.nn.ParameterDict")
 class Given:
     """A place where something becomes a parameter of a module. `kind`: "object" of what a layer's
     parameter is set to, "kept" of another attribute, "numbers" of what a new parameter, or `data`,
-    is made over."""
+    is made over, "buffer" of what is held beside parameters. `part`: which place of its statement
+    it is."""
 
     kind: str
     statement: Any
     target: Any
     value: Any
+    part: int = 0
 
 
 class GivenParameters:
@@ -64,6 +70,7 @@ class GivenParameters:
         self._types = types
         self._callers = Callers(module, types)
         self._origins = Origins(types, self._callers)
+        self._overlaps = Overlaps(self._callers)
         self.values: dict[Any, Any] = {}  # statement -> what it assigns
         self.tied: dict[Any, tuple[Any, Any]] = {}  # statement -> target, source
         self.refused: dict[Any, str] = {}
@@ -74,7 +81,7 @@ class GivenParameters:
         for node in of_kinds(module, cst.Attribute):
             if node.attr.value == "_parameters" and self._callers.statement(node) is not None:
                 self.refused[self._callers.statement(node)] = _OF_TORCH
-        for given in self._all(module):
+        for given in self._numbered(module):
             if given.statement not in self.refused and self._lasts(given):
                 self._decide(given)
         for held in self._reached.values():
@@ -92,6 +99,12 @@ class GivenParameters:
 
     # --- finding
 
+    def _numbered(self, module: cst.Module) -> Iterator[Given]:
+        counts: Counter[Any] = Counter()
+        for given in self._all(module):
+            yield replace(given, part=counts[given.statement])
+            counts[given.statement] += 1
+
     def _all(self, module: cst.Module) -> Iterator[Given]:
         for line in of_kinds(module, cst.SimpleStatementLine):
             for small in line.body:
@@ -101,6 +114,7 @@ class GivenParameters:
             yield from self._targets(node.target, node.iter, node)
         for call in of_kinds(module, cst.Call):
             yield from self._of_call(call)
+            yield from self._of_buffer(call)
 
     def _assigned(self, made: Any, line: Any) -> Iterator[Given]:
         targets = (
@@ -161,7 +175,7 @@ class GivenParameters:
             named = (a.value for a in given if a.keyword is not None and a.keyword.value == "data")
             yield Given("numbers", line, call, next(named, given[0].value))
         elif full in _LISTS:
-            yield Given("kept", line, call, given[0].value)
+            yield from self._listed(line, call, given[0].value)
         elif full == "copy.copy" and self._types.of(given[0].value).kind in ("module", "modules"):
             self.refused[line] = "a copy that shares its parameters with the module: copy.deepcopy"
         elif isinstance(call.func, cst.Attribute):
@@ -169,9 +183,23 @@ class GivenParameters:
             if name in ("register_parameter", "__setattr__") and len(given) > 1:
                 yield Given("kept", line, call, given[-1].value)
             elif name == "append" and self._types.of(call.func.value).name in _LISTS:
-                yield Given("kept", line, call, given[0].value)
+                yield from self._listed(line, call, given[0].value)
         elif dotted(call.func) == "setattr" and len(given) == 3:
             yield Given("kept", line, call, given[2].value)
+
+    def _of_buffer(self, call: cst.Call) -> Iterator[Given]:
+        line, given = self._callers.statement(call), call.args
+        registered = last(call.func) == "register_buffer"
+        made = self._types.names.of(call.func) in _BUFFERS
+        if line is not None and len(given) > int(registered) and (registered or made):
+            yield Given("buffer", line, call, given[int(registered)].value)
+
+    def _listed(self, line: Any, call: cst.Call, value: Any) -> Iterator[Given]:
+        """What a list of parameters is given: it makes parameters of tensors."""
+        several = isinstance(value, (cst.List, cst.Tuple, cst.Dict))
+        for one in [e.value for e in value.elements] if several else [value]:
+            made = not any(o.parameter for o in self._origins.of(one))
+            yield Given("numbers" if made else "kept", line, call, one)
 
     # --- deciding
 
@@ -182,11 +210,13 @@ class GivenParameters:
         weights = [o for o in origins if o.kind == "weight" and not self._same(given, o)]
         if given.kind == "kept" and any(not o.view for o in weights):
             self.refused[given.statement] = _TWICE
-        elif given.kind == "numbers" and weights:
+        elif given.kind in ("numbers", "buffer") and weights:
             self.refused[given.statement] = _NUMBERS.format(code(given.target))
+        elif given.kind == "numbers" and any(self._overlaps.folded(o.steps) for o in origins):
+            self.refused[given.statement] = _FOLDED.format(code(given.target))
         for origin in origins:
             if given.statement not in self.refused and self._counts(given, origin):
-                key = (origin.node, self._item(origin), origin.returned)
+                key = (origin.node, origin.returned)
                 self._reached.setdefault(key, []).append((given, origin))
 
     def _object(self, given: Given, origins: frozenset[Origin]) -> None:
@@ -238,40 +268,65 @@ class GivenParameters:
         return not origin.through and code(target) == code(origin.node)
 
     def _counts(self, given: Given, origin: Origin) -> bool:
-        """Whether the places are to be counted where something becomes a parameter."""
-        if origin.node is None or origin.kind not in ("new", "unknown"):
-            return False
-        return origin.parameter if given.kind != "numbers" else True
+        """Whether the places are to be counted where something becomes a parameter, or is held
+        beside the parameters of a module."""
+        return origin.node is not None and origin.kind in ("new", "unknown", "given")
 
-    def _item(self, origin: Origin) -> str:
-        """Which item of a container is meant, where one place of the source makes several."""
+    def _several(self, origin: Origin) -> bool:
+        """Whether one place of the source makes several things."""
         held = self._callers.bindings(self._callers.scope(origin.node))
-        several = origin.view or origin.kind == "unknown" or held.loops(origin.node)
-        return origin.at if several else ""
+        return origin.kind != "new" or bool(held.loops(origin.node))
 
     # --- what becomes several parameters
 
     def _shared(self, held: list[tuple[Given, Origin]]) -> None:
         """Ties what one new parameter was given to, or refuses what shares numbers."""
-        places = {self._place(*pair) for pair in held}
-        if len(places) < 2 and not any(self._repeats(*pair) for pair in held):
-            return
+        parts = [self._overlaps.separating(o.steps, self._several(o)) for _, o in held]
+        meeting: list[set[int]] = []  # places that have numbers of each other
+        for i in range(len(held)):
+            others = [
+                j for j in range(i) if self._meet(held[i], held[j], parts[i], parts[j], parts)
+            ]
+            joined = [group for group in meeting if group & set(others)]
+            alone = not _is_held(*held[i]) and self._repeats(*held[i])
+            if others or alone:
+                meeting = [group for group in meeting if group not in joined]
+                meeting.append({i, *others}.union(*joined))
+        for group in meeting:
+            self._tied_or_refused([held[i] for i in sorted(group)])
+
+    def _meet(self, one: tuple[Given, Origin], other: tuple[Given, Origin], *parts: Any) -> bool:
+        """Whether two places may have numbers of each other, one of them as a parameter."""
+        if _is_held(*one) and _is_held(*other):
+            return False
+        turns = any(isinstance(t, LOOPS) for _, o in (one, other) for t in o.through)
+        if self._place(*one) == self._place(*other) and not turns:
+            return False
+        return not self._overlaps.apart(*parts)
+
+    def _tied_or_refused(self, held: list[tuple[Given, Origin]]) -> None:
         ordered = sorted(held, key=lambda pair: self._number(pair[0]))
         first = ordered[0][0]
         if self._excluding(ordered):
             return
-        whole = all(self._follows(first, given, origin) for given, origin in ordered)
-        for given, _ in ordered if not whole else ordered[1:]:
+        kept = [pair for pair in ordered if not _is_held(*pair)]
+        whole = len(kept) == len(ordered)
+        whole = whole and all(self._follows(first, given, origin) for given, origin in ordered)
+        beside = [pair for pair in ordered if _is_held(*pair)]
+        wrong = beside if beside and len(kept) == 1 else ordered
+        for given, origin in ordered[1:] if whole else wrong:
             if whole:
                 self._tie(given, first.target)
             else:
-                why = _TWICE if given.kind != "numbers" else _NUMBERS.format(code(given.target))
+                numbers = given.kind == "numbers" or _is_held(given, origin)
+                why = _NUMBERS.format(code(given.target)) if numbers else _TWICE
                 self.refused[given.statement] = why
 
     def _place(self, given: Given, origin: Origin) -> tuple[Any, ...]:
         """What becomes a parameter, told by its function, the calls of it, and its text."""
         calls = [c for c in origin.through if isinstance(c, cst.Call)]
-        return self._callers.scope(given.value), code(given.statement).strip(), *calls
+        text = code(given.statement).strip()
+        return self._callers.scope(given.value), text, given.part, *calls
 
     def _number(self, given: Given) -> int:
         held = self._callers.bindings(self._callers.scope(given.value))
@@ -349,7 +404,9 @@ class GivenParameters:
         """Whether a place is reached several times with what was made once."""
         made = origin.node
         home = self._callers.scope(made)
-        renewed = self._callers.bindings(home).loops(made) | set(origin.through)
+        renewed = self._callers.bindings(home).loops(made)
+        renewed |= {part for part in origin.through if not isinstance(part, LOOPS)}
+        renewed |= self._overlaps.renewed(origin.steps, self._several(origin))
         for call in origin.returned:
             renewed |= self._callers.bindings(self._callers.scope(call)).loops(call)
         calls = [c for c in origin.through if isinstance(c, cst.Call)]
@@ -363,6 +420,11 @@ class GivenParameters:
         callers = self._callers.calls_of(scope)
         around = (self._callers.bindings(self._callers.scope(c)).loops(c) for c in callers)
         return len(callers) > 1 or any(around)
+
+
+def _is_held(given: Given, origin: Origin) -> bool:
+    """Whether a place holds a tensor beside the parameters of a module."""
+    return given.kind == "buffer" or (given.kind != "numbers" and not origin.parameter)
 
 
 def _is_line(statement: Any) -> bool:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import libcst as cst
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.reaching import Binding, bound_within, returns
 from torch2mlx.porting.scopes.traversal import code, of_kinds
+from torch2mlx.porting.training.overlaps import Step, Steps
 from torch2mlx.porting.types.attributes import is_weight
 from torch2mlx.porting.types.callers import Callers
 from torch2mlx.porting.types.known import Types
@@ -38,6 +39,23 @@ _RELAYING = frozenset(
         *("filter", "OrderedDict", "collections.OrderedDict", "chain", "itertools.chain"),
     ]
 )
+#: Functions and methods that give all of a tensor, in its own order.
+_WHOLE = frozenset(
+    [
+        *(*_SAME, "detach", "contiguous", "numpy", "from_numpy", "as_tensor", "asarray"),
+        *("bfloat16", "type_as", "positive", "ascontiguousarray", "asanyarray"),
+    ]
+)
+#: Functions of numpy that may give views of their first argument.
+_OF_NUMPY = frozenset(
+    [
+        *("asarray", "ascontiguousarray", "asanyarray", "transpose", "reshape", "ravel"),
+        *("squeeze", "expand_dims", "swapaxes", "moveaxis", "rollaxis", "atleast_1d", "flip"),
+        *("atleast_2d", "atleast_3d", "broadcast_to", "split", "array_split", "hsplit", "vsplit"),
+        *("dsplit", "diagonal", "real", "imag", "rot90", "fliplr", "flipud"),
+    ]
+)
+_PICKING = ("get", "pop", "popitem", "setdefault", "__getitem__")
 _OF_CONTAINERS = ("get", "pop", "values", "items", "copy", "popitem", "setdefault", "__getitem__")
 #: Methods of modules that give their parameters.
 GIVING = ("parameters", "named_parameters", "state_dict", "get_parameter")
@@ -50,7 +68,7 @@ class Origin:
     makes, which is a parameter or not; "plain", no tensor; "given" by who calls a function; or
     "unknown". `view`: it is another tensor over the same numbers. `at`: the text of an item of
     something, "" of a whole. `through`: the calls that led to it, and loops that renew it.
-    `returned`: the calls of which each makes a new one."""
+    `returned`: the calls of which each makes a new one. `steps`: what it is a part by."""
 
     kind: str
     node: Any = None
@@ -59,6 +77,7 @@ class Origin:
     at: str = ""
     through: tuple[Any, ...] = ()
     returned: tuple[Any, ...] = ()
+    steps: Steps = ()
 
 
 _PLAIN_ORIGIN, _UNKNOWN, _GIVEN = Origin("plain"), Origin("unknown"), Origin("given")
@@ -101,10 +120,10 @@ class Origins:
             yield from rule(node, through)
         elif isinstance(node, _COMPREHENSIONS):
             made = node.value if isinstance(node, cst.DictComp) else node.elt
-            yield from self.of(made, through)
+            yield from _stepped(self.of(made, through), Step("collected", node))
         elif isinstance(node, (cst.List, cst.Tuple, cst.Set, cst.Dict)):
             for element in node.elements:
-                yield from self.of(element.value, through)
+                yield from _stepped(self.of(element.value, through), Step("listed", element))
         elif isinstance(node, (cst.BaseNumber, cst.BaseString, cst.Comparison, cst.Lambda)):
             yield _PLAIN_ORIGIN
         else:
@@ -131,8 +150,10 @@ class Origins:
         """New, but for lists that are joined or repeated."""
         kinds = {self._types.of(part).kind for part in (node.left, node.right)}
         if kinds & {"list", "tuple"} or isinstance(node.left, (cst.List, cst.Tuple)):
-            yield from self.of(node.left, through)
-            yield from self.of(node.right, through)
+            for part in (node.left, node.right):
+                repeated = isinstance(node.operator, cst.Multiply)
+                found = self.of(part, through)
+                yield from _stepped(found, Step("repeated", node)) if repeated else found
         else:
             yield Origin("new", node, through=through)
 
@@ -150,7 +171,9 @@ class Origins:
         inner = bound_within(held, node)
         if inner is not None:
             loop, over = inner
-            yield from self._items(over, node, (*through, loop)) if over is not None else [_GIVEN]
+            step = Step("each", loop)
+            again = (*through, loop)
+            yield from self._items(over, node, again, step) if over is not None else [_GIVEN]
             return
         found = held.reaching(name, node)
         for binding in found:
@@ -183,21 +206,32 @@ class Origins:
         else:
             renewed = isinstance(binding.statement, cst.For)
             again = (*through, binding.statement) if renewed else through
-            yield from self._items(binding.value, node, again)
+            kind = "each" if renewed else "pick"
+            step = Step(kind, binding.statement, None if renewed else binding.place)
+            yield from self._items(binding.value, node, again, step)
 
-    def _items(self, over: Any, node: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
+    def _items(
+        self, over: Any, node: Any, through: tuple[Any, ...], step: Step
+    ) -> Iterator[Origin]:
         """Items of what an expression gives."""
         text = code(node) if node is not None else "?"
+        rows = (Step("rows"),) if self._is_array(over) else ()
         for origin in self.of(over, through):
             tensor = origin.kind == "new" and self._types.of(over).tensor
-            yield replace(origin, at=text, view=origin.view or tensor)
+            steps = (*origin.steps, *rows, step)
+            yield replace(origin, at=text, view=origin.view or tensor, steps=steps)
+
+    def _is_array(self, node: Any) -> bool:
+        return self._types.of(node).kind in ("tensor", "numpy")
 
     def _given(self, scope: Any, parameter: Any, through: tuple[Any, ...]) -> Iterator[Origin]:
         """What the calls of a function give a parameter; of the call that led here, that."""
         led = [c for c in through if isinstance(c, cst.Call) and self._is_call(c, scope)]
         callers = led[-1:] or self._callers.calls_of(scope)
-        if not callers or parameter.name.value in ("self", "cls"):
+        if parameter.name.value in ("self", "cls"):
             yield _GIVEN
+        elif not callers:
+            yield replace(_GIVEN, node=parameter)
         for call in callers:
             value = self._callers.argument(scope, parameter.name.value, call)
             if value is None:
@@ -215,8 +249,9 @@ class Origins:
 
     def _of_Attribute(self, node: cst.Attribute, through: tuple[Any, ...]) -> Iterator[Origin]:
         name, owner = node.attr.value, self._types.of(node.value)
-        if name in FIELDS and owner.kind in ("tensor", "unknown"):
-            yield from _viewed(self.of(node.value, through))
+        if name in FIELDS and owner.kind in ("tensor", "numpy", "unknown"):
+            found = _viewed(self.of(node.value, through))
+            yield from found if name == "data" else _stepped(found, Step("view", node))
         elif self.is_parameter(node):
             yield Origin("weight", node, parameter=True, through=through)
         else:
@@ -251,15 +286,18 @@ class Origins:
             if not self._views.basic(node):
                 yield Origin("new", node)
             item = code(node) if _number(index) is not None and len(node.slice) == 1 else ""
-            for origin in self.of(owner, through) if self._views.basic(node) else ():
+            found = self.of(owner, through) if self._views.basic(node) else ()
+            for origin in _stepped(found, Step("view", node)):
                 yield replace(origin, view=True, at=origin.at or item)
             return
-        listed = _elements(self._whole(owner))
-        place = _number(index)
-        if listed is not None and place is not None and -len(listed) <= place < len(listed):
-            yield from self.of(listed[place].value, through)
+        whole = self._whole(owner)
+        picked = _picked(whole, index)
+        if picked is not None:
+            found = self.of(picked, through)
+            named = isinstance(whole, cst.Dict)
+            yield from (replace(o, at=code(node)) for o in found) if named else found
             return
-        for origin in self.of(owner, through):
+        for origin in _stepped(self.of(owner, through), Step("pick", node)):
             yield replace(origin, at=code(node))
 
     def _whole(self, node: Any) -> Any:
@@ -278,11 +316,12 @@ class Origins:
             yield Origin("new", node, parameter=True, through=through)
         elif full == "copy.deepcopy" or dotted(func) == "deepcopy":
             yield Origin("new", node, through=through)
-        elif full.startswith("torch."):
+        elif full.startswith(("torch.", "numpy.")):
             yield from self._of_torch(node, through)
         elif dotted(func) in _RELAYING:
             for value in given:
-                yield from self.of(value, through)
+                found = self.of(value, through)
+                yield from _stepped(found, Step("rows")) if self._is_array(value) else found
         elif dotted(func) == "getattr" and len(given) > 1:
             yield from self._asked_for(node, through)
         elif isinstance(func, cst.Attribute) and self._is_method(func):
@@ -298,9 +337,16 @@ class Origins:
         yield Origin(kind, node, parameter=layer, at=code(node), through=through)
 
     def _of_torch(self, node: cst.Call, through: tuple[Any, ...]) -> Iterator[Origin]:
-        _, inner = self._views.step(node)
-        made = [Origin("new", node, through=through)]
-        yield from made if inner is None else _viewed(self.of(inner, through))
+        name, inner = self._views.step(node)
+        full = self._types.names.of(node.func)
+        if full.startswith("numpy.") and node.args:
+            name = full.rpartition(".")[2]
+            inner = node.args[0].value if name in _OF_NUMPY else None
+        if inner is None:
+            yield Origin("new", node, through=through)
+            return
+        found = _viewed(self.of(inner, through))
+        yield from found if name in _WHOLE else _stepped(found, Step("view", node))
 
     def _is_method(self, func: cst.Attribute) -> bool:
         """Whether a method is of tensors, containers or modules, and not of a class of the file."""
@@ -315,11 +361,15 @@ class Origins:
         _, inner = self._views.step(node)
         in_place = name.endswith("_") and not name.endswith("__")
         if inner is not None or in_place:
-            for origin in self.of(func.value, through):
+            whole = name in _WHOLE or in_place
+            found = self.of(func.value, through)
+            for origin in found if whole else _stepped(found, Step("view", node)):
                 yield origin if name in _SAME or in_place else replace(origin, view=True)
-        elif name in _OF_CONTAINERS and not owner.tensor:
+        elif name in _OF_CONTAINERS and not self._is_array(func.value):
+            picks = name in _PICKING
             for origin in self.of(func.value, through):
-                yield replace(origin, at=code(node))
+                steps = (*origin.steps, Step("pick", node)) if picks else origin.steps
+                yield replace(origin, at=code(node), steps=steps)
         elif owner.tensor or name in ("clone", "repeat", "tolist", "item"):
             yield Origin("new", node, through=through)
         else:
@@ -344,8 +394,12 @@ class Origins:
         return replace(origin, returned=(*origin.returned, call))
 
 
-def _viewed(found: Found) -> Iterator[Origin]:
+def _viewed(found: Iterable[Origin]) -> Iterator[Origin]:
     return (replace(origin, view=True) for origin in found)
+
+
+def _stepped(found: Iterable[Origin], step: Step) -> Iterator[Origin]:
+    return (replace(origin, steps=(*origin.steps, step)) for origin in found)
 
 
 def _own_parameters(module: cst.Module, types: Types) -> frozenset[str]:
@@ -370,9 +424,19 @@ def _parameters(function: Any) -> list[Any]:
     return [*held.posonly_params, *held.params, *held.kwonly_params]
 
 
-def _elements(node: Any) -> list[Any] | None:
-    plain = isinstance(node, (cst.Tuple, cst.List))
-    return list(node.elements) if plain and not _starred(node) else None
+def _picked(node: Any, index: Any) -> Any:
+    """What an index picks of a list or dict that is written out; None of others."""
+    if isinstance(node, (cst.Tuple, cst.List)) and not _starred(node):
+        place, count = _number(index), len(node.elements)
+        if place is None or not -count <= place < count:
+            return None
+        return node.elements[place].value
+    key = getattr(index, "value", None)
+    if isinstance(node, cst.Dict) and isinstance(key, cst.SimpleString):
+        pairs = [(getattr(e, "key", None), e.value) for e in node.elements]
+        if all(isinstance(name, cst.SimpleString) for name, _ in pairs):
+            return next((v for n, v in reversed(pairs) if code(n) == code(key)), None)
+    return None
 
 
 def _starred(node: Any) -> bool:

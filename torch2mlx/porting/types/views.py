@@ -16,14 +16,15 @@ _VIEWS = (
     *("view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze"),
     *("narrow", "select", "chunk", "split", "unbind", "expand", "expand_as", "view_as"),
     *("diagonal", "unfold", "swapaxes", "movedim", "detach", "unflatten", "tensor_split"),
-    *("hsplit", "vsplit", "dsplit"),
+    *("hsplit", "vsplit", "dsplit", "ravel", "as_strided", "moveaxis", "swapdims", "adjoint"),
+    *("broadcast_to", "atleast_1d", "atleast_2d", "atleast_3d", "positive", "split_with_sizes"),
 )
-FIELDS = frozenset(("T", "mT", "H", "data", "real", "imag"))
+FIELDS = frozenset(("T", "mT", "mH", "H", "data", "real", "imag"))
 #: Views after which `reshape` and `flatten` copy.
 _TURNING = frozenset(
     ["t", "transpose", "permute", "expand", "expand_as", "swapaxes", "movedim", "T", "mT", "H"]
 )
-_COPYING = frozenset(["reshape", "flatten", "contiguous"])
+_COPYING = frozenset(["reshape", "flatten", "contiguous", "ravel"])
 #: Methods that give back the tensor itself where nothing is to be done.
 _CASTS: tuple[str, ...] = (
     "float",
