@@ -154,6 +154,7 @@ def test_constants_are_written_as_source_or_refused():
     ):
         assert ast.literal_eval(literal(value)) == value
     assert literal(np.float64(0.5)) == "0.5" and literal(torch.Size([2])) == "(2,)"
+    assert literal((np.int64(3), np.float32(0.5), np.bool_(True))) == "(3, 0.5, True)"
     assert literal((float("inf"), float("-inf"))) == "(mx.inf, -mx.inf)"
     for value in (object(), torch.float32, slice(1), np.zeros(2)):
         with pytest.raises(TranslationError, match="cannot be written into source"):

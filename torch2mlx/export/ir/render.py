@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from torch2mlx.errors import TranslationError
 from torch2mlx.export.ir.nodes import Node, Symbol
 
@@ -33,14 +35,21 @@ def _builtin(value: Any) -> Any:
     return next(kind(value) for kind in kinds if isinstance(value, kind))
 
 
+def _extreme(value: float) -> str:
+    """What is no number, or near the end of what float32 holds."""
+    if not math.isfinite(value):
+        return "mx.nan" if math.isnan(value) else "mx.inf" if value > 0 else "-mx.inf"
+    return "mx.finfo(mx.float32).max" if value > 0 else "mx.finfo(mx.float32).min"
+
+
 def literal(value: Any) -> str:
     """A constant as source."""
+    if isinstance(value, np.generic):
+        return literal(value.item())
     if isinstance(value, Symbol):
         return value.text
-    if isinstance(value, float) and not math.isfinite(value):
-        return "mx.nan" if math.isnan(value) else "mx.inf" if value > 0 else "-mx.inf"
-    if isinstance(value, float) and abs(value) > 3e38:
-        return "mx.finfo(mx.float32).max" if value > 0 else "mx.finfo(mx.float32).min"
+    if isinstance(value, float) and not abs(value) <= 3e38:
+        return _extreme(value)
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if value is ... or value is None or isinstance(value, bool):

@@ -199,6 +199,8 @@ def _what(item: Any, row: Series | None, i: int, texts: Texts) -> Any:
         callee = item.callee is not None
         return opened(texts.called(item)), len(item.outputs), callee, held
     what, numbers = what_of(item, lambda node: opened(texts.own(node)))
+    if item.op == "method.transpose":
+        return what, numbers, held  # other axes are another arrangement, which no list should tell
     return what, tuple(type(number) for number in numbers), held
 
 
@@ -388,11 +390,12 @@ class _Flow:
             if not isinstance(item, Node):
                 continue
             told = [what_of(turn[o], lambda node: "")[1] for turn in self._turns]
+            varying: dict[int, Node] = {}  # written at once: places are counted among numbers
             for k, numbers in enumerate(zip(*told, strict=True)):
                 if len(set(map(repr, numbers))) > 1:
-                    formal = Node("each", (), {}, numbers[0])
-                    loop.each.append((formal, list(numbers)))
-                    with_attributes(item, {k: formal})
+                    varying[k] = Node("each", (), {}, numbers[0])
+                    loop.each.append((varying[k], list(numbers)))
+            with_attributes(item, varying)
 
 
 def _formal(op: str, like: Node) -> Node:

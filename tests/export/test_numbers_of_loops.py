@@ -1,0 +1,72 @@
+"""Numbers that differ from turn to turn of a loop stand in lists, each in its own place."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.export.test_blocks import made
+from tests.support import need
+
+need("torch", "mlx.core", "mlx.nn")
+
+import torch
+from torch import nn
+
+PADDINGS = [(0, 1, 2, 0), (1, 0, 0, 3), (2, 1, 1, 0), (0, 3, 1, 1)]
+
+
+class Padded(nn.Module):
+    """Layers with padding between them, all four numbers of which differ from layer to layer."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(count))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer, (left, right, above, below) in zip(self.layers, PADDINGS, strict=False):
+            x = layer(nn.functional.pad(x, (0, 0, left, right, above, below)).flip(1))
+        return x
+
+
+class Turned(nn.Module):
+    """A layer between two turns of an image that differ; images go channels last into a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layers[0](x).permute(0, 2, 3, 1, 4).tanh()
+        return self.layers[1](x).permute(0, 3, 1, 2, 4).tanh()
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_several_numbers_of_one_statement_differ(count: int) -> None:
+    source = made(Padded(count), ((2, 3, 2, 4),), ((1, 2, 5, 4),))
+    assert "for layer," in source
+
+
+def test_arrangements_that_differ_are_written_out() -> None:
+    source = made(Turned(), ((2, 3, 5, 2, 4),), ((1, 4, 2, 3, 4),))
+    assert "for " not in source.split("def __call__")[1].split("def load")[0]
+
+
+class Gated(nn.Module):
+    """Convolutions whose options are numbers of numpy, as a cumulative sum gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import numpy as np
+
+        widths = np.cumsum([4, 4, 2])
+        self.first = nn.Conv2d(4, widths[0], 3, padding=np.int32(1))
+        self.second = nn.Conv2d(widths[1], widths[0] // 2, np.int64(3), padding=1)
+        self.slope = np.float64(0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.cat((self.first(x), x), 1)
+        return nn.functional.leaky_relu(self.second(x), self.slope)
+
+
+def test_options_are_numbers_of_numpy() -> None:
+    made(Gated(), ((2, 4, 5, 6),), ((1, 4, 7, 3),))
