@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from torch2mlx.kit import distinct, division, moments, sorting, stubs
+from torch2mlx.kit import distinct, division, moments, sorting, spacing, stubs
 from torch2mlx.kit.distance import power_norm
 from torch2mlx.kit.sorting import Picked
 
@@ -215,14 +215,22 @@ def options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def linspace(start: Any, end: Any, steps: int, dtype: Any = None) -> mx.array:
-    """torch.linspace: float32 unless told otherwise."""
-    return mx.linspace(start, end, steps).astype(dtype or mx.float32)
+    """torch.linspace: float32 unless told otherwise; of arrays, which get no gradient."""
+    dtype = dtype or mx.float32
+    if spacing.plain(start, end):
+        return spacing.line(start, end, steps, dtype)
+    places, step = mx.arange(steps), (end - start) / max(steps - 1, 1)
+    rising, falling = start + step * places, end - step * (steps - 1 - places)
+    return mx.stop_gradient(mx.where(places < max(steps // 2, 1), rising, falling)).astype(dtype)
 
 
 def arange(*bounds: Any, dtype: Any = None) -> mx.array:
     """torch.arange: int64 of integers, float32 of floats."""
-    if dtype is None:
-        dtype = mx.int64 if all(isinstance(b, int) for b in bounds) else mx.float32
+    whole = all(isinstance(b, int) for b in bounds)
+    dtype = dtype or (mx.int64 if whole else mx.float32)
+    if not whole and spacing.plain(*bounds) and mx.issubdtype(dtype, mx.floating):
+        start, end, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+        return spacing.counted(start, end, step, dtype)
     made: Callable[..., mx.array] = mx.arange
     return made(*bounds, dtype=dtype)
 

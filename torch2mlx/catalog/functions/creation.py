@@ -23,8 +23,9 @@ ENTRIES = (
     ),
     op(
         "linspace",
-        "start end steps dtype | mx.linspace({start}, {end}, {steps})«.astype({dtype})»",
+        "start end steps dtype | kit.tensors.linspace({start}, {end}, {steps}«, dtype={dtype}»)",
         "*bounds dtype | kit.tensors.linspace({*bounds}«, dtype={dtype}»)",
+        mlx="linspace",
         made=True,
     ),
     op("eye", "n m dtype | mx.eye({n}«, {m}»«, dtype={dtype}»)", made=True),
@@ -99,7 +100,8 @@ ENTRIES = (
     ),
     op(
         "logspace",
-        "start end steps base dtype | ({base!|10.0} ** mx.linspace({start}, {end}, {steps}))"
+        "start end steps base dtype | "
+        "({base!|10.0} ** kit.tensors.linspace({start}, {end}, {steps}))"
         "«.astype({dtype})»",
         mlx="power",
         note="a power of linspace",

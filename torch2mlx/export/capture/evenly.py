@@ -32,14 +32,24 @@ def _spaced(original: Any) -> Any:
 
         if not is_length(steps) or options.get("out") is not None:
             return original(start, end, steps, **options)
-        line = getattr(torch.ops, NAMESPACE).line
-        plain = all(isinstance(number, (int, float)) for number in (start, end))
-        found = line(float(start), float(end), steps) if plain else line(0.0, 1.0, steps)
-        found = found if plain else found * (end - start) + start
         dtype = options.get("dtype") or torch.get_default_dtype()
+        line = getattr(torch.ops, NAMESPACE).line
+        between = any(isinstance(n, torch.Tensor) for n in (start, end))
+        start, end = (n.detach() if isinstance(n, torch.Tensor) else n for n in (start, end))
+        found = _between(start, end, steps) if between else line(start, end, steps, dtype)
         return found.to(dtype).requires_grad_(bool(options.get("requires_grad")))
 
     return linspace
+
+
+def _between(start: Any, end: Any, steps: Any) -> Any:
+    """The same between tensors, from both ends to the middle."""
+    import torch
+
+    places = torch.arange(steps)
+    step = (end - start) / torch.sym_max(steps - 1, 1)
+    rising, falling = start + step * places, end - step * (steps - 1 - places)
+    return torch.where(places < torch.sym_max(steps // 2, 1), rising, falling)
 
 
 @cache
@@ -49,11 +59,15 @@ def _define() -> Any:
 
     library = torch.library.Library(NAMESPACE, "DEF")
     original = torch.linspace
-    library.define("line(float start, float end, SymInt steps) -> Tensor")
-    library.impl("line", original, "CompositeExplicitAutograd")
+    library.define("line(Scalar start, Scalar end, SymInt steps, ScalarType dtype) -> Tensor")
 
-    def shape(start: float, end: float, steps: Any) -> Any:
-        return torch.empty(steps, dtype=torch.float32)
+    def line(start: Any, end: Any, steps: int, dtype: Any) -> Any:
+        return original(start, end, steps, dtype=dtype)
+
+    def shape(start: Any, end: Any, steps: Any, dtype: Any) -> Any:
+        return torch.empty(steps, dtype=dtype)
+
+    library.impl("line", line, "CompositeExplicitAutograd")
 
     torch.library.register_fake(f"{NAMESPACE}::line", shape, lib=library)
     return library

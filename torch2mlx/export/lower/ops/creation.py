@@ -80,28 +80,33 @@ def scalar_tensor(b: Builder, s: Any, **_: Any) -> Node:
 def arange(b: Builder, end: Any, start: Any = 0, step: Any = 1, **_: Any) -> Node:
     """Numbers from start up to end, without it."""
     dtype = mx_dtype(b.dtype or "float32")
+    floats = "float" in str(b.dtype or "float32")
+    if floats and (_fraction(start) or _fraction(step)):  # other sums would be other numbers
+        start, end, step = (float(v) if isinstance(v, int) else v for v in (start, end, step))
+        return b.call("kit.tensors.arange", start, end, step, **_other(b))
     if isinstance(step, (int, float)) and step == 1:
         if isinstance(start, (int, float)) and start == 0:
             return b.call("mx.arange", end, dtype=dtype)
         return b.call("mx.arange", start, end, dtype=dtype)
-    given = (start, end, step)
-    if any(isinstance(v, float) for v in given) and not any(isinstance(v, Node) for v in given):
-        count = max(math.ceil((end - start) / step), 0)
-        steps = b.call("mx.arange", count, dtype=dtype)
-        return b.call("operator.add", b.call("operator.mul", steps, step), start)
     return b.call("mx.arange", start, end, step, dtype=dtype)
+
+
+def _fraction(value: Any) -> bool:
+    """Whether a number may have a fractional part."""
+    if isinstance(value, Node):
+        return isinstance(value.value, float)
+    return isinstance(value, float) and not value.is_integer()
 
 
 @lowers("aten::linspace")
 def linspace(b: Builder, start: Any, end: Any, steps: int, **_: Any) -> Node:
     """Evenly spaced numbers, both ends included."""
     start, end = (b.reshape(v, ()) if _array(v) else v for v in (start, end))
-    if _array(start) or _array(end):
-        count = b.call("mx.arange", steps, dtype=mx_dtype("float32"))
-        width = b.call("operator.sub", end, start)
-        part = b.call("operator.truediv", count, max(steps - 1, 1))
-        return b.call("operator.add", start, b.call("operator.mul", width, part))
-    return b.call("mx.linspace", start, end, steps)
+    return b.call("kit.tensors.linspace", start, end, steps, **_other(b))
+
+
+def _other(b: Builder) -> dict[str, Any]:
+    return {} if b.dtype in (None, "float32") else {"dtype": mx_dtype(b.dtype)}
 
 
 def _array(value: Any) -> bool:
@@ -109,10 +114,10 @@ def _array(value: Any) -> bool:
 
 
 @lowers("torch2mlx_evenly::line")
-def line(b: Builder, start: float, end: float, steps: Any) -> Node:
+def line(b: Builder, start: Any, end: Any, steps: Any, **_: Any) -> Node:
     """The same with as many steps as an input is long."""
-    numbers = [int(n) if n.is_integer() else n for n in (start, end)]
-    return b.call("mx.linspace", *numbers, steps)
+    start, end = (int(n) if isinstance(n, float) and n.is_integer() else n for n in (start, end))
+    return linspace(b, start, end, steps)
 
 
 @lowers("aten::logspace")
