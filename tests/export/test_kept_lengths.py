@@ -92,6 +92,31 @@ def test_squares_are_free_as_far_as_torch_takes_them():
         made.module(mx.zeros((2, 37)))
 
 
+def test_positions_of_a_square_of_patches_are_free():
+    """A table of positions for 4 x 4 patches, for as many as there are beside one for the class."""
+
+    class Patches(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Parameter(torch.randn(1, 17, 8))
+
+        def forward(self, x):
+            side = int(math.sqrt(x.shape[1] - 1))
+            grid = self.table[:, 1:].reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
+            grid = functional.interpolate(grid, size=(side, side), mode="bilinear")
+            grid = grid.permute(0, 2, 3, 1).view(1, -1, 8)
+            x = x + torch.cat([self.table[:, :1], grid], 1)
+            height = width = int((x.shape[1] - 1) ** 0.5)
+            return x[:, 1:].transpose(1, 2).reshape(x.shape[0], 8, height, width).flip(-1)
+
+    torch.manual_seed(0)
+    model, args = Patches(), (torch.randn(2, 17, 8),)
+    made = translate(model, args)
+    sizes = [{"x": (3, 26, 8)}, {"x": (1, 10, 8)}]
+    found = verify(model, made, args, sizes=sizes, gradients=True)
+    assert found.ok and {0, 1} <= set(made.free["x"]), found
+
+
 class Pooled(torch.nn.Module):
     """Convolutions whose results are pooled over whole images, by both functions."""
 
