@@ -15,6 +15,7 @@ from torch2mlx.porting.training.free_parameters import FreeParameters
 from torch2mlx.porting.training.group_parameters import GroupParameters
 from torch2mlx.porting.training.scalers import WithoutScalers
 from torch2mlx.porting.training.small_functions import WithoutSmallFunctions
+from torch2mlx.porting.training.step_functions import with_steps_whole
 
 #: A word of the sources that a pass is about, and the pass; in this order.
 _PASSES = (
@@ -40,6 +41,8 @@ def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     for word, passes in _PASSES:
         if word in text:
             module = _passed(module, passes(report), text, report)
+        if passes is WithoutSmallFunctions and ".backward(" in text:
+            module = with_steps_whole(module, report, text)
     if "autograd" in text:
         module = _passed(module, Derivatives(names, report), text, report)
     return module

@@ -27,11 +27,13 @@ class Reach:
         self._types, self._scan = inference, scan
         self._weights: dict[str, set[str]] = {}  # class -> attributes that are parameters
 
-    def reaches(self, node: Any, names: set[str], depth: int = 3) -> bool:
+    def reaches(
+        self, node: Any, names: set[str], depth: int = 3, made: frozenset[str] = frozenset()
+    ) -> bool:
         """Whether a node uses the weights of modules of these names, itself or in functions of the
-        file that it calls."""
+        file that it calls. `made`: names that have what was just computed with them."""
         loads = self._scan.loads(node) & names
-        if loads and not self._all_kept(node, loads):
+        if loads & made or (loads and not self._all_kept(node, loads)):
             return True
         if not depth:
             return False

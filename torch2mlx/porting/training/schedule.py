@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import libcst as cst
 
 from torch2mlx.porting.scopes.def_use import Scanner
+from torch2mlx.porting.scopes.traversal import children
 
 
 def late(
@@ -49,3 +50,27 @@ def _cannot_wait(
     before = {n for j in moved if j < place for n in scan.stores(block[j])}
     changed = {n for s in after for n in scan.stores(s)}
     return bool(scan.loads(block[place]) & before & changed)
+
+
+def leading(scan: Scanner, places: Sequence[int], old: Sequence[Any]) -> list[int]:
+    """Some statements, and those before them that give what they read."""
+    found, read = set(places), set[str]()
+    for i in range(max(places, default=-1), -1, -1):
+        if i in found or read.intersection(scan.stores(old[i])):
+            found.add(i)
+            read |= scan.loads(old[i])
+    return sorted(found)
+
+
+def left_by(statement: Any, loops: bool = False) -> str:
+    """The word by which a statement leaves the block it stands in, if it does."""
+    words = {cst.Return: "return", cst.Continue: "continue", cst.Break: "break"}
+    word = words.get(statement.__class__, "")
+    if word == "return" or (word and not loops):
+        return word
+    if any(isinstance(part, cst.Yield) for part in children(statement)):
+        return "yield"
+    if isinstance(statement, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
+        return ""
+    within = loops or isinstance(statement, (cst.For, cst.While))
+    return next((w for part in children(statement) if (w := left_by(part, within))), "")

@@ -48,8 +48,14 @@ class WithoutSmallFunctions(cst.CSTTransformer):
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> Any:
         made = updated_node.with_changes(body=self._written(list(updated_node.body)))
-        words = Counter(n.value for n in everything(original_node) if isinstance(n, cst.Name))
-        gone = {f.name.value for n, f in self._small.items() if self._unused(n, f, words)}
+        attributes = [n.attr for n in everything(original_node) if isinstance(n, cst.Attribute)]
+        held, words = Counter(n.value for n in attributes), Counter[str]()
+        words.update(n.value for n in everything(original_node) if isinstance(n, cst.Name))
+        words -= held
+        methods = {n: f for n, f in self._small.items() if n.startswith("self.")}
+        plain = {n: f for n, f in self._small.items() if n not in methods}
+        gone = {f.name.value for n, f in plain.items() if self._unused(n, f, words)}
+        gone |= {f.name.value for n, f in methods.items() if self._unused(n, f, words + held)}
         return made.visit(_Removed(gone)) if gone else made
 
     def _unused(self, name: str, function: cst.FunctionDef, words: Counter[str]) -> bool:

@@ -12,6 +12,7 @@ from torch2mlx.porting.scopes.def_use import Scanner, called_method
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.passed_by import may_pass_by
 from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything, walk
+from torch2mlx.porting.training.given_graphs import GivenGraphs
 from torch2mlx.porting.training.hooked import watch
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
 from torch2mlx.porting.training.optimizers import made_here, wrapped_modules, wraps
@@ -21,7 +22,7 @@ from torch2mlx.porting.training.passed_optimizers import (
     passed_optimizers,
 )
 from torch2mlx.porting.training.reach import Reach
-from torch2mlx.porting.training.schedule import late, needed
+from torch2mlx.porting.training.schedule import late, leading, left_by, needed
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.varying import varies
 from torch2mlx.porting.types.known import Types
@@ -39,6 +40,10 @@ _NO_STEP = (
 _OVERTAKEN = (
     "what leads to this loss calls {modules} before another optimizer's step changes its weights, "
     "and would run behind that: move it behind that step, or this backward and its step before it"
+)
+_LEFT = (
+    "a {!r} leaves this step between its forward pass and its backward: a "
+    "function is made of what is between them; move the branch above the forward pass"
 )
 _NOT_SEEN = (
     "which of {names} {optimizer} trains is not seen here: make it in this function, or in the "
@@ -64,6 +69,7 @@ class Finder:
         """Finds all steps of a function before any of it is rewritten."""
         if isinstance(scope.node, cst.Module):
             self._file = scope.node
+            self._graphs = GivenGraphs(scope.node, self.types, self.trained)
             watch(self.scan, scope.node, self.types)
             self._passed = passed_optimizers(
                 scope.node, self.trained, made_here(scope.node, self.types.names)
@@ -133,13 +139,9 @@ class Finder:
         made = Step(place, loss, optimizers, modules)
         inside = [old[i] for i in self.slice(made, old)] if modules else []
         trained = self._with_owners(modules)
-        word = next((w for s in inside if (w := _left_by(s))), "")
-        if word:
-            self.report.refuse(
-                old[place],
-                f"a {word!r} leaves this step between its forward pass and its backward: a "
-                "function is made of what is between them; move the branch above the forward pass",
-            )
+        why = self._apart(inside, scope)
+        if why:
+            self.report.refuse(old[place], why)
             return None
         leading = (loss, *inside)
         if not optimizers or not any(self.reach.reaches(s, trained) for s in leading):
@@ -149,6 +151,12 @@ class Finder:
                 self._ask(old, place)
             return None
         return made
+
+    def _apart(self, inside: list[Any], scope: Scope) -> str:
+        """Why statements that lead to a loss cannot be a function; "" where they can."""
+        word = next((w for s in inside if (w := left_by(s))), "")
+        graph = self._graphs.why(scope.node, self.scan.exposed(inside))
+        return _LEFT.format(word) if word else graph
 
     def _guessed(self, optimizers: list[str], statement: Any, scope: Scope) -> bool:
         """Whether it would be a guess which modules an optimizer trains: that is refused."""
@@ -267,12 +275,14 @@ class Finder:
     def slice(self, step: Step, old: list[Any]) -> list[int]:
         """Statements that lead from the step's modules to its loss."""
         tainted = self._with_owners(step.modules)
-        marked = []
+        marked, made = [], frozenset[str]()
         for i in range(step.place):
             statement = old[i]
-            if self.reach.reaches(statement, tainted) and self._computes(statement):
+            reached = self.reach.reaches(statement, tainted, made=made)
+            if reached and self._computes(statement):
                 marked.append(i)
                 tainted |= set(self.scan.stores(statement))
+                made |= _set_whole(statement)
         needed, found, given = self.scan.loads(step.loss), [], set[str]()
         for i in range(step.place - 1, -1, -1):
             written = set(self.scan.stores(old[i]))
@@ -335,7 +345,7 @@ class Finder:
         written = set(self.scan.stores(old[place]))
         first = min(s.place for s in owners)
         between = [s for s in steps if place < s.place < first]
-        readers = [old[i] for s in between for i in self.slice(s, old)]
+        readers = [old[i] for s in between for i in leading(self.scan, self.slice(s, old), old)]
         return any(self.scan.loads(r) & written for r in readers)
 
     def may_vary(self) -> bool:
@@ -429,20 +439,6 @@ def _made_elsewhere(kept: set[str]) -> str:
     )
 
 
-def _left_by(statement: Any, loops: bool = False) -> str:
-    """The word by which a statement leaves the block it stands in, if it does."""
-    words = {cst.Return: "return", cst.Continue: "continue", cst.Break: "break"}
-    word = words.get(statement.__class__, "")
-    if word == "return" or (word and not loops):
-        return word
-    if any(isinstance(part, cst.Yield) for part in children(statement)):
-        return "yield"
-    if isinstance(statement, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
-        return ""
-    within = loops or isinstance(statement, (cst.For, cst.While))
-    return next((w for part in children(statement) if (w := _left_by(part, within))), "")
-
-
 def _with_owners(modules: list[str]) -> set[str]:
     """Modules and those that hold them: a call of one may use the other."""
     found = set(modules)
@@ -469,6 +465,13 @@ def _assigns(statement: Any, name: str) -> bool:
     if not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
         return False
     return dotted(inner.targets[0].target) == name and not any(True for _ in calls(inner.value))
+
+
+def _set_whole(statement: Any) -> set[str]:
+    """Attributes that a statement gives another value, whatever they had before."""
+    small = statement.body if isinstance(statement, cst.SimpleStatementLine) else ()
+    targets = (t.target for s in small if isinstance(s, cst.Assign) for t in s.targets)
+    return {dotted(t) for t in targets if isinstance(t, cst.Attribute)} - {""}
 
 
 def _outer_names(node: Any) -> set[str]:
