@@ -4,7 +4,7 @@ import builtins
 import importlib.util
 import math
 import sys
-from math import sqrt
+from math import isqrt, sqrt
 
 import numpy as np
 import pytest
@@ -15,7 +15,9 @@ need("torch", "mlx")
 
 import mlx.core as mx
 import torch
+from torch import linspace
 from torch.nn import functional
+from torch.nn.functional import max_pool2d
 
 from tests.export.forwards import Forward
 from torch2mlx import translate, verify
@@ -67,7 +69,17 @@ def line(x):
     return x * torch.linspace(-1, 1, x.shape[1]) + torch.linspace(0.5, x.shape[1] - 0.5, x.shape[1])
 
 
-FORMS = [thirds, padded, divided, kept_part, scaled, halves, listed, typed, line]
+def aliased(x):
+    side = isqrt(x.shape[1]) + int(math.pow(x.shape[1], 0.5))
+    return x * linspace(0, 1, x.shape[1]) + torch.ones(side).sum()
+
+
+def of_numpy(x):
+    parts, root = np.ceil(x.shape[1] / 3).astype(int), np.sqrt(x.shape[1]).astype(np.int64)
+    return x[:, :parts].sum() + x[:, :root], torch.arange(3) * np.floor(x.shape[1] / 3)
+
+
+FORMS = [thirds, padded, divided, kept_part, scaled, halves, listed, typed, line, aliased, of_numpy]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
@@ -79,7 +91,7 @@ def test_a_number_made_of_a_length_leaves_it_free(form):
     found = verify(model, made, args, sizes=sizes)
     assert found.ok and len({output.case for output in found.outputs}) == 4, found
     assert not hasattr(sys.modules[__name__], "int") and math.sqrt is sqrt
-    assert math.sqrt.__module__ == "math"
+    assert math.sqrt.__module__ == "math" and isqrt is math.isqrt and linspace is torch.linspace
 
 
 def test_squares_are_free_as_far_as_torch_takes_them():
@@ -130,7 +142,9 @@ class Pooled(torch.nn.Module):
         mean = functional.avg_pool2d(image, image.size()[2:]).flatten(1)
         most = functional.max_pool2d(image, image.shape[2:], stride=image.shape[2:]).flatten(1)
         found = functional.max_pool1d(words, words.size(2)).squeeze(2)
-        return self.fc(torch.cat([mean, most, found], 1))
+        rows = functional.avg_pool2d(image, (1, image.shape[3])).sum(2).flatten(1)
+        columns = max_pool2d(image, (image.shape[2], 1)).amin(3).flatten(1)
+        return self.fc(torch.cat([mean + columns, most + rows, found], 1))
 
 
 def test_pooling_over_a_whole_image_leaves_its_size_free():
@@ -201,6 +215,9 @@ def test_the_exchanged_classes_are_else_those_of_python():
     assert issubclass(bool, whole) and {builtins.int: 1}[whole] == 1
     assert whole.from_bytes(b"\x01\x00", "little") == 1
     assert isinstance(np.float64(2), kept_lengths._class("float"))
+    assert np.array([1.5]).astype(whole).dtype == np.zeros(1, whole).dtype == np.dtype("int64")
+    with pytest.raises(TypeError):
+        torch.zeros(1, dtype=whole)
 
 
 def test_the_device_of_a_context_holds_for_what_a_model_was_traced_with():

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from torch2mlx.export.capture.everywhere import replaced_everywhere
 from torch2mlx.export.capture.kept_lengths import is_length
-from torch2mlx.export.capture.patched import replaced
 
 NAMESPACE = "torch2mlx_evenly"
 
@@ -22,7 +22,7 @@ def evenly_as_operator() -> Iterator[None]:
 
     _define()
     _device_constructors()  # kept by torch from its first use on: it shall know the original
-    with replaced(torch, "linspace", _spaced(torch.linspace)):
+    with replaced_everywhere([(torch, "linspace", _spaced(torch.linspace))]):
         yield
 
 

@@ -18,12 +18,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from torch2mlx.export.capture.code_positions import called, file_tree, path_to, statement_of
+from torch2mlx.export.capture.everywhere import is_users, replaced_everywhere
 from torch2mlx.export.capture.patched import replaced
 
 _NAMES = ("int", "float")
-#: Modules that are no user's: their code is written for lengths.
-NONE_OF_USERS = frozenset({"torch", "torch2mlx", "sympy", "numpy", "mlx"}) | sys.stdlib_module_names
+#: Functions of math that take a length as it is.
+_ROOTS = ("sqrt", "isqrt", "pow")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +68,7 @@ class Numbers:
 def of_users(frame: Any) -> bool:
     """Whether a frame runs code that is neither torch's nor Python's own."""
     name = str(frame.f_globals.get("__name__", "")) if frame is not None else "torch"
-    return name.partition(".")[0] not in NONE_OF_USERS or name == "__main__"
+    return is_users(name)
 
 
 def _free(value: Any) -> bool:
@@ -73,7 +76,7 @@ def _free(value: Any) -> bool:
 
 
 def _makes_number(path: tuple[ast.AST, ...]) -> bool:
-    """Whether what is evaluated is a call of `int`, `float` or `math.sqrt`; or, where it is no
+    """Whether what is evaluated is a call of `int`, `float` or a root; or, where it is no
     call, stands in a statement with one, as what is unpacked from `map(int, ...)`."""
     asking = path[-1] if path else None
     if asking is not None and not isinstance(asking, ast.Call):
@@ -82,7 +85,7 @@ def _makes_number(path: tuple[ast.AST, ...]) -> bool:
     named = [called(call) for call in calls]
     if not isinstance(asking, ast.stmt):  # a call makes what it takes from `map` itself
         named = named[:1] + [name for name in named if name == "map"]
-    return any(name in (*_NAMES, "sqrt", "map") for name in named)
+    return any(name in (*_NAMES, *_ROOTS, "map") for name in named)
 
 
 @contextmanager
@@ -128,13 +131,18 @@ class _Exchanged(type):
         return cls.own(*args, **kwargs)
 
     def __instancecheck__(cls, value: Any) -> bool:
-        return isinstance(value, cls.own) or (is_length(value) and type(value) is _sym(cls.own))
+        return isinstance(value, cls.own) or (is_length(value) and isinstance(value, _sym(cls.own)))
 
     def __subclasscheck__(cls, kind: type) -> bool:
         return kind is cls or issubclass(kind, cls.own)
 
     def __getattr__(cls, name: str) -> Any:
         return getattr(cls.own, name)
+
+    @property
+    def dtype(cls) -> Any:
+        """What numpy looks for in a class that is none of its own."""
+        return np.dtype(cls.own)
 
     def __eq__(cls, other: object) -> bool:
         return other is cls or other is cls.own
@@ -171,39 +179,47 @@ def _class(name: str) -> Any:
 
 @contextmanager
 def _exchanged(places: tuple[Place, ...]) -> Iterator[None]:
-    """While open, the names stand for such classes there, and math.sqrt of a length is one."""
+    """While open, the names stand for such classes there, and roots of a length are lengths."""
     if not places:
         yield
         return
     classes = {name: _class(name) for name in _NAMES}
     changed = [(place.names, name) for place in places for name in _exchangeable(place)]
-    own = math.sqrt
-    roots = [(one.names, n) for one in places for n, value in one.names.items() if value is own]
-    root = _root(own)
-    for names, name in (*changed, *roots):
-        names[name] = classes.get(name, root)
+    for names, name in changed:
+        names[name] = classes[name]
     try:
-        with replaced(math, "sqrt", root):
+        with replaced_everywhere([(math, name, _root(name)) for name in _ROOTS]):
             yield
     finally:
         for names, name in changed:
             names.pop(name, None)
-        for names, name in roots:
-            names[name] = own
 
 
-def _root(original: Any) -> Any:
+def _root(name: str) -> Any:
     import torch
 
+    original = getattr(math, name)
+    own = {
+        "sqrt": torch.sym_sqrt,
+        "isqrt": lambda value: torch.sym_int(torch.sym_sqrt(value)),
+        "pow": lambda base, exponent: _float(base) ** _float(exponent),
+    }[name]
+
     @functools.wraps(original)
-    def root(value: Any) -> Any:
-        return torch.sym_sqrt(value) if is_length(value) else original(value)
+    def root(*values: Any) -> Any:
+        return own(*values) if any(map(is_length, values)) else original(*values)
 
     return root
 
 
+def _float(value: Any) -> Any:
+    import torch
+
+    return torch.sym_float(value) if is_length(value) else float(value)
+
+
 def _exchangeable(place: Place) -> tuple[str, ...]:
-    """The names that mean Python's own in a file, and are called there, or asked of a value."""
+    """The names that mean Python's own in a file, and for which another class may stand there."""
     tree = file_tree(place.file)
     if tree is None:
         return ()
@@ -212,19 +228,17 @@ def _exchangeable(place: Place) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=256)
 def _plain_uses(tree: ast.Module) -> frozenset[str]:
-    """The names of classes that a file uses for nothing but that."""
-    plain: set[int] = set()
+    """The names of classes that a file uses, but neither compares by identity nor inherits from.
+    numpy knows the dtype of what stands for them; torch, which does not, raises an error."""
+    other: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            plain.add(id(node.func))
-            if called(node) in ("isinstance", "issubclass") and len(node.args) > 1:
-                plain.update(map(id, ast.walk(node.args[1])))
-            if called(node) == "map" and node.args:
-                plain.add(id(node.args[0]))
-        elif isinstance(node, (ast.arg, ast.AnnAssign)) and node.annotation is not None:
-            plain.update(map(id, ast.walk(node.annotation)))
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.returns:
-            plain.update(map(id, ast.walk(node.returns)))
-    used = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in _NAMES]
-    other = {n.id for n in used if id(n) not in plain}
-    return frozenset({n.id for n in used} - other)
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.Compare) and any(
+            isinstance(o, (ast.Is, ast.IsNot)) for o in node.ops
+        ):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.ClassDef):
+            parts = node.bases
+        other.update(n.id for n in parts if isinstance(n, ast.Name))
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in _NAMES}
+    return frozenset(used - other)

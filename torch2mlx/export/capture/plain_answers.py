@@ -8,15 +8,19 @@ by an error or a log, does not.
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
+
 from torch2mlx.export.capture.code_positions import called, path_to, statement_of
-from torch2mlx.export.capture.kept_lengths import of_users
+from torch2mlx.export.capture.everywhere import replaced_everywhere
+from torch2mlx.export.capture.kept_lengths import is_length, of_users
 from torch2mlx.export.capture.patched import replaced
 from torch2mlx.export.capture.plain_names import plain_names
 
@@ -54,14 +58,17 @@ def plain_answers(strict: bool) -> Iterator[None]:
                 told, form = owner.__repr__, owner.__format__
                 exchanged |= {"__repr__": _text(told, plain), "__format__": _format(form, plain)}
                 exchanged |= {
-                    "sqrt": torch.sym_sqrt,
+                    "sqrt": lambda value: _numpys(torch.sym_sqrt(value)),
                     "rint": _rounded,
                     **{n: _number(n) for n in _OF_NUMPY},
                     **_PARTS,
                 }
             for name, value in exchanged.items():
                 stack.enter_context(replaced(owner, name, value))
-        stack.enter_context(nullcontext() if strict else plain_names())
+        cut = [_cut(name) for name in ("ceil", "floor", "trunc", "fix")]
+        if not strict:
+            stack.enter_context(plain_names())
+            stack.enter_context(replaced_everywhere(cut))
         whole = {"__round__": _rounded_to, "numerator": _PARTS["real"], "denominator": 1}
         for name, value in whole.items():
             stack.enter_context(replaced(torch.SymInt, name, value))
@@ -111,9 +118,41 @@ def _number(name: str) -> Any:
 
 
 def _rounded(value: Any) -> Any:
+    return _numpys(round(value))
+
+
+def _cut(name: str) -> tuple[Any, str, Any]:
+    """numpy's function of this name, which answers a float where math's answers an integer."""
+    original, cut = getattr(np, name), getattr(math, "trunc" if name == "fix" else name)
+
+    @functools.wraps(original)
+    def cutting(value: Any, *more: Any, **options: Any) -> Any:
+        if is_length(value) and not more and not options:
+            return _numpys(cut(value))
+        return original(value, *more, **options)
+
+    return np, name, cutting
+
+
+def _numpys(value: Any) -> Any:
+    """A number as numpy's functions answer it: a float that can be cast."""
     import torch
 
-    return torch.sym_float(round(value))
+    return _number_of_numpy()(torch.sym_float(value).node)
+
+
+@functools.cache
+def _number_of_numpy() -> Any:
+    import torch
+
+    class Number(torch.SymFloat):
+        def astype(self, kind: Any) -> Any:
+            kind = np.dtype(kind)
+            if kind.kind not in "iu" and kind != np.float64:
+                raise AttributeError(f"no length is of {kind}")
+            return self if kind == np.float64 else torch.sym_int(self)
+
+    return Number
 
 
 def _rounded_to(value: Any, digits: int | None = None) -> Any:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch2mlx.export.capture.kept_lengths import NONE_OF_USERS
+from torch2mlx.export.capture.everywhere import is_users
 
 #: Files that ask for the class of something.
 _ASKS = re.compile(r"(?<![\w.])type\(")
@@ -34,8 +34,7 @@ class _Type(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and not kwargs:
-            kind = builtins.type(args[0])
-            return _plain().get(kind, kind)
+            return plain_class(args[0]) or builtins.type(args[0])
         return builtins.type(*args, **kwargs)
 
     def __instancecheck__(cls, value: Any) -> bool:
@@ -58,13 +57,18 @@ _TYPE = _Type("type", (), {})
 
 
 def _isinstance(value: Any, kinds: Any) -> bool:
-    kind = _plain().get(type(value))
+    kind = plain_class(value)
     return isinstance(value, kinds) if kind is None else issubclass(kind, kinds)
+
+
+def plain_class(value: Any) -> type | None:
+    """Python's class of a number of torch's; None of anything else."""
+    kind = type(value)
+    return next((_plain()[own] for own in kind.__mro__ if own in _plain()), None)
 
 
 @functools.cache
 def _plain() -> dict[type, type]:
-    """Python's class for each of torch's classes of numbers."""
     import torch
 
     return {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
@@ -93,7 +97,7 @@ def _asked_in(module: Any) -> tuple[dict[str, Any], frozenset[str]]:
     """The names of a module, and which of the functions its file uses."""
     names = getattr(module, "__dict__", None) or {}
     name, file = str(names.get("__name__")), names.get("__file__")
-    if name.partition(".")[0] in NONE_OF_USERS and name != "__main__":
+    if not is_users(name):
         return names, frozenset()
     if file is None and name == "__main__":
         return names, frozenset({"type"})  # what is typed in has no file

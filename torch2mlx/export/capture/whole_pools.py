@@ -4,11 +4,11 @@ operators take plain numbers for the window, and would fix the lengths; means an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
+from torch2mlx.export.capture.everywhere import replaced_everywhere
 from torch2mlx.export.capture.kept_lengths import is_length
-from torch2mlx.export.capture.patched import replaced
 
 
 @contextmanager
@@ -16,41 +16,50 @@ def whole_pools() -> Iterator[None]:
     """While open, pooling whose window is as long as the image is a mean or a maximum."""
     from torch.nn import functional
 
-    with ExitStack() as stack:
-        for axes in (1, 2, 3):
-            for name, made in (("avg_pool", _mean), ("max_pool", _largest)):
-                pool = f"{name}{axes}d"
-                own = _pooling(getattr(functional, pool), axes, made)
-                stack.enter_context(replaced(functional, pool, own))
+    kinds = [(f"{name}{n}d", n, made) for name, made in _WHOLE.items() for n in (1, 2, 3)]
+    pools = [(pool, _pooling(getattr(functional, pool), n, made)) for pool, n, made in kinds]
+    with replaced_everywhere([(functional, pool, own) for pool, own in pools]):
         yield
 
 
 def _pooling(original: Any, axes: int, whole: Any) -> Any:
     def pooling(input: Any, kernel_size: Any, *more: Any, **options: Any) -> Any:
         only_stride = len(more) < 2 if not options else not more and set(options) == {"stride"}
-        if only_stride and _is_whole(input, kernel_size, axes):  # which makes one step at most
-            return whole(input, axes)
+        dims = _reduced(input, kernel_size, axes) if only_stride else ()
+        if len(dims) == axes or (dims and not more and not options):
+            return whole(input, dims)  # which makes one step at most, whatever the stride
         return original(input, kernel_size, *more, **options)
 
     return pooling
 
 
-def _is_whole(given: Any, window: Any, axes: int) -> bool:
-    """Whether a window of lengths is known to be that of an image, whatever its size."""
+def _reduced(given: Any, window: Any, axes: int) -> tuple[int, ...]:
+    """The axes that a window of lengths is known to cover, whatever their sizes, where it is one
+    long along all others; none where that is not known."""
     from torch.fx.experimental.symbolic_shapes import statically_known_true
 
     sides = list(window) if isinstance(window, (tuple, list)) else [window] * axes
     if len(sides) != axes or not any(map(is_length, sides)) or given.ndim < axes:
-        return False
-    lengths = given.shape[-axes:]
-    return all(statically_known_true(s == n) for s, n in zip(sides, lengths, strict=True))
+        return ()
+    pairs = zip(sides, given.shape[-axes:], range(-axes, 0), strict=True)
+    rest = [(side, axis) for side, n, axis in pairs if not statically_known_true(side == n)]
+    if any(is_length(side) or side != 1 for side, _ in rest):
+        return ()
+    return tuple(axis for axis in range(-axes, 0) if axis not in [left for _, left in rest])
 
 
-def _mean(given: Any, axes: int) -> Any:
-    return given.mean(dim=tuple(range(-axes, 0)), keepdim=True)
+def _mean(given: Any, dims: tuple[int, ...]) -> Any:
+    return given.mean(dim=dims, keepdim=True)
 
 
-def _largest(given: Any, axes: int) -> Any:
+def _largest(given: Any, dims: tuple[int, ...]) -> Any:
     from torch.nn import functional
 
-    return getattr(functional, f"adaptive_max_pool{axes}d")(given, 1)
+    if dims == tuple(range(-len(dims), 0)):
+        return getattr(functional, f"adaptive_max_pool{len(dims)}d")(given, 1)
+    for axis in dims:
+        given = given.max(axis, keepdim=True).values
+    return given
+
+
+_WHOLE = {"avg_pool": _mean, "max_pool": _largest}
