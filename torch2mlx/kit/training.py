@@ -51,6 +51,13 @@ def add(gradients: Any, more: Any) -> Any:
     return gradients + more
 
 
+def together(*gradients: Any) -> Any:
+    """The gradients of a Group from those of its modules, or of one module; None, where no backward
+    has left any, has no places."""
+    parts = [{} if given is None else given for given in gradients]
+    return parts[0] if len(parts) == 1 else {"modules_": parts}
+
+
 def clip_norm(
     gradients: Any, max_norm: float, norm_type: float = 2.0, *, only: Sequence[str] = ()
 ) -> tuple[Any, mx.array]:

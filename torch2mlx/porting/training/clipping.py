@@ -52,6 +52,8 @@ class Clipped:
         """The gradients of the parameters that an expression gives; None where it is not seen
         which these are."""
         optimizer = _group_owner(given)
+        if scope.slots:
+            return self._of_slots(given, optimizer, scope)
         if optimizer:
             name = scope.gradients.get(optimizer)
             return Part(name) if name else None
@@ -67,6 +69,15 @@ class Clipped:
                 covers = set(whole) <= set(wanted)
                 return Part(step.gradients, () if covers else tuple(path for path in paths if path))
         return None
+
+    def _of_slots(self, given: Any, optimizer: str, scope: Scope) -> Part | None:
+        """The gradients of one module, where each has a name for them; of several, the norm would
+        be of more than one tree."""
+        whole = takes_all(given, self._whole)
+        wanted = scope.modules.get(optimizer, []) if optimizer else []
+        wanted = held_in(given, self._held) if whole and not optimizer else wanted
+        alone = scope.slots.get(wanted[0]) if len(wanted) == 1 else None
+        return Part(alone) if alone else None
 
 
 def _path(wanted: str, whole: Sequence[str]) -> str | None:

@@ -29,6 +29,7 @@ class Scope:
     gradients: dict[str, str] = field(default_factory=dict)  # optimizer -> name
     accumulated: set[str] = field(default_factory=set)  # gradients that start as None
     zeroed: set[str] = field(default_factory=set)  # of these, what a statement sets to None
+    slots: dict[str, str] = field(default_factory=dict)  # module -> its gradients, where shared
     unset: set[str] = field(default_factory=set)  # what steps take and not every way sets before
     modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
     unclear: set[str] = field(default_factory=set)  # optimizers that train some of these, or all

@@ -23,6 +23,7 @@ from torch2mlx.porting.training.closures import closures, evaluating
 from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
 from torch2mlx.porting.training.one_item import starts_as_row
 from torch2mlx.porting.training.optimizers import moves_by_gradients_alone
+from torch2mlx.porting.training.slots import Slots, added, together
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.training_steps import Finder
 from torch2mlx.porting.types.known import Types
@@ -53,6 +54,7 @@ class Training(cst.CSTTransformer):
         super().__init__()
         self._names, self._trained, self._report = names, trained, report
         self._find = Finder(inference, trained, report)
+        self._slots = Slots(self._find)
         self.made: set[str] = set()  # names of the functions that were written
         self.passes_by = False  # whether steps may leave parameters out
         self._scopes: list[Scope] = []
@@ -66,19 +68,27 @@ class Training(cst.CSTTransformer):
         self.passes_by = self._fades and self._find.passes_by(self._names)
         self._keeps_apart = any(getattr(n, "value", "") in _APART for n in everything(node))
         self._scopes.append(Scope(node, set(self._find.scan.loads(node))))
-        self._find.prepare(list(node.body), self._scopes[-1])
+        self._prepare(list(node.body))
+
+    def _prepare(self, body: list[Any]) -> None:
+        self._find.prepare(body, self._scopes[-1])
+        self._slots.share(self._scopes[-1])
+        if self._scopes[-1].slots:
+            self.passes_by = self.passes_by or self._fades
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
         scope = self._scopes.pop()
         body = self._block(list(original_node.body), list(updated_node.body), scope)
         self._check_zeroed(scope)
+        self._slots.refuse_left()
         return updated_node.with_changes(body=_started(body, scope))
 
     def _check_zeroed(self, scope: Scope) -> None:
         """Gradients that add up and that nothing here sets to zero: refused where a call elsewhere
         may be the one that does."""
         for statement, step in scope.steps.items():
-            kept = step.gradients in scope.accumulated - scope.zeroed
+            names = {scope.slots[m] for m in step.modules} if scope.slots else {step.gradients}
+            kept = names & (scope.accumulated - scope.zeroed)
             if not kept or not self._find.loops_around(statement, scope):
                 continue
             own = {*step.optimizers, *step.modules}
@@ -98,7 +108,7 @@ class Training(cst.CSTTransformer):
             )
         )
         if isinstance(node.body, cst.IndentedBlock):
-            self._find.prepare(list(node.body.body), self._scopes[-1])
+            self._prepare(list(node.body.body))
         return True
 
     def visit_ClassDef(self, node: cst.ClassDef) -> bool:
@@ -187,7 +197,9 @@ class Training(cst.CSTTransformer):
         function = function.with_changes(body=inner, leading_lines=new[step.place].leading_lines)
         target = loss if loss and "." not in loss else scope.fresh("loss")
         left = f"({', '.join([target, *results])})" if results else target
-        more = scope.fresh(f"new_{step.gradients}") if step.adds else step.gradients
+        shared = bool(scope.slots)
+        kept = "grads" if shared else step.gradients
+        more = scope.fresh(f"new_{kept}") if step.adds else kept
         owner = _group(step.modules)
         partial = self._leaves_out(step, body, old)
         taken = f"{KIT}.reached" if partial else NN
@@ -195,7 +207,9 @@ class Training(cst.CSTTransformer):
         made = [function, _beside(parse(call), new[step.place])]
         if "." in loss:  # an attribute: it was set to what the function saw
             made.append(parse(f"{loss} = {target}\n"))
-        if step.adds:
+        if shared:
+            made += [parse(line) for line in added(step, more, scope)]
+        elif step.adds:
             made.append(parse(f"{step.gradients} = {KIT}.training.add({step.gradients}, {more})\n"))
         return made
 
@@ -258,12 +272,20 @@ class Training(cst.CSTTransformer):
             optimizer = known if owner in modules else optimizer
         name = scope.gradients.get(optimizer)
         self._report.change(old, "zero_grad", "gradients are values in MLX: none are left over")
+        if scope.slots:
+            return self._emptied(owner, scope)
         made = [parse(f"{name} = None\n")] if name in scope.accumulated else []
         scope.zeroed |= {n for n in scope.accumulated if n == name}
         zeroed = scope.modules.get(owner) or self._trained.get(owner) or [owner]
         if self._keeps_apart:
             made.append(parse(f"{KIT}.distributed.dropped({', '.join(zeroed)})\n"))
         return made
+
+    def _emptied(self, owner: str, scope: Scope) -> list[Any]:
+        """`zero_grad` of modules whose gradients have a name each."""
+        modules = [m for m in self._slots.zeroed(owner, scope) if m in scope.slots]
+        scope.zeroed |= {scope.slots[m] for m in modules}
+        return [parse(f"{scope.slots[m]} = None\n") for m in modules]
 
     def _updated(self, old: Any, new: Any, call: cst.Call, scope: Scope) -> list[Any]:
         optimizer = self._find.stepped(call)
@@ -281,7 +303,8 @@ class Training(cst.CSTTransformer):
             return [new]
         self._report.change(old, "step", "the optimizer is given the model and its gradients")
         owner = _group(modules)
-        update = parse(f"{optimizer}.update({owner}, {_share(name, modules, scope)})\n")
+        share = together(modules, scope) if scope.slots else _share(name, modules, scope)
+        update = parse(f"{optimizer}.update({owner}, {share})\n")
         update = _beside(update.with_changes(leading_lines=new.leading_lines), new)
         state = f"{owner}.{PARAMETERS}(), {optimizer}.state"
         return [update, parse(f"{MX}.eval({state})\n")]

@@ -96,7 +96,7 @@ class Finder:
         """Whether the forward pass of a step stands before another step that changes weights it
         uses, and would run behind it: that is refused."""
         for other in (s for s in steps if s.place < step.place):
-            weights = self._with_owners(other.modules)
+            weights = self.with_owners(other.modules)
             after = range(other.place + 1, step.place)
             done = next((i for i in after if self._steps_one(old[i], other)), 0)
             inside = [old[i] for i in self.slice(step, old) if i < done]
@@ -138,7 +138,7 @@ class Finder:
             modules = []
         made = Step(place, loss, optimizers, modules)
         inside = [old[i] for i in self.slice(made, old)] if modules else []
-        trained = self._with_owners(modules)
+        trained = self.with_owners(modules)
         why = self._apart(inside, scope)
         if why:
             self.report.refuse(old[place], why)
@@ -174,7 +174,7 @@ class Finder:
                     name = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
                     self.report.ask(old[place], name.value, owner, "")
 
-    def _with_owners(self, modules: list[str]) -> set[str]:
+    def with_owners(self, modules: list[str]) -> set[str]:
         """Modules, those that hold them, and their wrappers for several processes."""
         found = _with_owners(modules)
         return found | {outer for outer, inner in self._wrapped.items() if inner in found}
@@ -274,7 +274,7 @@ class Finder:
 
     def slice(self, step: Step, old: list[Any]) -> list[int]:
         """Statements that lead from the step's modules to its loss."""
-        tainted = self._with_owners(step.modules)
+        tainted = self.with_owners(step.modules)
         marked, made = [], frozenset[str]()
         for i in range(step.place):
             statement = old[i]
