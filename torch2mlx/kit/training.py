@@ -91,15 +91,36 @@ def _changed(gradients: Any, only: Sequence[str], change: Callable[[mx.array], m
     return tree_map_with_path(lambda path, g: change(g) if _among(path, only) else g, gradients)
 
 
-def gradient(gradients: Any, name: str, module: nn.Module | None = None) -> mx.array:
+def gradient(gradients: Any, name: str, module: nn.Module | None = None, at: str = "") -> mx.array:
     """The gradient of the parameter of a dotted name: torch's, in torch's layout, where the module
-    is given, whose gradients these are, else MLX's."""
+    is given, whose gradients these are (or those `at` a place in them), else MLX's."""
     if module is not None:
         tensor = weights.find(module, name)
-        return tensor.joined([gradient(gradients, place) for place in tensor.names])
+        return tensor.joined([gradient(gradients, place) for place in _places(tensor, at)])
     for part in name.split("."):
         gradients = gradients[int(part)] if isinstance(gradients, list) else gradients[part]
     return gradients
+
+
+def has_gradient(gradients: Any, name: str, module: nn.Module, at: str = "") -> bool:
+    """Whether there is a gradient of a parameter, by the names of `gradient`."""
+    held = {path for path, _ in tree_flatten(gradients)}
+    return held.issuperset(_places(weights.find(module, name), at))
+
+
+def put_gradient(
+    gradients: Any, name: str, value: mx.array, module: nn.Module, at: str = ""
+) -> Any:
+    """Gradients with another one for a parameter, by the names of `gradient`; those given stay as
+    they are."""
+    tensor = weights.find(module, name)
+    parts = (value,) if tensor.form.part is None else tensor.form.part(value)
+    new = dict(zip(_places(tensor, at), parts, strict=True))
+    return tree_map_with_path(lambda path, g: new.get(path, g), gradients)
+
+
+def _places(tensor: weights.Tensor, at: str) -> list[str]:
+    return [f"{at}.{name}" if at else name for name in tensor.names]
 
 
 def assign(module: nn.Module, name: str, value: mx.array) -> mx.array:

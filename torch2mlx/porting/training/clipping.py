@@ -70,6 +70,16 @@ class Clipped:
                 return Part(step.gradients, () if covers else tuple(path for path in paths if path))
         return None
 
+    def of_module(self, module: str, scope: Scope) -> Part | None:
+        """The gradients of a module, and where in their tree they are."""
+        if module in scope.slots:
+            return Part(scope.slots[module])
+        for step in scope.steps.values():
+            path = _path(module, step.modules)
+            if path is not None:
+                return Part(step.gradients, (path,) if path else ())
+        return None
+
     def _of_slots(self, given: Any, optimizer: str, scope: Scope) -> Part | None:
         """The gradients of one module, where each has a name for them; of several, the norm would
         be of more than one tree."""

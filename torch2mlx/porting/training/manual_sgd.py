@@ -29,13 +29,13 @@ def updated_module(statement: Any, scan: Scanner) -> str:
     """The module of a loop over parameters that reads their gradients; empty for others."""
     if not isinstance(statement, cst.For) or not isinstance(statement.iter, cst.Call):
         return ""
-    func, name = statement.iter.func, _parameter(statement)
+    func, name = statement.iter.func, parameter_of(statement)
     if not name or not isinstance(func, cst.Attribute):
         return ""
     return dotted(func.value) if f"{name}.grad" in scan.loads(statement.body) else ""
 
 
-def _parameter(loop: cst.For) -> str:
+def parameter_of(loop: cst.For) -> str:
     """The name that a loop gives each parameter; empty where it is over something else."""
     call: Any = loop.iter
     method = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
@@ -53,7 +53,7 @@ def zeroes(statement: Any, scan: Scanner) -> bool:
         return any(zeroes(inner, scan) for inner in statement.body.body)
     if not updated_module(statement, scan):
         return False
-    return any(_zeroing(inner, _parameter(statement)) for inner in statement.body.body)
+    return any(_zeroing(inner, parameter_of(statement)) for inner in statement.body.body)
 
 
 def _zeroing(statement: Any, name: str) -> bool:
@@ -69,7 +69,7 @@ def _zeroing(statement: Any, name: str) -> bool:
 
 def rewritten(loop: cst.For, gradients: str, kit: str) -> cst.For:
     """The loop over names and parameters, with the gradients of a function's call."""
-    name = _parameter(loop)
+    name = parameter_of(loop)
     kept = [s for s in loop.body.body if not _zeroing(s, name)]
     key = f"{name}_name"
     if isinstance(loop.target, cst.Tuple):
@@ -80,7 +80,8 @@ def rewritten(loop: cst.For, gradients: str, kit: str) -> cst.For:
         line: Any = cst.parse_statement(f"{key}, {name} = 0\n")
         pair = line.body[0].targets[0].target
         loop = loop.with_changes(target=pair, iter=given.with_changes(func=named))
-    text = f"{kit}.training.gradient({gradients}, {key})"
+    func: Any = loop.iter
+    text = f"{kit}.training.gradient({gradients}, {key}, {dotted(func.func.value)})"
     body = loop.body.with_changes(body=kept).visit(_Gradients(name, text))
     return loop.with_changes(body=body)
 

@@ -52,7 +52,7 @@ class Slots:
 
     def __init__(self, find: Finder) -> None:
         self._find = find
-        self._blocks: dict[cst.CSTNode, list[Any]] = {}  # of the statements with a backward
+        self.blocks: dict[cst.CSTNode, list[Any]] = {}  # of the statements with a backward
         #: By optimizer: whether some function steps it and sets nothing to zero before.
         self._late: dict[str, bool] = {}
         self._left: list[tuple[Any, Step, set[str], Scope]] = []
@@ -77,10 +77,11 @@ class Slots:
         held = sorted(
             {*(m for s in steps for m in s.modules), *(m for r in reached.values() for m in r)}
         )
-        why = _parts(held) or self._handed_on(scope, held, reached, events)
+        why = _parts(held)
+        refused = why or self._handed_on(scope, held, reached, events)
+        for statement in scope.steps if refused else ():
+            self._find.report.refuse(statement, refused)
         if why:
-            for statement in scope.steps:
-                self._find.report.refuse(statement, why)
             scope.steps.clear()
             return
         self._name(scope, held, reached)
@@ -99,7 +100,7 @@ class Slots:
 
     def _reached(self, step: Step, statement: Any, known: list[str]) -> set[str]:
         """Those of some modules whose weights a loss comes from."""
-        old = [_cut(s) for s in self._blocks[statement]]
+        old = [_cut(s) for s in self.blocks[statement]]
         return {m for m in known if self._reaches(step, m, old)}
 
     def _reaches(self, step: Step, module: str, old: list[Any]) -> bool:
@@ -116,7 +117,7 @@ class Slots:
             if isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
                 continue
             if statement in scope.steps:
-                self._blocks[statement] = block
+                self.blocks[statement] = block
                 yield _Event("backward", statement, path)
             if isinstance(statement, cst.SimpleStatementLine):
                 yield from self._plain(statement, scope, path)

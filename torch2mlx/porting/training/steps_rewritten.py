@@ -17,9 +17,10 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import called_method, loads
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.own_names import KIT
-from torch2mlx.porting.scopes.traversal import calls, everything
+from torch2mlx.porting.scopes.traversal import calls, everything, walk
 from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.closures import closures, evaluating
+from torch2mlx.porting.training.gradient_loops import changed_module, rewritten_changes
 from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
 from torch2mlx.porting.training.one_item import starts_as_row
 from torch2mlx.porting.training.optimizers import moves_by_gradients_alone
@@ -249,6 +250,11 @@ class Training(cst.CSTTransformer):
             self._report.change(old, "p.grad", "gradients are what the function's call answers")
             loop = rewritten(new, scope.gradients[module], KIT)
             return [loop, parse(f"{MX}.eval({module}.{PARAMETERS}())\n")]
+        changed = changed_module(old)
+        part = self._clips.of_module(changed, scope) if changed else None
+        if part is not None and self._is_behind(old, part.gradients, scope):
+            self._report.change(old, "p.grad", "gradients are values: the step is given new ones")
+            return [rewritten_changes(new, part.gradients, "".join(part.paths))]
         zero = called_method(old, "zero_grad")
         if zero is not None and isinstance(zero.func, cst.Attribute):
             return self._zeroed(old, new, dotted(zero.func.value), scope)
@@ -265,6 +271,15 @@ class Training(cst.CSTTransformer):
                 self._report.change(old, name, "loss scaling is for float16 on CUDA: not needed")
                 return []
         return [new]
+
+    def _is_behind(self, statement: Any, gradients: str, scope: Scope) -> bool:
+        """Whether a statement stands behind a backward that gives some gradients, in its block."""
+        for node, step in scope.steps.items():
+            given = {step.gradients, *(scope.slots.get(m, "") for m in step.modules)}
+            behind = self._slots.blocks[node][step.place + 1 :] if gradients in given else ()
+            if any(part is statement for s in behind for part in walk(s)):
+                return True
+        return False
 
     def _zeroed(self, old: Any, new: Any, owner: str, scope: Scope) -> list[Any]:
         optimizer = owner

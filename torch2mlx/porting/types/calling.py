@@ -37,7 +37,7 @@ def _call(walk: Walk, node: Any, env: Env) -> Type:
         return Type("tuple", (walk.known.returns.get(made.name, UNKNOWN), UNKNOWN))
     if dotted(node.func).endswith(".training.gradients"):
         return Type("list", (TENSOR,))
-    if dotted(node.func).endswith((".weights.get", ".weights.Items")):
+    if dotted(node.func).endswith((".weights.get", ".weights.Items", ".training.gradient")):
         return TENSOR
     if dotted(node.func).endswith(".options.of"):
         return members.option(node.args[1].value)
