@@ -198,8 +198,7 @@ class Training(cst.CSTTransformer):
         function = function.with_changes(body=inner, leading_lines=new[step.place].leading_lines)
         target = loss if loss and "." not in loss else scope.fresh("loss")
         left = f"({', '.join([target, *results])})" if results else target
-        shared = bool(scope.slots)
-        kept = "grads" if shared else step.gradients
+        kept = "grads" if scope.slots else step.gradients
         more = scope.fresh(f"new_{kept}") if step.adds else kept
         owner = _group(step.modules)
         partial = self._leaves_out(step, body, old)
@@ -208,10 +207,7 @@ class Training(cst.CSTTransformer):
         made = [function, _beside(parse(call), new[step.place])]
         if "." in loss:  # an attribute: it was set to what the function saw
             made.append(parse(f"{loss} = {target}\n"))
-        if shared:
-            made += [parse(line) for line in added(step, more, scope)]
-        elif step.adds:
-            made.append(parse(f"{step.gradients} = {KIT}.training.add({step.gradients}, {more})\n"))
+        made += [parse(line) for line in _summed(step, more, scope)]
         return made
 
     def _leaves_out(self, step: Step, body: list[Any], old: list[Any]) -> bool:
@@ -361,6 +357,14 @@ class Training(cst.CSTTransformer):
         name = scope.fresh("norm")
         rest = new.deep_replace(call, cst.Name(name)).with_changes(leading_lines=[])
         return name, [rest]
+
+
+def _summed(step: Step, more: str, scope: Scope) -> list[str]:
+    """Statements that add what a backward gives to the gradients that there are."""
+    if scope.slots:
+        return added(step, more, scope)
+    name = step.gradients
+    return [f"{name} = {KIT}.training.add({name}, {more})\n"] if step.adds else []
 
 
 def _under(comments: list[Any], statements: list[Any]) -> list[Any]:
