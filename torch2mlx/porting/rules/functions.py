@@ -161,6 +161,16 @@ def _function_with(at: Place, about: str, given: list[Argument], original: Any) 
     return expression(f"(lambda x: {text})")
 
 
+def _einsum(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    """torch takes the tensors in a list too, MLX does not."""
+    listed = original.args[1].value if len(given) == 2 and not given[1].star else None
+    if given[1:] and at.type_of(listed).kind in ("list", "tuple"):
+        spread = not isinstance(listed, (cst.List, cst.Tuple))
+        text = given[1].text if spread else given[1].text[1:-1].strip().rstrip(",")
+        given = [given[0], Argument("", text, "*" if spread else "", given[1].kind)]
+    return _function(at, full, given, original, updated)
+
+
 def _gone(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
     at.change(original, full, "nothing to do: MLX has one memory and one device")
     return expression("None")
@@ -306,6 +316,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., Any]], ...] = (
     (_SELF, _itself),
     (_CALLED, _parallel),
     (("torch.device",), lambda *_: expression("mx.default_device()")),
+    (("torch.einsum",), _einsum),
     (("torch.cuda.is_available",), lambda *_: expression("False")),
     (("torch.cuda.current_accelerator",), lambda *_: expression("mx.default_device()")),
     (("torch.cuda.device_count", "torch.cuda.current_device"), lambda *_: expression("0")),

@@ -183,15 +183,17 @@ class Slots:
         if isinstance(scope.node, cst.Module):
             return ""
         for module in held:
-            told = [e for e in events if module in e.modules]
+            met = [event for event in events if module in event.modules]
             made = [
-                e for e in events if e.kind == "backward" and self._gives(e, module, reached, scope)
+                event
+                for event in events
+                if event.kind == "backward" and self._gives(event, module, reached, scope)
             ]
-            last = made[-1] if made else None
-            zeroed = [e for e in told if e.kind == "zero"]
-            behind = events[events.index(last) :] if last else []
-            open_ = last and not any(e in behind and _surely(e, last, []) for e in zeroed)
-            if open_ and told and told[0].kind == "step":
+            behind = events[events.index(made[-1]) :] if made else []
+            zeroed = any(
+                x.kind == "zero" and module in x.modules for x in behind if _surely(x, made[-1], [])
+            )
+            if made and not zeroed and met and met[0].kind == "step":
                 return _NEXT_CALL.format(module=module)
         return ""
 
