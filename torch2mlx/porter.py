@@ -408,11 +408,13 @@ def _with_torchs_weights(module: Any, types: Any, text: str, report: Report) -> 
     from torch2mlx.porting.scopes.import_table import collect
     from torch2mlx.porting.scopes.passes import passed
     from torch2mlx.porting.training.changed_views import with_views_refused
+    from torch2mlx.porting.training.detached import with_detached
     from torch2mlx.porting.training.given_parameters import with_ties
     from torch2mlx.porting.training.held_written import with_weights_read
     from torch2mlx.porting.types.infer import inferred
 
-    for written in (with_views_refused, with_ties):
+    cut = (with_detached,) if ".detach_(" in text else ()
+    for written in (*cut, with_views_refused, with_ties):
         made = written(module, types, report)
         if made is not module:
             report.follow(made, text)

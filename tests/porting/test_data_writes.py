@@ -157,3 +157,65 @@ def test_a_result_that_is_changed_without_gradients_keeps_its_own(line, rows, a)
     expected = theirs["train"](rows, a)
     np.testing.assert_allclose(module.train(rows, a), expected, rtol=1e-4)
     assert expected[0] != expected[-1]
+
+
+TRAINED = """
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+net = nn.Linear(3, 2)
+with torch.no_grad():
+    net.weight.copy_(torch.sin(torch.arange(6.0)).view(2, 3))
+    net.bias.zero_()
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+OUT = []
+for i in range(3):
+    x = torch.cos(torch.arange(3.0 * ROWS) + i).view(ROWS, 3)
+    y = torch.sin(x[:, :2] * 2)
+    loss = torch.zeros(())
+LINES
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    OUT.append(loss.item())
+"""
+PAST = (
+    *("out[:, 0] = y[:, 0]", "out[0] = 3.0", "out[...] = y", "out[[0, 1]] = y[:2]"),
+    *("out[:, 0] *= 3", "out[:, 0] += y[:, 0]", "out[out > 0] = 0.5", "out[out > 0] *= 0.5"),
+    "out[0][1] = 2.0",
+)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_the_gradient_goes_on_past_parts_that_no_grad_writes(rows):
+    lines = ""
+    for i, line in enumerate(PAST):
+        name = f"out{i}"
+        lines += f"    {name} = net(x)\n    with torch.no_grad():\n"
+        lines += (
+            f"        {line.replace('out', name)}\n    loss = loss + F.mse_loss({name}, y * 2)\n"
+        )
+    lines += (
+        "    seen = net(x + 1)\n    seen.detach_()\n    loss = loss + F.mse_loss(net(x), seen)\n"
+    )
+    ours, theirs = both(TRAINED.replace("LINES", lines).replace("ROWS", str(rows)), "past")
+    np.testing.assert_allclose(ours.OUT, theirs["OUT"], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.array(ours.net.weight), theirs["net"].weight.detach(), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "with torch.no_grad():\n        out[0], out[1] = y[0], y[1]",
+        "with torch.no_grad():\n        out[0] = out[1] = y[0]",
+        "held = out\n    held.detach_()",
+        "for one in [out]:\n        one.detach_()",
+    ],
+)
+def test_what_is_cut_off_or_written_under_several_names_is_refused(line):
+    lines = f"    out = net(x)\n    {line}\n    loss = F.mse_loss(out, y) + F.mse_loss(net(x), y)\n"
+    left = torch2mlx.port(TRAINED.replace("LINES", lines).replace("ROWS", "2")).unsupported
+    assert any("detach()" in one.reason for one in left)

@@ -1,5 +1,6 @@
-"""Writes to the data of a tensor where gradients are taken, `x.data.clamp_()`: its numbers change,
-and its gradient goes on as if they had not."""
+"""Writes past the gradient that is taken: to the data of a tensor, `x.data.clamp_()`, and to a part
+of one under no_grad, `x[0] = y`. Its numbers change, and its gradient goes on as if they had not.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.errors import Code
+from torch2mlx.porting.rules.no_grad import leaves_stopped
 from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.requires_grad import small
+from torch2mlx.porting.rules.text import code
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.types.views import is_data, without_data
 
@@ -17,6 +20,7 @@ _WHY = (
     "it changes numbers past autograd, also those that torch keeps for gradients: write "
     "x = x + (new - x).detach(), or change x under no_grad"
 )
+_PAST = "torch's gradient goes on past what no_grad writes: write x = x + (new - x).detach()"
 
 
 def past_gradient(at: Place, target: Any) -> bool:
@@ -41,3 +45,37 @@ def numbers_of(at: Place, target: Any, value: str) -> Any:
     name = at.text(place)
     at.change(target, "data", "its numbers change, its gradient does not")
     return small(f"{name} = kit.training.overwritten({name}, {value})")
+
+
+def _is_past(at: Place, target: Any) -> Any:
+    """The tensor of which a part is written under no_grad, and that is read elsewhere; or None."""
+    root = target
+    while isinstance(root, cst.Subscript):
+        root = root.value
+    local = isinstance(root, cst.Name) and root is not target and at.type_of(root).tensor
+    stops = local and leaves_stopped(at, root) and at.type_of(root).name != "bool"
+    return root if stops else None
+
+
+def past_graph(at: Place, target: Any, made: Any) -> Any:
+    """What a write to a part of a tensor becomes where no_grad holds: torch's gradient goes on to
+    what the part was computed from."""
+    if isinstance(target, (cst.Tuple, cst.List)):
+        if any(_is_past(at, element.value) is not None for element in target.elements):
+            at.refuse(target, _PAST, code=Code.UNCLEAR)
+        return made
+    root = _is_past(at, target)
+    if root is None:
+        return made
+    if isinstance(made, cst.Assign) and len(made.targets) == 1:
+        place, value = made.targets[0].target, code(made.value)
+    elif isinstance(made, cst.AugAssign):
+        sign = code(made.operator).strip().removesuffix("=")
+        if sign in "+-":
+            return made  # a sum has the gradient of its first part
+        place, value = made.target, f"{code(made.target)} {sign} ({code(made.value)})"
+    else:
+        at.refuse(target, _PAST, code=Code.UNCLEAR)
+        return made
+    whole = root.value if code(place) == f"{root.value}[...]" else code(place)
+    return small(f"{code(place)} = kit.training.overwritten({whole}, {value})")

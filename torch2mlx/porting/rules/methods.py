@@ -68,7 +68,7 @@ _STAYS = (
     "optimizer's step, or call nn.value_and_grad"
 )
 #: Methods in place that leave the numbers as they are.
-_IDLE = ("requires_grad_", "detach_", "share_memory_")
+_IDLE = ("requires_grad_", "share_memory_")
 _UNKNOWN = "no counterpart is known for these arguments"
 #: Methods of modules, by name and number of arguments.
 _MODULE = {

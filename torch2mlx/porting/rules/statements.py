@@ -14,7 +14,7 @@ from torch2mlx.porting.rules.buffers import (
     plain_array,
     registered,
 )
-from torch2mlx.porting.rules.data_writes import numbers_of, past_gradient
+from torch2mlx.porting.rules.data_writes import numbers_of, past_gradient, past_graph
 from torch2mlx.porting.rules.methods import in_place
 from torch2mlx.porting.rules.no_grad import detached, leaves_stopped, without_gradient
 from torch2mlx.porting.rules.parameter_loops import (
@@ -61,6 +61,13 @@ INITIALISERS += ("orthogonal",)
 
 @leaving(cst.Assign)
 def _assign(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
+    made = _values_set(at, original, updated)
+    if len(original.targets) > 1:
+        made = past_graph(at, cst.Tuple([cst.Element(t.target) for t in original.targets]), made)
+    return past_graph(at, original.targets[0].target, made)
+
+
+def _values_set(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
     writes_parts(at, original)
     chained_places.refuse_among(at, original)
     if len(original.targets) == 1 and chained_places.is_chained(at, original.targets[0].target):
@@ -123,6 +130,10 @@ def _in_loop(at: Place, original: cst.Assign, updated: cst.Assign, value: Any) -
 
 @leaving(cst.AugAssign)
 def _aug_assign(at: Place, original: Any, updated: Any) -> Any:
+    return past_graph(at, original.target, _value_added(at, original, updated))
+
+
+def _value_added(at: Place, original: Any, updated: Any) -> Any:
     value = bare(updated.value, original.value)
     target = without_data(original.target)
     changes_shared(at, target, original)
