@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache, lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import libcst as cst
@@ -27,9 +27,14 @@ _EMPTY = cst.Module([])
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
-    """Fields that may hold nodes with a meaning."""
-    return tuple(f.name for f in fields(kind) if not f.name.startswith(_SKIPPED))
+def _read(kind: type) -> Callable[[Any], tuple[Any, ...]] | None:
+    """Reads the fields that may hold nodes with a meaning, at once; None where there are none."""
+    held = (f for f in fields(kind) if f.type is not str)
+    names = [f.name for f in held if not f.name.startswith(_SKIPPED)]
+    if len(names) == 1:
+        (name,) = names
+        return lambda node: (getattr(node, name),)
+    return attrgetter(*names) if names else None
 
 
 @cache
@@ -40,9 +45,11 @@ def _is_node(kind: type) -> bool:
 
 def children(node: Any) -> list[Any]:
     """Nodes right under a node, without punctuation, in the order of the source."""
-    found = []
-    for name in _names(node.__class__):
-        value = getattr(node, name)
+    found: list[Any] = []
+    read = _read(node.__class__)
+    if read is None:
+        return found
+    for value in read(node):
         kind = value.__class__
         if kind is list or kind is tuple:
             found += [item for item in value if _is_node(item.__class__)]
@@ -57,11 +64,15 @@ def walk(node: Any) -> Iterator[Any]:
     while waiting:
         current = waiting.pop()
         yield current
-        waiting += reversed(children(current))
+        found = children(current)
+        found.reverse()
+        waiting += found
 
 
 def calls(node: Any) -> Iterator[cst.Call]:
     """All calls under a node."""
+    if type(node) is cst.Module:
+        return iter(of_kinds(node, cst.Call))
     return (found for found in walk(node) if type(found) is cst.Call)
 
 
