@@ -175,7 +175,11 @@ class Gan:
         self.take(self.loss_G * scale)
 
     def take(self, loss):
-        loss.backward()
+        self.loss = loss
+        self.backward()
+
+    def backward(self):
+        self.loss.backward()
 
     def update(self):
         self.optimizer_G.step()

@@ -21,6 +21,7 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import everything, walk
+from torch2mlx.porting.training.written_out import uses_of_method
 
 #: What such functions call, and nothing else.
 _CALLED = ("zero_grad", "backward", "step", "clip_grad_norm_", "clip_grad_value_")
@@ -48,19 +49,19 @@ class WithoutSmallFunctions(cst.CSTTransformer):
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> Any:
         made = updated_node.with_changes(body=self._written(list(updated_node.body)))
-        attributes = [n.attr for n in everything(original_node) if isinstance(n, cst.Attribute)]
-        held, words = Counter(n.value for n in attributes), Counter[str]()
-        words.update(n.value for n in everything(original_node) if isinstance(n, cst.Name))
-        words -= held
-        methods = {n: f for n, f in self._small.items() if n.startswith("self.")}
-        plain = {n: f for n, f in self._small.items() if n not in methods}
-        gone = {f.name.value for n, f in plain.items() if self._unused(n, f, words)}
-        gone |= {f.name.value for n, f in methods.items() if self._unused(n, f, words + held)}
+        words = Counter(n.value for n in everything(original_node) if isinstance(n, cst.Name))
+        attributes = (n for n in everything(original_node) if isinstance(n, cst.Attribute))
+        words -= Counter(n.attr.value for n in attributes)
+        gone = {
+            f.name.value for n, f in self._small.items() if self._unused(n, original_node, words)
+        }
         return made.visit(_Removed(gone)) if gone else made
 
-    def _unused(self, name: str, function: cst.FunctionDef, words: Counter[str]) -> bool:
+    def _unused(self, name: str, module: cst.Module, words: Counter[str]) -> bool:
         """Whether every call of a function was written out; its own name is in its definition."""
-        taken = self._taken[name]
+        taken, function = self._taken[name], self._small[name]
+        if name.startswith("self."):
+            return 0 < taken == uses_of_method(module, function)
         return taken > 0 and words[function.name.value] == taken + 1
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:

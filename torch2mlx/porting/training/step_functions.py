@@ -30,6 +30,7 @@ from torch2mlx.porting.training.written_out import (
     first_call,
     free,
     names_in,
+    uses_of_method,
     written_out,
 )
 
@@ -120,7 +121,7 @@ class StepFunctions(cst.CSTTransformer):
         calls it as a statement: `self.forward()`."""
         own = function.params.params
         body = body_of(function)
-        if len(own) != 1 or any(isinstance(p, cst.Return) for s in body for p in walk(s)):
+        if not own or any(isinstance(p, cst.Return) for s in body for p in walk(s)):
             return False
         name = own[0].name.value
         given = {t.target.attr.value for s in body for t in _targets(s) if _is_of(t.target, name)}
@@ -146,22 +147,11 @@ class StepFunctions(cst.CSTTransformer):
         names = of_kinds(self._module, cst.Name)
         self._uses = Counter(part.value for part in names if part not in words)
 
-    def _uses_of(self, method: Any) -> int:
-        """How often a method may be used: calls that give too little are of another one, as
-        `loss.backward()` beside `self.backward(x)`."""
-        name, held = method.name.value, method.params.params
-        needed = sum(p.default is None for p in held) - 1
-        uses = sum(part.attr.value == name for part in of_kinds(self._module, cst.Attribute))
-        for call in of_kinds(self._module, cst.Call):
-            if isinstance(call.func, cst.Attribute) and call.func.attr.value == name:
-                uses -= len(call.args) < needed and not any(a.star for a in call.args)
-        return uses
-
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> Any:
         made = updated_node.with_changes(body=self._block(list(updated_node.body)))
         gone = set()
         for (owner, name), function in self.found.items():
-            used = self._uses_of(function) if owner else self._uses.get(name, 0) - 1
+            used = uses_of_method(self._module, function) if owner else self._uses.get(name, 0) - 1
             whole = self.taken.get(function, 0) == used
             if whole and self.taken.get(function, 0) and _splits(function):
                 gone.add((owner, name))

@@ -19,13 +19,15 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.scopes.traversal import children, walk, words_of
+from torch2mlx.porting.scopes.traversal import children, of_kinds, walk, words_of
 
 #: What statements of a function that is written out cannot hold.
 _APART = (
     *(cst.FunctionDef, cst.ClassDef, cst.Lambda, cst.Global, cst.Nonlocal, cst.Yield, cst.Await),
     *(cst.Import, cst.ImportFrom, cst.Try, cst.TryStar, cst.Del, cst.NamedExpr),
 )
+#: Names of methods that tensors and optimizers have too.
+_OF_TORCH = ("backward", "step", "zero_grad")
 _NUMBERS = (cst.Integer, cst.Float, cst.SimpleString)
 _CONSTANT = ("None", "True", "False")
 
@@ -243,3 +245,20 @@ def _evaluated(node: Any) -> list[Any]:
     if isinstance(node, cst.Arg):
         return [node.value]
     return children(node)
+
+
+def uses_of_method(module: cst.Module, method: cst.FunctionDef) -> int:
+    """How often a method may be used. `loss.backward()` is none of `self.backward()`, where the
+    file makes no object of a class of its own under that name."""
+    name = method.name.value
+    uses = [n for n in of_kinds(module, cst.Attribute) if n.attr.value == name]
+    if name not in _OF_TORCH:
+        return len(uses)
+    classes = {n.name.value for n in of_kinds(module, cst.ClassDef)} | {"super"}
+    made = [m for m in of_kinds(module, cst.Assign) if _calls_one(m.value, classes)]
+    objects = {dotted(t.target) for m in made for t in m.targets} | {"self"}
+    return sum(dotted(n.value) in objects or _calls_one(n.value, classes) for n in uses)
+
+
+def _calls_one(node: Any, names: set[str]) -> bool:
+    return isinstance(node, cst.Call) and dotted(node.func) in names
