@@ -52,6 +52,14 @@ def _holder(node: Any) -> str:
 def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
     """Optimizer -> modules, both as the source names them."""
     trained: dict[str, list[str]] = {}
+    for target, _, modules in made_optimizers(module, names):
+        trained.setdefault(target, modules)
+    return trained
+
+
+def made_optimizers(module: cst.Module, names: Names) -> Iterator[tuple[str, Any, list[str]]]:
+    """Each optimizer that a name is given: the name, the call, and the modules, where they are
+    seen."""
     held = held_parameters(module)
     makers = _makers(module, names, held)
     kept = _kept(module)
@@ -60,8 +68,7 @@ def trained_modules(module: cst.Module, names: Names) -> dict[str, list[str]]:
             modules = [] if place is not None else _constructed(value, names, held)
             modules = modules or _made(value, makers, place)
             if modules:
-                trained.setdefault(target, [kept.get((target, m), m) for m in modules])
-    return trained
+                yield target, value, [kept.get((target, m), m) for m in modules]
 
 
 def _given(module: cst.Module) -> Iterator[tuple[str, Any, int | None]]:

@@ -33,6 +33,7 @@ class Scope:
     unset: set[str] = field(default_factory=set)  # what steps take and not every way sets before
     modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
     unclear: set[str] = field(default_factory=set)  # optimizers that train some of these, or all
+    several: set[str] = field(default_factory=set)  # optimizers' names that are given others later
     steps: dict[cst.CSTNode, Step] = field(default_factory=dict)  # by statement
     #: Statement that runs again in a function -> the name of what its first run started from.
     repeated: dict[cst.CSTNode, str] = field(default_factory=dict)

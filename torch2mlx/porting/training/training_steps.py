@@ -15,6 +15,7 @@ from torch2mlx.porting.scopes.traversal import blocks, calls, children, everythi
 from torch2mlx.porting.training.given_graphs import GivenGraphs
 from torch2mlx.porting.training.hooked import watch
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
+from torch2mlx.porting.training.optimizer_scopes import OptimizerScopes
 from torch2mlx.porting.training.optimizers import made_here, wrapped_modules, wraps
 from torch2mlx.porting.training.passed_optimizers import (
     Key,
@@ -49,6 +50,10 @@ _NOT_SEEN = (
     "which of {names} {optimizer} trains is not seen here: make it in this function, or in the "
     "file that calls this function, from the modules that the call gives"
 )
+_SEVERAL = (
+    "{optimizer} is given one optimizer and then another, of other modules: give each a name of "
+    "its own"
+)
 
 
 class Finder:
@@ -69,6 +74,7 @@ class Finder:
         """Finds all steps of a function before any of it is rewritten."""
         if isinstance(scope.node, cst.Module):
             self._file = scope.node
+            self._made_here = OptimizerScopes(scope.node, self.types.names)
             self._graphs = GivenGraphs(scope.node, self.types, self.trained)
             watch(self.scan, scope.node, self.types)
             self._passed = passed_optimizers(
@@ -163,7 +169,9 @@ class Finder:
         for optimizer in scope.unclear.intersection(optimizers):
             names = ", ".join(scope.modules[optimizer])
             self.report.refuse(statement, _NOT_SEEN.format(optimizer=optimizer, names=names))
-        return bool(scope.unclear.intersection(optimizers))
+        for optimizer in scope.several.intersection(optimizers):
+            self.report.refuse(statement, _SEVERAL.format(optimizer=optimizer))
+        return bool((scope.unclear | scope.several).intersection(optimizers))
 
     def _ask(self, old: list[Any], place: int) -> None:
         """Asks what is called before a backward, and may be what is trained."""
@@ -221,9 +229,13 @@ class Finder:
         """Modules that an optimizer trains, as this function names them."""
         if optimizer in scope.modules:
             return scope.modules[optimizer]
-        known = self.trained.get(optimizer) or self.trained.get(f"self.{optimizer}", [])
+        made = self._made_here.modules(optimizer, scope.node)
+        known = made[0] if made else self.trained.get(optimizer)
+        known = known or self.trained.get(f"self.{optimizer}", [])
         if isinstance(scope.node, cst.FunctionDef):
             known = self._passed.get((scope.node.name.value, optimizer)) or known
+        if len(made) > 1:
+            scope.several.add(optimizer)
         here = scope.used | {"self"}
         if not known or any(m.partition(".")[0] not in here for m in known):
             known = self._called(old[: place + 1])

@@ -1,0 +1,103 @@
+"""Names that are given one optimizer here and another one there: each trains its own modules."""
+
+import pytest
+
+from tests.support import need
+
+need("torch")
+need("mlx")
+need("libcst")
+
+import numpy as np
+
+import torch2mlx
+from tests.porting.compare import executed, give_weights
+
+HEAD = """
+import torch
+import torch.nn as nn
+
+net, head = nn.Linear(4, 3), nn.Linear(3, 1)
+"""
+STEP = """
+{pad}for x in torch.tensor(xs):
+{pad}    {opt}.zero_grad()
+{pad}    loss = {loss}
+{pad}    loss.backward()
+{pad}    {opt}.step()
+"""
+NET, BOTH = "(net(x) - 1).square().mean()", "(head(net(x)) - 1).square().mean()"
+
+
+def step(opt: str, loss: str, pad: int) -> str:
+    return STEP.format(opt=opt, loss=loss, pad=" " * pad)
+
+
+FUNCTIONS = (
+    HEAD
+    + "\n\ndef first(net, xs):\n    opt = torch.optim.SGD(net.parameters(), lr=0.1)"
+    + step("opt", NET, 4)
+    + "\n\ndef second(net, head, xs):\n"
+    + "    opt = torch.optim.SGD(list(net.parameters()) + list(head.parameters()), lr=0.1)"
+    + step("opt", BOTH, 4)
+    + "\n\ndef train(xs):\n    first(net, xs)\n    second(net, head, xs)\n"
+)
+GLOBAL = (
+    HEAD
+    + "\n\ndef first(net, xs):\n    opt = torch.optim.SGD(net.parameters(), lr=0.1)"
+    + step("opt", NET, 4)
+    + "\n\nopt = torch.optim.SGD(list(head.parameters()) + list(net.parameters()), lr=0.1)\n"
+    + "\n\ndef train(xs):\n    first(net, xs)"
+    + step("opt", BOTH, 4)
+)
+CLASSES = (
+    HEAD
+    + "\n\nclass First:\n    def __init__(self, net):\n        self.net = net\n"
+    + "        self.opt = torch.optim.SGD(self.net.parameters(), lr=0.1)\n"
+    + "\n    def train(self, xs):"
+    + step("self.opt", "(self.net(x) - 1).square().mean()", 8)
+    + "\n\nclass Second:\n    def __init__(self, net, head):\n"
+    + "        self.net, self.head = net, head\n"
+    + "        both = list(net.parameters()) + list(head.parameters())\n"
+    + "        self.opt = torch.optim.SGD(both, lr=0.1)\n"
+    + "\n    def train(self, xs):"
+    + step("self.opt", "(self.head(self.net(x)) - 1).square().mean()", 8)
+    + "\n\none, two = First(net), Second(net, head)\n"
+    + "\n\ndef train(xs):\n    one.train(xs)\n    two.train(xs)\n"
+)
+
+
+@pytest.mark.parametrize(
+    "text", [FUNCTIONS, GLOBAL, CLASSES], ids=["functions", "a global", "classes"]
+)
+def test_an_optimizer_trains_what_it_is_made_of_where_it_is_made(text, tmp_path):
+    theirs: dict = {"__name__": "in_torch"}
+    exec(text, theirs)
+    ported = torch2mlx.port(text)
+    assert ported.ok, ported.unsupported
+    ours = executed(ported.source, "optimizer_names")
+    for name in ("net", "head"):
+        give_weights(getattr(ours, name), theirs[name], tmp_path)
+    draws = np.random.default_rng(0)
+    for updates, batch in ((3, 2), (2, 5)):
+        xs = draws.standard_normal((updates, batch, 4)).astype(np.float32)
+        ours.train(xs)
+        theirs["train"](xs)
+    for name in ("net", "head"):
+        for key, expected in theirs[name].named_parameters():
+            got = np.array(getattr(ours, name)[key])
+            np.testing.assert_allclose(got, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+AGAIN = HEAD + "\n\ndef train(xs):\n    opt = {}{}\n    opt = {}{}"
+OF_NET = "torch.optim.SGD(net.parameters(), lr=0.1)"
+OF_BOTH = "torch.optim.SGD(list(net.parameters()) + list(head.parameters()), lr=0.1)"
+
+
+@pytest.mark.parametrize("one, other", [(OF_NET, OF_BOTH), (OF_BOTH, OF_NET)])
+def test_a_name_that_is_given_an_optimizer_of_other_modules_is_refused(one, other):
+    text = AGAIN.format(one, step("opt", NET, 4), other, step("opt", BOTH, 4))
+    reasons = [u.reason for u in torch2mlx.port(text).unsupported]
+    assert any("one optimizer and then another, of other modules" in r for r in reasons)
+    same = AGAIN.format(one, step("opt", BOTH, 4), one.replace("0.1", "0.2"), step("opt", BOTH, 4))
+    assert torch2mlx.port(same).ok
