@@ -151,3 +151,63 @@ def test_parts_that_may_overlap_are_refused_and_do_not_run():
         assert len(set(held)) < len(held), body
         with pytest.raises(NotImplementedError):
             getattr(ours, f"Net{i}")()
+
+
+#: Statements around a net with a parameter `a`, of which the first is trained.
+BEHIND = {
+    "start = torch.ones(4, 4)\nnet.a.data = start": (
+        "OUT.append((net.a - start).abs().sum().item())"
+    ),
+    "start = torch.ones(4, 4)\nnet.a = nn.Parameter(start)": "train(net)\nprint(start.sum())",
+}
+STEPPED = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(4, 4))
+
+def train(net):
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(2):
+        loss = ((net.a + 1) ** 2).sum()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        OUT.append(loss.item())
+
+OUT = []
+net = Net()
+"""
+
+
+@pytest.mark.parametrize("start", BEHIND)
+def test_a_tensor_that_is_read_when_its_numbers_were_trained_is_refused(start):
+    text = f"{HEAD}{STEPPED}{start}\nPRINTED\ntrain(net)\n{BEHIND[start]}\n"
+    left = torch2mlx.port(text.replace("PRINTED", "")).unsupported
+    assert any("which is read behind that" in one.reason for one in left)
+    fine = text.replace("start\n", "start.clone()\n").replace("(start)\n", "(start.clone())\n")
+    for each in (fine, text.replace(BEHIND[start], "").replace("PRINTED", "start.sum()")):
+        ours, theirs = both(each.replace("PRINTED", ""), "behind")
+        np.testing.assert_allclose(ours.OUT, theirs["OUT"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.a = nn.Parameter(w)\nw.fill_(2.0)",
+        "self.a = nn.Parameter(w)\nw[0] = 2.0",
+        "self.a = nn.Parameter(torch.zeros(n, n))\nself.a.data = w\nw += 1",
+        "self.a = nn.Parameter(w[0])\nw.fill_(3.0)",
+        "v = w[0]\nself.a = nn.Parameter(w)\nv.fill_(3.0)",
+        "self.a = nn.Parameter(torch.from_numpy(z))\nz[0] = 3.0",
+    ],
+)
+def test_what_changes_a_parameters_tensor_changes_the_parameter_or_is_refused(line):
+    text = _nets([line])
+    theirs = {"__name__": "in_torch"}
+    exec(text, theirs)
+    result = torch2mlx.port(text)
+    if not result.unsupported:
+        found = np.array(executed(result.source, "changed").Net0(5).a)
+        np.testing.assert_allclose(found, theirs["Net0"](5).a.detach(), rtol=1e-6)
+    assert bool(result.unsupported) == ("w[0]" in line.replace("w[0] =", "") or "z[0]" in line)

@@ -28,6 +28,7 @@ from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.scopes.traversal import code, of_kinds
 from torch2mlx.porting.training.origins import PARAMETER, Origin, Origins
 from torch2mlx.porting.training.overlaps import LOOPS, Overlaps
+from torch2mlx.porting.training.read_later import ReadLater
 from torch2mlx.porting.types.attributes import is_weight
 from torch2mlx.porting.types.callers import Callers, last
 from torch2mlx.porting.types.kinds import Type
@@ -44,6 +45,7 @@ _REPLACED = "a layer whose parameter another one has is replaced: tie the new on
 _PLAIN_LAYERS = ("torch.nn.Linear", "torch.nn.Embedding", "torch.nn.LayerNorm")
 _OF_DICT = re.compile(r"__dict__|\bvars\(")
 _FOLDED = "`{0}` has one number at several places, which change together: clone() takes the values"
+_LATER = "`{0}` trains the numbers of `{1}`, which is read behind that: clone() takes the values"
 _BUFFERS = ("torch.nn.Buffer", "torch.nn.parameter.Buffer")
 _LISTS = ("torch.nn.ParameterList", "torch.nn.ParameterDict")
 
@@ -70,7 +72,7 @@ class GivenParameters:
         self._types = types
         self._callers = Callers(module, types)
         self._origins = Origins(types, self._callers)
-        self._overlaps = Overlaps(self._callers)
+        self._overlaps, self._later = Overlaps(self._callers), ReadLater(self._callers)
         self.values: dict[Any, Any] = {}  # statement -> what it assigns
         self.tied: dict[Any, tuple[Any, Any]] = {}  # statement -> target, source
         self.refused: dict[Any, str] = {}
@@ -214,10 +216,18 @@ class GivenParameters:
             self.refused[given.statement] = _NUMBERS.format(code(given.target))
         elif given.kind == "numbers" and any(self._overlaps.folded(o.steps) for o in origins):
             self.refused[given.statement] = _FOLDED.format(code(given.target))
+        later = self._later_names(given, origins) if given.statement not in self.refused else ""
+        if later:
+            self.refused[given.statement] = _LATER.format(code(given.target), later)
         for origin in origins:
             if given.statement not in self.refused and self._counts(given, origin):
                 key = (origin.node, origin.returned)
                 self._reached.setdefault(key, []).append((given, origin))
+
+    def _later_names(self, given: Given, origins: frozenset[Origin]) -> str:
+        """The tensor of a parameter's numbers that is read when these are trained."""
+        made = (o for o in origins if given.kind == "numbers" and o.kind == "new")
+        return next((name for o in made if (name := self._later.name(o.node))), "")
 
     def _object(self, given: Given, origins: frozenset[Origin]) -> None:
         """What a layer's parameter is set to: what is new, nothing, or a tie. A view is no

@@ -103,3 +103,8 @@ def written(target: Any) -> Iterator[Any]:
             yield from written(element.value)
     else:
         yield target
+
+
+def count_of(statement: Any, name: str) -> int:
+    """How often a statement has a name."""
+    return sum(isinstance(n, cst.Name) and n.value == name for n in walk(statement))

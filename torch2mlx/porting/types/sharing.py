@@ -23,6 +23,7 @@ from torch2mlx.porting.types.places import (
     Origin,
     bodies,
     called_at_once,
+    count_of,
     meets,
     parameters,
     surely,
@@ -31,18 +32,10 @@ from torch2mlx.porting.types.places import (
 from torch2mlx.porting.types.views import FIELDS, Views, changed, changes_in_place, is_data
 
 #: Layers that may give back what they are given.
-_PASSING: tuple[str, ...] = (
-    "Identity",
-    "Dropout",
-    "Sequential",
-    "Module",
-    "ReLU",
-    "ELU",
-    "SiLU",
-    "Hard",
-    "SELU",
+_PASSING = (
+    *("Identity", "Dropout", "Sequential", "Module", "ReLU", "ELU", "SiLU", "Hard", "SELU"),
+    *("Threshold", "Mish", "RReLU", "CELU"),
 )
-_PASSING += ("Threshold", "Mish", "RReLU", "CELU")
 _FRESH_LAYERS = frozenset(
     name for name in BUILTIN if not any(word in name.rpartition(".")[2] for word in _PASSING)
 )
@@ -53,6 +46,7 @@ _KEEPING_NOTHING = (
 )
 #: Functions that hand on what they are given, or its items.
 _RELAYING = ("list", "tuple", "iter", "reversed", "enumerate", "zip", "sorted")
+_HOLDING = ("torch.nn.Parameter", "torch.nn.Buffer", "torch.nn.parameter.Parameter")
 _ROOTS = ("torch", "math", "numpy", "torchvision", "random", "os", "time")
 
 
@@ -79,7 +73,7 @@ class Sharing:
     def live(self, statement: Any, name: str) -> bool:
         """Whether the tensor of a plain name is read more than once from a statement on."""
         flow, at = self._place(statement)
-        return at is None or flow.live(at, name) or _count(statement, name) > 1
+        return at is None or flow.live(at, name) or count_of(statement, name) > 1
 
     def outlives(self, statement: Any, name: str, kind: str = "view") -> bool:
         """Whether a tensor is read behind a statement, here or by who holds it; of a cast, here."""
@@ -183,8 +177,9 @@ class _Flow:
             )
         for event in self._taken.get(name, ()):
             if event.name != name and self._sees(event, at, name):
+                part = "what a module holds" if event.kind == "held" else f"`{event.name}`"
                 return (
-                    f"`{event.name}` is a view of `{name}`, which changes here: torch changes "
+                    f"{part} is a view of `{name}`, which changes here: torch changes "
                     f"both; take it again behind this line, or clone it first"
                 )
         return ""
@@ -205,6 +200,8 @@ class _Flow:
 
     def _sees(self, view: Event, at: Event, base: str) -> bool:
         """Whether a view that was taken before a place is read behind it."""
+        if view.kind == "held":
+            return self._before(view, at) and self._same(view, at, base)
         if not self._before(view, at) or not self.live(at, view.name):
             return False
         if view not in self._reaching(at, view.name):
@@ -212,8 +209,16 @@ class _Flow:
         between = (e for e in self._named(base, "set") if view.at < e.at < at.at)
         return not any(surely(e, at) for e in between)
 
+    def _same(self, one: Event, other: Event, name: str) -> bool:
+        """Whether a name may have one value at two places."""
+        found = self._reaching(other, name)
+        return not found or any(event in found for event in self._reaching(one, name))
+
     def outlives(self, at: Event, name: str, kind: str = "view") -> bool:
         """Whether what a name stands for is read behind a place, here or by a caller."""
+        held = (e for e in self._named(name, "held") if self._before(e, at))
+        if any(self._same(e, at, name) for e in held):
+            return True
         if not self._named(name, "set"):
             return True  # an attribute, or a name of the outside
         given = any(e.origin.kind == "given" for e in self._reaching(at, name))
@@ -326,9 +331,7 @@ class _Flow:
         self._reads(node)
         self._placed(statement)  # what it changes has the value that it reads
         for call in calls(node):
-            if not self._keeps_nothing(call) and not self._is_layer(call):
-                for argument in call.args:
-                    self._keep(argument.value)
+            self._called(call)
         for found in walk(node):
             if isinstance(found, cst.Yield) and found.value is not None:
                 self._keep(found.value)
@@ -339,6 +342,14 @@ class _Flow:
                 self._assigned(target.target, node.value, len(node.targets) > 1)
         elif isinstance(node, cst.AnnAssign) and node.value is not None:
             self._assigned(node.target, node.value)
+
+    def _called(self, call: cst.Call) -> None:
+        """What a call is given gets another holder."""
+        if self._names.of(call.func) in _HOLDING and call.args:
+            self._hold(call.args[0].value)
+        elif not self._keeps_nothing(call) and not self._is_layer(call):
+            for argument in call.args:
+                self._keep(argument.value)
 
     def _reads(self, node: Any) -> None:
         value = node.value if isinstance(node, (cst.Assign, cst.AnnAssign)) else node
@@ -366,8 +377,17 @@ class _Flow:
             self._add("set", target.value, SHARED if several and origin == FRESH else origin)
         elif isinstance(target, (cst.Tuple, cst.List)):
             self._bind(target, self._item(value))
+        elif isinstance(target, cst.Attribute):
+            self._hold(value)
         else:
             self._keep(value)
+
+    def _hold(self, node: Any) -> None:
+        """A module gets what an expression gives, or a view of it."""
+        self._keep(node)
+        base, kind = self._views.base(node)
+        if base or isinstance(node, (cst.Name, cst.Attribute)):
+            self._add("held", "it" if base else dotted(node), Origin(kind, base) if base else FRESH)
 
     def _swapped(self, target: Any, value: Any) -> None:
         """x[0], x[1] = x[1], x[0]: the second value is a part of x that has changed by then."""
@@ -475,8 +495,3 @@ class _Flow:
         given = [dotted(a.value) for a in call.args if isinstance(a.value, cst.Name)]
         part = dotted(call.func).startswith("self.") and len(given) == len(call.args)
         return Origin("passed", " ".join(given)) if part and given else SHARED
-
-
-def _count(statement: Any, name: str) -> int:
-    """How often a statement has a name."""
-    return sum(isinstance(n, cst.Name) and n.value == name for n in walk(statement))
