@@ -304,3 +304,16 @@ def test_a_forward_pass_that_an_earlier_step_needs_runs_before_it():
     )
     ours, theirs = both(text, "needed")
     np.testing.assert_allclose(ours.OUT, theirs["OUT"], rtol=1e-4)
+
+
+def test_what_is_refused_of_a_function_that_is_written_out_has_the_line_of_its_call():
+    update = "def update(optimizer, seen):\n    optimizer.step()\n    seen.append(1)\n\n\n"
+    run = RUN.replace("optimizer.step()", "update(optimizer, OUT)")
+    back = BACK.replace("loss.b", "if x is None:\n        return 0.0\n    loss.b")
+    text = _trained([(update + back, run)]).replace("BATCH", "4")
+    left = torch2mlx.port(text).unsupported
+    lines = text.split("\n")
+    assert {lines[one.line - 1].strip() for one in left} == {
+        "loss.backward()",
+        "update(optimizer, OUT)",
+    }

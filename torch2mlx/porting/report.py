@@ -32,6 +32,7 @@ class Report:
     unsupported: list[Unsupported] = field(default_factory=list)
     reasons: dict[Any, list[str]] = field(default_factory=dict)  # by statement
     questions: list[Question] = field(default_factory=list)
+    placed: dict[Any, int] = field(default_factory=dict)  # lines of statements put elsewhere
     _known: set[Any] = field(default_factory=set)
     _heads: dict[Any, tuple[str, ...]] = field(default_factory=dict)  # see lines_of
 
@@ -52,7 +53,7 @@ class Report:
         """Notes are of the statements of another tree from now on; `text` is that of the first."""
         from torch2mlx.porting.scopes.lines import lines_of  # asks for libcst, as a report does not
 
-        self.lines = lines_of(module, text, self._heads)
+        self.lines = lines_of(module, text, self._heads, self.placed)
 
     def line(self, node: Any) -> int:
         """The line of a statement; 0 when it is not from the source."""

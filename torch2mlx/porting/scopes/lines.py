@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import libcst as cst
@@ -26,23 +27,29 @@ _WITHIN = re.compile("[;:]")
 _END = "\n"
 
 
-def _statements(node: Any) -> Iterator[Any]:
+def statements(node: Any) -> Iterator[Any]:
     for child in children(node):
         if isinstance(child, cst.SimpleStatementLine) or type(child) in _HEADS:
             yield child
         if not isinstance(child, (cst.BaseExpression, cst.SimpleStatementLine)):
-            yield from _statements(child)
+            yield from statements(child)
 
 
 def lines_of(
-    module: cst.Module, text: str, heads: dict[cst.CSTNode, tuple[str, ...]] | None = None
+    module: cst.Module,
+    text: str,
+    heads: dict[cst.CSTNode, tuple[str, ...]] | None = None,
+    placed: Mapping[Any, int] = MappingProxyType({}),
 ) -> dict[cst.CSTNode, int]:
     """Line of every statement, from 1. `heads` keeps how simple statements begin, for calls with
-    trees that have most of them in common."""
+    trees that have most of them in common. `placed`: lines of statements that stand elsewhere."""
     known = {} if heads is None else heads
     found, at = {}, 0
     lines = list(_pieces(text))
-    for statement in _statements(module):
+    for statement in statements(module):
+        if statement in placed:
+            found[statement] = placed[statement]
+            continue
         kind: Any = type(statement)
         begins = _HEADS.get(kind) or known.get(statement)
         if begins is None:

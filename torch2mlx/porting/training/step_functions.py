@@ -21,7 +21,9 @@ import libcst as cst
 
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.scopes.traversal import calls, everything, of_kinds, walk, words_of
+from torch2mlx.porting.scopes.lines import statements
+from torch2mlx.porting.scopes.passes import passed
+from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk, words_of
 from torch2mlx.porting.training.written_out import (
     arguments,
     body_of,
@@ -43,18 +45,12 @@ def with_steps_whole(module: cst.Module, report: Report, text: str) -> cst.Modul
     """The file, in which backward passes and their steps stand in one function."""
     for _ in range(_DEEP):
         rules = StepFunctions(module, report)
-        made = module.visit(rules) if rules.found else module
+        made = passed(module, rules) if rules.found else module
         if not rules.taken:
             return module
-        module = _apart(made)
+        module = made
         report.follow(module, text)
     return module
-
-
-def _apart(module: cst.Module) -> cst.Module:
-    """A tree in which no node stands twice."""
-    nodes = everything(module)
-    return module if len(set(nodes)) == len(nodes) else module.deep_clone()
 
 
 class StepFunctions(cst.CSTTransformer):
@@ -70,7 +66,7 @@ class StepFunctions(cst.CSTTransformer):
         self.taken: dict[Any, int] = {}
         self._around: list[Any] = []
         self._used: dict[Any, set[str]] = {}
-        self._gone: set[Any] = set()
+        self._old: dict[Any, Any] = {}  # statements -> what they were before
         if self.found:
             self._count()
 
@@ -172,6 +168,7 @@ class StepFunctions(cst.CSTTransformer):
     leave_ClassDef = leave_FunctionDef
 
     def leave_IndentedBlock(self, original_node: Any, updated_node: cst.IndentedBlock) -> Any:
+        self._old.update(zip(updated_node.body, original_node.body, strict=False))
         return updated_node.with_changes(body=self._block(list(updated_node.body)))
 
     def _block(self, block: list[Any]) -> list[Any]:
@@ -217,7 +214,11 @@ class StepFunctions(cst.CSTTransformer):
         if not made:
             return [cst.SimpleStatementLine(body=[cst.Pass()])]
         lines = [*statement.leading_lines, *made[0].leading_lines]
-        return [made[0].with_changes(leading_lines=lines), *made[1:]]
+        made[0] = made[0].with_changes(leading_lines=lines)
+        line = self._report.line(self._old.get(statement, statement))
+        inner = [*made, *(part for one in made for part in statements(one))]
+        self._report.placed.update(dict.fromkeys(inner, line))
+        return made
 
     def _is_method(self) -> bool:
         around = self._around

@@ -112,7 +112,8 @@ class Filled(cst.CSTTransformer):
         return updated_node.with_changes(keyword=original_node.keyword)
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
-        return self._given.get(original_node.value, updated_node)
+        given = self._given.get(original_node.value)
+        return updated_node if given is None else given.deep_clone()
 
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> Any:
         """A branch that a constant decides."""
@@ -194,9 +195,9 @@ def written_out(
         rest = body[-1].body[:-1]
         body = [*body[:-1], *([body[-1].with_changes(body=rest)] if rest else [])]
     for statement in body:
-        done = statement.visit(Filled(filled))
+        done = statement.deep_clone().visit(Filled(filled))
         made += _listed(done)
-    return made, None if value is None else value.visit(Filled(filled))
+    return made, None if value is None else value.deep_clone().visit(Filled(filled))
 
 
 def _listed(done: Any) -> list[Any]:
