@@ -17,7 +17,7 @@ from torch2mlx.cli import main
 from torch2mlx.cli.schemas import schemas
 from torch2mlx.errors import TranslationError, WriteError
 from torch2mlx.export.state.causal import some_tokens
-from torch2mlx.export.state.generating import differences, mlx_logits, padded_cache
+from torch2mlx.export.state.generating import differences, mlx_logits, padded_cache, proved
 
 pytestmark = pytest.mark.slow
 
@@ -187,6 +187,26 @@ def test_sequences_that_join_and_leave_a_batch_go_on_as_alone(made, kind, pieces
         logits = np.array(language.module(tokens, cache=first))
         for place, i in enumerate(kept):
             close(logits[place, 0], expected[i][lengths[i] + step], 1e-4)
+
+
+def test_a_refusal_says_where_torchs_own_step_of_one_token_is_another_program(made):
+    model, translated = made("persimmon")
+
+    class Stepped(type(model)):
+        """Its logits are larger in calls of one token."""
+
+        def forward(self, input_ids, **options):
+            answer = super().forward(input_ids=input_ids, **options)
+            if input_ids.shape[1] == 1:
+                answer.logits = answer.logits * 1.5
+            return answer
+
+    stepped = Stepped(model.config).eval()
+    stepped.load_state_dict(model.state_dict())
+    with pytest.raises(TranslationError, match=r"torch's own differ by .*; check=False returns"):
+        proved(stepped, translated.module)
+    with pytest.raises(TranslationError, match=r"allowed 0\.0001$"):
+        proved(model, made("bloom")[1].module)
 
 
 def test_a_model_that_padding_would_move_refuses_it():

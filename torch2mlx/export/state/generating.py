@@ -37,7 +37,27 @@ def proved(model: Any, module: Any) -> None:
             raise TranslationError(
                 f"MLX answers otherwise than torch in a batch of {batch} at token {worst}: the "
                 f"logits differ by {found[worst]:.2g}, allowed {allowed:g}"
+                f"{_own_difference(model, module, ids, allowed)}"
             )
+
+
+def _own_difference(model: Any, module: Any, ids: Any, allowed: float) -> str:
+    """Says so where torch itself has other logits in calls of one token than in one of them all:
+    the model is two programs then, and no file that takes any number of tokens is both."""
+    import torch
+
+    stepped = torch_logits(model, ids, sum(PIECES))
+    with torch.no_grad():
+        whole = numpy_of(model(**{model.main_input_name: ids}).logits)
+    if whole.shape != stepped.shape or (gap := apart(whole, stepped)) <= allowed:
+        return ""
+    said = (
+        f"; torch's own differ by {gap:.2g} between one call of all tokens and calls of one with "
+        "its cache: the model computes two things, of which a file can be one"
+    )
+    if apart(whole, mlx_logits(module, to_mlx(ids), PIECES)) <= allowed:
+        said += "; check=False returns the file, whose logits are those of one call at any number"
+    return said
 
 
 def padding_left_out(model: Any, module: Any) -> bool:

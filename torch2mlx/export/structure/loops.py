@@ -217,7 +217,7 @@ def _rolled(
         return None
     begin = items.index(turns[0][0])
     rest = items[begin + len(turns) * len(turns[0]) :]
-    flow = _Flow(turns, rest, results)
+    flow = _Flow(turns, rest, results, texts)
     if not flow.loops or not (row or flow.carried):
         return None
     loop = flow.loop(row)
@@ -230,8 +230,10 @@ def _rolled(
 class _Flow:
     """Where the values that the statements of each turn read come from."""
 
-    def __init__(self, turns: list[list[Any]], rest: list[Any], results: Sequence[Node]) -> None:
-        self._turns, self._rest = turns, rest
+    def __init__(
+        self, turns: list[list[Any]], rest: list[Any], results: Sequence[Node], texts: Texts
+    ) -> None:
+        self._turns, self._rest, self._texts = turns, rest, texts
         self._made = [
             {n: (o, j) for o, item in enumerate(turn) for j, n in enumerate(made_by(item))}
             for turn in turns
@@ -314,8 +316,8 @@ class _Flow:
         """Notes what a place of each turn reads; whether a loop can say that."""
         o, p = place
         reads = [all_reads(turn[o])[p] for turn in self._turns]
-        if reads[0].op in STORED:
-            return True
+        if _own(reads[0], self._texts):
+            return True  # of the row, or the same in each turn: `_same` has compared the texts
         within = self._made[0].get(reads[0])
         if within is not None:
             return all(m.get(r) == within for m, r in zip(self._made, reads, strict=True))

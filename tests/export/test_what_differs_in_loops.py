@@ -1,4 +1,5 @@
-"""Numbers that differ from turn to turn of a loop stand in lists, each in its own place."""
+"""What differs from turn to turn of a loop stands in lists: numbers, each in its own place, and
+weights that are another module's."""
 
 from __future__ import annotations
 
@@ -70,3 +71,32 @@ class Gated(nn.Module):
 
 def test_options_are_numbers_of_numpy() -> None:
     made(Gated(), ((2, 4, 5, 6),), ((1, 4, 7, 3),))
+
+
+class Row(nn.Module):
+    """Layers in a row."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(count)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.layers(x))
+
+
+class Tied(nn.Module):
+    """Two rows of layers, of which the second has the weights of the first."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.first, self.second = Row(count), Row(count)
+        for one, other in zip(self.first.layers, self.second.layers, strict=True):
+            other.weight = one.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x) + x)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_each_layer_has_the_weight_that_is_given_for_it(count: int) -> None:
+    made(Tied(count), ((2, 4),), ((3, 5, 4),))
