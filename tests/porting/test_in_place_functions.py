@@ -31,6 +31,10 @@ y = x - 0.5; F.threshold_(y, 0.1, -1.0); return y
 y = x - 0.5; F.relu(y, inplace=True); return y
 y = x - 0.5; F.hardswish(y, inplace=True); return y
 y = x - 0.5; F.leaky_relu(y, 0.3, inplace=True); return y
+y = x - 0.5; F.leaky_relu(y, 0.3, True); return y
+y = x - 0.5; z = F.relu(y, True); return z + y
+y = x - 0.5; z = F.elu(y, 0.7, False); return z + y
+y = x - 0.5; z = F.hardtanh(y, -0.2, 0.3, True); return z * y
 y = x * 3; torch.clamp_(y, 0.5, 2); return y
 y = x * 3; torch.clamp_(y, max=1); torch.exp_(y); return y
 y = x.clone(); torch.zero_(y); return y + x

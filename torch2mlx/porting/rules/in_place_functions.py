@@ -16,8 +16,16 @@ from torch2mlx.porting.types.views import changes_in_place
 #: Why a call stays.
 WHY = "it changes its argument: give that a name"
 #: What a text has that calls one of them.
-MARK = re.compile(r"\w_\(|\binplace\s*=|\bout\s*=")
+MARK = re.compile(r"\w_\(|\binplace\s*=|\bout\s*=|,\s*(True|False)\s*,?\s*\)")
 _GROUPS = ("torch", "torch.nn.functional")
+#: Functions whose argument `inplace` may be given by its place.
+_INPLACE_AT = {
+    **dict.fromkeys(("relu", "relu6", "selu", "silu", "mish", "hardswish", "hardsigmoid"), 1),
+    **dict.fromkeys(("leaky_relu", "elu", "celu"), 2),
+    **dict.fromkeys(("hardtanh", "threshold", "dropout", "alpha_dropout", "dropout1d"), 3),
+    **dict.fromkeys(("dropout2d", "dropout3d", "feature_alpha_dropout"), 3),
+    "rrelu": 4,
+}
 #: In place alone: there is no function that gives the value.
 _ALONE = ("zero", "fill")
 
@@ -46,8 +54,10 @@ class WithoutInPlaceFunctions(cst.CSTTransformer):
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
         """torch.relu_(x) -> x.relu_(); torch.add(x, y, out=z) -> z.copy_(torch.add(x, y))."""
-        if self._names.of(original_node.func).startswith("torch."):
-            updated_node = _without_out(updated_node)
+        full = self._names.of(original_node.func)
+        if full.startswith("torch."):
+            updated_node = _with_switch(full, _without_out(updated_node))
+            original_node = _with_switch(full, original_node)
         base = self._changing(original_node)
         if not base or not isinstance(updated_node.args[0].value, _PLACES):
             return updated_node
@@ -88,6 +98,22 @@ _PLACES = (cst.Name, cst.Attribute, cst.Subscript)
 def _switch(argument: cst.Arg) -> bool:
     named = argument.keyword is not None and argument.keyword.value == "inplace"
     return named and code(argument.value) == "True"
+
+
+def _with_switch(full: str, call: cst.Call) -> cst.Call:
+    """A call whose `inplace` is given by its place, with it by name."""
+    group, _, name = full.rpartition(".")
+    place = _INPLACE_AT.get(name, len(call.args)) if group == "torch.nn.functional" else -1
+    if place < 0 or place >= len(call.args):
+        return call
+    given = call.args[place]
+    if any(a.keyword is not None or a.star for a in call.args[: place + 1]):
+        return call
+    named = cst.Arg(given.value, cst.Name("inplace"), equal=_EQUAL)
+    return call.with_changes(args=[*call.args[:place], named, *call.args[place + 1 :]])
+
+
+_EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
 
 
 def _without_out(call: cst.Call) -> cst.Call:
