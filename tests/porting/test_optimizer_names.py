@@ -67,10 +67,27 @@ CLASSES = (
 )
 
 
-@pytest.mark.parametrize(
-    "text", [FUNCTIONS, GLOBAL, CLASSES], ids=["functions", "a global", "classes"]
-)
-def test_an_optimizer_trains_what_it_is_made_of_where_it_is_made(text, tmp_path):
+AGAIN = HEAD + "\n\ndef train(xs):\n    opt = {}{}\n    opt = {}{}"
+OF_NET = "torch.optim.SGD(net.parameters(), lr=0.1)"
+OF_BOTH = "torch.optim.SGD(list(net.parameters()) + list(head.parameters()), lr=0.1)"
+ONE_THEN_BOTH = AGAIN.format(OF_NET, step("opt", NET, 4), OF_BOTH, step("opt", BOTH, 4))
+BOTH_THEN_ONE = AGAIN.format(OF_BOTH, step("opt", BOTH, 4), OF_NET, step("opt", BOTH, 4))
+SAME = AGAIN.format(OF_NET, step("opt", NET, 4), OF_NET, step("opt", BOTH, 4))
+
+
+TEXTS = {
+    "functions": FUNCTIONS,
+    "a global": GLOBAL,
+    "classes": CLASSES,
+    "one name": ONE_THEN_BOTH,
+    "one name for fewer": BOTH_THEN_ONE,
+    "one name for the same": SAME,
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_optimizer_trains_what_it_is_made_of_where_it_is_made(name, tmp_path):
+    text = TEXTS[name]
     theirs: dict = {"__name__": "in_torch"}
     exec(text, theirs)
     ported = torch2mlx.port(text)
@@ -89,15 +106,35 @@ def test_an_optimizer_trains_what_it_is_made_of_where_it_is_made(text, tmp_path)
             np.testing.assert_allclose(got, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
-AGAIN = HEAD + "\n\ndef train(xs):\n    opt = {}{}\n    opt = {}{}"
-OF_NET = "torch.optim.SGD(net.parameters(), lr=0.1)"
-OF_BOTH = "torch.optim.SGD(list(net.parameters()) + list(head.parameters()), lr=0.1)"
+LATER = """
+
+def train(xs, more):
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    if more:
+        opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.1)
+"""
+CALLED = """
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
 
 
-@pytest.mark.parametrize("one, other", [(OF_NET, OF_BOTH), (OF_BOTH, OF_NET)])
-def test_a_name_that_is_given_an_optimizer_of_other_modules_is_refused(one, other):
-    text = AGAIN.format(one, step("opt", NET, 4), other, step("opt", BOTH, 4))
+def learn(loss):
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+
+
+opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + LATER + step("opt", BOTH, 4),
+        HEAD + CALLED + "\n\ndef train(xs):" + step("opt", BOTH, 4),
+    ],
+    ids=["in a branch", "read by functions"],
+)
+def test_a_name_that_may_hold_either_of_two_optimizers_is_refused(text):
     reasons = [u.reason for u in torch2mlx.port(text).unsupported]
     assert any("one optimizer and then another, of other modules" in r for r in reasons)
-    same = AGAIN.format(one, step("opt", BOTH, 4), one.replace("0.1", "0.2"), step("opt", BOTH, 4))
-    assert torch2mlx.port(same).ok

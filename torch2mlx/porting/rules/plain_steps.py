@@ -14,6 +14,7 @@ from torch2mlx.porting.training.early_branches import EarlyBranches
 from torch2mlx.porting.training.free_parameters import FreeParameters
 from torch2mlx.porting.training.group_parameters import GroupParameters
 from torch2mlx.porting.training.scalers import WithoutScalers
+from torch2mlx.porting.training.separate_optimizers import SeparateOptimizers
 from torch2mlx.porting.training.small_functions import WithoutSmallFunctions
 from torch2mlx.porting.training.step_functions import with_steps_whole
 
@@ -38,6 +39,8 @@ def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
         module = _passed(module, WithoutInPlaceFunctions(names), text, report)
     if "param_groups" in text and "params" in text:
         module = _passed(module, GroupParameters(names, report), text, report)
+    if "optim" in text:
+        module = _passed(module, SeparateOptimizers(module, names, report), text, report)
     for word, passes in _PASSES:
         if word in text:
             module = _passed(module, passes(report), text, report)
