@@ -257,3 +257,46 @@ def test_a_length_that_a_later_call_reads_is_not_free():
     noted = translate(Noted(), args)
     assert noted.free == {"x": (0, 1)}
     assert verify(Noted(), noted, args, sizes=[{"x": (3, 11)}]).ok
+
+
+class Embedding(torch.nn.Module):
+    """Answers with what it was given to and with how much that is, in numbers made of lengths."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+        self.scale = torch.nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return self.answer(x * self.scale, x)
+
+
+class Inside(torch.nn.Module):
+    def __init__(self, answer, outer):
+        super().__init__()
+        self.inner, self.outer = Embedding(answer), outer
+
+    def forward(self, x):
+        return self.outer(*self.inner(x))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda y, x: (y, x.shape[1] // 2),
+        lambda y, x: (y, y.shape[1] // 2),
+        lambda y, x: (y[:, 1:], x.shape[0] + y[:, 1:].shape[1]),
+    ],
+)
+@pytest.mark.parametrize(
+    "outer",
+    [
+        lambda y, n: (y, n),
+        lambda y, n: (y[:, :n], {"n": n}),
+        lambda y, n: (y, n + 1, n),
+    ],
+)
+def test_a_model_answers_with_the_numbers_that_its_modules_make_of_lengths(answer, outer):
+    model, args = Inside(answer, outer), (torch.randn(2, 12),)
+    made = translate(model, args)
+    assert verify(model, made, args, sizes=[{"x": (3, 9)}, {"x": (1, 20)}], gradients=True).ok

@@ -129,7 +129,8 @@ def _connect(root: Region, program: Program, finals: list[Node], known: KnownNum
     for region in regions:
         arguments = (i.node for i in program.inputs if i.node is not None)
         given = known.handed.get(region.path, ())
-        _localise(region, measures, list(arguments) if region is root else [], given)
+        arrays = list(arguments) if region is root else []
+        _localise(region, measures, arrays, given, set(finals))
     while _without_unread(regions, finals):
         for region in regions:
             _fill(region, set())
@@ -196,26 +197,34 @@ def under(path: str, owner: str) -> bool:
 
 
 def _localise(
-    region: Region, measures: Measures, arguments: list[Node], given: Collection[Any]
+    region: Region,
+    measures: Measures,
+    arguments: list[Node],
+    given: Collection[Any],
+    told: set[Node],
 ) -> None:
     """Fills in what goes into a region, the inner ones being done; numbers that come from lengths
-    are made in it where its arguments tell them."""
+    are made in it where its arguments tell them. `told` are those that the program answers."""
+
+    def is_made(item: Node) -> bool:
+        return item in measures and item not in told
+
     inside = set(region.nodes())
     arrays = [*arguments, *_outer_arrays(region, inside, measures)]
     numbers = LocalNumbers(measures, inside, arrays, given)
     for item in region.items:
         if isinstance(item, Region):
             item.given = [numbers.of(node) for node in item.given]
-        elif item not in measures:
+        elif not is_made(item):
             object.__setattr__(item, "args", replace(item.args, numbers.of))
             object.__setattr__(item, "kwargs", replace(item.kwargs, numbers.of))
     placed: dict[Node | Region, None] = dict.fromkeys(numbers.heading())
     for item in region.items:
-        for read in reads_of(item) if item not in measures else ():
+        for read in reads_of(item) if isinstance(item, Region) or not is_made(item) else ():
             if numbers.made(read):
                 placed.update(dict.fromkeys((*numbers_in(read, numbers), read)))
         placed[item] = None
-    numbers_here = {i for i in placed if isinstance(i, Node) and i in measures}
+    numbers_here = {i for i in placed if isinstance(i, Node) and is_made(i)}
     idle = numbers_here - _read_inside(placed)
     region.items = list(placed)
     _fill(region, idle)
