@@ -113,6 +113,15 @@ def train(xs, more):
     if more:
         opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.1)
 """
+CHOSEN = """
+
+def train(xs, more):
+    if more:
+        params = head.parameters()
+    else:
+        params = list(net.parameters()) + list(head.parameters())
+    opt = torch.optim.SGD(params, lr=0.1)
+"""
 CALLED = """
 opt = torch.optim.SGD(net.parameters(), lr=0.1)
 
@@ -131,10 +140,21 @@ opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.1)
     "text",
     [
         HEAD + LATER + step("opt", BOTH, 4),
+        HEAD + CHOSEN + step("opt", BOTH, 4),
         HEAD + CALLED + "\n\ndef train(xs):" + step("opt", BOTH, 4),
     ],
-    ids=["in a branch", "read by functions"],
+    ids=["in a branch", "by its parameters", "read by functions"],
 )
 def test_a_name_that_may_hold_either_of_two_optimizers_is_refused(text):
     reasons = [u.reason for u in torch2mlx.port(text).unsupported]
-    assert any("one optimizer and then another, of other modules" in r for r in reasons)
+    assert any("of some modules or of others" in r for r in reasons)
+
+
+def test_parameters_that_an_optimizer_gets_later_are_refused():
+    text = (
+        HEAD
+        + LATER.partition("    if more")[0]
+        + '    opt.add_param_group({"params": head.parameters()})'
+    )
+    reasons = [u.reason for u in torch2mlx.port(text + step("opt", BOTH, 4)).unsupported]
+    assert any("add_param_group" in r for r in reasons)

@@ -129,8 +129,13 @@ def method_call(at: Place, original: cst.Call, updated: cst.Call) -> Any:
     return updated
 
 
+_ADDED = "an optimizer is of the modules that it is made of: give it these where it is made"
+
+
 def _of_training(at: Place, kind: str, name: str, receiver: str, original: Any) -> Any:
     """A method of an optimizer or a loss scaler; None for one that stays."""
+    if kind == "optimizer" and name == "add_param_group":
+        at.refuse(original, f".{name}(): {_ADDED}")
     if kind == "scaler" and name in _OF_SCALERS:
         at.change(original, f"GradScaler.{name}", "nothing is scaled: as of a disabled one")
         return expression(_OF_SCALERS[name])

@@ -174,11 +174,11 @@ def apart(target: Any, value: Any) -> Iterator[tuple[Any, Any]]:
 def held_parameters(module: cst.Module) -> dict[str, list[str]]:
     """Names that hold parameters, in lists, dicts or groups -> the modules that these are of."""
     held: dict[str, list[str]] = {}
-    chains = _chains(module)
+    chains = chain_names(module)
     for node in of_kinds(module, cst.Assign, cst.For):
         if isinstance(node, cst.Assign):
             for target, value in _assigned([node]):
-                if not _is_value(value, chains):
+                if not is_value(value, chains):
                     _add(held, target, held_in(value, held))
         elif isinstance(node, cst.For):
             modules = held_in(node.iter, held)
@@ -189,7 +189,7 @@ def held_parameters(module: cst.Module) -> dict[str, list[str]]:
     return held
 
 
-def _chains(module: Any) -> set[str]:
+def chain_names(module: Any) -> set[str]:
     """Other names under which a file imports `itertools.chain`."""
     return {
         dotted(alias.asname.name)
@@ -201,7 +201,7 @@ def _chains(module: Any) -> set[str]:
     }
 
 
-def _is_value(node: Any, chains: set[str]) -> bool:
+def is_value(node: Any, chains: set[str]) -> bool:
     """Whether an expression is computed from parameters: a number, an optimizer, an iterator."""
     kinds = (cst.List, cst.Dict, cst.ListComp, cst.DictComp, cst.Set, cst.SetComp, cst.Tuple)
     if isinstance(node, (*kinds, cst.BinaryOperation, cst.Name)):
@@ -262,12 +262,12 @@ def _comprehends_all(node: Any, whole: Mapping[str, bool]) -> bool:
 
 def whole_names(module: cst.Module) -> dict[str, bool]:
     """Names that hold all parameters of their modules, wherever they are set."""
-    chains = _chains(module)
+    chains = chain_names(module)
     found = {f"{name}()": True for name in chains}
     for node in of_kinds(module, cst.Assign, cst.FunctionDef, cst.Call):
         if isinstance(node, cst.Assign):
             for target, value in _assigned([node]):
-                if not _is_value(value, chains):
+                if not is_value(value, chains):
                     found[target] = found.get(target, True) and takes_all(value, found)
         elif isinstance(node, cst.FunctionDef):
             for parameter in node.params.params:

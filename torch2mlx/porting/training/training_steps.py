@@ -51,8 +51,8 @@ _NOT_SEEN = (
     "file that calls this function, from the modules that the call gives"
 )
 _SEVERAL = (
-    "{optimizer} is given one optimizer and then another, of other modules: give each a name of "
-    "its own"
+    "{optimizer} is of some modules or of others, by which line ran last: give each optimizer, and "
+    "the parameters of each, a name of its own"
 )
 
 
