@@ -100,3 +100,30 @@ class Tied(nn.Module):
 @pytest.mark.parametrize("count", [2, 3])
 def test_each_layer_has_the_weight_that_is_given_for_it(count: int) -> None:
     made(Tied(count), ((2, 4),), ((3, 5, 4),))
+
+
+class Maybe(nn.Module):
+    """A layer, and a norm that some have."""
+
+    def __init__(self, normed: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4) if normed else None
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x if self.norm is None else self.norm(x))
+
+
+class LastAlone(nn.Module):
+    """Blocks of which the last alone has a norm, and is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Maybe(i == 2) for i in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks[-1](x)
+
+
+def test_blocks_that_are_never_called_hold_what_is_theirs_alone() -> None:
+    made(LastAlone(), ((2, 4),), ((3, 4),))

@@ -309,7 +309,10 @@ def _made_as(instance: Instance, other: Instance) -> bool:
     weights, which only a call asks for."""
     same = type(instance.module) is type(other.module) and instance.buffers == other.buffers
     tensors = _told(instance.tensors) == _told(other.tensors)
-    return same and tensors and _told(instance.children) <= _told(other.children)
+    more = {name for name, _ in _told(other.children) - _told(instance.children)}
+    held = dict(other.module.named_children())
+    weightless = all(name in held and not any(held[name].state_dict()) for name in more)
+    return same and tensors and weightless and _told(instance.children) <= _told(other.children)
 
 
 def _told(attributes: list[tuple[str, Construct]]) -> set[tuple[str, Any]]:
