@@ -161,7 +161,7 @@ class Finder:
     def _apart(self, inside: list[Any], scope: Scope) -> str:
         """Why statements that lead to a loss cannot be a function; "" where they can."""
         word = next((w for s in inside if (w := left_by(s))), "")
-        graph = self._graphs.why(scope.node, self.scan.exposed(inside))
+        graph = self._graphs.why(scope.node, inside, self.scan)
         return _LEFT.format(word) if word else graph
 
     def _guessed(self, optimizers: list[str], statement: Any, scope: Scope) -> bool:
