@@ -144,6 +144,7 @@ class Pooled(torch.nn.Module):
         found = functional.max_pool1d(words, words.size(2)).squeeze(2)
         rows = functional.avg_pool2d(image, (1, image.shape[3])).sum(2).flatten(1)
         columns = max_pool2d(image, (image.shape[2], 1)).amin(3).flatten(1)
+        rows = rows + max_pool2d(image, (1, image.shape[3])).mean(2).flatten(1)
         return self.fc(torch.cat([mean + columns, most + rows, found], 1))
 
 

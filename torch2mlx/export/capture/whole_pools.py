@@ -27,7 +27,7 @@ def _pooling(original: Any, axes: int, whole: Any) -> Any:
         only_stride = len(more) < 2 if not options else not more and set(options) == {"stride"}
         dims = _reduced(input, kernel_size, axes) if only_stride else ()
         if len(dims) == axes or (dims and not more and not options):
-            return whole(input, dims)  # which makes one step at most, whatever the stride
+            return whole(input, dims, axes)  # which makes one step at most, whatever the stride
         return original(input, kernel_size, *more, **options)
 
     return pooling
@@ -48,15 +48,15 @@ def _reduced(given: Any, window: Any, axes: int) -> tuple[int, ...]:
     return tuple(axis for axis in range(-axes, 0) if axis not in [left for _, left in rest])
 
 
-def _mean(given: Any, dims: tuple[int, ...]) -> Any:
+def _mean(given: Any, dims: tuple[int, ...], axes: int) -> Any:
     return given.mean(dim=dims, keepdim=True)
 
 
-def _largest(given: Any, dims: tuple[int, ...]) -> Any:
+def _largest(given: Any, dims: tuple[int, ...], axes: int) -> Any:
     from torch.nn import functional
 
-    if dims == tuple(range(-len(dims), 0)):
-        return getattr(functional, f"adaptive_max_pool{len(dims)}d")(given, 1)
+    if len(dims) == axes:
+        return getattr(functional, f"adaptive_max_pool{axes}d")(given, 1)
     for axis in dims:
         given = given.max(axis, keepdim=True).values
     return given
