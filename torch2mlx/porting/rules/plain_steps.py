@@ -14,6 +14,7 @@ from torch2mlx.porting.training.early_branches import EarlyBranches
 from torch2mlx.porting.training.free_parameters import FreeParameters
 from torch2mlx.porting.training.group_parameters import GroupParameters
 from torch2mlx.porting.training.scalers import WithoutScalers
+from torch2mlx.porting.training.separate_lists import SeparateLists
 from torch2mlx.porting.training.separate_optimizers import SeparateOptimizers
 from torch2mlx.porting.training.small_functions import WithoutSmallFunctions
 from torch2mlx.porting.training.step_functions import with_steps_whole
@@ -40,7 +41,7 @@ def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     if "param_groups" in text and "params" in text:
         module = _passed(module, GroupParameters(names, report), text, report)
     if "optim" in text:
-        module = _passed(module, SeparateOptimizers(module, names, report), text, report)
+        module = _separated(module, names, text, report)
     for word, passes in _PASSES:
         if word in text:
             module = _passed(module, passes(report), text, report)
@@ -49,6 +50,14 @@ def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     if "autograd" in text:
         module = _passed(module, Derivatives(names, report), text, report)
     return module
+
+
+def _separated(module: Any, names: Any, text: str, report: Report) -> Any:
+    """The file with a name of its own for each list of parameters, and for each optimizer."""
+    lists = SeparateLists(module, report)
+    if lists.found:
+        module = _passed(module, lists, text, report)
+    return _passed(module, SeparateOptimizers(module, names, report), text, report)
 
 
 def _passed(module: Any, rules: Any, text: str, report: Report) -> Any:

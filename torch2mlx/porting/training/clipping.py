@@ -13,6 +13,7 @@ from torch2mlx.porting.scopes.traversal import calls
 from torch2mlx.porting.training.optimizers import (
     held_in,
     held_parameters,
+    several_lists,
     takes_all,
     whole_names,
 )
@@ -47,6 +48,7 @@ class Clipped:
 
     def __init__(self, module: cst.Module) -> None:
         self._held, self._whole = held_parameters(module), whole_names(module)
+        self._whole.update(dict.fromkeys(several_lists(module), False))
 
     def part(self, given: Any, scope: Scope) -> Part | None:
         """The gradients of the parameters that an expression gives; None where it is not seen

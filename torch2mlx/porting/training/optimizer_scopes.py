@@ -10,11 +10,8 @@ import libcst as cst
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import children, walk
 from torch2mlx.porting.training.optimizers import (
-    chain_names,
-    held_in,
-    held_parameters,
-    is_value,
     made_optimizers,
+    several_lists,
 )
 
 _SCOPES = (cst.FunctionDef, cst.ClassDef)
@@ -33,7 +30,7 @@ class OptimizerScopes:
             known = self._made.setdefault(self._owner(name, around), {}).setdefault(name, [])
             if modules not in known:
                 known.append(modules)
-            if call.args and _depends(call.args[0].value, around[-1], module):
+            if call.args and _depends(call.args[0].value, module):
                 known += [[], modules]  # of one or another: never one alone
 
     def _walk(self, node: Any, around: list[Any]) -> None:
@@ -63,24 +60,7 @@ class OptimizerScopes:
         return []
 
 
-def _depends(given: Any, scope: Any, module: cst.Module) -> bool:
-    """Whether the parameters that an optimizer is given are of some modules or of others: a name in
-    them is given both in this function, and not the one by the other."""
+def _depends(given: Any, module: cst.Module) -> bool:
+    """Whether the parameters that an optimizer is given are of some modules or of others."""
     names = {n.value for n in walk(given) if isinstance(n, cst.Name)}
-    held = held_parameters(module) if names else {}
-    chains = chain_names(module)
-    for name in names.intersection(held):
-        found = []
-        for node in walk(scope):
-            target = node.targets[0].target if isinstance(node, cst.Assign) else None
-            if isinstance(target, cst.Name) and target.value == name:
-                grows = any(isinstance(n, cst.Name) and n.value == name for n in walk(node.value))
-                modules = (
-                    []
-                    if grows or is_value(node.value, chains)
-                    else sorted(held_in(node.value, held))
-                )
-                found += [modules] if modules else []
-        if any(modules != found[0] for modules in found):
-            return True
-    return False
+    return bool(names) and not names.isdisjoint(several_lists(module))

@@ -171,12 +171,16 @@ def apart(target: Any, value: Any) -> Iterator[tuple[Any, Any]]:
         yield target, value
 
 
-def held_parameters(module: cst.Module) -> dict[str, list[str]]:
-    """Names that hold parameters, in lists, dicts or groups -> the modules that these are of."""
+def held_parameters(module: cst.Module, chains: set[str] | None = None) -> dict[str, list[str]]:
+    """Names that hold parameters, in lists, dicts or groups -> the modules that these are of.
+    `chains`: those of the whole file, where `module` is a part of it."""
     held: dict[str, list[str]] = {}
-    chains = chain_names(module)
-    for node in of_kinds(module, cst.Assign, cst.For):
-        if isinstance(node, cst.Assign):
+    chains = chain_names(module) if chains is None else chains
+    for node in of_kinds(module, cst.Assign, cst.AugAssign, cst.For):
+        if isinstance(node, cst.AugAssign):
+            if dotted(node.target) in held:
+                _add(held, dotted(node.target), held_in(node.value, held))
+        elif isinstance(node, cst.Assign):
             for target, value in _assigned([node]):
                 if not is_value(value, chains):
                     _add(held, target, held_in(value, held))
@@ -187,6 +191,22 @@ def held_parameters(module: cst.Module) -> dict[str, list[str]]:
                 if isinstance(func, cst.Attribute) and func.attr.value in ("append", "add"):
                     _add(held, dotted(func.value), modules)
     return held
+
+
+def several_lists(module: cst.Module) -> set[str]:
+    """Names that are given parameters of some modules here and of others there, and not the one by
+    the other."""
+    held, chains = held_parameters(module), chain_names(module)
+    found: dict[str, list[list[str]]] = {}
+    for node in of_kinds(module, cst.Assign) if held else ():
+        for target, value in _assigned([node]):
+            if target not in held or is_value(value, chains):
+                continue
+            grows = any(dotted(part) == target for part in walk(value))
+            modules = [] if grows else sorted(held_in(value, held))
+            if modules:
+                found.setdefault(target, []).append(modules)
+    return {name for name, made in found.items() if any(one != made[0] for one in made)}
 
 
 def chain_names(module: Any) -> set[str]:

@@ -97,11 +97,11 @@ class SeparateOptimizers(cst.CSTTransformer):
         first = new[start].body[0]
         target = first.targets[0].with_changes(target=cst.Name(fresh))
         given = new[start].with_changes(body=[first.with_changes(targets=[target])])
-        rules = _Renamed(name, fresh)
+        rules = Renamed(name, fresh)
         return [*new[:start], given, *(s.visit(rules) for s in new[start + 1 : end]), *new[end:]]
 
 
-class _Renamed(cst.CSTTransformer):
+class Renamed(cst.CSTTransformer):
     """A name as another one, wherever it stands for a value."""
 
     def __init__(self, name: str, fresh: str) -> None:
