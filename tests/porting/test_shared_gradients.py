@@ -59,6 +59,9 @@ WAYS = {
     "clipped": f"g.zero_grad(); d.zero_grad(); {ONE}; one.backward(); "
     f"nn.utils.clip_grad_norm_(D.parameters(), 0.05); d.step(); {TWO}; two.backward(); "
     "nn.utils.clip_grad_norm_(G.parameters(), 0.05); g.step()",
+    "what was made is looked at behind the step": "g.zero_grad(); d.zero_grad(); "
+    f"fake = G(noise[i]); one = F.softplus(D(fake)).mean(); one.backward(); d.step(); {TWO}; "
+    "two.backward(); g.step(); size = fake.data[:1].abs().max().item(); assert size < 9",
     "a backward that leaves one out": f"d.zero_grad(); g.zero_grad(); {ONE}; one.backward(); "
     f"g.step(); d.step(); g.zero_grad(); {OTHER}; two.backward(); g.step(); d.step()",
 }

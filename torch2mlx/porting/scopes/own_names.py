@@ -21,6 +21,9 @@ OTHER = {"mx": "mlx_core", "nn": "mlx_nn", "optim": "mlx_optim", "kit": "mlx_kit
 _ASIDE = "_MLX_own_"
 #: The kit in what passes write, while the names of a file are not MLX's yet.
 KIT = "_MLX_kit"
+#: What takes the function that a training step was written as, and is called at once: MLX's own,
+#: and the kit's for parameters that may have no gradient.
+DIFFERENTIATED = ("_MLX_nn.value_and_grad", f"{KIT}.reached.value_and_grad")
 
 
 class Renamed(cst.CSTTransformer):

@@ -9,6 +9,7 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.own_names import DIFFERENTIATED
 from torch2mlx.porting.scopes.traversal import walk as nodes
 from torch2mlx.porting.types import attributes as members
 from torch2mlx.porting.types import torch_calls as results
@@ -18,19 +19,13 @@ from torch2mlx.porting.types.masks import mask_of
 from torch2mlx.porting.types.walk import Walk, infer, self_kind, types
 
 
-def _is_gradient(walk: Walk, node: cst.Call) -> bool:
-    """Whether a call is the `nn.value_and_grad(model, function)` that a step became, and not
-    that of another library."""
-    return dotted(node.func) == "_MLX_nn.value_and_grad"
-
-
 @types(cst.Call)
 def _call(walk: Walk, node: Any, env: Env) -> Type:
     given = [infer(walk, a.value, env) for a in node.args]
     full = walk.known.full(node.func)
     if full:
         return mask_of(results.called(full, node, given), full, node, UNKNOWN)
-    if isinstance(node.func, cst.Call) and _is_gradient(walk, node.func):
+    if isinstance(node.func, cst.Call) and dotted(node.func.func) in DIFFERENTIATED:
         infer(walk, node.func, env)
         made = infer(walk, node.func.args[1].value, env)
         _pass(walk, made.name, node, given)

@@ -10,10 +10,8 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.def_use import loads
 from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.own_names import DIFFERENTIATED
 from torch2mlx.porting.scopes.traversal import calls, walk
-
-#: What takes the function that a training step was written as, and is called at once.
-_AT_ONCE = "_MLX_nn.value_and_grad"
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def called_at_once(function: Any) -> dict[str, frozenset[str]]:
     made = {n.name.value: n for part in body for n in walk(part) if isinstance(n, cst.FunctionDef)}
     found = {}
     for call in (c for part in body for c in calls(part)) if made else ():
-        if dotted(call.func) == _AT_ONCE and len(call.args) == 2:
+        if dotted(call.func) in DIFFERENTIATED and len(call.args) == 2:
             name = dotted(call.args[1].value)
             if name in made:
                 found[name] = frozenset(n for n in loads(made[name]) if "." not in n)
