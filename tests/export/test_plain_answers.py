@@ -159,3 +159,17 @@ def test_torch_keeps_its_own_classes():
         translate(Forward(lambda x: {}["no such"]), (torch.ones(2, 16),))
     assert [getattr(torch.SymInt, name, None) for name in names] == before
     assert not {"type", "isinstance"} & globals().keys()
+
+
+def without_torchs_own(x):
+    size = x.shape[1]
+    traced = hasattr(size, "node") or getattr(size / 2, "node", None) is not None
+    return x * (3 if traced or not hasattr(size, "bit_length") else 2) * getattr(size, "real", 7)
+
+
+def test_lengths_have_the_attributes_of_numbers():
+    model = Forward(without_torchs_own)
+    made = translate(model, (torch.randn(2, 8),), check=False).built()
+    for shape in ((2, 8), (3, 5), (1, 11)):
+        x = torch.randn(shape)
+        assert np.array_equal(made(mx.array(x.numpy())), model(x))

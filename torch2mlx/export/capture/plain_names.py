@@ -25,6 +25,8 @@ _ASKS = re.compile(r"(?<![\w.])type\(")
 _NEEDS = re.compile(
     r"(?<![\w.])type\.|\bis\s+(?:not\s+)?type\b(?!\()|class\s+\w+\([^)]*(?<![\w.])type\s*[,)]"
 )
+#: Files that ask for an attribute, which may be one that torch's numbers alone have.
+_LOOKS = re.compile(r"(?<![\w.])(hasattr|getattr)\(")
 #: Files that ask whether a value is a number of torch's, which it never is outside of a trace.
 _KNOWS = re.compile(r"\bSym(?:Int|Float|Bool)\b")
 
@@ -61,10 +63,29 @@ def _isinstance(value: Any, kinds: Any) -> bool:
     return isinstance(value, kinds) if kind is None else issubclass(kind, kinds)
 
 
+def _hasattr(value: Any, name: str) -> bool:
+    return hasattr(plain_class(value) or value, name)
+
+
+def _getattr(value: Any, name: str, *default: Any) -> Any:
+    kind = plain_class(value)
+    if kind is not None and not hasattr(kind, name):
+        return getattr(kind(), name, *default)  # as Python's own number has it
+    return getattr(value, name, *default)
+
+
 def plain_class(value: Any) -> type | None:
     """Python's class of a number of torch's; None of anything else."""
     kind = type(value)
     return next((_plain()[own] for own in kind.__mro__ if own in _plain()), None)
+
+
+_STAND_INS = (
+    ("type", _TYPE),
+    ("isinstance", _isinstance),
+    ("hasattr", _hasattr),
+    ("getattr", _getattr),
+)
 
 
 @functools.cache
@@ -81,7 +102,7 @@ def plain_names() -> Iterator[None]:
         (names, name, value)
         for module in tuple(sys.modules.values())
         for names, asked in [_asked_in(module)]
-        for name, value in (("type", _TYPE), ("isinstance", _isinstance))
+        for name, value in _STAND_INS
         if name in asked and name not in names
     ]
     for names, name, value in changed:
@@ -100,7 +121,7 @@ def _asked_in(module: Any) -> tuple[dict[str, Any], frozenset[str]]:
     if not is_users(name):
         return names, frozenset()
     if file is None and name == "__main__":
-        return names, frozenset({"type"})  # what is typed in has no file
+        return names, frozenset({"type", "hasattr", "getattr"})  # what is typed in has no file
     known = isinstance(file, str) and file.endswith(".py")
     return names, _asked_by(file) if known else frozenset()
 
@@ -112,4 +133,5 @@ def _asked_by(file: str) -> frozenset[str]:
     except OSError:
         return frozenset()
     asks = _ASKS.search(text) and not _NEEDS.search(text)
-    return frozenset({"type"} if asks else ()) | ({"isinstance"} if _KNOWS.search(text) else set())
+    looks = ({"isinstance"} if _KNOWS.search(text) else set()) | set(_LOOKS.findall(text))
+    return frozenset({"type"} if asks else ()) | looks

@@ -162,15 +162,17 @@ def _followed(dims: Any, leaf: Any, symbols: Mapping[str, int]) -> tuple[int, ..
 
 
 def fitted(leaf: Any, shape: Sequence[int]) -> Any:
-    """A tensor of another shape: cut where it is longer, repeated where it is shorter."""
+    """A tensor of another shape: cut where it is longer, repeated where it is shorter. It lies in
+    memory as one that is made in that shape does, unless the given one does not."""
     import torch
 
+    plain = leaf.is_contiguous() and tuple(shape) != tuple(leaf.shape)
     for axis, length in enumerate(shape):
         have = leaf.shape[axis]
         if have and length > have:
             leaf = torch.cat([leaf] * -(-length // have), axis)
         leaf = leaf.narrow(axis, 0, min(length, leaf.shape[axis]))
-    return leaf
+    return leaf.clone(memory_format=torch.contiguous_format) if plain else leaf
 
 
 def named(way: Way) -> str:

@@ -23,13 +23,13 @@ from torch2mlx.export.capture.deeper_lines import deeper_lines
 from torch2mlx.export.capture.dropped_demands import notes_of_dropped
 from torch2mlx.export.capture.empty_weights import standing_in
 from torch2mlx.export.capture.expand_vmap import without_vmap
-from torch2mlx.export.capture.explicit_masks import explicit_masks
 from torch2mlx.export.capture.failures import quietly, untraceable
 from torch2mlx.export.capture.freedom import Way, dynamic_shapes, twice
 from torch2mlx.export.capture.guards import Lengths, lengths_of, watched
 from torch2mlx.export.capture.kept_lengths import numbers_kept
 from torch2mlx.export.capture.keywords import named_keywords
 from torch2mlx.export.capture.known_branches import values_asked
+from torch2mlx.export.capture.memory_asked import memory_asked
 from torch2mlx.export.capture.own_operators import own_operators
 from torch2mlx.export.capture.plain_answers import plain_answers
 from torch2mlx.export.capture.scanned import shapes_without_steps
@@ -209,10 +209,10 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         shapes_without_steps(),
         named_keywords(model, kwargs),
         watched() as watch,
+        memory_asked(watch, way.strict) as memory,
         standing_in_for_none(model),
         traced_data(),
         asked_kinds(_node_name) as kinds,
-        explicit_masks(),
         without_validation(),
         deeper_lines(),
         own_operators(),
@@ -228,7 +228,7 @@ def trace(model: Any, args: Any, kwargs: Any, way: Way) -> Traced:
         numbers.tell(way.kept)
         examples = dict(ways_to(model, args, kwargs))
     leaves, calls = tuple(examples), {} if way.strict else recorder.calls
-    notes = notes_of_dropped(model, program) if way.strict else ()
+    notes = notes_of_dropped(model, program) if way.strict else memory.notes()
     known = (program, calls, leaves, examples, way.dynamic, notes, functions)
     lengths = _freed(lengths_of(program, leaves, watch), ways_to(model, *given), way)
     asked = _asked(model, program, kinds, leaves, way.strict)
