@@ -45,7 +45,7 @@ class FreeParameters(cst.CSTTransformer):
 
     def _kept(self, module: cst.Module, wanted: set[str]) -> set[str]:
         """Names whose tensor something else may hold, which would not see its new values."""
-        lists = [c.args[0].value for c in calls(module) if self._given(c)] if wanted else []
+        lists = [one for c in calls(module) for one in self._lists(c)] if wanted else []
         found: set[str] = set()
         for node in everything(module) if wanted else ():
             held: list[Any] = []
@@ -71,14 +71,24 @@ class FreeParameters(cst.CSTTransformer):
         return held.get("torch.nn") or ("torch.nn" if held.get("torch") == "torch" else "")
 
     def _given(self, call: cst.Call) -> list[str]:
-        """The names in the list that an optimizer is given, where it holds nothing else."""
+        """The names in the lists that an optimizer is given."""
+        items = [e for one in self._lists(call) for e in one.elements]
+        return [e.value.value for e in items if isinstance(e.value, cst.Name) and _is_item(e)]
+
+    def _lists(self, call: cst.Call) -> list[cst.List]:
+        """The lists in what an optimizer is given that hold names and all of other lists alone:
+        `[a]`, `[*net.parameters(), a]`, `list(net.parameters()) + [a]`."""
         full = self._names.of(call.func)
         if not full.startswith("torch.optim.") or "lr_scheduler" in full or not call.args:
             return []
-        given = call.args[0].value
-        items = [e.value for e in given.elements] if isinstance(given, cst.List) else []
-        names = [item.value for item in items if isinstance(item, cst.Name)]
-        return names if len(names) == len(items) else []
+        waiting, found = [call.args[0].value], []
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, cst.BinaryOperation):
+                waiting += [node.right, node.left]
+            elif isinstance(node, cst.List):
+                found.append(node)
+        return [one for one in found if all(_is_named(e) for e in one.elements)]
 
     def _made(self, module: cst.Module) -> dict[str, Any]:
         """Plain names -> values, of what is a parameter where it is made."""
@@ -133,12 +143,27 @@ class FreeParameters(cst.CSTTransformer):
         given = self._given(original_node)
         if not given or not all(name in self.found for name in given):
             return updated_node
-        held = [cst.Call(cst.Attribute(cst.Name(n), cst.Name("parameters"))) for n in given]
-        whole: Any = held[0]
-        if len(held) > 1:
-            whole = cst.List([cst.StarredElement(call) for call in held])
-        first = updated_node.args[0].with_changes(value=whole)
+        first = updated_node.args[0]
+        old = original_node.args[0].value
+        alone = len(given) == 1 and isinstance(old, cst.List) and len(old.elements) == 1
+        whole: Any = _parameters(given[0]) if alone else self._spread(old, first.value)
+        first = first.with_changes(value=whole)
         return updated_node.with_changes(args=[first, *updated_node.args[1:]])
+
+    def _spread(self, old: Any, new: Any) -> Any:
+        """What an optimizer is given, with the parameters of a module for each name of a list."""
+        if isinstance(old, cst.BinaryOperation):
+            left, right = self._spread(old.left, new.left), self._spread(old.right, new.right)
+            return new.with_changes(left=left, right=right)
+        if not isinstance(old, cst.List):
+            return new
+        pairs = zip(old.elements, new.elements, strict=True)
+        return new.with_changes(elements=[self._all_of(one, other) for one, other in pairs])
+
+    def _all_of(self, old: Any, new: Any) -> Any:
+        if not _is_item(old) or old.value.value not in self.found:
+            return new
+        return cst.StarredElement(_parameters(old.value.value), comma=new.comma)
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
         if not self.found:
@@ -152,6 +177,20 @@ class FreeParameters(cst.CSTTransformer):
             lines = [*spaced, *(e for e in body[at + 1].leading_lines if e.comment)]
             body[at + 1] = body[at + 1].with_changes(leading_lines=lines)
         return updated_node.with_changes(body=body)
+
+
+def _parameters(name: str) -> cst.Call:
+    return cst.Call(cst.Attribute(cst.Name(name), cst.Name("parameters")))
+
+
+def _is_item(element: Any) -> bool:
+    return isinstance(element, cst.Element) and isinstance(element.value, cst.Name)
+
+
+def _is_named(element: Any) -> bool:
+    """Whether an item of a list is a name, or all of what a call or a name gives."""
+    starred = isinstance(element, cst.StarredElement)
+    return _is_item(element) or (starred and isinstance(element.value, (cst.Call, cst.Name)))
 
 
 def _leads(statement: Any) -> bool:
