@@ -1,8 +1,10 @@
 """What a forward changes outside of its modules' buffers is put back, and another second answer is
 refused by name."""
 
+import array
 import functools
 import itertools
+import types
 from collections import deque
 
 import numpy as np
@@ -100,6 +102,88 @@ def closed():
 LATER = [(counts, "CALLS"), (remembers, "TABLE"), (averages, "SEEN"), (numbers, "NUMBERS")]
 LATER += [(halves, r"SETTINGS\.scale"), (marked, r"marked\.calls"), (closed(), "calls of inner")]
 LATER += [(collects, "a default of collects")]
+
+
+class Slotted:
+    __slots__ = ("calls",)
+
+    def __init__(self):
+        self.calls = 1
+
+
+SPACE, SLOTS = types.SimpleNamespace(calls=1, total=torch.ones(1)), Slotted()
+BYTES, WHOLE, FLOATS = bytearray([1]), array.array("i", [1]), np.ones(1)
+
+
+def spaced(x):
+    SPACE.calls += 1
+    return x * SPACE.calls
+
+
+def totals(x):
+    SPACE.total = SPACE.total + 1
+    return x * SPACE.total
+
+
+def slotted(x):
+    SLOTS.calls += 1
+    return x * SLOTS.calls
+
+
+def byted(x):
+    BYTES[0] += 1
+    return x * BYTES[0]
+
+
+def whole(x):
+    WHOLE[0] += 1
+    return x * WHOLE[0]
+
+
+def floats(x):
+    FLOATS[0] += 1
+    return x * float(FLOATS[0])
+
+
+HELD = [(spaced, "SPACE.calls"), (totals, "SPACE.total"), (slotted, "SLOTS.calls")]
+HELD += [(byted, "BYTES"), (whole, "WHOLE"), (floats, "FLOATS")]
+
+
+def kept():
+    return SPACE.calls, SPACE.total.item(), SLOTS.calls, BYTES[0], WHOLE[0], FLOATS[0]
+
+
+@pytest.mark.parametrize("function, name", HELD)
+def test_numbers_that_objects_and_memory_hold_are_named_and_put_back(function, name):
+    model, before = Does(function), kept()
+    with pytest.raises(TranslationError, match=f"second call differs: the forward changes {name}"):
+        torch2mlx.translate(model, (X,))
+    made = torch2mlx.translate(model, (X,), check=False)
+    assert any(f"the forward changes {name}: " in note for note in made.notes)
+    assert kept() == before
+
+
+class Forgets(nn.Module):
+    """A forward that deletes an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = True
+
+    def forward(self, x):
+        if hasattr(self, "first"):
+            del self.first
+            return x * 2
+        return x + 1
+
+
+def test_an_attribute_that_is_deleted_is_named():
+    model = Forgets()
+    with pytest.raises(TranslationError, match="second call differs: the forward changes first"):
+        torch2mlx.translate(model, (X,))
+    made = torch2mlx.translate(model, (X,), check=False)
+    assert any("the forward changes first: " in note for note in made.notes)
+    assert model.first
 
 
 @pytest.mark.parametrize("function, name", LATER)

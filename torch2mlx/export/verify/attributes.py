@@ -44,8 +44,9 @@ class Attributes:
         return found
 
     def changed(self) -> dict[str, Any]:
-        """What is another object than before, or holds others, by path: the values now. Of a tensor
-        that was written to there is None, of an iterator a `Taken`."""
+        """What is another object than before, or holds others, by path: the values now. Of what is
+        gone, and of numbers in memory that were written to, there is None, of an iterator a
+        `Taken`."""
         now, moved = self._now(), self._versions()
         others = {
             place[0]: held[0]
@@ -55,7 +56,8 @@ class Attributes:
         known = self._moved
         taken = self._taken
         written = {p[0]: taken.get(p) for p, how in moved.items() if p in known and known[p] != how}
-        return written | others
+        gone = {place[0]: None for place in self._before if place not in now}
+        return gone | written | others
 
 
 def _held(value: Any) -> list[Any]:

@@ -3,6 +3,10 @@ functions, classes and other objects, closures, default arguments."""
 
 from __future__ import annotations
 
+import argparse
+import array
+import collections
+import copy
 import dis
 import functools
 import sys
@@ -11,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from torch2mlx.export.verify.iterators import Taken, again, is_iterator, progress, sources
 
 #: Objects that are looked at.
@@ -18,6 +24,13 @@ MAX_OBJECTS = 20_000
 #: What changes no model: torch's own files, and those of Python.
 _LIBRARIES = sys.stdlib_module_names | {"torch", "functorch", "numpy", "mlx", "torch2mlx", "sympy"}
 _CONTAINERS = (dict, list, set, deque)
+#: Numbers in memory, which change without becoming another object.
+_ARRAYS = (np.ndarray, array.array, bytearray)
+#: Python's own classes whose objects hold what users give them.
+_HOLDERS = (
+    *(types.SimpleNamespace, argparse.Namespace),
+    *(collections.UserDict, collections.UserList),
+)
 _STORE = dis.opmap["STORE_GLOBAL"]
 _CACHE = type(functools.lru_cache(lambda: None))
 #: What leads from something that stands for a function to the function.
@@ -32,6 +45,8 @@ class Outside:
     def __init__(self, model: Any) -> None:
         self.containers: list[tuple[str, Any]] = []
         self.tensors: list[tuple[str, Any]] = []
+        self._arrays: list[tuple[str, Any]] = []
+        self._slotted: list[tuple[str, Any]] = []
         #: where names are looked up: a dict, an object with attributes, or a cell of a closure
         self._variables: dict[tuple[int, str], tuple[str, Any]] = {}
         self._owners: list[tuple[str, Any]] = []
@@ -53,6 +68,9 @@ class Outside:
             for key, value in dict(vars(owner)).items():
                 if not key.startswith("__"):
                     found[f"{name}.{key}", id(owner)] = value
+        for name, owner in self._slotted:
+            for key in _slots(owner):
+                found[f"{name}.{key}", id(owner)] = getattr(owner, key, _ABSENT)
         for name, cell in self._cells:
             found[name, id(cell)] = _content(cell)
         for name, value in self.containers:
@@ -63,7 +81,8 @@ class Outside:
         """What is changed without becoming another object: tensors' versions, and how far
         iterators are."""
         tensors = {(name, id(t)): 0 if t.is_inference() else t._version for name, t in self.tensors}
-        return tensors | {(name, id(it)): progress(it) for name, it in self._iterators}
+        arrays = {(name, id(value)): _bytes(value) for name, value in self._arrays}
+        return tensors | arrays | {(n, id(it)): progress(it) for n, it in self._iterators}
 
     def taken(self) -> dict[Any, Taken]:
         """What stands for each iterator, should it go on."""
@@ -77,6 +96,11 @@ class Outside:
         for _, owner in self._owners:
             held = {k: v for k, v in vars(owner).items() if not k.startswith("__")}
             yield functools.partial(_set_attributes, owner, held)
+        for _, owner in self._slotted:
+            held = {key: getattr(owner, key, _ABSENT) for key in _slots(owner)}
+            yield functools.partial(_set_slots, owner, held)
+        for _, numbers in self._arrays:
+            yield functools.partial(_set_numbers, numbers, copy.copy(numbers))
         for name, cell in self._cells:
             yield functools.partial(_set_cell, cell, before[name, id(cell)])
         for cache, known in self._caches:
@@ -136,6 +160,8 @@ class Outside:
 
         if isinstance(value, torch.Tensor):
             self.tensors.append((name, value))
+        elif isinstance(value, _ARRAYS):
+            self._arrays.append((name, value))
         elif isinstance(value, _CONTAINERS):
             self.containers.append((name, value))
             items = list(value.values()) if isinstance(value, dict) else list(value)
@@ -201,7 +227,12 @@ class Outside:
 
     def _object(self, name: str, value: Any) -> None:
         kind = type(value)
-        seen = hasattr(value, "__dict__") and not _of_library(kind.__module__)
+        known = isinstance(value, _HOLDERS) or not _of_library(kind.__module__)
+        seen = hasattr(value, "__dict__") and known
+        if known and (slots := _slots(value)):
+            self._slotted.append((name, value))
+            self._of_class(kind)
+            self._waiting += [(f"{name}.{k}", getattr(value, k, _ABSENT)) for k in slots]
         if is_iterator(value) and not seen:
             self._iterators.append((name, value))
             self._waiting += [(name, source) for source in sources(value)]
@@ -213,6 +244,21 @@ class Outside:
 
 _ABSENT: Any = object()
 _PLAIN = (int, float, complex, str, bytes, type(None), types.BuiltinFunctionType, types.CodeType)
+
+
+def _slots(owner: Any) -> tuple[str, ...]:
+    """The names that an object of a user's class has places for."""
+    return tuple(
+        key
+        for cls in type(owner).__mro__
+        if not _of_library(cls.__module__)
+        for key, value in vars(cls).items()
+        if isinstance(value, types.MemberDescriptorType) and not key.startswith("__")
+    )
+
+
+def _bytes(numbers: Any) -> bytes:
+    return bytes(numbers) if isinstance(numbers, bytearray) else numbers.tobytes()
 
 
 def _of_library(name: Any) -> bool:
@@ -256,6 +302,21 @@ def _set_attributes(owner: Any, held: dict[str, Any]) -> None:
     for key, value in held.items():
         if vars(owner).get(key, _ABSENT) is not value:
             setattr(owner, key, value)
+
+
+def _set_slots(owner: Any, held: dict[str, Any]) -> None:
+    for key, value in held.items():
+        if getattr(owner, key, _ABSENT) is value:
+            continue
+        if value is _ABSENT:
+            delattr(owner, key)
+        else:
+            object.__setattr__(owner, key, value)
+
+
+def _set_numbers(numbers: Any, before: Any) -> None:
+    if _bytes(numbers) != _bytes(before):
+        numbers[... if isinstance(numbers, np.ndarray) else slice(None)] = before
 
 
 def _set_cell(cell: Any, value: Any) -> None:
