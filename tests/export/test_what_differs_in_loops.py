@@ -127,3 +127,25 @@ class LastAlone(nn.Module):
 
 def test_blocks_that_are_never_called_hold_what_is_theirs_alone() -> None:
     made(LastAlone(), ((2, 4),), ((3, 4),))
+
+
+class Dense(nn.Module):
+    """Layers of which each gets all that was made before it, and the image: what a turn makes is
+    handed on under two names, to the layer and to what is joined to its result."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        widths = range(3, 3 + 2 * count, 2)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, 2, 3, padding=1), nn.ReLU()) for width in widths
+        )
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for layer in self.layers:
+            x = torch.cat((layer(x), x), 1)
+        return x, x.mean((2, 3))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_result_is_handed_on_under_two_names(count: int) -> None:
+    made(Dense(count), ((2, 3, 5, 6),), ((1, 3, 4, 7),))

@@ -236,13 +236,16 @@ class Body:
         for grown in loop.grown:
             added = self._renderer.argument(grown.result)
             self._write_line(f"{self._text[grown.value][0]}.append({added})")
-        for one in loop.carried:
-            name, text = started[one.value], self._lookup(one.result)[0]
+        told = [(one, started[one.value], self._lookup(one.result)[0]) for one in loop.carried]
+        stays = {one.result for one, name, text in told if text == name}
+        for one, name, text in told:
             if text != name:
                 left.append(name)
                 right.append(text)
-                self._free([one.result] if one.result in self._text else ())
-                self._text[one.result] = (name, ATOM)
+                if one.result not in stays:  # one value may be handed on under several names
+                    self._free([one.result] if one.result in self._text else ())
+                    self._text[one.result] = (name, ATOM)
+                    stays.add(one.result)
         if left:
             self._write_line(f"{', '.join(left)} = {', '.join(right)}")
 
