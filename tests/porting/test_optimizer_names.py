@@ -73,12 +73,23 @@ OF_BOTH = "torch.optim.SGD(list(net.parameters()) + list(head.parameters()), lr=
 ONE_THEN_BOTH = AGAIN.format(OF_NET, step("opt", NET, 4), OF_BOTH, step("opt", BOTH, 4))
 BOTH_THEN_ONE = AGAIN.format(OF_BOTH, step("opt", BOTH, 4), OF_NET, step("opt", BOTH, 4))
 SAME = AGAIN.format(OF_NET, step("opt", NET, 4), OF_NET, step("opt", BOTH, 4))
+ARGUMENT = (
+    HEAD
+    + "\n\ndef fit(model, opt, xs):"
+    + step("opt", "(model(x) - 1).square().mean()", 4).replace(
+        "torch.tensor(xs)", "torch.as_tensor(xs)"
+    )
+    + f"\n\nopt = {OF_NET}\nfit(net, opt, torch.ones(2, 3, 4))\n"
+    + "opt = torch.optim.SGD(head.parameters(), lr=0.1)\nfit(head, opt, torch.ones(2, 3, 3))\n"
+    + f"\n\ndef train(xs):\n    fit(net, {OF_NET}, xs)\n"
+)
 
 
 TEXTS = {
     "functions": FUNCTIONS,
     "a global": GLOBAL,
     "classes": CLASSES,
+    "an argument": ARGUMENT,
     "one name": ONE_THEN_BOTH,
     "one name for fewer": BOTH_THEN_ONE,
     "one name for the same": SAME,

@@ -55,9 +55,16 @@ class OptimizerScopes:
         around = [*self._around.get(node, []), node]
         for scope in reversed(around):
             found = self._made.get(scope, {}).get(optimizer)
-            if found:
-                return found
+            if found or (isinstance(scope, cst.FunctionDef) and _takes(scope, optimizer)):
+                return found or []  # an argument is what the call gives, whatever has its name
         return []
+
+
+def _takes(function: cst.FunctionDef, name: str) -> bool:
+    """Whether a function has a parameter of a name."""
+    given = function.params
+    every = (*given.posonly_params, *given.params, *given.kwonly_params)
+    return any(p.name.value == name for p in every)
 
 
 def _depends(given: Any, module: cst.Module) -> bool:

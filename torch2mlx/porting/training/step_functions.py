@@ -42,7 +42,10 @@ _WHY = "its statements stand where it is called: MLX differentiates what leads t
 
 
 def with_steps_whole(module: cst.Module, report: Report, text: str) -> cst.Module:
-    """The file, in which backward passes and their steps stand in one function."""
+    """The file, in which backward passes and their steps stand in one function; one without a
+    step stays as it is."""
+    if not any(_steps(call) for call in calls(module)):
+        return module
     for _ in range(_DEEP):
         rules = StepFunctions(module, report)
         made = passed(module, rules) if rules.found else module
