@@ -55,6 +55,23 @@ def both(text: str, name: str) -> tuple[Any, dict[str, Any]]:
     return executed(result.source, name), theirs
 
 
+def assert_trains_alike(text: str, name: str, folder: Path) -> None:
+    """Compares the weights of the modules `net` and `head` of a script and its port after
+    `train(xs)`, xs (updates, batch, 4), at two batches from the same weights."""
+    ours, theirs = both(text, name)
+    for module in ("net", "head"):
+        give_weights(getattr(ours, module), theirs[module], folder)
+    draws = np.random.default_rng(0)
+    for updates, batch in ((3, 2), (2, 5)):
+        xs = draws.standard_normal((updates, batch, 4)).astype(np.float32)
+        ours.train(xs)
+        theirs["train"](xs)
+    for module in ("net", "head"):
+        for key, expected in theirs[module].named_parameters():
+            got = np.array(getattr(ours, module)[key])
+            np.testing.assert_allclose(got, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def several(value: Any) -> tuple[Any, ...]:
     """What `build` gives, as a tuple."""
     return value if isinstance(value, tuple) else (value,)

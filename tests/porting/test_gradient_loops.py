@@ -11,7 +11,7 @@ need("libcst")
 import numpy as np
 
 import torch2mlx
-from tests.porting.compare import executed, give_weights
+from tests.porting.compare import both, give_weights
 
 TEXT = """
 import torch
@@ -67,11 +67,7 @@ def test_a_loop_changes_gradients_as_in_torch(name, tmp_path):
     trained, loop, steps = LOOPS[name]
     lines = [*loop.split("\n"), *(["opt.step()"] if steps else [])]
     text = TEXT.format(trained=trained, loop="\n".join(f"        {x}" for x in lines))
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    ported = torch2mlx.port(text)
-    assert ported.ok, ported.unsupported
-    ours = executed(ported.source, "gradient_loops")
+    ours, theirs = both(text, "gradient_loops")
     for module in ("net", "other"):
         give_weights(getattr(ours, module), theirs[module], tmp_path)
     draws = np.random.default_rng(0)

@@ -8,10 +8,9 @@ need("torch")
 need("mlx")
 need("libcst")
 
-import numpy as np
 
 import torch2mlx
-from tests.porting.compare import executed, give_weights
+from tests.porting.compare import assert_trains_alike
 
 HEAD = """
 import torch
@@ -98,23 +97,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_an_optimizer_trains_what_it_is_made_of_where_it_is_made(name, tmp_path):
-    text = TEXTS[name]
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    ported = torch2mlx.port(text)
-    assert ported.ok, ported.unsupported
-    ours = executed(ported.source, "optimizer_names")
-    for name in ("net", "head"):
-        give_weights(getattr(ours, name), theirs[name], tmp_path)
-    draws = np.random.default_rng(0)
-    for updates, batch in ((3, 2), (2, 5)):
-        xs = draws.standard_normal((updates, batch, 4)).astype(np.float32)
-        ours.train(xs)
-        theirs["train"](xs)
-    for name in ("net", "head"):
-        for key, expected in theirs[name].named_parameters():
-            got = np.array(getattr(ours, name)[key])
-            np.testing.assert_allclose(got, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert_trains_alike(TEXTS[name], "optimizer_names", tmp_path)
 
 
 LATER = """

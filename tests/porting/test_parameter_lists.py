@@ -8,10 +8,9 @@ need("torch")
 need("mlx")
 need("libcst")
 
-import numpy as np
 
 import torch2mlx
-from tests.porting.compare import executed, give_weights
+from tests.porting.compare import assert_trains_alike
 
 HEAD = """
 import torch
@@ -73,23 +72,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_list_holds_what_its_own_function_gives_it(name, tmp_path):
-    text = TEXTS[name]
-    theirs: dict = {"__name__": "in_torch"}
-    exec(text, theirs)
-    ported = torch2mlx.port(text)
-    assert ported.ok, ported.unsupported
-    ours = executed(ported.source, "parameter_lists")
-    for module in ("net", "head"):
-        give_weights(getattr(ours, module), theirs[module], tmp_path)
-    draws = np.random.default_rng(0)
-    for updates, batch in ((3, 2), (2, 5)):
-        xs = draws.standard_normal((updates, batch, 4)).astype(np.float32)
-        ours.train(xs)
-        theirs["train"](xs)
-    for module in ("net", "head"):
-        for key, expected in theirs[module].named_parameters():
-            got = np.array(getattr(ours, module)[key])
-            np.testing.assert_allclose(got, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert_trains_alike(TEXTS[name], "parameter_lists", tmp_path)
 
 
 REBOUND = f"{{}}\n        {CLIP}\n        {{}}\n        {CLIP}"

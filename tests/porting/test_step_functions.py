@@ -4,7 +4,7 @@ backward pass is refused by name."""
 import numpy as np
 import pytest
 
-from tests.porting.compare import both
+from tests.porting.compare import assert_trains_alike, both
 from tests.support import need
 
 need("torch", "mlx", "libcst")
@@ -400,3 +400,30 @@ def test_values_of_one_trained_model_are_no_constants_where_another_is_stepped(l
     text = HEAD.replace("BATCH", "4") + LEARN.replace("LINES", lines)
     left = torch2mlx.port(text).unsupported
     assert any("outside of this function" in one.reason for one in left)
+
+
+BRACKETS = """
+import torch
+import torch.nn as nn
+
+net, head = nn.Linear(4, 3), nn.Linear(3, 1)
+opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.1)
+
+
+def update(loss, opt, clip):
+    opt.zero_grad()
+    loss.backward()
+    if(clip):
+        nn.utils.clip_grad_norm_(net.parameters(), 0.05)
+    opt.step()
+
+
+def train(xs):
+    for x in torch.as_tensor(xs):
+        loss = head(net(x)).square().mean()
+        update(loss, opt, len(xs) > 2)
+"""
+
+
+def test_an_argument_in_brackets_behind_a_keyword_keeps_them(tmp_path):
+    assert_trains_alike(BRACKETS, "brackets", tmp_path)

@@ -30,7 +30,7 @@ Lookup = Callable[[Node], Text]
 
 
 def _builtin(value: Any) -> Any:
-    """A number as Python's own: numpy's numbers and members of enumerations print otherwise."""
+    """A number as Python's own: members of enumerations print otherwise."""
     kinds: tuple[type[Any], ...] = (int, float, complex)
     return next(kind(value) for kind in kinds if isinstance(value, kind))
 

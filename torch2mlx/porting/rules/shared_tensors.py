@@ -11,6 +11,7 @@ from torch2mlx.errors import Code
 from torch2mlx.porting.rules.place import Place, entering
 from torch2mlx.porting.rules.requires_grad import small
 from torch2mlx.porting.rules.text import code, expression
+from torch2mlx.porting.scopes.def_use import plain_target
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.traversal import of_kinds, walk
 
@@ -107,7 +108,7 @@ def of_layer(at: Place, original: cst.Call, updated: cst.Call) -> Any:
     given = original.args[0].value
     if not isinstance(given, cst.Name):
         return None
-    name, bound = given.value, _bound(at.current)
+    name, bound = given.value, plain_target(at.current)
     if owned(at, name) and (bound == name or not read_later(at, name)):
         return None
     if at.type_of(original.func).name == "torch.nn.Sequential":
@@ -120,7 +121,7 @@ def of_layer(at: Place, original: cst.Call, updated: cst.Call) -> Any:
 def under_all_names(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
     """`x = kit.tensors.assign(x, y)` as `x[...] = y`; None of other statements."""
     call: Any = updated.value
-    name = _bound(at.current)
+    name = plain_target(at.current)
     known = isinstance(call, cst.Call) and code(call.func) == "kit.tensors.assign"
     if not name or not known or code(call.args[0].value) != name:
         return None
@@ -181,17 +182,6 @@ def _through_view(at: Place, node: Any) -> str:
     """Why what an expression gives cannot be changed: its numbers are those of a name."""
     name, kind = at.file.sharing.held(node)
     return _VIEW.format(name) if kind in READING else ""
-
-
-def _bound(line: Any) -> str:
-    """The one plain name that a statement assigns; "" of others."""
-    if not isinstance(line, cst.SimpleStatementLine) or len(line.body) != 1:
-        return ""
-    made = line.body[0]
-    if not isinstance(made, cst.Assign) or len(made.targets) != 1:
-        return ""
-    target = made.targets[0].target
-    return target.value if isinstance(target, cst.Name) else ""
 
 
 def in_place_layers(module: cst.Module, names: Names) -> frozenset[tuple[str, str]]:

@@ -258,6 +258,17 @@ def stores(node: Any) -> list[str]:
     return _Names(node).stored
 
 
+def plain_target(statement: Any) -> str:
+    """The one plain name that a statement assigns, alone in its line; "" of others."""
+    if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
+        return ""
+    made = statement.body[0]
+    if not isinstance(made, cst.Assign) or len(made.targets) != 1:
+        return ""
+    target = made.targets[0].target
+    return target.value if isinstance(target, cst.Name) else ""
+
+
 def called_method(statement: Any, name: str) -> Any:
     """The call in `x.name(...)` as a statement, alone or assigned; None for other statements."""
     if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:

@@ -9,10 +9,8 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import children, walk
-from torch2mlx.porting.training.optimizers import (
-    made_optimizers,
-    several_lists,
-)
+from torch2mlx.porting.training.optimizers import made_optimizers, several_lists
+from torch2mlx.porting.types.places import parameters
 
 _SCOPES = (cst.FunctionDef, cst.ClassDef)
 
@@ -25,12 +23,14 @@ class OptimizerScopes:
         self._walk(module, [module])
         #: By the function, class or file: optimizer -> the modules of each that the name is given.
         self._made: dict[cst.CSTNode, dict[str, list[list[str]]]] = {}
-        for name, call, modules in made_optimizers(module, names):
+        made = list(made_optimizers(module, names))
+        several = several_lists(module) if made else set()
+        for name, call, modules in made:
             around = self._around.get(call, [module])
             known = self._made.setdefault(self._owner(name, around), {}).setdefault(name, [])
             if modules not in known:
                 known.append(modules)
-            if call.args and _depends(call.args[0].value, module):
+            if call.args and _depends(call.args[0].value, several):
                 known += [[], modules]  # of one or another: never one alone
 
     def _walk(self, node: Any, around: list[Any]) -> None:
@@ -55,19 +55,13 @@ class OptimizerScopes:
         around = [*self._around.get(node, []), node]
         for scope in reversed(around):
             found = self._made.get(scope, {}).get(optimizer)
-            if found or (isinstance(scope, cst.FunctionDef) and _takes(scope, optimizer)):
+            if found or (
+                isinstance(scope, cst.FunctionDef) and optimizer in parameters(scope.params)
+            ):
                 return found or []  # an argument is what the call gives, whatever has its name
         return []
 
 
-def _takes(function: cst.FunctionDef, name: str) -> bool:
-    """Whether a function has a parameter of a name."""
-    given = function.params
-    every = (*given.posonly_params, *given.params, *given.kwonly_params)
-    return any(p.name.value == name for p in every)
-
-
-def _depends(given: Any, module: cst.Module) -> bool:
+def _depends(given: Any, several: set[str]) -> bool:
     """Whether the parameters that an optimizer is given are of some modules or of others."""
-    names = {n.value for n in walk(given) if isinstance(n, cst.Name)}
-    return bool(names) and not names.isdisjoint(several_lists(module))
+    return any(isinstance(n, cst.Name) and n.value in several for n in walk(given))

@@ -15,9 +15,9 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.report import Report
+from torch2mlx.porting.scopes.filled import Filled, fresh_name
 from torch2mlx.porting.scopes.traversal import children, of_kinds, walk
 from torch2mlx.porting.training.optimizers import chain_names, held_parameters
-from torch2mlx.porting.training.separate_optimizers import Renamed
 
 _SCOPES = (cst.FunctionDef, cst.ClassDef)
 _OUTSIDE = (cst.Global, cst.Nonlocal)
@@ -49,22 +49,15 @@ class SeparateLists(cst.CSTTransformer):
             if function is not None and _given(function, name):
                 continue
             if modules not in fresh:
-                fresh[modules] = self._fresh(name) if fresh else name
+                fresh[modules] = fresh_name(name, self._used) if fresh else name
             if function is not None and fresh[modules] != name:
                 self.found.setdefault(function, {})[name] = fresh[modules]
                 told = f"parameters of other modules: {fresh[modules]}"
                 report.change(function, name, told)
 
-    def _fresh(self, name: str) -> str:
-        count = 2
-        while f"{name}_{count}" in self._used:
-            count += 1
-        self._used.add(f"{name}_{count}")
-        return f"{name}_{count}"
-
     def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
         for name, fresh in self.found.get(original_node, {}).items():
-            body = updated_node.body.visit(Renamed(name, fresh))
+            body = updated_node.body.visit(Filled({name: cst.Name(fresh)}))
             updated_node = updated_node.with_changes(body=body)
         return updated_node
 

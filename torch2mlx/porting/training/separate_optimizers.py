@@ -13,7 +13,8 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.report import Report
-from torch2mlx.porting.scopes.def_use import Scanner
+from torch2mlx.porting.scopes.def_use import Scanner, plain_target
+from torch2mlx.porting.scopes.filled import Filled, fresh_name
 from torch2mlx.porting.scopes.import_table import Names
 from torch2mlx.porting.scopes.traversal import everything, walk
 from torch2mlx.porting.training.optimizers import made_optimizers
@@ -62,13 +63,8 @@ class SeparateOptimizers(cst.CSTTransformer):
 
     def _given(self, statement: Any) -> str:
         """The name that a statement gives an optimizer."""
-        if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
-            return ""
-        only = statement.body[0]
-        if not isinstance(only, cst.Assign) or len(only.targets) != 1:
-            return ""
-        target = only.targets[0].target
-        return target.value if isinstance(target, cst.Name) and only.value in self._modules else ""
+        name = plain_target(statement)
+        return name if name and statement.body[0].value in self._modules else ""
 
     def _differ(self, name: str, places: list[int], old: list[Any]) -> bool:
         """Whether the optimizers of a name are of other modules, and all that reads it is seen."""
@@ -88,32 +84,10 @@ class SeparateOptimizers(cst.CSTTransformer):
     def _renamed(
         self, name: str, start: int, end: int, old: list[Any], new: list[Any]
     ) -> list[Any]:
-        count = 2
-        while f"{name}_{count}" in self._used:
-            count += 1
-        fresh = f"{name}_{count}"
-        self._used.add(fresh)
+        fresh = fresh_name(name, self._used)
         self._report.change(old[start], name, f"an optimizer of other modules: {fresh}")
         first = new[start].body[0]
         target = first.targets[0].with_changes(target=cst.Name(fresh))
         given = new[start].with_changes(body=[first.with_changes(targets=[target])])
-        rules = Renamed(name, fresh)
+        rules = Filled({name: cst.Name(fresh)})
         return [*new[:start], given, *(s.visit(rules) for s in new[start + 1 : end]), *new[end:]]
-
-
-class Renamed(cst.CSTTransformer):
-    """A name as another one, wherever it stands for a value."""
-
-    def __init__(self, name: str, fresh: str) -> None:
-        super().__init__()
-        self._name, self._fresh = name, fresh
-
-    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.Name:
-        same = original_node.value == self._name
-        return updated_node.with_changes(value=self._fresh) if same else updated_node
-
-    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
-        return updated_node.with_changes(attr=original_node.attr)
-
-    def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:
-        return updated_node.with_changes(keyword=original_node.keyword)

@@ -19,6 +19,7 @@ import libcst as cst
 
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import stores
+from torch2mlx.porting.scopes.filled import Filled
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import everything, walk
 from torch2mlx.porting.training.written_out import uses_of_method
@@ -94,7 +95,7 @@ class WithoutSmallFunctions(cst.CSTTransformer):
         target: Any = statement.target
         given = [{target.value: e.value} for e in listed.elements]
         body: Any = statement.body.body
-        return [s.visit(_Filled(one)) for one in given for s in body]
+        return [s.visit(Filled(one)) for one in given for s in body]
 
     def _called(self, statement: Any) -> list[Any]:
         """The statements of the function that a statement calls; none where they cannot stand."""
@@ -110,7 +111,7 @@ class WithoutSmallFunctions(cst.CSTTransformer):
         self._report.change(
             function, function.name.value, "its statements stand where it is called"
         )
-        return [s.visit(_Filled(given)) for s in _body(function)]
+        return [s.visit(Filled(given)) for s in _body(function)]
 
     def _hidden(self, function: cst.FunctionDef, given: dict[str, Any]) -> bool:
         """Whether a name of the function means something else where it is called."""
@@ -120,23 +121,6 @@ class WithoutSmallFunctions(cst.CSTTransformer):
         own = {n for n in stores(here.body) if "." not in n} | set(_parameters(here))
         free = {n.value for s in _body(function) for n in walk(s) if isinstance(n, cst.Name)}
         return bool((free - set(given) - {"self"}) & own)
-
-
-class _Filled(cst.CSTTransformer):
-    """Puts arguments in the place of a function's parameters."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        super().__init__()
-        self._given = given
-
-    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
-        return updated_node.with_changes(attr=original_node.attr)
-
-    def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:
-        return updated_node.with_changes(keyword=original_node.keyword)
-
-    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
-        return self._given.get(original_node.value, updated_node)
 
 
 class _Removed(cst.CSTTransformer):

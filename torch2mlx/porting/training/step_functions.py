@@ -20,6 +20,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.report import Report
+from torch2mlx.porting.scopes.filled import fresh_name
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.lines import statements
 from torch2mlx.porting.scopes.passes import passed
@@ -300,12 +301,7 @@ class StepFunctions(cst.CSTTransformer):
         scope = next((n for n in self._around if isinstance(n, cst.FunctionDef)), self._module)
         if scope not in self._used:
             self._used[scope] = {n.value for n in walk(scope) if isinstance(n, cst.Name)}
-        made, count = name, 1
-        while made in self._used[scope]:
-            count += 1
-            made = f"{name}_{count}"
-        self._used[scope].add(made)
-        return made
+        return fresh_name(name, self._used[scope])
 
 
 class _Removed(cst.CSTTransformer):

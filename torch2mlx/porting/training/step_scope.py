@@ -7,6 +7,8 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.porting.scopes.filled import fresh_name
+
 
 @dataclass
 class Step:
@@ -40,9 +42,4 @@ class Scope:
 
     def fresh(self, name: str) -> str:
         """A name that the function does not use."""
-        made, count = name, 1
-        while made in self.used:
-            count += 1
-            made = f"{name}_{count}"
-        self.used.add(made)
-        return made
+        return fresh_name(name, self.used)

@@ -18,6 +18,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.porting.scopes.filled import Filled
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.traversal import children, of_kinds, walk, words_of
 
@@ -98,22 +99,8 @@ def names_in(node: Any) -> set[str]:
     return {p.value for p in walk(node) if isinstance(p, cst.Name) and p not in words}
 
 
-class Filled(cst.CSTTransformer):
-    """Puts expressions in the place of names."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        super().__init__()
-        self._given = given
-
-    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
-        return updated_node.with_changes(attr=original_node.attr)
-
-    def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:
-        return updated_node.with_changes(keyword=original_node.keyword)
-
-    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
-        given = self._given.get(original_node.value)
-        return updated_node if given is None else given.deep_clone()
+class _Decided(cst.CSTTransformer):
+    """Leaves out branches that constants decide."""
 
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> Any:
         """A branch that a constant decides."""
@@ -195,7 +182,7 @@ def written_out(
         rest = body[-1].body[:-1]
         body = [*body[:-1], *([body[-1].with_changes(body=rest)] if rest else [])]
     for statement in body:
-        done = statement.deep_clone().visit(Filled(filled))
+        done = statement.deep_clone().visit(Filled(filled)).visit(_Decided())
         made += _listed(done)
     return made, None if value is None else value.deep_clone().visit(Filled(filled))
 
