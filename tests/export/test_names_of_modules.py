@@ -386,3 +386,30 @@ def test_layers_that_a_child_is_handed_keep_their_names_until_the_last_call(dept
     made = assert_alike(Watched(depth), *((torch.randn(shape),) for shape in shapes))
     assert "def __call__(self, x, norm, head):" in made.source
     assert made.source.count("class ") == 2 and "self.norm = nn.LayerNorm(8)" in made.source
+
+
+class Sliced(nn.Module):
+    """Slices of lists in which a module stands twice: walked, indexed, called, sliced again."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(4))
+        self.rows[2] = self.rows[0]
+        self.chain = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Identity())
+        self.chain[3] = self.chain[0]
+
+    def forward(self, x):
+        for layer in self.rows[1:][1:]:
+            x = layer(x) + x
+        x = self.rows[0](x) + self.chain(x)
+        x = self.rows[-2:][0](x) + self.rows[::2][1](x) * 2
+        return self.chain[1:][1:](x) * self.chain[-1:](x)
+
+
+def test_what_slices_of_a_list_hold_is_named_by_the_list():
+    torch.manual_seed(0)
+    shapes = ((2, 5, 4), (3, 7, 4))
+    made = assert_alike(Sliced(), *((torch.randn(shape),) for shape in shapes))
+    assert not made.notes and "slice" not in made.source
+    assert "self.chain.layers[0](self.chain.layers[2](x))" in made.source
+    assert made.source.count("nn.Linear") == 5

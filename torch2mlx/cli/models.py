@@ -230,7 +230,7 @@ def _free(made: Any) -> str:
 _COMPARED = {
     "equal": "agrees with torch on the example inputs",
     "unstable": "agrees with torch on the example inputs except in unstable outputs, which torch "
-    "itself changes as much when its inputs change in their last place",
+    "itself changes as much when its inputs and sums change in their last place",
     "incomparable": "not in full: outputs that depend on random numbers could not be compared",
     "shapes": "shapes",
     "nothing": "no",

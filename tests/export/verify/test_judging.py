@@ -364,3 +364,34 @@ def test_a_gradient_of_torch_that_is_nan_is_compared():
     found = torch2mlx.verify(model, other, x, gradients=True)
     verdicts = {o.name: o.verdict for o in found.outputs if o.what == "gradient"}
     assert verdicts == {"gradient of one": "differs", "gradient of two": "equal"}
+
+
+class Spread(nn.Module):
+    """A softmax that leaves little of the inputs, and what widens its rounding."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x):
+        even = (self.fc(x) * 1e-3).softmax(-1)
+        return (even - even.mean(-1, keepdim=True)) * 1e6
+
+
+def test_rounding_that_begins_within_a_model_is_no_fault_and_a_fault_there_is_one():
+    torch.manual_seed(0)
+    model, made = pair(Spread(), drawn(8, 6))
+    kind = type(made.module)
+
+    class Moved(kind):
+        by = 0.05
+
+        def __call__(self, x):
+            return kind.__call__(self, x) + mx.where(mx.arange(6) % 2 == 0, self.by, -self.by)
+
+    moved = Moved()
+    moved.update(made.module.parameters())
+    assert torch2mlx.verify(model, moved, drawn(8, 6), sizes=[]).verdict == "unstable"
+    assert torch2mlx.verify(model, moved, drawn(8, 6), sizes=[], gradients=True).first is None
+    moved.by = 0.5
+    assert torch2mlx.verify(model, moved, drawn(8, 6), sizes=[]).verdict == "differs"

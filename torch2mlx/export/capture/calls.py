@@ -6,10 +6,13 @@ as one row; what a call writes to is read from the tensor itself by the calls af
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from torch2mlx.export.capture.schemas import turns_in_place, written_by
+
+_SLICE = re.compile(r"slice\((-?\w+), (-?\w+), (-?\w+)\)")
 
 
 def canonical_paths(model: Any) -> dict[str, str]:
@@ -38,6 +41,11 @@ def under_one_name(model: Any, program: Any) -> None:
     """Rewrites, in place, which modules the nodes of a program say they belong to."""
     paths = canonical_paths(model)
     shared = {first for path, first in paths.items() if first != path}
+    named = {path for node in _in_order(program.graph_module) for path in _stack_of(node)}
+    placed = {path: _within_its_list(model, path) for path in named}
+    shared |= {
+        paths.get(place, place) for path, place in placed.items() if place not in (path, None)
+    }
     counts: dict[str, dict[str, int]] = {}
 
     def renamed(key: str, path: str) -> tuple[str, str]:
@@ -53,10 +61,38 @@ def under_one_name(model: Any, program: Any) -> None:
         if stack and shared:
             changed = {}
             for key, (path, kind) in stack.items():
-                key, path = renamed(key, path)
-                changed[key] = (path, kind)
+                place = placed[path]
+                if place is not None:
+                    key, place = renamed(key, place)
+                    changed[key] = (place, kind)
             node.meta["nn_module_stack"] = changed
         _read_where_written(node)
+
+
+def _stack_of(node: Any) -> list[str]:
+    return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+
+
+def _within_its_list(model: Any, path: str) -> str | None:
+    """The place of a module in the list that holds it; None of a slice, which has no place.
+
+    torch names what a slice of a list holds after the slice, as in "rows.slice(1, None, None).0",
+    when a module is held twice. What a called slice computes is its caller's.
+    """
+    if "slice(" not in path:
+        return path
+    module, names, within = model, [], None  # within: the names of the list that a slice has left
+    for name in path.split("."):
+        part = _SLICE.fullmatch(name)
+        if part is not None:
+            bounds = slice(*(None if b == "None" else int(b) for b in part.groups()))
+            within = (within or list(module._modules))[bounds]
+            module = module[bounds]
+        else:
+            at = list(module._modules).index(name)
+            names.append(name if within is None else within[at])
+            module, within = module._modules[name], None
+    return ".".join(names) if within is None else None
 
 
 def _in_order(module: Any) -> Iterator[Any]:

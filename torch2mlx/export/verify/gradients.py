@@ -15,9 +15,10 @@ from torch2mlx.export.ir.structures import copied, difference, numpy_of
 from torch2mlx.export.verify.comparing import TOLERANCES as TOLERANCES_OF_OUTPUTS
 from torch2mlx.export.verify.comparing import Compared, Verdict, compare, judged, off
 from torch2mlx.export.verify.draws import Drawn, Unmatched, giving, noting
-from torch2mlx.export.verify.noise import noisy
+from torch2mlx.export.verify.noise import CHANGE, noisy
 from torch2mlx.export.verify.outputs import Parts, arrays_among, kept, paired, parts_of, turned
 from torch2mlx.export.verify.preserved import preserved, preserved_twin
+from torch2mlx.export.verify.rounding import rounding
 from torch2mlx.export.verify.running import Case, Pair, plainly
 from torch2mlx.export.verify.weights import Planned
 
@@ -233,18 +234,22 @@ def _mlx(pair: Pair, case: Case, theirs: Trained, drawn: Drawn) -> Trained:
 def _steady(
     pair: Pair, case: Case, known: _Keys, theirs: Trained, found: tuple[Compared, ...]
 ) -> tuple[Compared, ...]:
-    """Those that torch changes as much when its inputs change by rounding are unstable."""
+    """Those that torch changes as much when inputs and sums are rounded otherwise are unstable."""
     moved = dict.fromkeys(off(found), 0.0)
     for trial in range(TRIALS):
-        again = known.laid(_torch(pair, noisy(case, trial), theirs.rate)[0])
+        with rounding(trial):
+            again = known.laid(_torch(pair, noisy(case, trial), theirs.rate)[0])
         gaps = [
             *_gradients(known, theirs.gradients, again.gradients, 0.0),
             *_stepped(known, theirs, again, 0.0),
         ]
         for i in moved:
             moved[i] = max(moved[i], gaps[i].difference)
-    told = "torch changes it by {:.1e} when its inputs change in their last place"
-    reasons = {i: told.format(m) for i, m in moved.items() if m >= found[i].difference / 2}
+    reasons = {
+        i: f"torch changes it by {m:.1e} {CHANGE}"
+        for i, m in moved.items()
+        if m >= found[i].difference / 2
+    }
     return judged(found, "unstable", reasons)
 
 

@@ -1,10 +1,10 @@
-"""Outputs that torch itself changes when its inputs change by rounding, or when it chooses another
-one of equal items: neither right nor wrong."""
+"""Outputs that torch itself changes when its inputs and sums are rounded otherwise, or when it
+chooses another one of equal items: neither right nor wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from torch2mlx.export.ir.structures import difference, numpy_of
 from torch2mlx.export.verify.comparing import Compared, off
 from torch2mlx.export.verify.equals import last_of_equals
 from torch2mlx.export.verify.outputs import values_of
+from torch2mlx.export.verify.rounding import UNIT, rounding
 from torch2mlx.export.verify.running import Answer, Case, Pair
 from torch2mlx.export.verify.watching import Operator, watched
 
 #: How often torch is run with other noise.
 TRIALS = 6
-#: Size of the noise, against each number of the inputs: one unit in the last place of float32.
-NOISE = 1.2e-7
+#: What is changed, in words.
+CHANGE = "when its inputs and sums change in their last place"
 #: Operators with results in floating point that jump.
 _JUMPING = ("round", "floor", "ceil", "trunc", "sign", "fmod", "remainder", "floor_divide", "fix")
 
@@ -28,9 +29,9 @@ Choices = list[tuple[str, Any]]
 
 
 def unstable(pair: Pair, case: Case, answer: Answer, outputs: Sequence[Compared]) -> dict[int, str]:
-    """Of the outputs that differ, those that torch changes as much when its inputs change in their
-    last place, or when it chooses otherwise among equal items: number of the output -> reason, with
-    the operator that chooses otherwise."""
+    """Of the outputs that differ, those that torch changes as much when its inputs and what it sums
+    change in their last place, or when it chooses otherwise among equal items: number of the
+    output -> reason, with the operator that chooses otherwise."""
     places = list(off(outputs))
     if not places:
         return {}
@@ -49,7 +50,7 @@ def unstable(pair: Pair, case: Case, answer: Answer, outputs: Sequence[Compared]
         reason = reason or _changed(plain, choices)
     told = reason or "rounding grows through the model"
     return undecided | {
-        i: f"torch changes it by {moved[i]:.1e} when its inputs change in their last place: {told}"
+        i: f"torch changes it by {moved[i]:.1e} {CHANGE}: {told}"
         for i in places
         if i not in undecided and moved[i] >= outputs[i].difference / 2
     }
@@ -93,8 +94,11 @@ def _run(pair: Pair, case: Case, trial: int | None) -> tuple[Choices, Any]:
 
     @contextmanager
     def around() -> Iterator[None]:
-        with _choices() as choices, _embeddings(pair.model, trial, case):
-            found.append(choices)
+        with ExitStack() as open_:
+            if trial is not None:
+                open_.enter_context(rounding(trial))
+            found.append(open_.enter_context(_choices()))
+            open_.enter_context(_embeddings(pair.model, trial, case))
             yield
 
     moved = case if trial is None else noisy(case, trial)
@@ -125,7 +129,7 @@ def _moved(leaf: Any, generator: Any) -> Any:
         return leaf
     plain = leaf.detach()
     signs = torch.randint(0, 2, plain.shape, generator=generator).to(plain.device) * 2 - 1
-    size = max(NOISE, torch.finfo(plain.dtype).eps)
+    size = max(UNIT, torch.finfo(plain.dtype).eps)
     return (plain + plain * (signs * size).to(plain.dtype)).requires_grad_(leaf.requires_grad)
 
 

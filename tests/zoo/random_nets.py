@@ -1,0 +1,125 @@
+"""Random networks, translated and compared at three sizes: `python -m tests.zoo.random_nets`.
+
+    python -m tests.zoo.random_nets [--first N] [--count N] [--show SEED]
+
+tests/zoo/random_source.py writes the networks. One that torch itself does not run or export is no
+case. Values and gradients are compared at the size of the translation and at two others. Exit
+status 1 when one differs, ends in another error than a refusal, or is refused because a check of
+the translation itself found a difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from tests.processes import Ended, side_by_side
+from tests.zoo import random_source
+
+SIZES = {
+    random_source.SEQUENCE: ((2, 5, 6), (3, 8, 6), (1, 4, 6)),
+    random_source.IMAGE: ((2, 6, 5, 7), (3, 6, 8, 4), (1, 6, 6, 9)),
+}
+SECONDS = 120
+RIGHT, REFUSED, WRONG, BROKEN = "right", "refused", "wrong", "another error"
+UNRUN, UNSTABLE, SLOW = "not run by torch", "incomparable", "too slow"
+
+
+def _net(seed: int) -> tuple[Any, str]:
+    import torch
+
+    text, kind = random_source.source(seed)
+    space: dict[str, Any] = {"__name__": f"net_{seed}"}
+    module = type(sys)(f"net_{seed}")
+    sys.modules[module.__name__] = module
+    exec(compile(text, f"net_{seed}.py", "exec"), vars(module))
+    space = vars(module)
+    torch.manual_seed(seed)
+    net = space["Net"]()
+    with torch.no_grad():
+        for value in net.state_dict().values():
+            if value.is_floating_point():  # no layer stands at its first, plain weights
+                value.add_(torch.rand_like(value) * 0.3)
+    return net.eval(), kind
+
+
+def _verdict(seed: int) -> tuple[str, str]:
+    import torch
+
+    from torch2mlx import errors, translate, verify
+
+    try:
+        net, kind = _net(seed)
+        cases = [(torch.randn(size),) for size in SIZES[kind]]
+        with torch.no_grad():
+            for args in cases:
+                net(*args)
+    except Exception as problem:
+        return UNRUN, f"{type(problem).__name__}: {problem}"
+    try:
+        made = translate(net, cases[0])
+        for args in cases:
+            found = verify(net, made, args, gradients=True)
+            if not found.ok:
+                return (WRONG if found.verdict == "differs" else UNSTABLE), str(found)
+    except errors.Torch2MLXError as problem:
+        return REFUSED, f"{type(problem).__name__}: {problem}"
+    except Exception as problem:
+        return BROKEN, f"{type(problem).__name__}: {problem}"
+    return RIGHT, ""
+
+
+def _work(seed: int, out: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    out.send((seed, *_verdict(seed)))
+
+
+def results(seeds: range, beside: int) -> Iterator[tuple[int, str, str]]:
+    """Rows (seed, verdict, reason) in the order they come."""
+    import torch.export
+
+    import torch2mlx.translator
+    import torch2mlx.verifier
+
+    assert torch.export and torch2mlx.translator and torch2mlx.verifier  # before processes fork
+    for seed, found in side_by_side(seeds, _work, SECONDS, beside):
+        if not isinstance(found, Ended):
+            yield found
+        elif found.late:
+            yield seed, SLOW, ""
+        elif found.code:
+            yield seed, BROKEN, f"the process ended with {found.code}"
+
+
+def main() -> int:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--beside", type=int, default=2, help="processes side by side")
+    parser.add_argument("--show", type=int, help="print the network of this seed alone")
+    options = parser.parse_args()
+    if options.show is not None:
+        print(random_source.source(options.show)[0])
+        return 0
+    counts: Counter[str] = Counter()
+    for seed, verdict, reason in results(
+        range(options.first, options.first + options.count), options.beside
+    ):
+        counts[verdict] += 1
+        if verdict not in (RIGHT, UNRUN):
+            print(seed, verdict, " ".join(reason.split())[:300], file=sys.stderr, flush=True)
+    told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    print(f"random nets: {options.count}: {told}")
+    return 1 if counts[WRONG] or counts[BROKEN] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
