@@ -223,7 +223,7 @@ class Writer:
     def statement(self, kind: str, layer: Callable[[], str], named: str | None = None) -> list[str]:
         """Lines that give a value of the kind to a name."""
         crossings = [c for (to, of), c in _CROSSINGS.items() if to == kind and self.names[of]]
-        if self.chance.random() < 0.12 and named is None:
+        if self.names[kind] and named is None and self.chance.random() < 0.12:
             text = self.chance.choice(_IN_PLACE[kind])
             line = self.expression("{x}.clone()", kind, layer)
             into = self.value(kind)
