@@ -149,3 +149,45 @@ class Dense(nn.Module):
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_result_is_handed_on_under_two_names(count: int) -> None:
     made(Dense(count), ((2, 3, 5, 6),), ((1, 3, 4, 7),))
+
+
+class Beside(nn.Module):
+    """What was made before a loop is read in each of its turns, and nowhere after it."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(count))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        y = x + 1
+        z = x.softmax(-1) @ y.transpose(1, 2) @ y
+        for layer in self.layers:
+            z = (layer(z) + z) * 0.5
+            z = torch.stack([y, z, torch.lerp(z, z.flip(1), 0.25)], 2).mean(2)
+        return z
+
+
+class FromTheFirst(nn.Module):
+    """Each turn reads what the first one began with."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(count))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        begun = z = (x + 1) * x
+        for layer in self.layers:
+            z = layer(z) + begun
+            z = z * begun.tanh() + z.flip(1)
+        return z
+
+
+@pytest.mark.parametrize("net", [Beside, FromTheFirst])
+@pytest.mark.parametrize("count", [2, 4])
+def test_what_each_turn_reads_keeps_its_name_until_the_loop_ends(
+    net: type[nn.Module], count: int
+) -> None:
+    source = made(net(count), ((2, 5, 4),), ((1, 7, 4),))
+    assert "for layer in self.layers:" in source

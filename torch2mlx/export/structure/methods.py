@@ -182,6 +182,9 @@ class Body:
     def _loop(self, loop: Loop, ends: list[Node]) -> None:
         """A loop: its head, the statements of a turn, and what a turn hands to the next."""
         started: dict[Node, str] = {}
+        within = {node for item in loop.items for node in self._reads_of(item)}
+        later = [node for node in ends if node in within]  # every turn reads them
+        ends = [node for node in ends if node not in within]
         for one in loop.carried:
             started[one.value] = self._start(one, ends, set(started.values()))
             self._turns[one.result] = started[one.value]
@@ -216,6 +219,7 @@ class Body:
         self._indent, self._opened = outside, opened
         for name in targets:
             self._names.free(name)
+        self._free(node for node in later if node in self._text)
 
     def _goes_on(self, node: Node, started: Mapping[Node, str]) -> bool:
         return self._text[node][0] in started.values()
