@@ -9,16 +9,20 @@ turn to turn. The same seed gives the same text.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 WIDTH = 6
 SEQUENCE, IMAGE, VECTOR = "sequence", "image", "vector"
+#: What a network holds besides layers that map a value of a kind to another of it.
+RECURRENT, ATTENTION, TABLE, SMALLER = "recurrent", "attention", "table", "smaller"
 HEAD = """import torch
 import torch.nn.functional as F
 from torch import nn
 """
-# {x} and {y} are values of the kind, {v} a vector, {n} a small number, {m} a layer made for it
+# {x} and {y} are values of the kind, {v} a vector, {n} a small number, {m} a layer made for it,
+# {recurrent} and so on one of those
 _LAYERS = {
     SEQUENCE: (
         "nn.Linear(6, 6)",
@@ -26,6 +30,22 @@ _LAYERS = {
         "nn.LayerNorm(6)",
         "nn.Sequential(nn.Linear(6, 12), nn.GELU(), nn.Linear(12, 6))",
         "nn.Identity()",
+    ),
+    RECURRENT: (
+        "nn.LSTM(6, 6, batch_first=True)",
+        "nn.GRU(6, 3, batch_first=True, bidirectional=True)",
+        "nn.RNN(6, 6, 2, batch_first=True)",
+    ),
+    ATTENTION: (
+        "nn.MultiheadAttention(6, 2, batch_first=True)",
+        "nn.MultiheadAttention(6, 3, bias=False, batch_first=True)",
+    ),
+    TABLE: ("nn.Parameter(torch.randn(1, 64, 6))", "nn.Parameter(torch.ones(64, 6))"),
+    SMALLER: (
+        "nn.Conv2d(6, 6, 3, 2, 1)",
+        "nn.MaxPool2d(2, ceil_mode=True)",
+        "nn.AvgPool2d(3, 2, 1)",
+        "nn.Sequential(nn.Conv2d(6, 6, 2, 2, 1), nn.ReLU())",
     ),
     IMAGE: (
         "nn.Conv2d(6, 6, 3, padding=1)",
@@ -79,6 +99,12 @@ _CHANGES = {
         "{x}.new_ones({x}.shape) * {y}",
         "{x} + torch.arange({x}.shape[1], dtype={x}.dtype)[None, :, None] / 8",
         "{x} / (1 + {y}.norm(dim=-1, keepdim=True))",
+        "{recurrent}({x})[0]",
+        "{recurrent}({x})[0] + {y}",
+        "{attention}({x}, {y}, {x})[0]",
+        "{attention}({x}, {x}, {x}, need_weights=False)[0] + {x}",
+        "{x} + {table}[..., :{x}.shape[1], :]",
+        "{x} * {table}[..., -{x}.shape[1]:, :].tanh()",
     ),
     IMAGE: (
         "{m}({x})",
@@ -104,6 +130,9 @@ _CHANGES = {
         "torch.cat([{x}[:, {n}:], {y}[:, :{n}]], 1)",
         "torch.cat([{y}[:, :3], {x}[:, 3:]], 1)",
         "torch.maximum({x}, {y})",
+        "F.interpolate({smaller}({x}), size={x}.shape[2:])",
+        "F.interpolate({smaller}({x}), size={y}.shape[2:], mode='bilinear') + {y}",
+        "{x} + F.interpolate({smaller}({smaller}({x})), {x}.shape[-2:], mode='nearest')",
         "{x}.flatten(2).softmax(-1).view_as({x}) * {y}",
         "{x}.transpose(2, 3).softmax(2).transpose(2, 3)",
         "({x}.flatten(2).transpose(1, 2) * {v}[:, None]).transpose(1, 2).reshape({x}.shape)",
@@ -187,6 +216,7 @@ class Writer:
     blocks: list[str] = field(default_factory=list)
     layers: int = 0
     values: int = 0
+    inner: bool = False  # whether it writes a block
 
     def one(self, kind: str) -> str:
         """A value of the kind, most often a late one."""
@@ -218,6 +248,9 @@ class Writer:
             found["v"] = self.one(VECTOR)
         if "{m}" in text:
             found["m"] = layer()
+        for held in (RECURRENT, ATTENTION, TABLE, SMALLER):
+            if f"{{{held}}}" in text:
+                found[held] = self.layer(held)
         return text.format(**found)
 
     def statement(self, kind: str, layer: Callable[[], str], named: str | None = None) -> list[str]:
@@ -234,7 +267,10 @@ class Writer:
             pair = self.chance.choice(pairs)
             text = self.expression(self.chance.choice(_CROSSINGS[pair]), pair[1], layer)
         else:
-            text = self.chance.choice(_CHANGES[kind])
+            texts = _CHANGES[kind]
+            if self.chance.random() < 0.3:  # what holds weights of its own
+                texts = tuple(text for text in texts if re.search(r"\{[a-z]{2,}\}|\{m\}", text))
+            text = self.chance.choice(texts)
             text = self.expression(text, kind, layer)
         return [f"{self.value(kind, named)} = {text}"]
 
@@ -249,6 +285,9 @@ class Writer:
                 kind, lambda: inner.layer(kind), self.chance.choice(["x", None])
             )
             body += lines
+        if self.chance.random() < 0.25 and not self.inner:
+            inner.inner, inner.blocks = True, self.blocks
+            body += inner.loop(kind)
         last = inner.names[kind][-1]
         body += self.chance.choice(
             [
@@ -276,11 +315,11 @@ class Writer:
         )
         return name
 
-    def row(self, kind: str, count: int) -> tuple[str, str]:
+    def row(self, kind: str, count: int, blocks: bool = True) -> tuple[str, str]:
         """A list of layers in __init__, and how one of them is called: {x} in, a value out."""
         self.layers += 1
         name, chance = f"self.row{self.layers}", self.chance
-        if chance.random() < 0.6:
+        if blocks and chance.random() < 0.6:
             block = self.block(kind)
             options = chance.choice(["1, True", "i % 3, i > 0", "i, i % 2 == 0", "2, i < 2"])
             self.made.append(f"{name} = nn.ModuleList({block}({options}) for i in range({count}))")
@@ -297,7 +336,7 @@ class Writer:
                 made = "[" + ", ".join(chance.choice(kinds) for _ in range(count)) + "]"
             self.made.append(f"{name} = nn.ModuleList({made})")
             called = "({x})"
-        if chance.random() < 0.15:
+        if count > 1 and chance.random() < 0.15:
             self.made.append(f"{name}[{chance.randrange(1, count)}] = {name}[0]")
         return name, called
 
@@ -327,6 +366,33 @@ class Writer:
             *lines,
             f"    {kept}.append({carried})",
             f"{self.value(kind)} = {joined}",
+        ]
+
+    def pyramid(self) -> list[str]:
+        """A loop that makes an image smaller, and one that goes back with what the first kept."""
+        chance = self.chance
+        count, x = chance.randint(1, 3), self.one(IMAGE)
+        down, _ = self.row(IMAGE, count, blocks=False)
+        smaller, kept, up = self.layer(SMALLER), f"kept{self.layers}", self.layer(IMAGE)
+        joined = chance.choice(["new + old", "torch.cat([new, old], 1)[:, 3:9]", "new * old"])
+        back = chance.choice(
+            [
+                ["while kept:", "    old = kept.pop()"],
+                ["for old in reversed(kept):"],
+                ["for old in kept[::-1]:"],
+                [f"for k in range({count}):", "    old = kept[-1 - k]"],
+            ]
+        )
+        mode = chance.choice(["'nearest'", "'bilinear'", "'bilinear', align_corners=True"])
+        return [
+            f"{kept} = []",
+            f"for layer in {down}:",
+            f"    {x} = layer({x})",
+            f"    {kept}.append({x})",
+            f"    {x} = {smaller}({x})",
+            *(line.replace("kept", kept) for line in back),
+            f"    new = F.interpolate({x}, size=old.shape[2:], mode={mode})",
+            f"    {x} = {up}({joined})",
         ]
 
     def turn(
@@ -362,6 +428,9 @@ def source(seed: int) -> tuple[str, str]:
     writer.made.append(f"self.first = {_LAYERS[kind][0]}")  # something to train, in every network
     body = ["x = self.first(x)", *writer.statement(VECTOR, lambda: writer.layer(kind), "v")]
     for _ in range(chance.randint(2, 6)):
+        if kind == IMAGE and chance.random() < 0.1:
+            body += writer.pyramid()
+            continue
         kinds = [k for k in (kind, kind, kind, SEQUENCE, VECTOR) if writer.names[k]]
         if kind == IMAGE and chance.random() < 0.15:
             kinds = [SEQUENCE]
