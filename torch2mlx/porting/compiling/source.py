@@ -31,13 +31,19 @@ def root(node: ast.AST) -> ast.AST:
 
 
 def loads(nodes: list[Any]) -> set[str]:
-    """Names that are read somewhere in nodes."""
-    return {
-        part.id
-        for node in nodes
-        for part in ast.walk(node)
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)
-    }
+    """Names that are read somewhere in nodes; those that a lambda takes are its own."""
+    found: set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, ast.Lambda):
+            found |= loads([part.body]) - parameters(part)
+            waiting.append(part.args)
+        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+            found.add(part.id)
+        else:
+            waiting += ast.iter_child_nodes(part)
+    return found
 
 
 def stores(nodes: list[Any]) -> set[str]:

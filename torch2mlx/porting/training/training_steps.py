@@ -8,10 +8,11 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.report import Report
-from torch2mlx.porting.scopes.def_use import Scanner, called_method
+from torch2mlx.porting.scopes.def_use import Scanner, called_method, plain_target
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.passed_by import may_pass_by
 from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything, walk
+from torch2mlx.porting.training.carriers import Carriers
 from torch2mlx.porting.training.given_graphs import GivenGraphs
 from torch2mlx.porting.training.hooked import watch
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
@@ -83,6 +84,7 @@ class Finder:
             for name, modules in held_optimizers(scope.node, self._passed).items():
                 self.trained.setdefault(name, modules)
             self._wrapped = wrapped_modules(scope.node, self.types.names)
+            self._carriers = Carriers(scope.node, self.types, self.scan)
         steps = []
         for i in range(len(block)):
             step = self.step(i, block, scope)
@@ -183,9 +185,11 @@ class Finder:
                     self.report.ask(old[place], name.value, owner, "")
 
     def with_owners(self, modules: list[str]) -> set[str]:
-        """Modules, those that hold them, and their wrappers for several processes."""
+        """Modules, those that hold them, their wrappers for several processes, and names of what
+        uses them when it is called."""
         found = _with_owners(modules)
-        return found | {outer for outer, inner in self._wrapped.items() if inner in found}
+        found |= {outer for outer, inner in self._wrapped.items() if inner in found}
+        return found | self._carriers.of(found)
 
     def _by_hand(self, statements: Sequence[Any], scope: Scope) -> list[str]:
         """Modules that loops over parameters step, in the place of optimizers."""
@@ -471,12 +475,7 @@ def _is_scaled(call: cst.Call) -> bool:
 
 def _assigns(statement: Any, name: str) -> bool:
     """Whether a statement is `name = ...` alone."""
-    if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
-        return False
-    inner = statement.body[0]
-    if not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
-        return False
-    return dotted(inner.targets[0].target) == name and not any(True for _ in calls(inner.value))
+    return plain_target(statement) == name and not any(True for _ in calls(statement))
 
 
 def _set_whole(statement: Any) -> set[str]:
