@@ -118,6 +118,44 @@ kinds = [type(layer).__name__ for layer in net]
 both = [i for i, (a, b) in enumerate(zip(net, reversed(net))) if type(a) is type(b)]
 out = more(x).sum() + head(x).sum() + len(more) + len(list(net)) + len(kinds[0]) + len(both)
 """,
+    "attributes are layers": """
+class Block(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(3, 3))
+        self.act = nn.Tanh()
+        setattr(self, "out", nn.Linear(3, 2))
+        self.size = 2
+class Reads(nn.Sequential):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+    def forward(self, x):
+        return self.first(x) * 2
+class Holds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential()
+        self.body.first = nn.Linear(3, 3)
+        self.body.act = nn.Tanh()
+        self.body.first = nn.Linear(3, 3, bias=False)
+        self.block, self.reads = Block(), Reads()
+    def forward(self, x):
+        return self.block(self.reads(self.body(x)))
+holds = Holds()
+for p in holds.parameters():
+    nn.init.constant_(p, 0.25)
+chain = nn.Sequential(nn.Linear(3, 2))
+chain.last = nn.ReLU()
+for p in chain.parameters():
+    nn.init.constant_(p, -0.5)
+chain.append(nn.Linear(2, 2, bias=False))
+nn.init.constant_(chain[2].weight, 0.75)
+numbered = nn.Sequential(nn.Tanh(), nn.ReLU())
+numbered.insert(1, nn.Linear(3, 2, bias=False))
+nn.init.constant_(numbered[1].weight, 0.75)
+out = numbered(x) + holds(x) + chain(x) + len(list(holds.parameters()))
+out = out + holds.block.size + len(chain)
+""",
     "an own module": "out = own(x)\n",
 }
 
@@ -163,3 +201,65 @@ def test_casts_and_loads_of_a_module_as_values():
     assert ours.half.weight.dtype == mx.float16 and "net.set_dtype(" in made
     assert (theirs.missing, theirs.unexpected) == (["bias"], ["w"])
     assert (ours.missing, ours.unexpected) == (["bias"], ["w"])
+
+
+IMAGES = """
+import torch
+from torch import nn
+class Named(nn.Sequential):
+    def __init__(self, i, o):
+        super().__init__()
+        self.add_module("conv", nn.Conv2d(i, o, 3, padding=1))
+        self.add_module("norm", nn.BatchNorm2d(o))
+class Given(nn.Sequential):
+    def __init__(self, i, o):
+        super().__init__(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o))
+class Set(nn.Sequential):
+    def __init__(self, i, o):
+        super().__init__()
+        self.conv = nn.Conv2d(i, o, (3, 1), padding=(1, 0))
+        self.act = nn.ReLU()
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        {held}
+        self.head = nn.Linear(8, 3)
+    def forward(self, x):
+        return self.head({called}.mean((2, 3)))
+def answer(shape):
+    net = Net()
+    for i, p in enumerate(net.parameters()):
+        nn.init.constant_(p, 0.1 * (i % 3 + 1))
+    size = shape[0] * shape[1] * shape[2] * shape[3]
+    return net((torch.arange(size).reshape(shape) * 0.37).sin())
+"""
+ADDED = """self.all = nn.Sequential()
+        self.all.{0}one{1}Named(1, 8){2}
+        self.all.{0}two{1}Given(8, 8){2}
+        self.all.{0}three{1}Set(8, 8){2}"""
+#: How a network of images holds Sequentials of its own, and what its forward calls.
+HELD = {
+    "in attributes": (
+        "self.a, self.b, self.c = Named(1, 8), Given(8, 8), Set(8, 8)",
+        "self.c(self.b(self.a(x)))",
+    ),
+    "in a Sequential": (
+        "self.all = nn.Sequential(Named(1, 8), Given(8, 8), Set(8, 8))",
+        "self.all(x)",
+    ),
+    "as attributes of one": (ADDED.format("", " = ", ""), "self.all(x)"),
+    "by add_module": (ADDED.format('add_module("', '", ', ")"), "self.all(x)"),
+}
+
+
+@pytest.mark.parametrize("layout", ("mlx", "torch"))
+@pytest.mark.parametrize("name", HELD)
+def test_images_in_sequentials_whose_layers_have_names(name, layout):
+    held, called = HELD[name]
+    script = IMAGES.replace("{held}", held).replace("{called}", called)
+    made = torch2mlx.port(script, layout=layout)
+    assert made.ok, made.unsupported
+    theirs, ours = executed(script, "torch"), executed(made.source, "mlx")
+    for shape in ((2, 1, 8, 8), (3, 1, 8, 5)):
+        found, expected = np.array(ours.answer(shape)), theirs.answer(shape).detach().numpy()
+        assert np.allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -7,6 +7,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.layout.members import Env, Run, item_of, made_again, member_of, merged
+from torch2mlx.porting.layout.queries import method
 from torch2mlx.porting.layout.values import NONE, Member
 from torch2mlx.porting.scopes.traversal import children
 
@@ -95,9 +96,20 @@ def _expression(run: Run, node: Any, env: Env, repeated: bool) -> None:
         if name in ("add_module", "register_module") and owner.kind == "self":
             literal = node.args[0].value
             if isinstance(literal, cst.SimpleString) and len(values) == 2:
-                run.members.hold(owner.name, str(literal.evaluated_value), values[1])
+                _held(run, owner.name, str(literal.evaluated_value), values[1])
                 return
     member_of(run, node, env)
+
+
+def _held(run: Run, owner: str, name: str, value: Member) -> None:
+    """An attribute of a class; where a Sequential runs it as one more layer, all of that keeps
+    torch's layout."""
+    run.members.hold(owner, name, value)
+    node = run.names.classes[owner]
+    chain = any(run.names.of(base.value) == "torch.nn.Sequential" for base in node.bases)
+    if chain and method(node, "forward") is None:
+        run.members.broken(value)
+        run.members.outer.add(owner)
 
 
 def _grow(run: Run, target: Any, value: Member, env: Env, repeated: bool) -> None:
@@ -122,9 +134,11 @@ def bind(run: Run, target: Any, value: Member, env: Env) -> None:
     elif isinstance(target, cst.Attribute):
         owner = member_of(run, target.value, env)
         if owner.kind == "self" and run.is_module(owner.name):
-            run.members.hold(owner.name, target.attr.value, value)
+            _held(run, owner.name, target.attr.value, value)
         else:
             run.members.leak(value)
+            if owner.kind == "chain":
+                run.members.broken(owner)  # it has one more layer
             if owner.kind == "own":
                 run.members.hold(owner.name, target.attr.value, value)
     else:

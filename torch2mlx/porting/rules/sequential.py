@@ -7,6 +7,7 @@ from typing import Any
 
 import libcst as cst
 
+from torch2mlx.porting.layout.queries import method
 from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.import_table import dotted
@@ -50,3 +51,14 @@ def with_layers(at: Place, original: cst.Call, updated: cst.Call) -> cst.Call:
         for old, new in zip(original.args, updated.args, strict=True)
     ]
     return updated.with_changes(args=args)
+
+
+def takes_layer(at: Place, target: Any, value: Any) -> bool:
+    """Whether `target = value` gives a Sequential one more layer, or another in a layer's place:
+    torch runs what is set as an attribute, where the class has no forward of its own."""
+    if not isinstance(target, cst.Attribute) or not is_sequential(at, target.value):
+        return False
+    own = at.file.types.names.classes.get(at.type_of(target.value).name)
+    if own is not None and method(own, "forward") is not None:
+        return False
+    return at.type_of(value).kind in ("module", "modules")

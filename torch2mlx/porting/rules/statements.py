@@ -33,7 +33,7 @@ from torch2mlx.porting.rules.requires_grad import (
     setting,
     small,
 )
-from torch2mlx.porting.rules.sequential import is_sequential, layers_of
+from torch2mlx.porting.rules.sequential import is_sequential, layers_of, takes_layer
 from torch2mlx.porting.rules.shared_tensors import (
     RESHAPING,
     changes_shared,
@@ -94,6 +94,10 @@ def _assignment(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
             return cst.RemoveFromParent() if made is None else made
         if at.file.names.of(targets[0].target).startswith("torch."):
             return cst.RemoveFromParent()
+        if takes_layer(at, targets[0].target, original.value):
+            at.change(original, last, "one more layer, which keeps its name")
+            owner = code(updated.targets[0].target.value)  # type: ignore[attr-defined]
+            return small(f'kit.modules.add({owner}, "{last}", {code(value)})')
     if len(targets) == 1 and code(updated.targets[0].target) == code(value):
         return cst.RemoveFromParent()
     if len(targets) == 1 and ties.is_tie(at, original):
@@ -216,7 +220,7 @@ def _statement(at: Place, before: cst.Call, after: Any) -> Any:
         name = before.func.attr.value
         if name == "register_buffer":
             return registered(at, before, after)
-        if name in ("add_module", "register_module") and len(after.args) == 2:
+        if name in ("add_module", "register_module", "append", "insert"):
             return _added(at, before, after)
         if name == "register_parameter" and len(after.args) == 2:
             key = literal(before.args[0].value)
@@ -273,8 +277,15 @@ def _placed(at: Place, before: cst.Call, text: str) -> Any:
 
 
 def _added(at: Place, before: cst.Call, after: cst.Call) -> Any:
-    """`x.add_module(name, layer)`: an attribute, or one more layer of a Sequential."""
-    owner, layer = before.func.value, code(after.args[1].value)  # type: ignore[attr-defined]
+    """`x.add_module(name, layer)`: an attribute, or one more layer of a Sequential, as by `append`;
+    None for what gives no module a part."""
+    owner, method = before.func.value, before.func.attr.value  # type: ignore[attr-defined]
+    if method in ("append", "insert") and is_sequential(at, owner):
+        given = ", ".join(code(a.value) for a in after.args)
+        return small(f"{at.text(owner)}.layers.{method}({given})")
+    if method in ("append", "insert") or len(after.args) != 2:
+        return None
+    layer = code(after.args[1].value)
     key = literal(before.args[0].value)
     if is_sequential(at, owner):
         at.change(before, "add_module", "one more layer, which keeps its name")
