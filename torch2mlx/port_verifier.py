@@ -37,9 +37,9 @@ def verified(result: PortResult, options: Mapping[str, Any]) -> TrainingVerifica
     with tempfile.TemporaryDirectory(prefix="torch2mlx-") as name:
         place = _beside(script, result.source, files, Path(name))
         found = verify_training(script, place, **options)
-    torch_files = [file.name for file in files if _is_torch(file)]
-    if torch_files:
-        among = f"compared among ports of {', '.join(sorted(torch_files))}: port the folder"
+    ported = sorted(file.name for file in torch_files(script))
+    if ported:
+        among = f"compared among ports of {', '.join(ported)}: port the folder"
         found = replace(found, notes=(*found.notes, among))
     return found
 
@@ -59,8 +59,21 @@ def _check(result: PortResult, script: Path, files: list[Path]) -> None:
             raise PortError(f"{script}:{left.line}: the training step was not ported: {left}")
 
 
-def _is_torch(file: Path) -> bool:
-    return "torch" in _text(file)
+def torch_files(script: Path) -> list[Path]:
+    """The files under a script's folder that it imports, at first or second hand, and that import
+    torch; none of a notebook or of source without a file."""
+    if script.suffix != ".py" or not script.is_file():
+        return []
+    return [file for file in _project(script) if _imports_torch(file)]
+
+
+def _imports_torch(file: Path) -> bool:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return False
+    named = (name for node in ast.walk(tree) for _, name in _names(node, file, file.parent))
+    return any(name.partition(".")[0] in ("torch", "torchvision") for name in named)
 
 
 def _text(file: Path) -> str:

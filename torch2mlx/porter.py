@@ -62,6 +62,13 @@ class PortResult:
         """Whether everything was ported."""
         return not self.unsupported
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Files under its folder that it imports and that import torch: they need a port too."""
+        from torch2mlx.port_verifier import torch_files
+
+        return tuple(map(str, torch_files(Path(self.path))))
+
     def __repr__(self) -> str:
         return f"<PortResult: {self.headline()}>"
 

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import io
 import json
 import os
 import re
@@ -238,8 +239,49 @@ def test_a_dry_run_of_a_port_writes_nothing(here, capsys):
         }
         assert content(here) == before
         assert main(["port", source, out]) == 0
+        told = "".join(f"written: {file}\n" for file in files)
+        assert capsys.readouterr().out == told
         assert set(content(here)) - set(before) == set(files)
         before = content(here)
+
+
+def test_a_port_of_one_file_names_what_it_imports_of_torch_still(here, capsys):
+    need("libcst")
+    Path("src/y.py").write_text("import os, x\nfrom pure import one\nimport torch\n")
+    Path("src/pure.py").write_text("one = 1  # torch\n")
+    assert main(["port", "src/y.py", "y.py"]) == 0
+    beside = "imports src/x.py, which imports torch and is not ported with it"
+    advice = f"src/y.py: {beside}: port the folder, torch2mlx port src OUT\n"
+    assert capsys.readouterr().err == advice
+    assert torch2mlx.port("src/y.py").beside == ("src/x.py",)
+    assert main(["port", "src", "whole"]) == 0
+    assert capsys.readouterr().err == "src/pure.py: does not import torch: left as it is\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("flags", [(), ("-q",), ("-v",)])
+def test_a_terminal_is_told_what_goes_on_until_it_is_done(flags, here, monkeypatch):
+    need("libcst")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["port", "x.py", "y.py", *flags]) == 0
+    said, wiped = terminal.getvalue(), "\r\x1b[K"
+    step = {(): f"{wiped}torch2mlx: porting x.py ...{wiped}", ("-v",): "torch2mlx: porting x.py\n"}
+    assert said.replace(wiped, "") == "" if flags == ("-q",) else said.startswith(step[flags])
+    assert said.endswith(wiped)
+
+
+def test_all_that_is_missing_is_one_command():
+    from torch2mlx.common.optional import command
+
+    assert command("torch", "mlx") == "pip install 'torch2mlx[torch,mlx]'"
+    assert command("libcst", "nbformat") == "pip install 'torch2mlx[port]'"
+    assert command("mlx", "transformers") == "pip install 'torch2mlx[mlx]' transformers"
+    assert command("transformers") == "pip install transformers"
 
 
 def test_a_dry_run_refuses_what_the_run_would(here, capsys):
@@ -367,14 +409,11 @@ def test_doctor_says_what_is_here_and_what_would_bring_the_rest(monkeypatch, cap
     assert set(found) >= {"python", "system", "core", "packages", "devices", "extras", "verbs"}
     assert found["packages"]["numpy"] and found["devices"] == {"mlx": None, "torch": None}
     assert found["verbs"]["convert"] == []
-    assert found["verbs"]["translate"] == [
-        "pip install 'torch2mlx[torch]'",
-        "pip install 'torch2mlx[mlx]'",
-    ]
+    assert found["verbs"]["translate"] == ["pip install 'torch2mlx[torch,mlx]'"]
     assert main(["doctor"]) == 0
     assert "needs pip install 'torch2mlx[port]'" in capsys.readouterr().out
     verbs = {line.split()[0].rstrip(",") for line in found["verbs"]}
-    assert verbs == set(NAMES) - {"doctor"}
+    assert verbs == {*NAMES, "--format"} - {"doctor"}
 
 
 def test_doctor_names_the_devices(capsys):

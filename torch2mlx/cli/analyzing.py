@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch2mlx.cli.progress import step
 from torch2mlx.cli.verb import Answer, Verb, planned
 from torch2mlx.errors import ConversionError
 
@@ -37,6 +38,7 @@ def _analyze(args: argparse.Namespace) -> Answer:
     from torch2mlx.export.capture.sources import paths
     from torch2mlx.pages import page
 
+    step(args, f"reading the model of {args.source}")
     report = analyze(args.source)
     guard = Guard(paths_of(*paths(args.source)), args.force)
     pages = [

@@ -25,6 +25,7 @@ PACKAGES = (
     "nbformat",
     "rich",
     "shtab",
+    "jinja2",
     "mcp",
 )
 EXTRAS = {
@@ -33,6 +34,7 @@ EXTRAS = {
     "lm": ("mlx_lm",),
     "port": ("libcst", "nbformat"),
     "cli": ("rich", "shtab"),
+    "pages": ("jinja2",),
     "mcp": ("mcp",),
 }
 #: What a verb, or a use of one, needs beside numpy.
@@ -54,6 +56,7 @@ NEEDS = {
     "mcp": ("mcp",),
     "agent-files": (),
     "schema": (),
+    "--format html": ("jinja2",),
 }
 
 
@@ -97,7 +100,9 @@ def _core() -> str:
 
 
 def _lacking(names: tuple[str, ...]) -> list[str]:
-    return list(dict.fromkeys(command(name) for name in names if not installed(name)))
+    """What to type to get what is missing of these: one line, or none."""
+    lacking = [name for name in names if not installed(name)]
+    return [command(*lacking)] if lacking else []
 
 
 def _examined() -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _describe(sub: argparse.ArgumentParser) -> None:
 def _generate(args: argparse.Namespace) -> Answer:
     from torch2mlx.generator import Sampling, generated
 
-    step(args.verbose, f"loading {args.folder}")
+    step(args, f"loading {args.folder}")
     made = generated(
         args.folder,
         args.prompt,

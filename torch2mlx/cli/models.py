@@ -11,6 +11,7 @@ from typing import Any
 from torch2mlx.cli import sizing
 from torch2mlx.cli.progress import progress_bar, step
 from torch2mlx.cli.verb import Answer, Verb, listed, planned
+from torch2mlx.common.amounts import counted
 from torch2mlx.common.optional import need
 from torch2mlx.common.options import option
 from torch2mlx.errors import TranslationError
@@ -91,12 +92,12 @@ def _found(args: argparse.Namespace) -> tuple[Any, tuple[Any, ...], dict[str, An
             "--stream takes all of a folder's weights under their own names: leave out --prefix "
             "and --ignore-unexpected"
         )
-    step(args.verbose, f"making the model of {args.source}")
+    step(args, f"making the model of {args.source}")
     dtype = dtype_name(args.dtype)
     wishes = Wishes(args.stream, dtype, args.key, args.prefix, args.ignore_unexpected)
     model, given, named = find(args.source, wishes, args.inputs)
-    shown = ", ".join(named) or f"{len(given)} arguments"
-    step(args.verbose, f"example inputs: {shown}")
+    shown = ", ".join(named) or counted(len(given), "argument")
+    step(args, f"example inputs: {shown}")
     return model, given, named
 
 
@@ -119,7 +120,7 @@ def _translate(args: argparse.Namespace) -> Answer:
     if args.cache:
         return _language(args)
     model, given, named = _found(args)
-    step(args.verbose, f"translating {type(model).__name__}")
+    step(args, f"translating {type(model).__name__}")
     made = translate(
         model,
         given,
@@ -171,12 +172,12 @@ def _language(args: argparse.Namespace) -> Answer:
     folder = Path(args.source)
     if not folder.is_dir():
         raise TranslationError(f"{option('cache')}: {args.source} is no folder of a model")
-    step(args.verbose, f"making the model of {args.source}")
+    step(args, f"making the model of {args.source}")
     dtype = dtype_name(args.dtype)
     model = model_in(
         folder, Wishes(args.stream, dtype, args.key, args.prefix, args.ignore_unexpected)
     )
-    step(args.verbose, f"translating {type(model).__name__}")
+    step(args, f"translating {type(model).__name__}")
     made = language_model(model, check=not args.no_check, sizes=args.all_sizes)
     result = {
         "class": type(model).__name__,
@@ -187,7 +188,7 @@ def _language(args: argparse.Namespace) -> Answer:
     if args.dry_run:
         files = check_language(Path(args.out), folder, _guard(args), made.texts)
         return planned([str(file) for file in files], result)
-    step(args.verbose, f"writing {args.out}")
+    step(args, f"writing {args.out}")
     return _answered(made, *_language_written(args, made, folder, result), model)
 
 
@@ -253,7 +254,7 @@ def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any], model: A
         files = check_translated(Path(args.out), bool(made.constants), _guard(args))
         return planned([str(file) for file in files], result)
     weights = weights_of(Path(args.source)) if args.stream else None
-    step(args.verbose, f"writing {args.out}")
+    step(args, f"writing {args.out}")
     with progress_bar("converting", args.stream and not args.quiet) as progress:
         folder = made.save(
             args.out,
@@ -264,7 +265,8 @@ def _saved(args: argparse.Namespace, made: Any, result: dict[str, Any], model: A
             force=args.force,
         )
     data = {"written": str(folder), **result}
-    text = "\n".join([listed(data), *(f"note: {note}" for note in made.notes)])
+    told = {name: value for name, value in data.items() if name != "dynamic"}  # `free` says it
+    text = "\n".join([listed(told), *(f"note: {note}" for note in made.notes)])
     return _answered(made, data, text, model)
 
 
@@ -311,7 +313,7 @@ def _verify(args: argparse.Namespace) -> Answer:
     from torch2mlx.verifier import verify
 
     model, given, named = _found(args)
-    step(args.verbose, f"comparing it with {args.folder}")
+    step(args, f"comparing it with {args.folder}")
     checked = verify(
         model,
         args.folder,

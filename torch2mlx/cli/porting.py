@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from torch2mlx.cli import verifying
+from torch2mlx.cli.progress import step, wipe
 from torch2mlx.cli.verb import Answer, Verb, planned
+from torch2mlx.common.amounts import counted
 from torch2mlx.errors import PortError, Torch2MLXError
 
 _REPORTS = ("html", "md", "json")
@@ -66,10 +68,13 @@ def _port(args: argparse.Namespace) -> Answer:
     verifying.check(args)
     if args.run is not None and args.dry_run:
         raise PortError("--run: runs the script, which --dry-run does not; give one of them")
+    step(args, f"porting {source}")
     results, files = (_folder if source.is_dir() else _file)(args, source, out)
     if args.dry_run:
         left = sum(len(result.unsupported) for result in results)
         return planned([str(file) for file in files], {"places left as they are": left})
+    if args.verify:
+        step(args, "running the script and its port")
     results = verifying.verified(args, results)
     return _answer(args, results, files)
 
@@ -115,7 +120,8 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
     from torch2mlx.report.port import as_data, as_markdown
 
     left = [f"{r.path}:{u.line}: {u.reason}" for r in results for u in _told(r, args.check)]
-    text, shown = "", not written
+    wipe()
+    text, shown = _written(results, written), not written
     failure: Torch2MLXError | None = None
     if args.diff:
         text = "".join(result.diff() for result in results)
@@ -131,6 +137,7 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
         failure = PortError("\n".join([f"{len(left)} places are left:", *left]))
     elif args.format != "json":
         notes = [f"{r.path}: does not import torch: left as it is" for r in results if not r.torch]
+        notes += [note for r in results for note in _beside(r, Path(args.source).is_dir())]
         open_ = [f"{r.path}:{q.line}: question: {q}" for r in results for q in r.questions]
         seen = [f"{r.path}:{s.line}: seen: {s}" for r in results for s in r.seen]
         print(
@@ -141,6 +148,22 @@ def _answer(args: argparse.Namespace, results: list[Any], written: list[Path]) -
     if shown and not args.check:
         data["files"][0]["source"] = results[0].source
     return Answer(data, text, forms, failure)
+
+
+def _written(results: list[Any], written: list[Path]) -> str:
+    """Where the port is, and how much of it is left; "" of what was not written."""
+    left = sum(len(result.unsupported) for result in results)
+    told = f", {counted(left, 'place')} left as torch's" if left else ""
+    return "\n".join(f"written: {path}" for path in written) + told
+
+
+def _beside(result: Any, ported: bool) -> list[str]:
+    """Files that a script imports and that are still torch's."""
+    return [
+        f"{result.path}: imports {file}, which imports torch and is not ported with it: port the "
+        f"folder, torch2mlx port {Path(result.path).parent} OUT"
+        for file in (() if ported else result.beside)
+    ]
 
 
 def _told(result: Any, check: bool) -> Any:

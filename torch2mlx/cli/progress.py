@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch2mlx.types import Progress
 
 _REDRAW_SECONDS = 0.1
+_WIPE = "\r\x1b[K"
 
 
 def progress_bar(verb: str, wanted: bool = True) -> AbstractContextManager[Progress | None]:
@@ -24,13 +26,26 @@ def progress_bar(verb: str, wanted: bool = True) -> AbstractContextManager[Progr
     """
     if not wanted or not sys.stderr.isatty():
         return nullcontext()
+    wipe()
     return _drawn_by_rich(verb) if installed("rich") else _drawn(verb)
 
 
-def step(wanted: bool, what: str) -> None:
-    """A line on standard error about what begins now, where that is `wanted`."""
-    if wanted:
+def step(args: argparse.Namespace, what: str) -> None:
+    """What begins now, on standard error: lines that stay with -v; on a terminal one line, which
+    the next step, the answer or an error replaces."""
+    if args.verbose:
         print(f"torch2mlx: {what}", file=sys.stderr)
+    elif sys.stderr.isatty() and not args.quiet:
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"{_WIPE}{f'torch2mlx: {what} ...'[:width]}")
+        sys.stderr.flush()
+
+
+def wipe() -> None:
+    """Takes a step's line off the terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(_WIPE)
+        sys.stderr.flush()
 
 
 @contextmanager
@@ -70,11 +85,10 @@ def _drawn(verb: str) -> Iterator[Progress]:
         filled = int(24 * share)
         line = f"{verb} {'█' * filled}{'·' * (24 - filled)} {share:4.0%} {rate:6.0f} MB/s  {what}"
         width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r\x1b[K{line[:width]}")
+        sys.stderr.write(f"{_WIPE}{line[:width]}")
         sys.stderr.flush()
 
     try:
         yield show
     finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+        wipe()

@@ -19,6 +19,7 @@ from typing import Any
 from torch2mlx.cli.envelope import INTERNAL, code_of, envelope, enveloped, error_data
 from torch2mlx.cli.parser import parsed
 from torch2mlx.cli.printing import complain
+from torch2mlx.cli.progress import wipe
 from torch2mlx.cli.verb import Answer
 from torch2mlx.common.amounts import listed
 from torch2mlx.common.optional import need
@@ -102,6 +103,7 @@ def _watched() -> Any:
 
 
 def _show(args: argparse.Namespace, answer: Answer) -> None:
+    wipe()
     if args.format == "json":
         if answer.failure is None:
             print(enveloped(answer.data))
@@ -121,6 +123,7 @@ def _refuse(
     if code == INTERNAL:
         how = "" if _with_traceback(args) else f"; -v, or {TRACEBACK}=1, shows where"
         message = f"a fault of torch2mlx itself: {message}{how}"
+    wipe()
     if _with_traceback(args) and not isinstance(error, KeyboardInterrupt):
         traceback.print_exception(error)
     if args.format == "json":
@@ -163,7 +166,11 @@ def _changed(paths: Sequence[Path]) -> str:
 def _told_apart(args: argparse.Namespace) -> Iterator[None]:
     """Warnings are one line each; libraries keep their logs to themselves, but for -v."""
     level = logging.root.manager.disable
-    shown: Callable[..., None] = lambda message, *_, **__: complain(str(message), "warning")  # noqa: E731
+
+    def shown(message: Warning | str, *_: Any, **__: Any) -> None:
+        wipe()
+        complain(str(message), "warning")
+
     with warnings.catch_warnings():
         warnings.showwarning = shown
         if not args.verbose:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from torch2mlx.cli.progress import step
 from torch2mlx.cli.verb import Answer, Verb
 from torch2mlx.errors import VerificationError
 
@@ -24,6 +25,7 @@ def _verify(args: argparse.Namespace) -> Answer:
     from torch2mlx.pages import page
     from torch2mlx.training_verifier import verify_training
 
+    step(args, f"running {args.torch_script} and {args.mlx_script}")
     found = verify_training(
         args.torch_script,
         args.mlx_script,

@@ -35,15 +35,16 @@ def installed(name: str) -> bool:
         return False
 
 
-def command(name: str) -> str:
-    """What to type to get a library."""
-    extra = _EXTRAS.get(name)
-    return f"pip install 'torch2mlx[{extra}]'" if extra else f"pip install {name}"
+def command(*names: str) -> str:
+    """What to type to get libraries: one line for all."""
+    extras = ",".join(dict.fromkeys(_EXTRAS[name] for name in names if name in _EXTRAS))
+    others = [name for name in names if name not in _EXTRAS]
+    return " ".join(["pip install", *([f"'torch2mlx[{extras}]'"] if extras else []), *others])
 
 
 def need(what: str, *names: str) -> None:
     """Raises MissingLibraryError unless `what` can have these libraries."""
     lacking = [name for name in names if not installed(name)]
     if lacking:
-        commands = " and ".join(dict.fromkeys(map(command, lacking)))
-        raise MissingLibraryError(f"{what} needs {' and '.join(lacking)}: {commands}", commands)
+        typed = command(*lacking)
+        raise MissingLibraryError(f"{what} needs {' and '.join(lacking)}: {typed}", typed)

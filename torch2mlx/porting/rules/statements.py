@@ -96,8 +96,8 @@ def _assignment(at: Place, original: cst.Assign, updated: cst.Assign) -> Any:
             return cst.RemoveFromParent()
         if takes_layer(at, targets[0].target, original.value):
             at.change(original, last, "one more layer, which keeps its name")
-            owner = code(updated.targets[0].target.value)  # type: ignore[attr-defined]
-            return small(f'kit.modules.add({owner}, "{last}", {code(value)})')
+            chain = code(updated.targets[0].target.value)  # type: ignore[attr-defined]
+            return small(f'kit.modules.add({chain}, "{last}", {code(value)})')
     if len(targets) == 1 and code(updated.targets[0].target) == code(value):
         return cst.RemoveFromParent()
     if len(targets) == 1 and ties.is_tie(at, original):
