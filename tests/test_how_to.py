@@ -1,5 +1,8 @@
-"""Every block of the how-to pages runs as it stands, in the order of the page."""
+"""Every block of the how-to pages runs as it stands, in the order of the page; so do the blocks of
+other pages that a reader would try first."""
 
+import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -19,11 +22,13 @@ BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
 
 def command(line):
     """Runs a line of a shell; exit code 0 is asserted."""
-    words = shlex.split(line)
+    words = shlex.split(line, comments=True)
     if words[0] == "torch2mlx":
         from torch2mlx.cli import main
 
-        assert main(words[1:]) == 0, line
+        words, place = (words[:-2], words[-1]) if ">" in words else (words, os.devnull)
+        with open(place, "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            assert main(words[1:]) == 0, line
     else:
         assert words[0] == "pytest", f"{line}: tests run torch2mlx and pytest"
         ran = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
@@ -48,18 +53,11 @@ def run(kind, title, text, names):
         assert kind == "toml" and "[tool.pytest.ini_options]" in text
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem in SLOW)) for p in PAGES],
-)
-def test_a_page_runs_from_its_first_block_to_its_last(path, tmp_path, monkeypatch, capsys):
+def walked(found, tmp_path, monkeypatch):
+    """Runs blocks in an empty folder."""
     mx = need("mlx.core", "torch", "transformers", "safetensors", "yaml")[0]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    found = BLOCK.findall(path.read_text())
-    assert sum(kind in ("python", "sh") for kind, *_ in found) >= 2
-    assert len(found) == path.read_text().count("\n```") // 2
     device, names = mx.default_device(), {"__name__": "how_to"}
     monkeypatch.setitem(sys.modules, "how_to", type(sys)("how_to"))
     try:
@@ -67,6 +65,30 @@ def test_a_page_runs_from_its_first_block_to_its_last(path, tmp_path, monkeypatc
             run(*block, names)
     finally:
         mx.set_default_device(device)
+        sys.modules.pop("nets", None)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem in SLOW)) for p in PAGES],
+)
+def test_a_page_runs_from_its_first_block_to_its_last(path, tmp_path, monkeypatch, capsys):
+    found = BLOCK.findall(path.read_text())
+    assert sum(kind in ("python", "sh") for kind, *_ in found) >= 2
+    assert len(found) == path.read_text().count("\n```") // 2
+    walked(found, tmp_path, monkeypatch)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "name, count", [("pages.md", 3), ("command-line.md", 2), ("translate.md", 1)]
+)
+def test_the_first_blocks_of_other_pages_run(name, count, tmp_path, monkeypatch):
+    need("jinja2")
+    found = BLOCK.findall((ROOT / "docs" / name).read_text())[:count]
+    assert len(found) == count
+    walked(found, tmp_path, monkeypatch)
 
 
 def test_every_page_is_listed_and_short():

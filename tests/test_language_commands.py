@@ -128,6 +128,8 @@ def test_load_and_generate_give_what_torch_does(made, kind, monkeypatch, capsys)
     with torch.no_grad():
         expected = torchs(ids).logits.numpy()
     close(mlx_logits(model, mx.array(ids.numpy()), (4, 5)), expected, 1e-4)
+    with pytest.raises(torch2mlx.errors.VerificationError, match="a language model with a cache"):
+        torch2mlx.verify(torchs, folder, ids, trust_remote_code=True)
     asked = ["--model", folder, "--trust-remote-code", "--prompt", PROMPT, "--max-tokens", 12]
     capsys.readouterr()
     run(generate, monkeypatch, *asked, "--verbose", "False")

@@ -1,4 +1,4 @@
-"""torch2mlx: PyTorch models become MLX models, exactly.
+"""torch2mlx: PyTorch models, weights and training scripts become MLX's, and both are compared.
 
 A public name is imported when it is first asked for, so that `torch2mlx --help` waits for nothing.
 """

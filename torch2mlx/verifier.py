@@ -13,6 +13,7 @@ from torch2mlx.errors import Torch2MLXError, VerificationError
 from torch2mlx.export.capture.sizes import shapes_of
 from torch2mlx.export.capture.streaming import Unread, values_from
 from torch2mlx.export.ir.builder import common_dtype
+from torch2mlx.export.state.reading import keeps_cache
 from torch2mlx.export.structure.io_layout import Ends, ends_of, graded_of
 from torch2mlx.export.verify.again import differs_again
 from torch2mlx.export.verify.comparing import TOLERANCES, Compared, Verification
@@ -179,6 +180,11 @@ def _opened(model: Any, translated: Any, weights: Any, key: str | None, trusted:
     if isinstance(translated, (str, Path)):
         folder = Path(translated)
         module, ends = load(folder, trust_remote_code=trusted), ends_of(folder)
+        if keeps_cache(module):
+            raise VerificationError(
+                f"{folder}: holds a language model with a cache, whose calls are not torch's; what "
+                "writes it compares it: torch2mlx translate --cache, language_model in Python"
+            )
         if weights is None:
             return Pair(model, module, ends, graded_of(folder))
         unread = Unread(module, folder, common_dtype(model))

@@ -168,7 +168,7 @@ def sizes_told(row: dict[str, Any]) -> str:
     """What became of the other sizes, in a few words."""
     told = [f"{row['agree']} agree"] if row.get("agree") else []
     told += [f"wrong {case}" for case in row.get("wrong", ())]
-    kinds = {"refused": ": refused, ", "torch raises": ": none, torch raises "}
+    kinds = {"refused": ": refused, ", "torch raises": ": not compared, torch raises "}
     for kind, sign in kinds.items():
         reasons = [note.split(sign, 1)[1] for note in row.get("notes", ()) if sign in note]
         told += [f"{len(reasons)} {kind}: {reasons[0]}"] if reasons else []

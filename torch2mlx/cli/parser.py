@@ -41,13 +41,8 @@ VERBS: tuple[Verb, ...] = (
     schemas.SCHEMA,
 )
 EXIT_CODES = """\
-exit codes:
-  0    done
-  1    refused or failed, with one message on standard error; nothing is half-written
-  2    wrong usage
-  3    a fault of torch2mlx itself; -v or TORCH2MLX_TRACEBACK=1 shows where
-  130  interrupted
-  141  what read the output went away"""
+exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 a fault of torch2mlx itself (-v shows
+where), 130 interrupted, 141 what read the output went away"""
 _ABOUT = "PyTorch models become MLX models: their weights, their code, the scripts around them."
 _ALL_EXAMPLES = (
     "torch2mlx convert model.pth weights.safetensors --rule 'conv*=Conv2d'",

@@ -22,7 +22,8 @@ def _describe(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "out", nargs="?", help="where to write; a single file goes to the screen without, or with -"
     )
-    sub.add_argument("-o", "--out", dest="named_out", metavar="OUT", help="OUT, as it was spelled")
+    # as it was spelled, and still may be
+    sub.add_argument("-o", "--out", dest="named_out", metavar="OUT", help=argparse.SUPPRESS)
     sub.add_argument("--diff", action="store_true", help="show what changes")
     sub.add_argument("--check", action="store_true", help="fail when something cannot be ported")
     sub.add_argument(
@@ -51,9 +52,7 @@ def _describe(sub: argparse.ArgumentParser) -> None:
         "rights, and let what its names hold answer the questions",
     )
     verifying.describe(sub)
-    sub.add_argument(
-        "--report", dest="format", choices=_REPORTS, help="--format, as it was spelled"
-    )
+    sub.add_argument("--report", dest="format", choices=_REPORTS, help=argparse.SUPPRESS)
 
 
 def _answer_pair(text: str) -> tuple[str, str]:

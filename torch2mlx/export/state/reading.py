@@ -14,6 +14,11 @@ def is_language(program: Any) -> bool:
     return hasattr(program, "Model") and hasattr(program, "ModelArgs")
 
 
+def keeps_cache(model: Any) -> bool:
+    """Whether a model that was loaded is one to mlx-lm's contract, or encodes once and decodes."""
+    return hasattr(model, "make_cache") and (hasattr(model, "sanitize") or hasattr(model, "encode"))
+
+
 def language_in(place: Path, program: Any) -> Any:
     """The model of a folder's program, with the weights beside it.
 

@@ -104,7 +104,7 @@ def judged_at(pair: Pair, case: Case, tolerance: float | None, judged: Judge = j
     try:
         answer = pair.torch(case)
     except Exception as error:  # whatever the model raises for such a size
-        note = f"{case.label}: none, torch raises {short(error)}"
+        note = f"{case.label}: not compared, torch raises {short(error)}"
         return Judgement((), (note,), raised=True)
     try:
         found = judged(pair, case, tolerance, answer)
