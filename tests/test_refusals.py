@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,21 @@ def test_a_refusal_reads_as_its_place_and_its_detail():
     error = UnsupportedOperatorError((one,))
     assert error.findings == (str(one),) and error.unsupported == (one,)
     assert str(error) == f"1 calls cannot be translated:\n  {one}"
+
+
+def test_a_folder_called_mlx_without_the_core_is_no_mlx(tmp_path):
+    """mlx-data has one too, and pip leaves one behind."""
+    (tmp_path / "mlx" / "data").mkdir(parents=True)
+    code = "from torch2mlx.common.optional import installed; import mlx; print(installed('mlx'))"
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent}"}
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "False\n"
 
 
 def test_a_missing_library_says_how_it_is_installed():

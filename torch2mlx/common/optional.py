@@ -27,10 +27,11 @@ def installed(name: str) -> bool:
     inner = {"mlx": "mlx.core"}.get(name, name)
     if sys.modules.get(name, _HIDDEN) is None or sys.modules.get(inner, _HIDDEN) is None:
         return False
-    if name in sys.modules:
+    if inner in sys.modules:
         return True
     try:
-        return importlib.util.find_spec(name) is not None
+        # `mlx` is a namespace, which mlx-data has too, and which outlives an uninstall
+        return importlib.util.find_spec(inner) is not None
     except ImportError:
         return False
 

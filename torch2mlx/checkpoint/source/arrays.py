@@ -151,6 +151,6 @@ def trained_tensors(source: Any) -> tuple[Tensors, str]:
     if isinstance(source, (Mapping, list, tuple)) and source:
         return _from_tree(source, "the weights"), "the weights"
     raise RevertError(
-        f"a {type(source).__name__} holds no trained weights: pass a file, a folder, an "
+        f"an object of {type(source).__name__} holds no trained weights: pass a file, a folder, an "
         "mlx.nn.Module or its parameters"
     )

@@ -143,6 +143,7 @@ def build(module: Any) -> Any:
     layers whose weights are computed (weight norm, spectral norm, any parametrization);
     UnsupportedTensorError for tensors without an MLX form.
     """
+    need("registry.build", "torch", "mlx")
     import mlx.nn
 
     checkpoint, keeping = _checkpoint(module)
