@@ -31,9 +31,10 @@ def test_links_that_leave_the_documents_become_paths(monkeypatch):
     monkeypatch.chdir(ROOT)
     page = SimpleNamespace(file=SimpleNamespace(src_uri="how-to/x.md"))
     text = "[a](../weights.md#b), [c](../../CHANGELOG.md), [`tests/trm`](../../tests/trm), "
-    text += "[g](../gallery)"
+    text += "[g](../gallery), [weights.md](../weights.md#types)"
     assert on_page_markdown(text, page) == (
-        "[a](../weights.md#b), c (`CHANGELOG.md`), `tests/trm`, [g](../gallery/README.md)"
+        "[a](../weights.md#b), c (`CHANGELOG.md`), `tests/trm`, [g](../gallery/README.md), "
+        "[What happens to each layer's weights](../weights.md#types)"
     )
 
 
