@@ -72,7 +72,8 @@ def here(tmp_path, monkeypatch):
 def test_a_port_is_run_among_ports_of_what_it_imports_and_shown_as_a_table(here, capsys):
     line = ["port", "src/train.py", "out.py", "--verify", "--steps", "3", "--args=--a 'b c'"]
     assert main(line) == 0
-    head, *rows, note, verdict = capsys.readouterr().out.splitlines()
+    written, head, *rows, note, verdict = capsys.readouterr().out.splitlines()
+    assert written == "written: out.py"
     kinds = ["batch", "outputs", "losses", "gradients", "slots", "updates", "buffers"]
     assert head.split() == ["step", "optimizer", "torch", "loss", "MLX", "loss", *kinds]
     assert [row.split()[:2] for row in rows] == [["1", "SGD"], ["2", "SGD"], ["3", "SGD"]]
