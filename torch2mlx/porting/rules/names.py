@@ -18,6 +18,7 @@ from torch2mlx.porting.rules.text import code, expression
 from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import TYPED
 from torch2mlx.porting.scopes.traversal import everything, of_kinds
+from torch2mlx.porting.training.free_parameters import KIND
 from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import ELSEWHERE
 
@@ -72,6 +73,7 @@ _NAMED: tuple[tuple[str, str, Collection[str]], ...] = (
     ("torch.utils.tensorboard.", "kit.tensorboard", layers.BOARD),
 )
 #: A filter of torchvision, which the kit takes by its name.
+_GRADIENT = ".grad: gradients are what nn.value_and_grad answers"
 _FILTER = "torchvision.transforms.InterpolationMode."
 
 
@@ -130,11 +132,13 @@ def _attribute(at: Place, original: cst.Attribute, updated: cst.Attribute) -> An
         return expression(f"mx.issubdtype({code(updated.value)}, mx.floating)")
     if name == "data" and owner.kind == "unknown" and _is_given(at, original):
         return expression(f"kit.typed.data({code(updated.value)})")
+    if name == "grad" and owner.name == KIND:
+        at.refuse(original, _GRADIENT)
     certain = name == "grad" or name in ELSEWHERE
     if not owner.tensor and not (certain and owner.kind == "unknown"):
         return updated
     if name == "grad":
-        at.refuse(original, ".grad: gradients are what nn.value_and_grad answers")
+        at.refuse(original, _GRADIENT)
         return updated
     receiver = code(updated.value)
     known = {

@@ -11,13 +11,14 @@ from torch2mlx.porting.training.closures import WithoutClosures
 from torch2mlx.porting.training.collectives import WithoutCollectives
 from torch2mlx.porting.training.derivatives import Derivatives
 from torch2mlx.porting.training.early_branches import EarlyBranches
-from torch2mlx.porting.training.free_parameters import FreeParameters
+from torch2mlx.porting.training.free_parameters import KIND, FreeParameters
 from torch2mlx.porting.training.group_parameters import GroupParameters
 from torch2mlx.porting.training.scalers import WithoutScalers
 from torch2mlx.porting.training.separate_lists import SeparateLists
 from torch2mlx.porting.training.separate_optimizers import SeparateOptimizers
 from torch2mlx.porting.training.small_functions import WithoutSmallFunctions
-from torch2mlx.porting.training.step_functions import with_steps_whole
+from torch2mlx.porting.training.step_functions import with_steps_whole, with_updates_whole
+from torch2mlx.porting.training.zeroed_by_hand import ZeroedByHand, single_parameters
 
 #: A word of the sources that a pass is about, and the pass; in this order.
 _PASSES = (
@@ -32,10 +33,8 @@ _PASSES = (
 def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     """The file without functions in place, loss scalers, closures and autograd.grad, and with its
     free parameters in modules."""
-    if "requires_grad" in text or "Parameter" in text:
-        free = FreeParameters(module, names, report)
-        if free.found:
-            module = _passed(module, free, text, report)
+    module, zeroed = _without_free_parameters(module, names, text, report)
+    words = f"{text} .zero_grad(" if zeroed else text
     if MARK.search(text):
         module = _passed(module, WithoutInPlaceFunctions(names), text, report)
     if "param_groups" in text and "params" in text:
@@ -43,13 +42,32 @@ def with_plain_steps(module: Any, names: Any, text: str, report: Report) -> Any:
     if "optim" in text:
         module = _separated(module, names, text, report)
     for word, passes in _PASSES:
-        if word in text:
+        if word in words:
             module = _passed(module, passes(report), text, report)
         if passes is WithoutSmallFunctions and ".backward(" in text:
             module = with_steps_whole(module, report, text)
     if "autograd" in text:
         module = _passed(module, Derivatives(names, report), text, report)
     return module
+
+
+def _without_free_parameters(
+    module: Any, names: Any, text: str, report: Report
+) -> tuple[Any, bool]:
+    """The file with its free parameters in modules, and whether gradients that it sets to zero
+    itself were found."""
+    graded = ".grad" in text
+    if graded:
+        module = with_updates_whole(module, report, text)
+    if "requires_grad" in text or "Parameter" in text:
+        free = FreeParameters(module, names, report)
+        if free.found:
+            module = _passed(module, free, text, report)
+    if not graded:
+        return module, False
+    single = single_parameters(module, KIND)
+    zeroed = _passed(module, ZeroedByHand(names, report, single), text, report)
+    return zeroed, zeroed is not module
 
 
 def _separated(module: Any, names: Any, text: str, report: Report) -> Any:

@@ -160,6 +160,7 @@ class Scanner:
 
     def __init__(self) -> None:
         self._known: dict[cst.CSTNode, _Names] = {}
+        self.single: set[str] = set()  # names of modules of one parameter, read as `name.grad`
         #: What a node changes beside what is written in it.
         self.beside: Callable[[Any], list[str]] | None = None
 
@@ -267,6 +268,20 @@ def plain_target(statement: Any) -> str:
         return ""
     target = made.targets[0].target
     return target.value if isinstance(target, cst.Name) else ""
+
+
+def runs_once(function: Any, module: cst.Module) -> bool:
+    """Whether a function is called by one line of its file alone, which stands in no loop; a file
+    is."""
+    if not isinstance(function, cst.FunctionDef):
+        return True
+    name = function.name.value
+    uses = sum(isinstance(n, cst.Name) and n.value == name for n in walk(module))
+    lines: list[Any] = list(module.body)
+    lines += [s for b in module.body if isinstance(b, cst.If) for s in b.body.body]
+    plain = (s for s in lines if isinstance(s, (cst.SimpleStatementLine, cst.BaseSmallStatement)))
+    called = [n for s in plain for n in walk(s) if isinstance(n, cst.Call)]
+    return uses == 2 and any(dotted(c.func) == name for c in called)
 
 
 def called_method(statement: Any, name: str) -> Any:

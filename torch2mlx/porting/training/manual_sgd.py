@@ -2,18 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import libcst as cst
 
-from torch2mlx.porting.scopes.def_use import Scanner
+from torch2mlx.porting.scopes.def_use import Scanner, called_method
 from torch2mlx.porting.scopes.import_table import dotted
+from torch2mlx.porting.scopes.traversal import walk
 
 
 def updated_modules(statements: Iterable[Any], scan: Scanner) -> list[str]:
-    """Modules whose parameters some loops step by hand."""
+    """Modules whose parameters some loops step by hand, and those of one parameter whose gradient
+    is read."""
     return list(dict.fromkeys(_loops(statements, scan)))
+
+
+def next_updated(statements: Sequence[Any], scan: Scanner) -> list[str]:
+    """Those that are stepped before the next backward."""
+    found: list[str] = []
+    for statement in statements:
+        if called_method(statement, "backward") is not None and found:
+            break
+        found += updated_modules([statement], scan)
+    return list(dict.fromkeys(found))
+
+
+def by_hand(statements: Sequence[Any], scan: Scanner) -> tuple[set[str], set[str]]:
+    """Modules that statements step, and modules whose gradients they set to zero while they do."""
+    held = [(s, set(updated_modules([s], scan))) for s in statements]
+    zeroed = (modules for s, modules in held if zeroes(s, scan))
+    return set().union(*(modules for _, modules in held)), set().union(*zeroed)
+
+
+def plain_lines(statements: Sequence[Any]) -> Iterator[Any]:
+    """The lines of a block that always run, those under `with` too."""
+    for statement in statements:
+        if isinstance(statement, cst.SimpleStatementLine):
+            yield statement
+        elif isinstance(statement, cst.With):
+            yield from plain_lines(statement.body.body)
+
+
+class _Always(cst.CSTTransformer):
+    """Takes out what a line evaluates on some ways alone."""
+
+    def leave_IfExp(self, original_node: cst.IfExp, updated_node: cst.IfExp) -> Any:
+        return updated_node.test
+
+    def leave_BooleanOperation(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.left
+
+
+def always(statement: Any) -> Any:
+    """A line without what it evaluates on some ways alone."""
+    chooses = any(isinstance(n, (cst.IfExp, cst.BooleanOperation)) for n in walk(statement))
+    return statement.visit(_Always()) if chooses else statement
+
+
+def read_singles(statement: Any, scan: Scanner) -> list[str]:
+    """The modules of one parameter whose gradients a line reads."""
+    if not isinstance(statement, cst.SimpleStatementLine):
+        return []
+    loads = scan.loads(statement)
+    return [name for name in sorted(scan.single) if f"{name}.grad" in loads]
 
 
 def _loops(statements: Iterable[Any], scan: Scanner) -> Iterator[str]:
@@ -21,6 +73,8 @@ def _loops(statements: Iterable[Any], scan: Scanner) -> Iterator[str]:
         module = updated_module(statement, scan)
         if module:
             yield module
+        elif isinstance(statement, cst.SimpleStatementLine):
+            yield from read_singles(statement, scan)
         elif isinstance(statement, cst.With):
             yield from _loops(statement.body.body, scan)
 
@@ -84,6 +138,13 @@ def rewritten(loop: cst.For, gradients: str, kit: str) -> cst.For:
     text = f"{kit}.training.gradient({gradients}, {key}, {dotted(func.func.value)})"
     body = loop.body.with_changes(body=kept).visit(_Gradients(name, text))
     return loop.with_changes(body=body)
+
+
+def with_gradients(statement: Any, given: dict[str, str]) -> Any:
+    """A line in which the gradients of modules of one parameter are those `given`."""
+    for name, gradients in given.items():
+        statement = statement.visit(_Gradients(name, f'{gradients}["value"]'))
+    return statement
 
 
 class _Gradients(cst.CSTTransformer):

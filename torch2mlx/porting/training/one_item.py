@@ -13,10 +13,15 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import walk
+from torch2mlx.porting.scopes.traversal import of_kinds, walk
 
 _OF_SIZES = ("torch.zeros", "torch.ones", "torch.empty")
 _OF_DATA = ("torch.Tensor", "torch.FloatTensor", "torch.tensor")
+
+
+def is_row(node: Any, name: str, names: Names, rows: bool) -> bool:
+    """Whether a loss may have the shape (1,); `rows`: parameters of this shape are trained."""
+    return starts_as_row(node, name, names) or (rows and not is_reduced(node, name, names))
 
 
 def starts_as_row(node: Any, name: str, names: Names) -> bool:
@@ -27,6 +32,27 @@ def starts_as_row(node: Any, name: str, names: Names) -> bool:
             if given and _is_row(part.value, names):
                 return True
     return False
+
+
+def has_rows(module: cst.Module, names: Names, kind: str) -> bool:
+    """Whether some module of one parameter in a file, of the class `kind`, has a row of one."""
+    made = (n for n in of_kinds(module, cst.Call) if dotted(n.func) == kind and n.args)
+    values = (n.args[0].value for n in made)
+    return any(isinstance(v, cst.Call) and _is_row(v, names) for v in values)
+
+
+def is_reduced(node: Any, name: str, names: Names) -> bool:
+    """Whether what a function gives a name last is the mean or the sum of something."""
+    made = [
+        n.value
+        for n in walk(node)
+        if isinstance(n, cst.Assign) and any(dotted(t.target) == name for t in n.targets)
+    ]
+    value = made[-1] if made else None
+    if not isinstance(value, cst.Call):
+        return False
+    method = value.func.attr.value if isinstance(value.func, cst.Attribute) else ""
+    return method in ("mean", "sum") or names.of(value.func).startswith("torch.nn.functional.")
 
 
 def _is_row(call: cst.Call, names: Names) -> bool:

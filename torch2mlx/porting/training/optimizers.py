@@ -178,7 +178,8 @@ def held_parameters(module: cst.Module, chains: set[str] | None = None) -> dict[
     chains = chain_names(module) if chains is None else chains
     for node in of_kinds(module, cst.Assign, cst.AugAssign, cst.For):
         if isinstance(node, cst.AugAssign):
-            if dotted(node.target) in held:
+            listed = isinstance(node.value, (cst.List, cst.Tuple, cst.ListComp, cst.Call))
+            if dotted(node.target) in held or (listed and not is_value(node.value, chains)):
                 _add(held, dotted(node.target), held_in(node.value, held))
         elif isinstance(node, cst.Assign):
             for target, value in _assigned([node]):
@@ -284,8 +285,11 @@ def whole_names(module: cst.Module) -> dict[str, bool]:
     """Names that hold all parameters of their modules, wherever they are set."""
     chains = chain_names(module)
     found = {f"{name}()": True for name in chains}
-    for node in of_kinds(module, cst.Assign, cst.FunctionDef, cst.Call):
-        if isinstance(node, cst.Assign):
+    for node in of_kinds(module, cst.Assign, cst.AugAssign, cst.FunctionDef, cst.Call):
+        if isinstance(node, cst.AugAssign):
+            name = dotted(node.target)
+            found[name] = found.get(name, False) and takes_all(node.value, found)
+        elif isinstance(node, cst.Assign):
             for target, value in _assigned([node]):
                 if not is_value(value, chains):
                     found[target] = found.get(target, True) and takes_all(value, found)

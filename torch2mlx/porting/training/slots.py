@@ -111,8 +111,11 @@ class Slots:
 
     # --- the order of what happens to gradients
 
-    def _events(self, block: list[Any], scope: Scope, around: tuple[int, ...]) -> Iterator[_Event]:
-        path = (*around, id(block[0]) if block else 0)
+    def _events(
+        self, block: list[Any], scope: Scope, around: tuple[int, ...], within: bool = False
+    ) -> Iterator[_Event]:
+        """`within`: the block stands under `with`, and runs whenever what is `around` does."""
+        path = around if within else (*around, id(block[0]) if block else 0)
         for statement in block:
             if isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
                 continue
@@ -121,16 +124,24 @@ class Slots:
                 yield _Event("backward", statement, path)
             if isinstance(statement, cst.SimpleStatementLine):
                 yield from self._plain(statement, scope, path)
+            if isinstance(statement, cst.With):
+                yield from self._events(list(statement.body.body), scope, path, True)
                 continue
             by_hand = set(updated_modules([statement], self._find.scan)) & set(scope.modules)
-            if by_hand:  # loops over parameters that step them, in the place of an optimizer
-                for module in sorted(by_hand):
-                    yield _Event("step", statement, path, frozenset([module]), module)
-                if zeroes(statement, self._find.scan):
-                    yield _Event("zero", statement, path, frozenset(by_hand))
+            yield from self._stepped_by_hand(statement, by_hand, path)
+            if by_hand or isinstance(statement, cst.SimpleStatementLine):
                 continue
             for inner in blocks(statement):
                 yield from self._events(inner, scope, path)
+
+    def _stepped_by_hand(
+        self, statement: Any, by_hand: set[str], path: tuple[int, ...]
+    ) -> Iterator[_Event]:
+        """Loops over parameters that step them, in the place of an optimizer."""
+        for module in sorted(by_hand):
+            yield _Event("step", statement, path, frozenset([module]), module)
+        if by_hand and zeroes(statement, self._find.scan):
+            yield _Event("zero", statement, path, frozenset(by_hand))
 
     def _plain(self, statement: Any, scope: Scope, path: tuple[int, ...]) -> Iterator[_Event]:
         for call in self._find.scan.calls(statement):

@@ -57,11 +57,22 @@ def with_steps_whole(module: cst.Module, report: Report, text: str) -> cst.Modul
     return module
 
 
-class StepFunctions(cst.CSTTransformer):
-    """Writes out the calls of such functions, those that call none of the others first."""
+def with_updates_whole(module: cst.Module, report: Report, text: str) -> cst.Module:
+    """The file, in which updates by hand stand where the functions that make them were called."""
+    rules = StepFunctions(module, report, True)
+    made = passed(module, rules) if rules.found else module
+    if made is not module:
+        report.follow(made, text)
+    return made
 
-    def __init__(self, module: cst.Module, report: Report) -> None:
+
+class StepFunctions(cst.CSTTransformer):
+    """Writes out the calls of such functions, those that call none of the others first; `by_hand`:
+    those that read gradients instead, `def sgd(params, lr)`."""
+
+    def __init__(self, module: cst.Module, report: Report, by_hand: bool = False) -> None:
         super().__init__()
+        self._by_hand, self._splits = by_hand, _updates if by_hand else _splits
         self._report = report
         self._module = module
         self._classes = {n.name.value: n for n in module.body if isinstance(n, cst.ClassDef)}
@@ -85,7 +96,8 @@ class StepFunctions(cst.CSTTransformer):
         for owner, function in held:
             if not self._alone(owner, function, held) or not can_be_written_out(function):
                 continue
-            if _splits(function) or (owner and self._feeds(self._classes[owner], function)):
+            feeds = owner and not self._by_hand and self._feeds(self._classes[owner], function)
+            if feeds or self._splits(function):
                 found[owner, function.name.value] = function
         leaves = {}
         for (owner, name), function in found.items():
@@ -153,7 +165,7 @@ class StepFunctions(cst.CSTTransformer):
         for (owner, name), function in self.found.items():
             used = uses_of_method(self._module, function) if owner else self._uses.get(name, 0) - 1
             whole = self.taken.get(function, 0) == used
-            if whole and self.taken.get(function, 0) and _splits(function):
+            if whole and self.taken.get(function, 0) and self._splits(function):
                 gone.add((owner, name))
         return made.visit(_Removed(gone)) if gone else made
 
@@ -277,8 +289,12 @@ class StepFunctions(cst.CSTTransformer):
         shared = {item.name.value for part in told for item in part.names}
 
         def is_steady(node: Any) -> bool:
+            if self._by_hand and isinstance(node, (cst.List, cst.Tuple)):
+                return all(is_steady(e.value) for e in node.elements)
+            if self._by_hand and _gives_parameters(node):
+                return is_steady(node.func.value)
             if isinstance(node, cst.Name):
-                return node.value not in shared
+                return self._by_hand or node.value not in shared
             if not isinstance(node, cst.Attribute) or not dotted(node):
                 return False
             return node.attr.value not in changed and self._set_once(node.attr.value)
@@ -343,6 +359,23 @@ def _splits(function: cst.FunctionDef) -> bool:
     given = {p.name.value for p in function.params.params}
     losses = {_root(c.func.value) for c in backward if isinstance(c.func, cst.Attribute)}
     return not steps or bool(losses & given - set(bound(body_of(function))))
+
+
+def _updates(function: cst.FunctionDef) -> bool:
+    """Whether a function reads gradients, of what it is given, and takes none."""
+    parts = [p for s in body_of(function) for p in walk(s)]
+    backward = any(_is_backward(p) for p in parts if isinstance(p, cst.Call))
+    graded = any(_attribute(p) == "grad" for p in parts)
+    loops = {dotted(p.iter) for p in parts if isinstance(p, cst.For)}
+    given = {p.name.value for p in function.params.params}
+    singles = {dotted(p.value) for p in parts if _attribute(p) == "grad"}
+    return graded and not backward and bool((loops | singles) & given)
+
+
+def _gives_parameters(node: Any) -> bool:
+    """`net.parameters()`."""
+    call = isinstance(node, cst.Call) and not node.args
+    return call and _attribute(node.func) in ("parameters", "named_parameters")
 
 
 def _is_backward(call: cst.Call) -> bool:

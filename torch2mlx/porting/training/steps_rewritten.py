@@ -14,19 +14,26 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.report import Report
-from torch2mlx.porting.scopes.def_use import called_method, loads
+from torch2mlx.porting.scopes.def_use import called_method, loads, runs_once
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import calls, everything, walk
 from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.closures import closures, evaluating
+from torch2mlx.porting.training.free_parameters import KIND
 from torch2mlx.porting.training.gradient_loops import changed_module, rewritten_changes
-from torch2mlx.porting.training.manual_sgd import rewritten, updated_module
-from torch2mlx.porting.training.one_item import starts_as_row
+from torch2mlx.porting.training.manual_sgd import (
+    read_singles,
+    rewritten,
+    updated_module,
+    with_gradients,
+)
+from torch2mlx.porting.training.one_item import has_rows, is_row
 from torch2mlx.porting.training.optimizers import moves_by_gradients_alone
 from torch2mlx.porting.training.slots import Slots, added, together
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.training_steps import Finder
+from torch2mlx.porting.training.zeroed_by_hand import keeps_zeros
 from torch2mlx.porting.types.known import Types
 
 NN, MX = "_MLX_nn", "_MLX_mx"
@@ -38,6 +45,14 @@ NAMES = {NN: "nn", KIT: "kit", MX: "mx", PARAMETERS: "parameters"}
 _NEVER_ZERO = (
     "gradients add up from step to step: what sets them to zero is in another function or of "
     "another name; call zero_grad() of this optimizer beside its backward"
+)
+_MOVED = (
+    "MLX differentiates a function: what leads to the loss moved into one",
+    "values that the function needs from outside are read when it is called",
+)
+_NEVER = (
+    "gradients add up from call to call of this function: nothing sets them to zero; call "
+    "zero_grad() of this optimizer beside its backward"
 )
 
 
@@ -61,10 +76,13 @@ class Training(cst.CSTTransformer):
         self._scopes: list[Scope] = []
 
     def visit_Module(self, node: cst.Module) -> None:
+        self._file = node
         self._evaluates, self._closures = evaluating(node), closures(node)
         self._clips = Clipped(node)
+        self._rows = has_rows(node, self._names, KIND)
         zeroing = (c.func for c in calls(node) if isinstance(c.func, cst.Attribute))
         self._zeroes = {dotted(f.value) for f in zeroing if f.attr.value == "zero_grad"}
+        self._keeps_zeros = keeps_zeros(node)
         self._fades = not moves_by_gradients_alone(node, self._names)
         self.passes_by = self._fades and self._find.passes_by(self._names)
         self._keeps_apart = any(getattr(n, "value", "") in _APART for n in everything(node))
@@ -90,6 +108,8 @@ class Training(cst.CSTTransformer):
         for statement, step in scope.steps.items():
             names = {scope.slots[m] for m in step.modules} if scope.slots else {step.gradients}
             kept = names & (scope.accumulated - scope.zeroed)
+            if kept and not self._zeroes and not runs_once(scope.node, self._file):
+                self._report.refuse(statement, _NEVER)
             if not kept or not self._find.loops_around(statement, scope):
                 continue
             own = {*step.optimizers, *step.modules}
@@ -184,14 +204,13 @@ class Training(cst.CSTTransformer):
         name = scope.fresh("loss_fn")
         self.made.add(name)
         shown = cst.Module([]).code_for_node(step.loss)
-        if starts_as_row(scope.node, loss, self._names):
+        if is_row(scope.node, loss, self._names, self._rows):
             shown = f"{shown}.reshape(())"
         answer = ", ".join([shown, *results])
         self._report.change(
             old[step.place],
             "backward",
-            "MLX differentiates a function: what leads to the loss moved into one",
-            "values that the function needs from outside are read when it is called",
+            *_MOVED,
         )
         function = parse(f"def {name}({', '.join(given)}):\n    return {answer}\n")
         inner = function.body.with_changes(body=[*body, *function.body.body])
@@ -213,7 +232,7 @@ class Training(cst.CSTTransformer):
     def _leaves_out(self, step: Step, body: list[Any], old: list[Any]) -> bool:
         """Whether a step may leave out parameters that its optimizer would move by a zero."""
         alone = self._fades and self._find.calls_some(step, body)
-        if not alone and not self.passes_by:
+        if self._keeps_zeros or not (alone or self.passes_by):
             return False
         self.passes_by = True
         why = "parameters that the loss does not come from have no gradient, and are passed by"
@@ -244,8 +263,13 @@ class Training(cst.CSTTransformer):
         module = updated_module(old, self._find.scan)
         if module and module in scope.gradients:
             self._report.change(old, "p.grad", "gradients are what the function's call answers")
-            loop = rewritten(new, scope.gradients[module], KIT)
+            given = scope.slots.get(module) or _share(scope.gradients[module], [module], scope)
+            loop = rewritten(new, given, KIT)
             return [loop, parse(f"{MX}.eval({module}.{PARAMETERS}())\n")]
+        read = read_singles(old, self._find.scan)
+        if read and all(self._may_read(old, n, scope) for n in read):
+            self._report.change(old, "grad", "gradients are what the function's call answers")
+            return self._by_hand(old, new, read, scope)
         changed = changed_module(old)
         part = self._clips.of_module(changed, scope) if changed else None
         if part is not None and self._is_behind(old, part.gradients, scope):
@@ -267,6 +291,17 @@ class Training(cst.CSTTransformer):
                 self._report.change(old, name, "loss scaling is for float16 on CUDA: not needed")
                 return []
         return [new]
+
+    def _may_read(self, statement: Any, module: str, scope: Scope) -> bool:
+        name = scope.slots.get(module) or scope.gradients.get(module, "")
+        return bool(name) and self._is_behind(statement, name, scope)
+
+    def _by_hand(self, old: Any, new: Any, read: list[str], scope: Scope) -> list[Any]:
+        """A line that reads gradients of single parameters, and may give these new numbers."""
+        given = {n: scope.slots.get(n) or _share(scope.gradients[n], [n], scope) for n in read}
+        changed = [n for n in read if f"{n}.value" in self._find.scan.stores(old)]
+        done = [parse(f"{MX}.eval({n}.{PARAMETERS}())\n") for n in changed]
+        return [with_gradients(new, given), *done]
 
     def _is_behind(self, statement: Any, gradients: str, scope: Scope) -> bool:
         """Whether a statement stands behind a backward that gives some gradients, in its block."""

@@ -13,9 +13,10 @@ from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.passed_by import may_pass_by
 from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything, walk
 from torch2mlx.porting.training.carriers import Carriers
+from torch2mlx.porting.training.free_parameters import KIND
 from torch2mlx.porting.training.given_graphs import GivenGraphs
 from torch2mlx.porting.training.hooked import watch
-from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
+from torch2mlx.porting.training.manual_sgd import always, by_hand, next_updated, plain_lines
 from torch2mlx.porting.training.optimizer_scopes import OptimizerScopes
 from torch2mlx.porting.training.optimizers import made_here, wrapped_modules, wraps
 from torch2mlx.porting.training.passed_optimizers import (
@@ -27,6 +28,7 @@ from torch2mlx.porting.training.reach import Reach
 from torch2mlx.porting.training.schedule import late, leading, left_by, needed
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.varying import varies
+from torch2mlx.porting.training.zeroed_by_hand import single_parameters
 from torch2mlx.porting.types.known import Types
 
 #: Expressions that `backward` may be called on, where their type is not known.
@@ -84,6 +86,7 @@ class Finder:
             for name, modules in held_optimizers(scope.node, self._passed).items():
                 self.trained.setdefault(name, modules)
             self._wrapped = wrapped_modules(scope.node, self.types.names)
+            self.scan.single = single_parameters(scope.node, KIND)
             self._carriers = Carriers(scope.node, self.types, self.scan)
         steps = []
         for i in range(len(block)):
@@ -137,7 +140,7 @@ class Finder:
             why = "one optimizer after another from a list: which parameters each has is not seen"
             self.report.refuse(old[place], f"{why}; step each by its name")
             return None
-        optimizers = optimizers or self._by_hand(old[place + 1 :], scope)
+        optimizers = optimizers + self._by_hand(old[place + 1 :], optimizers, scope)
         modules = [m for o in optimizers for m in self._modules(o, old, place, scope)]
         modules = list(dict.fromkeys(modules))
         if self._guessed(optimizers, old[place], scope):
@@ -191,9 +194,11 @@ class Finder:
         found |= {outer for outer, inner in self._wrapped.items() if inner in found}
         return found | self._carriers.of(found)
 
-    def _by_hand(self, statements: Sequence[Any], scope: Scope) -> list[str]:
-        """Modules that loops over parameters step, in the place of optimizers."""
-        found = updated_modules(statements, self.scan)
+    def _by_hand(self, statements: Any, optimizers: list[str], scope: Scope) -> list[str]:
+        """Modules that a script steps itself, in the place of optimizers or beside them."""
+        known = [m for o in optimizers for m in self.trained.get(o, [])]
+        found = [m for m in next_updated(statements, self.scan) if m not in known]
+        found = [m for m in found if not optimizers or m in self.scan.single]
         scope.modules.update({module: [module] for module in found})
         return found
 
@@ -278,13 +283,12 @@ class Finder:
 
     def _whole_here(self, step: Step, old: list[Any]) -> bool:
         """Whether the block of a backward also sets its gradients to zero, and steps, each time."""
-        plain = [s for s in old if isinstance(s, cst.SimpleStatementLine)]
+        plain = list(plain_lines(old))
         stepped = {self.stepped(c) for s in plain for c in self.scan.calls(s)}
-        by_hand = [s for s in old if updated_modules([s], self.scan)]
-        stepped |= set(updated_modules(by_hand, self.scan))
+        own, emptied = by_hand(old, self.scan)
+        stepped |= own
         zeroed = {dotted(c.func.value) for s in plain if (c := called_method(s, "zero_grad"))}
-        if any(zeroes(s, self.scan) for s in by_hand):
-            zeroed |= set(updated_modules(by_hand, self.scan))
+        zeroed |= emptied
         held = all(o in stepped for o in step.optimizers)
         return held and (set(step.optimizers) <= zeroed or set(step.modules) <= zeroed)
 
@@ -347,8 +351,8 @@ class Finder:
     def _computes(self, statement: Any) -> bool:
         """Whether a statement computes something, and does not only set modes or gradients."""
         names = ("zero_grad", "train", "eval", "step", "backward", "requires_grad_", "item")
-        called: list[Any] = [c.func for c in self.scan.calls(statement) if _is_method(c)]
-        inner = [func.attr.value for func in called]
+        called = (c.func for c in self.scan.calls(statement))
+        inner = [func.attr.value for func in called if isinstance(func, cst.Attribute)]
         if "backward" in inner or wraps(statement, self.types.names):  # a step of its own
             return False
         return bool(self.scan.stores(statement)) and not any(
@@ -379,7 +383,7 @@ class Finder:
         """Whether the statements of a step call some of the modules that it trains, and others not
         or not on every way."""
         plain = [s for s in body if isinstance(s, cst.SimpleStatementLine)]
-        surely = {n for s in plain for n in self.scan.loads(s)}
+        surely = {n for s in plain for n in self.scan.loads(always(s))}
         loaded = {n for s in body for n in self.scan.loads(s)}
         known = [m for m in step.modules if m in loaded]
         return bool(known) and any(m not in surely for m in step.modules)
@@ -463,10 +467,6 @@ def _with_owners(modules: list[str]) -> set[str]:
         owners = (".".join(parts[:i]) for i in range(1, len(parts)))
         found |= {o for o in owners if o not in ("self", "cls")}
     return found
-
-
-def _is_method(call: cst.Call) -> bool:
-    return isinstance(call.func, cst.Attribute)
 
 
 def _is_scaled(call: cst.Call) -> bool:
