@@ -140,6 +140,15 @@ def test_arrays_are_matched_by_name_then_by_the_model_s_variable_then_by_shape()
     assert canonical("_a.layers.0._b") == "a.0.b"
 
 
+def test_parameters_that_no_module_of_torch_holds_may_be_of_one_of_mlx():
+    shapes = {"W": (3, 2), "b": (2,), "c": (2,)}
+    roots = [{"name": n, "pieces": [piece("value", *shape)]} for n, shape in shapes.items()]
+    found = Matching(roots)
+    found.add({(0, f"parts.{i}.value"): s for i, s in enumerate(shapes.values())}, ["params"])
+    sources = {key[1]: match.sources for key, match in found.pairs.items()}
+    assert sources == {f"parts.{i}.value": (f"{i}:value",) for i in range(3)}
+
+
 def test_a_matched_array_is_made_of_torch_s_items():
     roots = [{"name": "m", "pieces": [{**piece("w", 2, 3), "index": np.arange(6)[::-1]}]}]
     found = Matching(roots)

@@ -146,14 +146,20 @@ class Matching:
                 if (theirs, name) not in self.taken and not used & set(match.sources)
             ]
             own = self.root_of.get(key[0])
-            fitting = [
-                c for c in free if sorted(c[2].shape) == sorted(shape) and own in (None, c[0])
-            ]
+            fitting = [c for c in free if sorted(c[2].shape) == sorted(shape)]
+            fitting = [c for c in fitting if own in (None, c[0]) or self._is_loose(c[0])]
             exact = [c for c in fitting if c[2].shape == tuple(shape)]
             for theirs, name, match in (exact or fitting)[:1]:
-                self.root_of.setdefault(key[0], theirs)
+                if not self._is_loose(theirs):
+                    self.root_of.setdefault(key[0], theirs)
                 self._pair(key, theirs, name, match, "shape")
                 used |= set(match.sources)
+
+    def _is_loose(self, root: int) -> bool:
+        """Whether a root is a parameter that no module of torch holds: in MLX it may be one of
+        several that a module does."""
+        pieces = self.roots[root]["pieces"]
+        return len(pieces) == 1 and pieces[0]["key"] == "value"
 
 
 def _fit(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
