@@ -349,22 +349,21 @@ def _ported(module: Any, text: str, path: str, wishes: _Wishes) -> PortResult:
     from torch2mlx.porting.scopes.passes import passed, printed
     from torch2mlx.porting.training.optimizers import trained_modules
     from torch2mlx.porting.training.steps_rewritten import Training
+    from torch2mlx.porting.types.called_elsewhere import known_beside
     from torch2mlx.porting.types.infer import inferred
-    from torch2mlx.porting.types.project import foreign
 
     module, own = _apart(module, text)
     first, report = collect(module), Report.of(module, text)
     plain = with_plain_steps(module, first, text, report)
     names = first if plain is module else collect(plain)
-    beside = foreign(plain, path)
-    told = _inferred(plain, names, beside, wishes)
+    told = _inferred(plain, names, known_beside(plain, path), wishes)
     plain, told = _with_torchs_weights(plain, told, text, report)
     training = Training(told.names, told, trained_modules(plain, told.names), report)
     stepped = passed(plain, training)
     between = stepped.code
     later = report.after(stepped, between)
     names = collect(stepped)
-    types = inferred(stepped, names, beside, told.answers)
+    types = inferred(stepped, names, told.foreign, told.answers)
     made = _by_rules((stepped, between), types, later, training.made, path, wishes)
     made, texts = given_back(made, own), dict[Any, str]()
     imported = with_imports(made, _named(printed(made, texts), own), own)
@@ -389,6 +388,7 @@ def _apart(module: Any, text: str) -> tuple[Any, Any]:
     from torch2mlx.porting.scopes.literal_attributes import LiteralAttributes, needed
     from torch2mlx.porting.scopes.own_names import set_aside
     from torch2mlx.porting.scopes.passes import passed
+    from torch2mlx.porting.scopes.same_branches import MARK, SameBranches
     from torch2mlx.porting.scopes.separate_lines import with_separate_lines
 
     module = with_separate_lines(module)
@@ -396,6 +396,8 @@ def _apart(module: Any, text: str) -> tuple[Any, Any]:
         module = passed(module, LiteralAttributes(collect(module)))
     if any(mark in text for mark in MARKS):
         module = passed(module, PlainAssignments())
+    if MARK in text:
+        module = passed(module, SameBranches())
     return set_aside(module, collect(module))
 
 

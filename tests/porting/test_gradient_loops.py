@@ -87,7 +87,7 @@ def test_a_loop_changes_gradients_as_in_torch(name, tmp_path):
     [
         "for p in net.parameters():\n    if p.grad is not None:\n        p.grad.add_(p.data)",
         "for p in net.parameters():\n    p.grad.sqrt_()",
-        "for p in net.parameters():\n    print(p.grad.norm())",
+        "for p in net.parameters():\n    p.grad = -p.grad\n    print(p.grad.norm())",
     ],
 )
 def test_what_such_a_loop_may_not_do_is_refused(loop):

@@ -108,7 +108,7 @@ def test_ten_steps_agree_with_torch(case):
 
 
 def test_a_computed_weight_cannot_be_set_and_its_vectors_are_not_trained():
-    layer = kit.normalized.spectral_norm(nn.Linear(3, 2))
+    layer = kit.normalized.parametrized_spectral_norm(nn.Linear(3, 2))
     with pytest.raises(ValueError, match="weight is computed from weight_orig and weight_v: set"):
         layer.weight = mx.zeros((2, 3))
     with pytest.raises(ValueError, match="weight of this Linear is computed already"):
@@ -141,3 +141,59 @@ def test_other_parametrizations_are_refused_by_name():
         text += f"x = {call}\n"
         ported = torch2mlx.port(text)
         assert [u.where for u in ported.unsupported] == ["torch.nn.utils." + call.partition("(")[0]]
+
+
+SET = """
+import torch
+import torch.nn as nn
+from torch.nn.utils import {wrap}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = {wrap}(nn.Conv1d(2, 3, 2))
+        self.conv.weight.data.normal_(0, 0.01)
+
+    def forward(self, x):
+        return self.conv(x).sum()
+
+
+def init(m):
+    if m.__class__.__name__.find("Conv") != -1:
+        m.weight.data.fill_(0.25)
+
+
+net = Net()
+net.conv.weight_{part}.data.copy_(torch.arange({size}).reshape(net.conv.weight_{part}.shape) + 1.0)
+net.conv.bias.data.fill_(0.5)
+net.eval()
+x = torch.arange(12.0).reshape(2, 2, 3)
+before = net(x).item()
+net.apply(init)
+held = net.conv.weight.sum().item()
+after = net(x).item()
+then = net.conv.weight.sum().item()
+"""
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("wrap", "part", "size"), [("weight_norm", "g", 3), ("weight_norm", "v", 12)]
+)
+def test_a_weight_that_a_hook_computes_is_what_it_is_set_to_until_the_next_call(wrap, part, size):
+    text = SET.format(wrap=wrap, part=part, size=size)
+    made = torch2mlx.port(text)
+    assert not made.unsupported
+    theirs = {"__name__": "in_torch"}
+    exec(text, theirs)
+    ours = executed(made.source, "set_weight")
+    for name in ("weight_g", "weight_v"):
+        kit.weights.put(ours.net.conv, name, mx.array(getattr(theirs["net"].conv, name).detach()))
+    assert ours.held == pytest.approx(theirs["held"])
+    assert ours.after == pytest.approx(ours.before)
+    assert theirs["after"] == pytest.approx(theirs["before"])
+    assert ours.net(mx.array(theirs["x"].numpy())).item() == pytest.approx(
+        theirs["after"], rel=1e-4
+    )
+    assert ours.net.conv.weight.sum().item() == pytest.approx(theirs["then"], rel=1e-4)

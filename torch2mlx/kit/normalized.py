@@ -93,7 +93,12 @@ class _Normalized(nn.Module):
         value = rule.value(*parts)
         return value if form is None or form.part is None else form.part(value)[0]
 
+    def _read(self, rule: Any) -> mx.array:
+        shown = self.__dict__.get("_shown", {}).get(rule.key)
+        return self._computed(rule) if shown is None else shown
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.__dict__.get("_shown", {}).clear()
         for rule in self._rules.values() if self.training else ():
             if isinstance(rule, _SpectralNorm):
                 weight, u, v = (self[f"{rule.key}_{name}"] for name in rule.sources)
@@ -104,28 +109,35 @@ class _Normalized(nn.Module):
 
     def __getitem__(self, key: Any) -> Any:
         rule = self._rule(key)
-        return super().__getitem__(key) if rule is None else self._computed(rule)
+        return super().__getitem__(key) if rule is None else self._read(rule)
 
     def __getattr__(self, key: str) -> Any:
         rule = self._rule(key)
-        return super().__getattr__(key) if rule is None else self._computed(rule)
+        return super().__getattr__(key) if rule is None else self._read(rule)
 
     def __contains__(self, key: Any) -> bool:
         return self._rule(key) is not None or super().__contains__(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._not_computed(key)
-        super().__setitem__(key, value)
+        if self._rule(key) is None:
+            super().__setitem__(key, value)
+        else:
+            self._show(self._rule(key), value)
 
     def __setattr__(self, key: str, value: Any) -> None:
-        self._not_computed(key)
-        super().__setattr__(key, value)
+        if self._rule(key) is None:
+            super().__setattr__(key, value)
+        else:
+            self._show(self._rule(key), value)
 
-    def _not_computed(self, key: Any) -> None:
-        rule = self._rule(key)
-        if rule is not None:
-            names = " and ".join(f"{key}_{name}" for name in rule.sources if name not in "u")
-            raise ValueError(f"{key} is computed from {names}: set these")
+    def _show(self, rule: Any, value: Any) -> None:
+        """A computed weight is set. torch's hooks compute it before each call: it is what it was
+        set to until then. Its parametrizations change what it is computed from instead: that is a
+        ValueError."""
+        if f"{rule.key}_{rule.sources[0]}" in self.__dict__["_torch_names"]:
+            names = " and ".join(f"{rule.key}_{name}" for name in rule.sources if name not in "u")
+            raise ValueError(f"{rule.key} is computed from {names}: set these")
+        self.__dict__.setdefault("_shown", {})[rule.key] = value
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> nn.Module:
         """The vectors of power iterations are never trained."""

@@ -26,6 +26,16 @@ class Unported:
         )
 
 
+def named(name: str) -> Any:
+    """The optimizer that torch.optim has under a name, without what takes closures or has no
+    counterpart."""
+    found = globals().get(name)
+    known = isinstance(found, type) and issubclass(found, _Torch) and found is not _Torch
+    if not known:
+        raise NotImplementedError(f"torch.optim.{name}: no counterpart that is asked for by name")
+    return found
+
+
 class _Torch(Optimizer):
     """What they share: the learning rate, weight decay that is added to the gradient, maximize."""
 

@@ -11,6 +11,17 @@ import numpy as np
 from torch2mlx.kit.stubs import split
 
 
+def concatenate(arrays: Sequence[mx.array], axis: int = 0) -> mx.array:
+    """torch.cat, which passes over arrays of the shape (0,) whatever axes the others have; the
+    dtype is the one of all."""
+    kept = [x for x in arrays if x.shape != (0,)]
+    made = mx.concatenate(kept, axis=axis) if kept else arrays[0]
+    dtypes = [x.dtype for x in arrays if x.shape == (0,)]
+    for dtype in dtypes:
+        made = made.astype((mx.zeros((), dtype) + mx.zeros((), made.dtype)).dtype)
+    return made
+
+
 def column_stack(tensors: Sequence[mx.array]) -> mx.array:
     """torch.column_stack: joined along the second axis, vectors as columns."""
     return mx.concatenate([x.reshape(-1, 1) if x.ndim < 2 else x for x in tensors], axis=1)

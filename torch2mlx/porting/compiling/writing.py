@@ -70,7 +70,7 @@ def with_compiled_steps(text: str, made: set[str]) -> tuple[str, list[Told]]:
         first = region.statements[0]
         told.append(Told(first.lineno, tuple(plan.held if plan else ()), why))
         if plan is None:
-            comment = f"{' ' * first.col_offset}# torch2mlx: not compiled: {why}"
+            comment = f"{_indent(first, lines)}# torch2mlx: not compiled: {why}"
             edits.append((first.lineno, first.lineno, [comment]))
         else:
             edits += _edits(source, plan, lines)
@@ -251,24 +251,24 @@ def _edits(source: Source, plan: _Plan, lines: list[str]) -> list[tuple[int, int
     region = plan.region
     first = region.statements[0]
     place = region.loop or first
-    at, indent = _above(place.lineno, lines, place.col_offset), " " * place.col_offset
-    shift = place.col_offset + 4 - first.col_offset
+    indent, inner = _indent(place, lines), _indent(first, lines)
+    at, deeper = _above(place, lines), indent + ("\t" if "\t" in inner else "    ")
     body: list[str] = []
     gone: list[tuple[int, int, list[str]]] = []
     for statement in region.statements:
-        start = _above(statement.lineno, lines, statement.col_offset)
+        start = _above(statement, lines)
         part = lines[start - 1 : statement.end_lineno]
         while part and not part[0].strip():
             part = part[1:]
-        body += [_shifted(line, shift) for line in part]
+        body += [_moved(line, inner, deeper) for line in part]
         gone.append((start, statement.end_lineno + 1, []))
     if plan.answers:
-        body.append(f"{indent}    return {', '.join(plan.answers)}")
+        body.append(f"{deeper}return {', '.join(plan.answers)}")
     head = [f"{indent}@{source.kit()}.compiled({', '.join(plan.held)})"]
     head.append(f"{indent}def {plan.name}({', '.join(plan.given)}):")
     call = f"{plan.name}({', '.join(plan.given)})"
     told = f"{', '.join(plan.answers)} = {call}" if plan.answers else call
-    here = f"{' ' * first.col_offset}{told}"
+    here = f"{inner}{told}"
     if region.loop is None:
         gone[0] = (gone[0][0], gone[0][1], [*head, *body, "", here])
         return gone
@@ -290,14 +290,21 @@ def _imported(source: Source) -> list[tuple[int, int, list[str]]]:
     return [(last + 1, last + 1, [f"from torch2mlx import {source.kit()}"])]
 
 
-def _above(line: int, lines: list[str], column: int) -> int:
-    """The first line of the comments that stand right above a line, or the line."""
-    while line > 1 and lines[line - 2].startswith(f"{' ' * column}#"):
+def _above(statement: ast.stmt, lines: list[str]) -> int:
+    """The first line of the comments that stand right above a statement, or its line."""
+    line, comment = statement.lineno, f"{_indent(statement, lines)}#"
+    while line > 1 and lines[line - 2].startswith(comment):
         line -= 1
     return line
 
 
-def _shifted(line: str, by: int) -> str:
+def _indent(statement: ast.stmt, lines: list[str]) -> str:
+    """The blanks or tabs before a statement, alone on its line."""
+    return lines[statement.lineno - 1][: statement.col_offset]
+
+
+def _moved(line: str, indent: str, to: str) -> str:
+    """A line of a statement at another indent; what stands further left is a continuation."""
     if not line.strip():
         return ""
-    return " " * by + line if by >= 0 else line[-by:]
+    return to + line[len(indent) :] if line.startswith(indent) else line

@@ -12,13 +12,13 @@ from torch2mlx.porting.rules.methods import method_call
 from torch2mlx.porting.rules.names import _CLASSES, named_value
 from torch2mlx.porting.rules.no_grad import UNWRAPPED
 from torch2mlx.porting.rules.optional_attributes import asking
-from torch2mlx.porting.rules.place import Place, leaving
+from torch2mlx.porting.rules.place import Place, entering, leaving
 from torch2mlx.porting.rules.reduction import with_reduction
 from torch2mlx.porting.rules.requires_grad import trainable_filter
 from torch2mlx.porting.rules.sequential import with_layers
 from torch2mlx.porting.rules.shared_tensors import of_layer
 from torch2mlx.porting.rules.text import again, as_int, bare, code, expression
-from torch2mlx.porting.scopes.import_table import TYPED, dotted
+from torch2mlx.porting.scopes.import_table import BY_NAME, TYPED, dotted
 from torch2mlx.porting.training.steps_rewritten import KIT
 from torch2mlx.porting.types import layers
 from torch2mlx.porting.types.kinds import UNKNOWN
@@ -30,6 +30,11 @@ _NEVER: tuple[str, ...] = (
     "torch.is_autocast_enabled",
 )
 _NEVER += ("torch.compiler.is_compiling", "torch.onnx.is_in_onnx_export")
+
+
+@entering(cst.Call)
+def _before_call(at: Place, node: cst.Call) -> None:
+    at.makers.add(node.func)
 
 
 @leaving(cst.Call)
@@ -93,6 +98,9 @@ def _asked(at: Place, name: str, original: cst.Call, updated: cst.Call) -> Any:
         return expression("True")
     if name == "getattr" and about == "torch":
         return _dtype_by_name(at, original, updated)
+    if at.file.names.of(original) == BY_NAME and original in at.makers:
+        what = f"kit.optimizers.named({code(updated.args[1].value)})"
+        return expression(what)
     if name == "getattr" and about.startswith("torch."):
         why = "what this is is only known when it runs: choose among its values by name"
         at.refuse(original, why, f"getattr({about}, ...)", Code.UNCLEAR)

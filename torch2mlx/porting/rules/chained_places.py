@@ -13,6 +13,7 @@ from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.text import code
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.own_names import KIT
+from torch2mlx.porting.scopes.traversal import walk
 from torch2mlx.porting.types.views import is_data, without_data
 
 _ONE = "it writes to a part of a part of a parameter: give the places in one index, as in [i, j]"
@@ -90,6 +91,8 @@ def _chain(at: Place, target: Any) -> list[cst.Subscript]:
 
 def _may_be_tensor(at: Place, part: cst.Subscript) -> bool:
     kind = at.type_of(part.value)
+    if any(isinstance(p, cst.Attribute) and p.attr.value == "param_groups" for p in walk(part)):
+        return False
     place: Any = part.slice[0].slice
     key = isinstance(place, cst.Index) and at.type_of(place.value).kind == "str"
     return kind.tensor or (kind.kind == "unknown" and not key)

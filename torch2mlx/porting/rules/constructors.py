@@ -10,7 +10,8 @@ from torch2mlx.porting.rules.apply_layout import placed_layer
 from torch2mlx.porting.rules.in_place_functions import WHY, changes_argument
 from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.render import Argument
-from torch2mlx.porting.rules.text import again, drop_keywords, expression, joined
+from torch2mlx.porting.rules.text import again, code, drop_keywords, expression, joined
+from torch2mlx.porting.scopes.import_table import BY_NAME
 from torch2mlx.porting.training.optimizers import held_in, takes_all
 from torch2mlx.porting.types import layers
 
@@ -84,12 +85,17 @@ def made_scheduler(at: Place, full: str, given: list[Argument], original: Any, u
 
 
 def made_optimizer(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
-    name = full.rpartition(".")[2]
-    if name not in layers.OPTIMIZER_ARGUMENTS:
+    name, made = full.rpartition(".")[2], code(updated.func)
+    known = {**layers.OPTIMIZER_ARGUMENTS, BY_NAME.rpartition(".")[2]: ()}
+    if name not in known:
         at.refuse(original, "unknown; Adam or SGD with a schedule come closest", full)
         return updated
-    order = iter(layers.OPTIMIZER_ARGUMENTS[name])
+    order = iter(known[name])
     named = [a for a in given[1:] if not a.star and a.keyword != "params"]
+    if full == BY_NAME and not all(a.keyword for a in named):
+        at.refuse(original, "what its second argument is differs by its name: write keywords", full)
+        return updated
+    made = made if full == BY_NAME else f"kit.optimizers.{name}"
     options = {a.keyword or next(order): a.text for a in named}
     for gone in ("foreach", "fused", "capturable", "differentiable"):
         options.pop(gone, None)
@@ -97,6 +103,8 @@ def made_optimizer(at: Place, full: str, given: list[Argument], original: Any, u
     why, check = "takes gradients, not parameters", "torch's formula and defaults"
     if takes_all(original.args[0].value, at.file.whole) and not stars:
         at.change(original, full, why, check)
+        if full == BY_NAME:
+            return expression(f"{made}({joined([Argument(*o) for o in options.items()])})")
         return expression(_optimizer_text(name, options, at.file.passes_by))
     modules = held_in(original.args[0].value, at.file.held)
     if name == "LBFGS":
@@ -110,7 +118,7 @@ def made_optimizer(at: Place, full: str, given: list[Argument], original: Any, u
     at.change(original, full, "parameters are told apart by their names", check)
     more = joined([*(Argument(key, value) for key, value in options.items()), *stars])
     owner = modules[0] if len(modules) == 1 else f"kit.training.Group({', '.join(modules)})"
-    parts = [owner, f"kit.optimizers.{name}", given[0].text, *filter(None, [more])]
+    parts = [owner, made, given[0].text, *filter(None, [more])]
     return expression(f"kit.ParameterGroups({', '.join(parts)})")
 
 

@@ -20,6 +20,7 @@ from torch2mlx.porting.rules.constructors import (
     refused,
     torch_file,
 )
+from torch2mlx.porting.rules.empty_starts import JOINING, with_empty
 from torch2mlx.porting.rules.in_place_functions import WHY
 from torch2mlx.porting.rules.place import Place
 from torch2mlx.porting.rules.reasons import reason
@@ -310,6 +311,11 @@ def _vector(at: Place, full: str, given: list[Argument], original: Any, updated:
     return again(f"kit.vectors.{name}", updated)
 
 
+def _joined(at: Place, full: str, given: list[Argument], original: Any, updated: Any) -> Any:
+    made = _function(at, full, given, original, updated)
+    return with_empty(made) if at.file.empties else made
+
+
 #: Rules by full name, or by its start where that ends with a dot; the first that fits is taken.
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., Any]], ...] = (
     (_SEEDS, _seed),
@@ -346,5 +352,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., Any]], ...] = (
     (("functools.partial",), _partial),
     (("torch.utils.checkpoint.checkpoint",), _checkpointed),
     (("torch.amp.GradScaler",), lambda *_: expression("None")),
+    (JOINING, _joined),
     (("torch.",), _function),
 )

@@ -8,6 +8,7 @@ from torch2mlx.porting.layout.planning import planned
 from torch2mlx.porting.layout.values import Plan
 from torch2mlx.porting.report import Report
 from torch2mlx.porting.rules.buffers import all_buffers, parameter_names
+from torch2mlx.porting.rules.empty_starts import starts_empty
 from torch2mlx.porting.rules.names import held_values
 from torch2mlx.porting.rules.place import Context
 from torch2mlx.porting.rules.requires_grad import freezing
@@ -50,5 +51,6 @@ def context(
         in_place_layers=in_place_layers(module, names) if switches else (),
         elsewhere=made_elsewhere(module, names),
         held_types=frozenset(held_values(module)),
+        empties=starts_empty(module, names),
         passes_by="reached.value_and_grad(" in text,
     )

@@ -46,6 +46,7 @@ class Context:
     in_place_layers: Collection[tuple[str, str]]  # (class, name within it)
     elsewhere: Collection[str]  # names of what other libraries made
     held_types: Collection[cst.CSTNode]  # values that names are given, which may be types
+    empties: bool  # whether it makes tensors without items
     passes_by: bool  # whether a training step may leave parameters out
 
 
@@ -87,6 +88,7 @@ class Place:
     grouped: bool = False  # whether an optimizer of several groups was written
     fields: set[cst.CSTNode] = field(default_factory=set)  # names that are fields or keywords
     targets: set[cst.CSTNode] = field(default_factory=set)  # places that are assigned
+    makers: set[cst.CSTNode] = field(default_factory=set)  # calls whose answer is called
     within: set[cst.CSTNode] = field(default_factory=set)  # calls in place with another one on them
     again: dict[cst.CSTNode, Any] = field(default_factory=dict)  # calls in place -> rewritten
     filtered: set[cst.CSTNode] = field(default_factory=set)  # tests that are dropped

@@ -19,6 +19,8 @@ TYPED = tuple(
         *("Long", "Int", "Short", "Char", "Byte", "Bool"),
     )
 )
+#: What `getattr(torch.optim, name)` stands for: one of its classes.
+BY_NAME = "torch.optim.named"
 #: Other names under which torch offers the same thing.
 _SAME = {
     "torch.functional": "torch.nn.functional",
@@ -56,7 +58,8 @@ class Names:
     scopes: ScopeTable = field(default_factory=lambda: ScopeTable(cst.Module([]), frozenset()))
 
     def of(self, node: Any) -> str:
-        """The full name of a dotted expression that starts with an import; "" of others."""
+        """The full name of a dotted expression that starts with an import, BY_NAME of an optimizer
+        whose class is only known when it runs; "" of others."""
         if isinstance(node, cst.Name):
             full = self.imports.get(node.value, "")
             if node.value not in self.scopes.names:
@@ -66,7 +69,12 @@ class Names:
         if isinstance(node, cst.Attribute):
             head = self.of(node.value)
             return canonical(f"{head}.{node.attr.value}") if head else ""
-        return ""
+        return BY_NAME if self._by_name(node) else ""
+
+    def _by_name(self, node: Any) -> bool:
+        """Whether a node is `getattr(torch.optim, name)`."""
+        asked = isinstance(node, cst.Call) and dotted(node.func) == "getattr"
+        return asked and len(node.args) == 2 and self.of(node.args[0].value) == "torch.optim"
 
     def shared(self, node: Any) -> bool:
         """Whether a name may be an import's, by what it is elsewhere in the file: what has it is no

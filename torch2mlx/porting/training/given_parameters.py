@@ -237,6 +237,8 @@ class GivenParameters:
             self._new += [given] if any(o.parameter for o in origins) else []
             return
         only = next(iter(origins)) if len(origins) == 1 else None
+        if only is not None and _is_given_back(given, only):
+            return
         if only is None or only.kind != "weight" or only.view or only.through or only.at:
             self.refused[given.statement] = _TWICE
         elif code(only.node) != code(given.target):
@@ -430,6 +432,14 @@ class GivenParameters:
         callers = self._callers.calls_of(scope)
         around = (self._callers.bindings(self._callers.scope(c)).loops(c) for c in callers)
         return len(callers) > 1 or any(around)
+
+
+def _is_given_back(given: Given, origin: Origin) -> bool:
+    """Whether a function that is called here gives the very weight back that it is given, and that
+    is set: `a.weight = filled(a.weight, values)`."""
+    whole = origin.kind == "weight" and not origin.view and not origin.at
+    here = bool(origin.through) and all(through is given.value for through in origin.through)
+    return whole and here and code(origin.node) == code(given.target)
 
 
 def _is_held(given: Given, origin: Origin) -> bool:

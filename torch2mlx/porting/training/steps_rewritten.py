@@ -22,6 +22,7 @@ from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.closures import closures, evaluating
 from torch2mlx.porting.training.free_parameters import KIND
 from torch2mlx.porting.training.gradient_loops import changed_module, rewritten_changes
+from torch2mlx.porting.training.gradients_read import GradientsRead, reads_gradients
 from torch2mlx.porting.training.manual_sgd import (
     read_singles,
     rewritten,
@@ -290,7 +291,7 @@ class Training(cst.CSTTransformer):
             if scaler:
                 self._report.change(old, name, "loss scaling is for float16 on CUDA: not needed")
                 return []
-        return [new]
+        return [self._reading(old, new, scope) if reads_gradients(new) else new]
 
     def _may_read(self, statement: Any, module: str, scope: Scope) -> bool:
         name = scope.slots.get(module) or scope.gradients.get(module, "")
@@ -303,14 +304,44 @@ class Training(cst.CSTTransformer):
         done = [parse(f"{MX}.eval({n}.{PARAMETERS}())\n") for n in changed]
         return [with_gradients(new, given), *done]
 
-    def _is_behind(self, statement: Any, gradients: str, scope: Scope) -> bool:
-        """Whether a statement stands behind a backward that gives some gradients, in its block."""
+    def _reading(self, old: Any, new: Any, scope: Scope) -> Any:
+        """A statement that reads gradients behind the backward that gives them."""
+
+        def tree(module: str, key: str) -> str:
+            part = self._clips.of_module(module, scope)
+            if part is None or not self._is_behind(old, part.gradients, scope, True):
+                return ""
+            head = "".join(part.paths)
+            return f"{part.gradients}, {key}, {module}" + (f', "{head}"' if head else "")
+
+        rules = GradientsRead(tree, scope.fresh)
+        made = new.visit(rules)
+        if rules.changed:
+            self._report.change(old, "p.grad", "gradients are what the function's call answers")
+        return made if rules.changed else new
+
+    def _is_behind(self, statement: Any, gradients: str, scope: Scope, held: bool = False) -> bool:
+        """Whether a statement stands behind a backward that gives some gradients, in its block;
+        `held`: and before what sets them to zero."""
         for node, step in scope.steps.items():
             given = {step.gradients, *(scope.slots.get(m, "") for m in step.modules)}
             behind = self._slots.blocks[node][step.place + 1 :] if gradients in given else ()
-            if any(part is statement for s in behind for part in walk(s)):
-                return True
+            around = (i for i, s in enumerate(behind) if any(p is statement for p in walk(s)))
+            place = next(around, -1)
+            if place >= 0:
+                zeroed = any(called_method(s, "zero_grad") for s in behind[:place])
+                return not (held and zeroed)
         return False
+
+    def _is_before(self, statement: Any, gradients: str, scope: Scope) -> bool:
+        """Whether a statement stands before the backwards that give some gradients, in the block of
+        one, and none of them adds to what an earlier one left."""
+        steps = [(n, s) for n, s in scope.steps.items() if s.gradients == gradients]
+        before = (
+            any(part is statement for s in self._slots.blocks[n][: step.place] for part in walk(s))
+            for n, step in steps
+        )
+        return bool(steps) and all(before) and not any(step.adds for _, step in steps)
 
     def _zeroed(self, old: Any, new: Any, owner: str, scope: Scope) -> list[Any]:
         optimizer = owner
@@ -366,6 +397,9 @@ class Training(cst.CSTTransformer):
             self._report.refuse(old, f"{kind}: {why}" if part is None else f"{kind} gives None")
             return [new]
         name = part.gradients
+        if alone and self._is_before(old, name, scope):
+            self._report.change(old, kind, "gradients that the backward behind it replaces")
+            return []
         given = [
             cst.Module([]).code_for_node(a.with_changes(comma=cst.MaybeSentinel.DEFAULT))
             for a in call.args[1:]

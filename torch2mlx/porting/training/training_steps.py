@@ -12,6 +12,7 @@ from torch2mlx.porting.scopes.def_use import Scanner, called_method, plain_targe
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.passed_by import may_pass_by
 from torch2mlx.porting.scopes.traversal import blocks, calls, children, everything, walk
+from torch2mlx.porting.training.called_modules import called, called_modules
 from torch2mlx.porting.training.carriers import Carriers
 from torch2mlx.porting.training.free_parameters import KIND
 from torch2mlx.porting.training.given_graphs import GivenGraphs
@@ -180,12 +181,11 @@ class Finder:
 
     def _ask(self, old: list[Any], place: int) -> None:
         """Asks what is called before a backward, and may be what is trained."""
-        for statement in old[: place + 1]:
-            for call in self.scan.calls(statement):
-                owner = self.types.unknown.get(call.func)
-                if owner is not None and isinstance(call.func, (cst.Name, cst.Attribute)):
-                    name = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
-                    self.report.ask(old[place], name.value, owner, "")
+        for node in called(old[: place + 1], self.types, self.scan):
+            owner = self.types.unknown.get(node)
+            if owner is not None and isinstance(node, (cst.Name, cst.Attribute)):
+                name = node.attr if isinstance(node, cst.Attribute) else node
+                self.report.ask(old[place], name.value, owner, "")
 
     def with_owners(self, modules: list[str]) -> set[str]:
         """Modules, those that hold them, their wrappers for several processes, and names of what
@@ -247,22 +247,11 @@ class Finder:
             scope.several.add(optimizer)
         here = scope.used | {"self"}
         if not known or any(m.partition(".")[0] not in here for m in known):
-            known = self._called(old[: place + 1])
+            known = called_modules(old[: place + 1], self.types, self.scan)
             if len(known) > 1:
                 scope.unclear.add(optimizer)
         scope.modules[optimizer] = known
         return known
-
-    def _called(self, statements: list[Any]) -> list[str]:
-        """Modules with weights that are called in some statements."""
-        found: list[str] = []
-        for statement in statements:
-            for call in self.scan.calls(statement):
-                kind, name = self.types.of(call.func), dotted(call.func)
-                losses = kind.name.endswith("Loss") or "criterion" in name or "loss" in name
-                if kind.kind == "module" and name and not losses and name not in found:
-                    found.append(name)
-        return found
 
     def plan(self, steps: list[Step], old: list[Any], scope: Scope) -> None:
         """Names of gradients, and whether they add up over several backwards."""

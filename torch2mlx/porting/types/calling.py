@@ -29,7 +29,7 @@ def _call(walk: Walk, node: Any, env: Env) -> Type:
         infer(walk, node.func, env)
         made = infer(walk, node.func.args[1].value, env)
         _pass(walk, made.name, node, given)
-        return Type("tuple", (walk.known.returns.get(made.name, UNKNOWN), UNKNOWN))
+        return Type("tuple", (_with_loss(walk.known.returns.get(made.name, UNKNOWN)), UNKNOWN))
     if dotted(node.func).endswith(".training.gradients"):
         return Type("list", (TENSOR,))
     if dotted(node.func).endswith((".weights.get", ".weights.Items", ".training.gradient")):
@@ -53,6 +53,16 @@ def _call(walk: Walk, node: Any, env: Env) -> Type:
             _pass(walk, given[0].name, node, [Type("module")])
         return mask_of(members.method(owner, name, node, given), name, node, owner)
     return members.builtin(dotted(node.func), given)
+
+
+def _with_loss(given: Type) -> Type:
+    """What a function gives whose gradient is taken: a loss, alone or before other things."""
+    if given.kind == "unknown":
+        return TENSOR
+    first = given.items[:1] if given.kind == "tuple" else ()
+    if first and first[0].kind == "unknown":
+        return Type("tuple", (TENSOR, *given.items[1:]))
+    return given
 
 
 def _of_own(walk: Walk, node: Any, called: Type, given: list[Type], env: Env) -> Type | None:

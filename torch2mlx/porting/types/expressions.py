@@ -7,6 +7,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.traversal import children
+from torch2mlx.porting.scopes.traversal import walk as nodes
 from torch2mlx.porting.types import attributes as members
 from torch2mlx.porting.types import torch_calls as results
 from torch2mlx.porting.types.binding import bind
@@ -113,7 +114,11 @@ def _comprehended(walk: Walk, node: Any, env: Env) -> Env:
     inner = dict(env)
     part = node.for_in
     while part is not None:
-        bind(walk, part.target, element(infer(walk, part.iter, inner)), inner)
+        given = element(infer(walk, part.iter, inner))
+        for name in nodes(part.target):
+            if isinstance(name, cst.Name):
+                inner.pop(name.value, None)  # its own, whatever has the name outside
+        bind(walk, part.target, given, inner)
         for condition in part.ifs:
             infer(walk, condition.test, inner)
         part = part.inner_for_in
@@ -175,10 +180,16 @@ def _lambda(walk: Walk, node: Any, env: Env) -> Type:
     return Type("lambda", (infer(walk, node.body, inner),))
 
 
+#: What numpy makes an array of by a subscript, whatever that is.
+_JOINED = ("numpy.r_", "numpy.c_")
+
+
 @types(cst.Subscript)
 def _subscript(walk: Walk, node: Any, env: Env) -> Type:
     owner = infer(walk, node.value, env)
     places = [e.slice for e in node.slice]
+    if walk.known.names.of(node.value) in _JOINED:
+        owner = NUMPY
     for place in places:
         for child in children(place):
             infer(walk, child, env)

@@ -13,7 +13,9 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import Names
+from torch2mlx.porting.scopes.reaching import Bindings
 from torch2mlx.porting.scopes.traversal import children
+from torch2mlx.porting.scopes.traversal import walk as nodes
 from torch2mlx.porting.types import calling, expressions  # noqa: F401 (they register rules)
 from torch2mlx.porting.types.annotations import annotated
 from torch2mlx.porting.types.binding import bind
@@ -24,6 +26,7 @@ from torch2mlx.porting.types.usage import evidence
 from torch2mlx.porting.types.walk import Walk, infer, self_kind
 
 _ROUNDS = 3
+_MOVING = (cst.Global, cst.Nonlocal)
 
 
 def inferred(
@@ -64,8 +67,11 @@ def _function_def(walk: Walk, node: cst.FunctionDef, env: Env) -> None:
     key = f"{walk.owner}.{node.name.value}" if walk.owner else node.name.value
     key = f"{walk.function}/{node.name.value}" if walk.function else key
     walk.known.nodes[key] = node
-    known = walk.known.arguments.setdefault(key, {})
+    elsewhere = walk.known.foreign.given.get(key, {})
+    known = walk.known.arguments.setdefault(key, dict(elsewhere))
     inner: Env = dict(env) if not walk.owner or walk.function else dict(walk.known.globals)
+    for name in _bound(walk, node):
+        inner.pop(name, None)
     parameters = [*node.params.posonly_params, *node.params.params, *node.params.kwonly_params]
     for i, parameter in enumerate(parameters):
         name = parameter.name.value
@@ -88,6 +94,15 @@ def _function_def(walk: Walk, node: cst.FunctionDef, env: Env) -> None:
     _block(walk, node.body.body, inner)
     walk.function, walk.owner = before, outer_class
     env[node.name.value] = Type("function", name=key)
+
+
+def _bound(walk: Walk, node: cst.FunctionDef) -> frozenset[str]:
+    """Names that a function binds: its own, whatever has the name outside."""
+    if node not in walk.bound:
+        moving = (part for part in nodes(node.body) if isinstance(part, _MOVING))
+        moved = {item.name.value for part in moving for item in part.names}
+        walk.bound[node] = frozenset(name for name in Bindings(node).found if name not in moved)
+    return walk.bound[node]
 
 
 def _evidence(walk: Walk, node: cst.FunctionDef, env: Env) -> None:

@@ -21,6 +21,7 @@ class Foreign:
     kinds: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, Env] = field(default_factory=dict)
     returns: dict[str, Type] = field(default_factory=dict)
+    given: dict[str, Env] = field(default_factory=dict)  # what files beside call this file's with
     passes_by: bool = False  # whether a forward passes by a module of its class in some steps
 
 

@@ -39,9 +39,12 @@ def foreign(module: cst.Module, path: str) -> Foreign:
 def files(node: cst.ImportFrom, place: Path) -> Iterator[Path]:
     """The file of an import, if it is one of the project."""
     name = dotted(node.module) if node.module is not None else ""
-    if not name:
-        return
-    up = len(node.relative)
+    if name:
+        yield from files_of(name, len(node.relative), place)
+
+
+def files_of(name: str, up: int, place: Path) -> Iterator[Path]:
+    """The file that a name of a module means in a file, `up` dots before it."""
     roots = [place.parents[up - 1]] if up else list(place.parents)[:_UP]
     for root in roots:
         other = root.joinpath(*name.split(".")).with_suffix(".py")
@@ -104,21 +107,28 @@ def shown_to(path: str, names: Collection[str]) -> set[str]:
     place = Path(path)
     if not place.is_file():
         return set()
-    root = place.parent
-    while (root / "__init__.py").is_file() and len(root.parts) > 1:
-        root = root.parent
-    folder = place.parent if root == place.parent else root / place.relative_to(root).parts[0]
     found: set[str] = set()
-    for i, other in enumerate(_beside(folder)):
+    for i, other in enumerate(beside(place)):
         if i == _MOST:
             return set(names)  # no project has so many: any of them may call the classes
         if other != place and set(names) - found:
-            words = _words(other, other.stat().st_mtime_ns)
-            found |= words.intersection(names) if place.stem in words else set()
+            said = words(other, other.stat().st_mtime_ns)
+            found |= said.intersection(names) if place.stem in said else set()
     return found
 
 
-def _beside(folder: Path) -> Iterator[Path]:
+def beside(place: Path) -> Iterator[Path]:
+    """The sources of the project of a file: those of its folder or, of a package's, of the whole
+    package."""
+    root = place.parent
+    while (root / "__init__.py").is_file() and len(root.parts) > 1:
+        root = root.parent
+    yield from _under(
+        place.parent if root == place.parent else root / place.relative_to(root).parts[0]
+    )
+
+
+def _under(folder: Path) -> Iterator[Path]:
     """The sources under a folder, without those of environments and of hidden folders."""
     for root, inner, names in os.walk(folder):
         inner[:] = sorted(n for n in inner if not _foreign(Path(root, n)))
@@ -135,6 +145,6 @@ def _foreign(folder: Path) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _words(other: Path, changed: int) -> frozenset[str]:
+def words(other: Path, changed: int) -> frozenset[str]:
     """All words of another file."""
     return frozenset(re.findall(r"\w+", other.read_text(encoding="utf-8", errors="replace")))

@@ -15,6 +15,10 @@ from torch2mlx.porting.types.kinds import TENSOR, Type
 _OF_MODULES = ("parameters", "named_parameters", "load_state_dict", "named_modules")
 
 
+#: What sets the mode of a module, without arguments.
+_MODES = ("train", "eval")
+
+
 #: Methods of what is called an optimizer.
 _OF_OPTIMIZERS = ("zero_grad", "step", "update", "state_dict")
 
@@ -52,15 +56,21 @@ _KEEPING: tuple[str, ...] = (
 _KEEPING += ("reshape", "transpose", "permute", "squeeze", "unsqueeze", "flatten", "mean", "sum")
 
 
+#: Methods of tensors that answer values and places, a pair of tensors.
+_PAIRS = ("max", "min", "sort", "topk", "kthvalue", "median", "mode")
+
+
 def _root(owner: Any, method: str) -> Any:
-    """t of `t.clone().detach()`."""
-    while (
-        results.is_of_tensors(method)
-        and isinstance(owner, cst.Call)
-        and isinstance(owner.func, cst.Attribute)
-        and owner.func.attr.value in _KEEPING
-    ):
-        owner = owner.func.value
+    """t of `t.clone().detach()` and of `t.max(1)[1].type_as(y)`."""
+    while results.is_of_tensors(method):
+        item = isinstance(owner, cst.Subscript)
+        call = owner.value if item else owner
+        methods = _PAIRS if item else _KEEPING
+        if not (isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute)):
+            break
+        if call.func.attr.value not in methods:
+            break
+        owner = call.func.value
     return owner
 
 
@@ -83,7 +93,7 @@ def evidence(node: Any, names: Names) -> dict[str, Type]:
 
 def _told(call: cst.Call, method: str, name: str) -> Type | None:
     """What something is that a method is called on."""
-    if method in _OF_MODULES:
+    if method in _OF_MODULES or (method in _MODES and len(call.args) == 0):
         return Type("module")
     if method in _OF_DICTS and len(call.args) == 0:
         return Type("dict")

@@ -21,6 +21,7 @@ class Walk:
     owner: str = ""
     function: str = ""
     used: dict[cst.CSTNode, Env] = field(default_factory=dict)  # by functions
+    bound: dict[cst.CSTNode, frozenset[str]] = field(default_factory=dict)  # by functions
 
 
 Rule = TypeVar("Rule", bound=Callable[..., Type])
