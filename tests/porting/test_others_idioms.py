@@ -363,3 +363,23 @@ def test_what_is_differentiated_is_a_tensor(batch, tmp_path, monkeypatch):
     give_weights(twin, net, tmp_path)
     xs = np.random.default_rng(0).standard_normal((3, batch, 4)).astype(np.float32)
     assert ours.train(twin, xs) == theirs["train"](net, xs)
+
+
+FILLED_WHOLE = """
+import torch
+
+
+def fill(values):
+    places = torch.zeros(3, dtype=torch.int64)
+    found = []
+    for value in torch.tensor(values):
+        places.fill_(value)
+        found.append(torch.arange(9)[places].tolist())
+    return found, str(places.dtype).rpartition(".")[2]
+"""
+
+
+@pytest.mark.parametrize("values", [[2.0, 4.0], [7.0]])
+def test_what_is_filled_keeps_its_dtype(values):
+    ours, theirs = both(FILLED_WHOLE, "filled_whole")
+    assert ours.fill(values) == theirs["fill"](values)

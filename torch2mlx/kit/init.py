@@ -69,8 +69,8 @@ def trunc_normal(
 
 
 def constant(x: mx.array, val: float) -> mx.array:
-    """One value."""
-    return mx.full(x.shape, val, dtype=x.dtype)
+    """One value, in the dtype that there is, whatever the value's own is."""
+    return mx.full(x.shape, val).astype(x.dtype)
 
 
 def zeros(x: mx.array) -> mx.array:
