@@ -16,11 +16,27 @@ from torch2mlx.porting.scopes.def_use import stores
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import code, walk
+from torch2mlx.porting.training.around_backwards import Blocks, is_behind
+from torch2mlx.porting.training.clipping import Clipped
+from torch2mlx.porting.training.step_scope import Scope
 
 
-def reads_gradients(statement: Any) -> bool:
-    """Whether a statement asks a parameter for its gradient."""
-    return any(isinstance(p, cst.Attribute) and p.attr.value == "grad" for p in walk(statement))
+def with_gradients_read(old: Any, new: Any, scope: Scope, blocks: Blocks, clips: Clipped) -> Any:
+    """A statement that reads gradients behind the backward that gives them, the same one where it
+    reads none. `old` is the statement before it was rewritten."""
+    if not any(isinstance(p, cst.Attribute) and p.attr.value == "grad" for p in walk(new)):
+        return new
+
+    def tree(module: str, key: str) -> str:
+        part = clips.of_module(module, scope)
+        if part is None or not is_behind(blocks, old, part.gradients, scope, True):
+            return ""
+        head = "".join(part.paths)
+        return f"{part.gradients}, {key}, {module}" + (f', "{head}"' if head else "")
+
+    rules = GradientsRead(tree, scope.fresh)
+    made = new.visit(rules)
+    return made if rules.changed else new
 
 
 class GradientsRead(cst.CSTTransformer):

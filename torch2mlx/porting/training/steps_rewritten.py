@@ -17,12 +17,13 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.def_use import called_method, loads, runs_once
 from torch2mlx.porting.scopes.import_table import Names, dotted
 from torch2mlx.porting.scopes.own_names import KIT
-from torch2mlx.porting.scopes.traversal import calls, everything, walk
+from torch2mlx.porting.scopes.traversal import calls, everything
+from torch2mlx.porting.training.around_backwards import is_before, is_behind
 from torch2mlx.porting.training.clipping import Clipped, clip_of
 from torch2mlx.porting.training.closures import closures, evaluating
 from torch2mlx.porting.training.free_parameters import KIND
 from torch2mlx.porting.training.gradient_loops import changed_module, rewritten_changes
-from torch2mlx.porting.training.gradients_read import GradientsRead, reads_gradients
+from torch2mlx.porting.training.gradients_read import with_gradients_read
 from torch2mlx.porting.training.manual_sgd import (
     read_singles,
     rewritten,
@@ -273,7 +274,7 @@ class Training(cst.CSTTransformer):
             return self._by_hand(old, new, read, scope)
         changed = changed_module(old)
         part = self._clips.of_module(changed, scope) if changed else None
-        if part is not None and self._is_behind(old, part.gradients, scope):
+        if part is not None and is_behind(self._slots.blocks, old, part.gradients, scope):
             self._report.change(old, "p.grad", "gradients are values: the step is given new ones")
             return [rewritten_changes(new, part.gradients, "".join(part.paths))]
         zero = called_method(old, "zero_grad")
@@ -291,11 +292,14 @@ class Training(cst.CSTTransformer):
             if scaler:
                 self._report.change(old, name, "loss scaling is for float16 on CUDA: not needed")
                 return []
-        return [self._reading(old, new, scope) if reads_gradients(new) else new]
+        made = with_gradients_read(old, new, scope, self._slots.blocks, self._clips)
+        if made is not new:
+            self._report.change(old, "p.grad", "gradients are what the function's call answers")
+        return [made]
 
     def _may_read(self, statement: Any, module: str, scope: Scope) -> bool:
         name = scope.slots.get(module) or scope.gradients.get(module, "")
-        return bool(name) and self._is_behind(statement, name, scope)
+        return bool(name) and is_behind(self._slots.blocks, statement, name, scope)
 
     def _by_hand(self, old: Any, new: Any, read: list[str], scope: Scope) -> list[Any]:
         """A line that reads gradients of single parameters, and may give these new numbers."""
@@ -303,45 +307,6 @@ class Training(cst.CSTTransformer):
         changed = [n for n in read if f"{n}.value" in self._find.scan.stores(old)]
         done = [parse(f"{MX}.eval({n}.{PARAMETERS}())\n") for n in changed]
         return [with_gradients(new, given), *done]
-
-    def _reading(self, old: Any, new: Any, scope: Scope) -> Any:
-        """A statement that reads gradients behind the backward that gives them."""
-
-        def tree(module: str, key: str) -> str:
-            part = self._clips.of_module(module, scope)
-            if part is None or not self._is_behind(old, part.gradients, scope, True):
-                return ""
-            head = "".join(part.paths)
-            return f"{part.gradients}, {key}, {module}" + (f', "{head}"' if head else "")
-
-        rules = GradientsRead(tree, scope.fresh)
-        made = new.visit(rules)
-        if rules.changed:
-            self._report.change(old, "p.grad", "gradients are what the function's call answers")
-        return made if rules.changed else new
-
-    def _is_behind(self, statement: Any, gradients: str, scope: Scope, held: bool = False) -> bool:
-        """Whether a statement stands behind a backward that gives some gradients, in its block;
-        `held`: and before what sets them to zero."""
-        for node, step in scope.steps.items():
-            given = {step.gradients, *(scope.slots.get(m, "") for m in step.modules)}
-            behind = self._slots.blocks[node][step.place + 1 :] if gradients in given else ()
-            around = (i for i, s in enumerate(behind) if any(p is statement for p in walk(s)))
-            place = next(around, -1)
-            if place >= 0:
-                zeroed = any(called_method(s, "zero_grad") for s in behind[:place])
-                return not (held and zeroed)
-        return False
-
-    def _is_before(self, statement: Any, gradients: str, scope: Scope) -> bool:
-        """Whether a statement stands before the backwards that give some gradients, in the block of
-        one, and none of them adds to what an earlier one left."""
-        steps = [(n, s) for n, s in scope.steps.items() if s.gradients == gradients]
-        before = (
-            any(part is statement for s in self._slots.blocks[n][: step.place] for part in walk(s))
-            for n, step in steps
-        )
-        return bool(steps) and all(before) and not any(step.adds for _, step in steps)
 
     def _zeroed(self, old: Any, new: Any, owner: str, scope: Scope) -> list[Any]:
         optimizer = owner
@@ -397,7 +362,7 @@ class Training(cst.CSTTransformer):
             self._report.refuse(old, f"{kind}: {why}" if part is None else f"{kind} gives None")
             return [new]
         name = part.gradients
-        if alone and self._is_before(old, name, scope):
+        if alone and is_before(self._slots.blocks, old, name, scope):
             self._report.change(old, kind, "gradients that the backward behind it replaces")
             return []
         given = [
