@@ -50,6 +50,14 @@ STEPS = (
         30,
     ),
     Step(
+        "nets",
+        "random networks (blocks and layers in rows, images, sequences), translated and compared "
+        "at three sizes with gradients",
+        "python -m tests.zoo.random_nets --count 300",
+        (*_GRAPH, "tests/zoo/random_nets.py", "tests/zoo/random_source.py"),
+        14,
+    ),
+    Step(
         "architectures",
         "every model class of transformers built, and the table of its layers compared",
         "./dev architectures --check",
@@ -116,6 +124,14 @@ STEPS = (
         "python -m bench.programs --write",
         ("torch2mlx/porting", "torch2mlx/kit", "bench/programs"),
         30,
+    ),
+    Step(
+        "scripts",
+        "random training programs (optimizers, schedules, clipping, accumulation, averages), "
+        "ported and run beside torch: what they note and their weights",
+        "python -m tests.porting.random_programs --count 300",
+        ("torch2mlx/porting", "torch2mlx/kit", "tests/porting/random_source.py"),
+        14,
     ),
     Step(
         "distributed",

@@ -17,7 +17,7 @@ import mlx.core as mx
 import torch
 from torch import linspace
 from torch.nn import functional
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import interpolate, max_pool2d
 
 from tests.export.forwards import Forward
 from torch2mlx import translate, verify
@@ -301,3 +301,26 @@ def test_a_model_answers_with_the_numbers_that_its_modules_make_of_lengths(answe
     model, args = Inside(answer, outer), (torch.randn(2, 12),)
     made = translate(model, args)
     assert verify(model, made, args, sizes=[{"x": (3, 9)}, {"x": (1, 20)}], gradients=True).ok
+
+
+class Grown(torch.nn.Module):
+    """Images that are made smaller and grow again to lengths that a norm has computed first."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = torch.nn.Conv2d(6, 6, 1), torch.nn.GroupNorm(3, 6)
+        self.smaller = torch.nn.AvgPool2d(3, 2, 1)
+
+    def forward(self, x):
+        whole = self.norm(self.first(x))
+        half = self.norm(self.smaller(whole))
+        grown = interpolate(self.smaller(half), size=half.shape[2:]) + half
+        return interpolate(grown, size=whole.shape[2:]) + whole
+
+
+def test_a_length_that_a_layer_computes_is_read_behind_it():
+    torch.manual_seed(0)
+    model, args = Grown(), (torch.randn(2, 6, 5, 7),)
+    made = translate(model, args)
+    assert not made.notes
+    assert verify(model, made, args, sizes=[{"x": (3, 6, 8, 4)}], gradients=True).ok

@@ -8,6 +8,7 @@ its state per parameter as mlx.optimizers does, so `optimizer.update(model, grad
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 from typing import Any
 
 import mlx.core as mx
@@ -55,6 +56,7 @@ class _Torch(Optimizer):
     def update(self, model: Any, gradients: dict) -> None:
         """One step of the parameters that have a gradient, of which some may be new."""
         if self._initialized:
+            gradients = _as_long(gradients, self.state)
             self.init(gradients)
         super().update(model, gradients)
 
@@ -69,6 +71,18 @@ class _Torch(Optimizer):
 
     def _step(self, gradient: Any, parameter: Any, state: dict, lr: Any) -> mx.array:
         raise NotImplementedError
+
+
+def _as_long(gradients: Any, state: Any) -> Any:
+    """The gradients with empty places where lists of the state are longer: what is last in a list
+    may have no gradient now."""
+    if isinstance(gradients, dict):
+        held = state if isinstance(state, dict) else {}
+        return {key: _as_long(value, held.get(key)) for key, value in gradients.items()}
+    if isinstance(gradients, list):
+        pairs = zip_longest(gradients, state if isinstance(state, list) else [])
+        return [{} if value is None else _as_long(value, kept) for value, kept in pairs]
+    return gradients
 
 
 class SGD(_Torch):

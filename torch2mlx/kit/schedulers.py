@@ -6,8 +6,11 @@ ParameterGroups have a rate per group: each is scheduled from its own start.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from torch2mlx.kit.optimizers import set_momentum
 
@@ -15,21 +18,40 @@ Factor = Callable[[int], float]
 
 
 class Scheduler:
-    """Sets `optimizer.learning_rate` to `rate(n)` after the n-th step; `rate(0)` at once."""
+    """Sets the rates after each step: `after(n, rate)` from the rate that is set when the n-th step
+    is made, which others may have changed; `rate(n)` from the first rate alone, for `step(n)`."""
 
     def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
         self.optimizer = optimizer
         self.optimizers = getattr(optimizer, "optimizers", [optimizer])
-        self.bases = [float(each.learning_rate) for each in self.optimizers]
+        self.bases = [_first_rate(each) for each in self.optimizers]
+        self.last = [float(each.learning_rate) for each in self.optimizers]
         self.last_epoch = last_epoch + 1
-        self._apply()
+        if last_epoch == -1:
+            self._go_on()
+        else:
+            self._apply()
 
     def rate(self, n: int, group: int = 0) -> float:
         """The learning rate after n steps."""
         raise NotImplementedError
 
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        """The learning rate that the n-th step makes of the one that is set."""
+        return self.rate(n, group)
+
     def _apply(self) -> None:
         self._set([self.rate(self.last_epoch, i) for i in range(len(self.bases))])
+
+    def _go_on(self) -> None:
+        rates = enumerate(self._current())
+        self._set([self.after(self.last_epoch, rate, i) for i, rate in rates])
+
+    def _current(self) -> list[float]:
+        """The rates that are set: MLX keeps them in float32, this schedule's own are exact."""
+        found = [float(each.learning_rate) for each in self.optimizers]
+        pairs = zip(self.last, found, strict=True)
+        return [own if np.float32(own) == np.float32(now) else now for own, now in pairs]
 
     def _set(self, rates: list[float]) -> None:
         self.last = rates
@@ -37,12 +59,16 @@ class Scheduler:
             optimizer.learning_rate = rate
 
     def step(self, epoch: Any = None) -> None:
-        """Goes one step on."""
-        self.last_epoch += 1
-        self._apply()
+        """Goes one step on, or to a step that is named."""
+        if epoch is None:
+            self.last_epoch += 1
+            self._go_on()
+        else:
+            self.last_epoch = epoch
+            self._apply()
 
     def get_last_lr(self) -> list[float]:
-        """The rates that are set, one per group."""
+        """The rates that were set last, one per group."""
         return list(self.last)
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,6 +80,11 @@ class Scheduler:
         """Goes on where another stopped."""
         vars(self).update(state)
         self._set(self.last)
+
+
+def _first_rate(optimizer: Any) -> float:
+    """The rate that an optimizer had before its first schedule, from which all of them count."""
+    return float(vars(optimizer).setdefault("_initial_lr", float(optimizer.learning_rate)))
 
 
 class StepLR(Scheduler):
@@ -68,6 +99,9 @@ class StepLR(Scheduler):
     def rate(self, n: int, group: int = 0) -> float:
         return self.bases[group] * self.gamma ** (n // self.step_size)
 
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        return rate if n == 0 or n % self.step_size else rate * self.gamma
+
 
 class MultiStepLR(Scheduler):
     """torch's MultiStepLR: times gamma at each milestone."""
@@ -81,6 +115,9 @@ class MultiStepLR(Scheduler):
     def rate(self, n: int, group: int = 0) -> float:
         return self.bases[group] * self.gamma ** sum(m <= n for m in self.milestones)
 
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        return rate * self.gamma ** self.milestones.count(n)
+
 
 class ExponentialLR(Scheduler):
     """torch's ExponentialLR."""
@@ -91,6 +128,9 @@ class ExponentialLR(Scheduler):
 
     def rate(self, n: int, group: int = 0) -> float:
         return self.bases[group] * self.gamma**n
+
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        return rate * self.gamma if n else rate
 
 
 class CosineAnnealingLR(Scheduler):
@@ -106,9 +146,18 @@ class CosineAnnealingLR(Scheduler):
         wave = (1 + math.cos(math.pi * n / self.T_max)) / 2
         return self.eta_min + (self.bases[group] - self.eta_min) * wave
 
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        if n == 0:
+            return rate
+        turn = math.pi / self.T_max
+        if (n - 1 - self.T_max) % (2 * self.T_max) == 0:  # the wave was at its lowest
+            return rate + (self.bases[group] - self.eta_min) * (1 - math.cos(turn)) / 2
+        grown = (1 + math.cos(turn * n)) / (1 + math.cos(turn * (n - 1)))
+        return self.eta_min + (rate - self.eta_min) * grown
+
 
 class CosineAnnealingWarmRestarts(Scheduler):
-    """torch's CosineAnnealingWarmRestarts, stepped by whole epochs."""
+    """torch's CosineAnnealingWarmRestarts."""
 
     def __init__(
         self, optimizer: Any, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
@@ -118,7 +167,7 @@ class CosineAnnealingWarmRestarts(Scheduler):
 
     def rate(self, n: int, group: int = 0) -> float:
         length = self.T_0
-        while n >= length:
+        while n >= length:  # n may be a part of an epoch
             n, length = n - length, length * self.T_mult
         wave = (1 + math.cos(math.pi * n / length)) / 2
         return self.eta_min + (self.bases[group] - self.eta_min) * wave
@@ -139,6 +188,25 @@ class LambdaLR(Scheduler):
         return self.bases[group] * factor(n)
 
 
+class MultiplicativeLR(Scheduler):
+    """torch's MultiplicativeLR: times a function of the step, each time."""
+
+    def __init__(
+        self, optimizer: Any, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1
+    ) -> None:
+        self.lr_lambda = lr_lambda
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, n: int, group: int = 0) -> float:
+        # torch has no closed form either: step(n) goes on from the rate that is set
+        return self.after(n, self._current()[group], group)
+
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        given = self.lr_lambda
+        factor = given if callable(given) else given[group]
+        return rate * factor(n) if n else rate
+
+
 class LinearLR(Scheduler):
     """torch's LinearLR."""
 
@@ -157,6 +225,13 @@ class LinearLR(Scheduler):
         part = min(n, self.total) / self.total
         return self.bases[group] * (self.start + (self.end - self.start) * part)
 
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        if n == 0:
+            return rate * self.start
+        rise = self.end - self.start
+        part = rise / (self.total * self.start + (n - 1) * rise) if n <= self.total else 0.0
+        return rate * (1 + part)
+
 
 class ConstantLR(Scheduler):
     """torch's ConstantLR."""
@@ -170,6 +245,11 @@ class ConstantLR(Scheduler):
     def rate(self, n: int, group: int = 0) -> float:
         return self.bases[group] * (self.factor if n < self.total else 1.0)
 
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        if n == 0:
+            return rate * self.factor
+        return rate if n != self.total else rate / self.factor
+
 
 class PolynomialLR(Scheduler):
     """torch's PolynomialLR."""
@@ -182,6 +262,12 @@ class PolynomialLR(Scheduler):
 
     def rate(self, n: int, group: int = 0) -> float:
         return self.bases[group] * (1 - min(n, self.total) / self.total) ** self.power
+
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        if n == 0 or n > self.total:
+            return rate
+        fallen = (1 - n / self.total) / (1 - (n - 1) / self.total)
+        return float(rate * fallen**self.power)
 
 
 class OneCycleLR(Scheduler):
@@ -226,10 +312,66 @@ class OneCycleLR(Scheduler):
         low = top / self.div_factor
         return self._phase(n, low, top, low / self.final_div_factor)
 
-    def _apply(self) -> None:
-        super()._apply()
+    def _set(self, rates: list[float]) -> None:
+        super()._set(rates)
         if self.cycles:
             momentum = self._phase(self.last_epoch, self.fast, self.slow, self.fast)
+            for optimizer in self.optimizers:
+                set_momentum(optimizer, momentum)
+
+
+class CyclicLR(Scheduler):
+    """torch's CyclicLR: up to max_lr and down again, over and over; momentum, or Adam's first beta,
+    the other way round unless `cycle_momentum` is False."""
+
+    def __init__(
+        self,
+        optimizer: Any,
+        base_lr: Any,
+        max_lr: Any,
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: str = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.8,
+        max_momentum: float = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        known: dict[str, tuple[Callable[[float], float], str]] = {
+            "triangular": (lambda cycle: 1.0, "cycle"),
+            "triangular2": (lambda cycle: 0.5 ** (cycle - 1), "cycle"),
+            "exp_range": (lambda n: gamma**n, "iterations"),
+        }
+        if scale_fn is None and mode not in known:
+            raise ValueError(f"mode={mode!r}: choose {', '.join(known)}, or give scale_fn")
+        self.scale, self.scaled_by = (scale_fn, scale_mode) if scale_fn else known[mode]
+        self.lows, self.tops = (
+            list(given) if isinstance(given, (list, tuple)) else [given]
+            for given in (base_lr, max_lr)
+        )
+        self.up = step_size_up
+        self.total = step_size_up + (step_size_up if step_size_down is None else step_size_down)
+        self.cycles, self.slow, self.fast = cycle_momentum, base_momentum, max_momentum
+        super().__init__(optimizer, last_epoch)
+
+    def _height(self, n: int) -> float:
+        """How far between the lowest and the highest rate."""
+        cycle = math.floor(1 + n / self.total)
+        place, top = 1 + n / self.total - cycle, self.up / self.total
+        part = place / top if place <= top else (place - 1) / (top - 1)
+        return part * self.scale(cycle if self.scaled_by == "cycle" else n)
+
+    def rate(self, n: int, group: int = 0) -> float:
+        low, top = (found[group % len(found)] for found in (self.lows, self.tops))
+        return float(low + (top - low) * self._height(n))
+
+    def _set(self, rates: list[float]) -> None:
+        super()._set(rates)
+        if self.cycles:
+            momentum = self.fast - (self.fast - self.slow) * self._height(self.last_epoch)
             for optimizer in self.optimizers:
                 set_momentum(optimizer, momentum)
 
@@ -241,16 +383,51 @@ class SequentialLR(Scheduler):
         self, optimizer: Any, schedulers: Sequence[Scheduler], milestones: Sequence[int]
     ) -> None:
         self.schedulers, self.milestones = list(schedulers), list(milestones)
-        first = self.schedulers[0].bases
-        for scheduler in self.schedulers:
-            scheduler.bases = first
-        for each, base in zip(self.schedulers[0].optimizers, first, strict=True):
+        first = self.schedulers[0]
+        for each, base in zip(first.optimizers, first.bases, strict=True):
             each.learning_rate = base
         super().__init__(optimizer)
 
-    def rate(self, n: int, group: int = 0) -> float:
-        at = sum(m <= n for m in self.milestones)
-        return self.schedulers[at].rate(n - (self.milestones[at - 1] if at else 0), group)
+    def _go_on(self) -> None:
+        at = bisect_right(self.milestones, self.last_epoch)
+        now = self.schedulers[at]
+        if self.last_epoch == 0:
+            now.last_epoch = 0
+            now._go_on()
+        elif at and self.milestones[at - 1] == self.last_epoch:
+            now.step(0)
+        else:
+            now.step()
+        self.last = now.get_last_lr()
+
+
+class ChainedScheduler:
+    """torch's ChainedScheduler: several schedules of one optimizer, each after the other."""
+
+    def __init__(self, schedulers: Sequence[Scheduler], optimizer: Any = None) -> None:
+        self.schedulers = list(schedulers)
+        self.optimizer = optimizer or self.schedulers[0].optimizer
+        self.last = [float(each.learning_rate) for each in self.schedulers[0].optimizers]
+
+    def step(self) -> None:
+        """All of them go one step on."""
+        for scheduler in self.schedulers:
+            scheduler.step()
+        self.last = self.schedulers[-1].get_last_lr()
+
+    def get_last_lr(self) -> list[float]:
+        """The rates that were set last, one per group."""
+        return list(self.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the schedules."""
+        return {"schedulers": [scheduler.state_dict() for scheduler in self.schedulers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where another stopped."""
+        for scheduler, held in zip(self.schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(held)
+        self.last = self.schedulers[-1].get_last_lr()
 
 
 class ReduceLROnPlateau(Scheduler):
@@ -277,6 +454,9 @@ class ReduceLROnPlateau(Scheduler):
     def rate(self, n: int, group: int = 0) -> float:
         return self.bases[group]
 
+    def after(self, n: int, rate: float, group: int = 0) -> float:
+        return rate
+
     def _better(self, value: float) -> bool:
         if math.isinf(self.best):
             return True
@@ -293,7 +473,8 @@ class ReduceLROnPlateau(Scheduler):
         if self.resting > 0:
             self.resting, self.bad = self.resting - 1, 0
         if self.bad > self.patience:
-            lower = [max(rate * self.factor, self.min_lr) for rate in self.last]
-            pairs = zip(self.last, lower, strict=True)
+            current = self._current()
+            lower = [max(rate * self.factor, self.min_lr) for rate in current]
+            pairs = zip(current, lower, strict=True)
             self._set([new if old - new > self.eps else old for old, new in pairs])
             self.resting, self.bad = self.cooldown, 0

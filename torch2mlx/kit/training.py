@@ -58,6 +58,25 @@ def together(*gradients: Any) -> Any:
     return parts[0] if len(parts) == 1 else {"modules_": parts}
 
 
+#: Under which a module's own namespace, not its tree, has what calls have left.
+_LEFT = "_gradients_left"
+
+
+def left(*modules: nn.Module) -> Any:
+    """The gradients that calls before have left in modules, in the form that a backward of a Group
+    of them gives; None where there are none."""
+    parts = [vars(module).get(_LEFT) for module in modules]
+    return None if all(part is None for part in parts) else together(*parts)
+
+
+def leave(gradients: Any, *modules: nn.Module) -> None:
+    """Leaves gradients to later calls, as torch does in `.grad`; None sets them to zero."""
+    whole = len(modules) == 1 or gradients is None
+    parts = [gradients] * len(modules) if whole else gradients["modules_"]
+    for module, part in zip(modules, parts, strict=True):
+        vars(module)[_LEFT] = part
+
+
 def clip_norm(
     gradients: Any, max_norm: float, norm_type: float = 2.0, *, only: Sequence[str] = ()
 ) -> tuple[Any, mx.array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from typing import Any
@@ -130,7 +130,8 @@ class Layers:
                 if _is_array(node) or any(_is_array(n) for n in node.all_input_nodes):
                     return False
                 stock.sizes.append(node)  # torch.export computes a length once for all layers
-        return all(name in names for name in stock.call.results)
+        held = all(name in names for name in stock.call.results)
+        return held and _with_what_they_need(stock.sizes, names)
 
     def _current(self, name: str) -> str:
         """The graph's name of a node that was recorded as an argument."""
@@ -261,6 +262,16 @@ def _reading_packed(stock: Stock) -> Call:
     parts = Parts(None if part is None else part.name for part in read.args[:4])
     given = {n: parts if isinstance(v, Parts) else v for n, v in call.arguments.items()}
     return replaced(call, arguments=given)
+
+
+def _with_what_they_need(sizes: list[Any], names: Collection[str]) -> bool:
+    """Adds to lengths what they are computed from in a layer; whether none of that is an array."""
+    for node in sizes:  # which grows
+        inner = [n for n in node.all_input_nodes if n.name in names and n not in sizes]
+        if any(map(_is_array, inner)):
+            return False
+        sizes += inner
+    return True
 
 
 def _is_array(node: Any) -> bool:

@@ -90,6 +90,8 @@ def _chain(at: Place, target: Any) -> list[cst.Subscript]:
 
 
 def _may_be_tensor(at: Place, part: cst.Subscript) -> bool:
+    if isinstance(part.value, cst.Attribute) and part.value.attr.value == "param_groups":
+        return False  # groups of an optimizer, and their options
     kind = at.type_of(part.value)
     if any(isinstance(p, cst.Attribute) and p.attr.value == "param_groups" for p in walk(part)):
         return False

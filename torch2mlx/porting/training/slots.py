@@ -18,6 +18,7 @@ from torch2mlx.porting.scopes.def_use import called_method
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import blocks
+from torch2mlx.porting.training.left_over import note_left
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.training_steps import Finder
@@ -73,6 +74,8 @@ class Slots:
             or any(self._leaks(n, s, reached[id(s)], events, scope) for n, s in scope.steps.items())
             or any(_in_part(s, events) for s in steps if s.adds)
         ):
+            if not isinstance(scope.node, cst.Module):
+                note_left(scope, events, self._own(scope))
             return
         held = sorted(
             {*(m for s in steps for m in s.modules), *(m for r in reached.values() for m in r)}
@@ -85,6 +88,11 @@ class Slots:
             scope.steps.clear()
             return
         self._name(scope, held, reached)
+
+    def _own(self, scope: Scope) -> set[str]:
+        """The names that a function itself gives values, its arguments left out."""
+        given = {p.name.value for p in getattr(getattr(scope.node, "params", None), "params", ())}
+        return set(self._find.scan.stores(scope.node.body)) - given
 
     def _name(self, scope: Scope, held: list[str], reached: dict[int, set[str]]) -> None:
         """Writes names and modules into a scope and its steps."""

@@ -32,6 +32,8 @@ class Scope:
     accumulated: set[str] = field(default_factory=set)  # gradients that start as None
     zeroed: set[str] = field(default_factory=set)  # of these, what a statement sets to None
     slots: dict[str, str] = field(default_factory=dict)  # module -> its gradients, where shared
+    #: Gradients that one call of the function leaves to the next -> the modules that keep them.
+    left: dict[str, list[str]] = field(default_factory=dict)
     unset: set[str] = field(default_factory=set)  # what steps take and not every way sets before
     modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
     unclear: set[str] = field(default_factory=set)  # optimizers that train some of these, or all

@@ -24,6 +24,7 @@ from torch2mlx.porting.training.closures import closures, evaluating
 from torch2mlx.porting.training.free_parameters import KIND
 from torch2mlx.porting.training.gradient_loops import changed_module, rewritten_changes
 from torch2mlx.porting.training.gradients_read import with_gradients_read
+from torch2mlx.porting.training.left_over import WithoutMarks, leave, left, with_exits
 from torch2mlx.porting.training.manual_sgd import (
     read_singles,
     rewritten,
@@ -34,6 +35,7 @@ from torch2mlx.porting.training.one_item import has_rows, is_row
 from torch2mlx.porting.training.optimizers import moves_by_gradients_alone
 from torch2mlx.porting.training.slots import Slots, added, together
 from torch2mlx.porting.training.step_scope import Scope, Step
+from torch2mlx.porting.training.thawed import changes_what_trains
 from torch2mlx.porting.training.training_steps import Finder
 from torch2mlx.porting.training.zeroed_by_hand import keeps_zeros
 from torch2mlx.porting.types.known import Types
@@ -58,6 +60,12 @@ _NEVER = (
 )
 
 
+_WHOSE = (
+    "functions of this file leave gradients to their next call, and whose gradients this sets to "
+    "zero is not seen: call zero_grad() of the module"
+)
+
+
 def parse(text: str) -> Any:
     """A statement from source."""
     return cst.parse_statement(text)
@@ -73,6 +81,9 @@ class Training(cst.CSTTransformer):
         self._names, self._trained, self._report = names, trained, report
         self._find = Finder(inference, trained, report)
         self._slots = Slots(self._find)
+        self._marks: list[Any] = []  # what sets to zero what functions may have left
+        self._unseen: list[Any] = []  # zero_grads of which it is not seen whose they are
+        self._leaves = False  # whether a function leaves gradients to its next call
         self.made: set[str] = set()  # names of the functions that were written
         self.passes_by = False  # whether steps may leave parameters out
         self._scopes: list[Scope] = []
@@ -87,6 +98,7 @@ class Training(cst.CSTTransformer):
         self._keeps_zeros = keeps_zeros(node)
         self._fades = not moves_by_gradients_alone(node, self._names)
         self.passes_by = self._fades and self._find.passes_by(self._names)
+        self.passes_by = self.passes_by or changes_what_trains(node, self._trained)
         self._keeps_apart = any(getattr(n, "value", "") in _APART for n in everything(node))
         self._scopes.append(Scope(node, set(self._find.scan.loads(node))))
         self._prepare(list(node.body))
@@ -102,7 +114,10 @@ class Training(cst.CSTTransformer):
         body = self._block(list(original_node.body), list(updated_node.body), scope)
         self._check_zeroed(scope)
         self._slots.refuse_left()
-        return updated_node.with_changes(body=_started(body, scope))
+        made = updated_node.with_changes(body=_started(body, scope))
+        for statement in self._unseen if self._leaves else ():
+            self._report.refuse(statement, _WHOSE)
+        return made.visit(WithoutMarks(self._marks)) if self._marks and not self._leaves else made
 
     def _check_zeroed(self, scope: Scope) -> None:
         """Gradients that add up and that nothing here sets to zero: refused where a call elsewhere
@@ -110,7 +125,8 @@ class Training(cst.CSTTransformer):
         for statement, step in scope.steps.items():
             names = {scope.slots[m] for m in step.modules} if scope.slots else {step.gradients}
             kept = names & (scope.accumulated - scope.zeroed)
-            if kept and not self._zeroes and not runs_once(scope.node, self._file):
+            lost = kept - scope.left.keys()
+            if lost and not self._zeroes and not runs_once(scope.node, self._file):
                 self._report.refuse(statement, _NEVER)
             if not kept or not self._find.loops_around(statement, scope):
                 continue
@@ -148,8 +164,9 @@ class Training(cst.CSTTransformer):
             return updated_node
         new = self._block(list(original_node.body.body), list(updated_node.body.body), scope)
         self._check_zeroed(scope)
-        body = updated_node.body.with_changes(body=_started(new, scope))
-        return updated_node.with_changes(body=body)
+        self._leaves = self._leaves or bool(scope.left)
+        new = with_exits(_started(new, scope), scope)
+        return updated_node.with_changes(body=updated_node.body.with_changes(body=new))
 
     def _inner(self, original_node: Any, updated_node: Any) -> Any:
         if not isinstance(updated_node.body, cst.IndentedBlock) or not self._scopes:
@@ -318,10 +335,25 @@ class Training(cst.CSTTransformer):
             return self._emptied(owner, scope)
         made = [parse(f"{name} = None\n")] if name in scope.accumulated else []
         scope.zeroed |= {n for n in scope.accumulated if n == name}
-        zeroed = scope.modules.get(owner) or self._trained.get(owner) or [owner]
+        seen = scope.modules.get(owner) or self._trained.get(owner)
+        zeroed = seen or [owner]
+        if name not in scope.accumulated:
+            made += self._marked(old, seen or self._module(owner))
         if self._keeps_apart:
             made.append(parse(f"{KIT}.distributed.dropped({', '.join(zeroed)})\n"))
         return made
+
+    def _module(self, owner: str) -> list[str]:
+        return [owner] if self._find.types.of(cst.parse_expression(owner)).kind == "module" else []
+
+    def _marked(self, old: Any, modules: list[str]) -> list[Any]:
+        """Sets to zero what a function may have left to its next call; it goes again where none
+        does."""
+        if not modules:
+            self._unseen.append(old)
+            return []
+        self._marks.append(leave("None", modules))
+        return self._marks[-1:]
 
     def _emptied(self, owner: str, scope: Scope) -> list[Any]:
         """`zero_grad` of modules whose gradients have a name each."""
@@ -449,7 +481,8 @@ def _started(body: list[Any], scope: Scope) -> list[Any]:
     if isinstance(scope.node, cst.Module):
         while at < len(body) and not _begins(body[at], names):
             at += 1
-    return [*body[:at], *(parse(f"{n} = None\n") for n in names), *body[at:]]
+    first = {n: left(modules) for n, modules in scope.left.items()}
+    return [*body[:at], *(parse(f"{n} = {first.get(n)}\n") for n in names), *body[at:]]
 
 
 def _begins(statement: Any, names: list[str]) -> bool:

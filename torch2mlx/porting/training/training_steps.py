@@ -29,6 +29,7 @@ from torch2mlx.porting.training.reach import Reach
 from torch2mlx.porting.training.schedule import late, leading, left_by, needed
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.varying import varies
+from torch2mlx.porting.training.whole_steps import whole_here
 from torch2mlx.porting.training.zeroed_by_hand import single_parameters
 from torch2mlx.porting.types.known import Types
 
@@ -266,20 +267,9 @@ class Finder:
                 scope.gradients[optimizer] = scope.gradients[key]
             step.gradients = scope.gradients[key]
             same = [s for s in steps if s.optimizers[0] == key]
-            step.adds = len(same) > 1 or not self._whole_here(step, old)
+            step.adds = len(same) > 1 or not whole_here(step, old, self.scan, self.stepped)
             if step.adds:
                 scope.accumulated.add(step.gradients)
-
-    def _whole_here(self, step: Step, old: list[Any]) -> bool:
-        """Whether the block of a backward also sets its gradients to zero, and steps, each time."""
-        plain = list(plain_lines(old))
-        stepped = {self.stepped(c) for s in plain for c in self.scan.calls(s)}
-        own, emptied = by_hand(old, self.scan)
-        stepped |= own
-        zeroed = {dotted(c.func.value) for s in plain if (c := called_method(s, "zero_grad"))}
-        zeroed |= emptied
-        held = all(o in stepped for o in step.optimizers)
-        return held and (set(step.optimizers) <= zeroed or set(step.modules) <= zeroed)
 
     def slice(self, step: Step, old: list[Any]) -> list[int]:
         """Statements that lead from the step's modules to its loss."""

@@ -91,6 +91,7 @@ SCHEDULERS = frozenset(
     [
         *("StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingLR", "LambdaLR", "LinearLR"),
         *("ConstantLR", "PolynomialLR", "OneCycleLR", "SequentialLR", "ReduceLROnPlateau"),
+        *("CyclicLR", "MultiplicativeLR", "ChainedScheduler"),
         "CosineAnnealingWarmRestarts",
     ]
 )

@@ -1,0 +1,165 @@
+"""Gradients that a call of a function leaves to the next one, as torch keeps them in `.grad`."""
+
+import pytest
+
+from tests.support import need
+
+need("torch")
+need("mlx")
+need("libcst")
+
+import torch2mlx
+from tests.porting.compare import assert_trains_alike
+
+HEAD = """
+import torch
+import torch.nn as nn
+
+torch.manual_seed(0)
+net, head = nn.Linear(4, 6), nn.Linear(6, 3)
+opt = torch.optim.{optimizer}
+
+
+"""
+
+GIVEN = "[*net.parameters(), *head.parameters()], lr=0.05"
+SGD = f"SGD({GIVEN}, momentum=0.9)"
+#: With an eps that keeps rounding small.
+ADAM = f"Adam({GIVEN}, eps=0.1)"
+FUNCTION = """
+def step_of(x, count):
+    loss = (head(torch.tanh(net(x))) ** 2).mean()
+    {begin}
+    loss.backward()
+    if (count + 1) % 2 == 0:
+        opt.step()
+        opt.zero_grad()
+    return loss.item()
+
+
+def train(xs):
+    xs = torch.as_tensor(xs)
+    {before}
+    for count in range(len(xs)):
+        step_of(xs[count], count)
+"""
+
+EPOCHS = """
+def epoch_of(xs):
+    for i, x in enumerate(xs):
+        loss = (head(torch.tanh(net(x))) ** 2).mean()
+        loss.backward()
+        if i % 2 == 1:
+            opt.step()
+            opt.zero_grad()
+        if loss.item() > 1e4:
+            return None
+    return loss.item()
+
+
+def train(xs):
+    xs = torch.as_tensor(xs)
+    for epoch in range(3):
+        epoch_of(xs)
+"""
+
+TRAINER = """
+class Trainer:
+    def __init__(self, net, head, opt):
+        self.net, self.head, self.opt, self.seen = net, head, opt, 0
+
+    def step(self, x):
+        loss = (self.head(torch.tanh(self.net(x))) ** 2).mean()
+        loss.backward()
+        self.seen += 1
+        if self.seen % 3:
+            return loss.item()
+        self.opt.step()
+        self.opt.zero_grad()
+        return loss.item()
+
+
+trainer = Trainer(net, head, opt)
+
+
+def train(xs):
+    xs = torch.as_tensor(xs)
+    for epoch in range(2):
+        for x in xs:
+            trainer.step(x)
+"""
+
+NEVER = """
+def step_of(x):
+    loss = (head(torch.tanh(net(x))) ** 2).mean()
+    loss.backward()
+    opt.step()
+
+
+def train(xs):
+    xs = torch.as_tensor(xs)
+    for x in xs:
+        step_of(x)
+"""
+
+ELSEWHERE = """
+def step_of(x):
+    loss = (head(torch.tanh(net(x))) ** 2).mean()
+    loss.backward()
+    opt.step()
+
+
+def train(xs):
+    xs = torch.as_tensor(xs)
+    for i, x in enumerate(xs):
+        # every other batch begins anew
+        if i % 2 == 0:
+            opt.zero_grad()
+        step_of(x)
+"""
+
+
+def function(begin: str = "pass", before: str = "pass") -> str:
+    return FUNCTION.format(begin=begin, before=before)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
+@pytest.mark.parametrize(
+    "way",
+    {
+        "in a function": function(),
+        "set to zero by the caller": function(before="opt.zero_grad()"),
+        "from epoch to epoch": EPOCHS,
+        "in a method": TRAINER,
+        "never set to zero": NEVER,
+        "set to zero elsewhere": ELSEWHERE,
+    }.items(),
+    ids=lambda way: way[0],
+)
+def test_a_call_adds_to_what_the_call_before_left(way, optimizer, tmp_path):
+    text = HEAD.format(optimizer=optimizer) + way[1]
+    assert "kit.training.left(" in torch2mlx.port(text).source
+    assert_trains_alike(text, "left_over", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        function(begin="opt.zero_grad()"),
+        NEVER.replace("    opt.step()", "    opt.step()\n    opt.zero_grad()"),
+        ELSEWHERE.replace("    loss.backward()", "    opt.zero_grad()\n    loss.backward()"),
+    ],
+)
+def test_nothing_is_written_where_nothing_is_left(body, tmp_path):
+    text = HEAD.format(optimizer=SGD) + body
+    source = torch2mlx.port(text).source
+    assert "leave(" not in source and "left(" not in source
+    assert "every other batch" not in body or "# every other batch" in source
+    assert_trains_alike(text, "nothing_left", tmp_path)
+
+
+def test_whose_gradients_are_set_to_zero_has_to_be_seen():
+    text = HEAD.format(optimizer=SGD) + NEVER + "\n\ndef begin(given):\n    given.zero_grad()\n"
+    refused = torch2mlx.port(text).unsupported
+    assert [u.line for u in refused] == [text[: text.index("given.zero")].count("\n") + 1]
+    assert "whose gradients this sets to zero" in refused[0].reason
