@@ -8,7 +8,6 @@ last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import libcst as cst
@@ -33,6 +32,7 @@ from torch2mlx.porting.training.manual_sgd import (
 )
 from torch2mlx.porting.training.one_item import has_rows, is_row
 from torch2mlx.porting.training.optimizers import moves_by_gradients_alone
+from torch2mlx.porting.training.placed_statements import again, below, beside, parse, told, under
 from torch2mlx.porting.training.slots import Slots, added, together
 from torch2mlx.porting.training.step_scope import Scope, Step
 from torch2mlx.porting.training.thawed import changes_what_trains
@@ -64,11 +64,6 @@ _WHOSE = (
     "functions of this file leave gradients to their next call, and whose gradients this sets to "
     "zero is not seen: call zero_grad() of the module"
 )
-
-
-def parse(text: str) -> Any:
-    """A statement from source."""
-    return cst.parse_statement(text)
 
 
 class Training(cst.CSTTransformer):
@@ -199,17 +194,17 @@ class Training(cst.CSTTransformer):
                 if i in kept:
                     found += self._remembered(i, old, steps, scope)
                 others = self._other(old[i], statement, scope)
-                found += [_told(x, self._report.reasons.get(old[i], ())) for x in others]
+                found += [told(x, self._report.reasons.get(old[i], ())) for x in others]
                 if not found:
                     above += [line for line in statement.leading_lines if line.comment is not None]
-            made += _under(above, found)
+            made += under(above, found)
             above = [] if found else above
         return made
 
     def _emitted(self, step: Step, old: list[Any], new: list[Any], scope: Scope) -> list[Any]:
         """The function, and the call that gives the loss and the gradients."""
         places = self._find.slice(step, old)
-        body = [_again(new[i], scope.repeated.get(old[i], "")) for i in places]
+        body = [again(new[i], scope.repeated.get(old[i], "")) for i in places]
         written = list(dict.fromkeys(n for i in places for n in self._find.scan.written(old[i])))
         given = sorted(self._find.scan.exposed([old[i] for i in places]) & set(written))
         scope.unset |= self._find.unset(given, scope)
@@ -242,7 +237,7 @@ class Training(cst.CSTTransformer):
         partial = self._leaves_out(step, body, old)
         taken = f"{KIT}.reached" if partial else NN
         call = f"{left}, {more} = {taken}.value_and_grad({owner}, {name})({', '.join(given)})\n"
-        made = [function, _beside(parse(call), new[step.place])]
+        made = [function, beside(parse(call), new[step.place])]
         if "." in loss:  # an attribute: it was set to what the function saw
             made.append(parse(f"{loss} = {target}\n"))
         made += [parse(line) for line in _summed(step, more, scope)]
@@ -379,7 +374,7 @@ class Training(cst.CSTTransformer):
         owner = _group(modules)
         share = together(modules, scope) if scope.slots else _share(name, modules, scope)
         update = parse(f"{optimizer}.update({owner}, {share})\n")
-        update = _beside(update.with_changes(leading_lines=new.leading_lines), new)
+        update = beside(update.with_changes(leading_lines=new.leading_lines), new)
         state = f"{owner}.{PARAMETERS}(), {optimizer}.state"
         return [update, parse(f"{MX}.eval({state})\n")]
 
@@ -406,9 +401,9 @@ class Training(cst.CSTTransformer):
         self._report.change(old, kind, "clips the gradients that the step will use")
         said = ", ".join([name, *given])
         if kind == "clip_grad_value_":
-            return [_below(f"{name} = {KIT}.training.clip_value({said})\n", new)]
+            return [below(f"{name} = {KIT}.training.clip_value({said})\n", new)]
         target, rest = self._norm(old, new, call, scope)
-        return [_below(f"{name}, {target} = {KIT}.training.clip_norm({said})\n", new), *rest]
+        return [below(f"{name}, {target} = {KIT}.training.clip_norm({said})\n", new), *rest]
 
     def _norm(self, old: Any, new: Any, call: Any, scope: Scope) -> tuple[str, list[Any]]:
         """The name that takes the norm, and the statement that does more with it, if any."""
@@ -431,42 +426,6 @@ def _summed(step: Step, more: str, scope: Scope) -> list[str]:
         return added(step, more, scope)
     name = step.gradients
     return [f"{name} = {KIT}.training.add({name}, {more})\n"] if step.adds else []
-
-
-def _under(comments: list[Any], statements: list[Any]) -> list[Any]:
-    """Statements with more comments above the first."""
-    if not comments or not statements or not hasattr(statements[0], "leading_lines"):
-        return statements
-    first = statements[0]
-    lines = [*comments, *first.leading_lines]
-    return [first.with_changes(leading_lines=lines), *statements[1:]]
-
-
-def _below(text: str, statement: Any) -> Any:
-    """A statement from source, under the comments of the one that it replaces."""
-    above = parse(text).with_changes(leading_lines=statement.leading_lines)
-    return _beside(above, statement)
-
-
-def _beside(made: Any, statement: Any) -> Any:
-    """A statement with the comment that stands at the end of the line that it replaces."""
-    return made.with_changes(trailing_whitespace=statement.trailing_whitespace)
-
-
-def _told(statement: Any, reasons: Sequence[str]) -> Any:
-    """A statement that stays, under comments that say why."""
-    if not reasons or not hasattr(statement, "leading_lines"):
-        return statement
-    lines = [cst.EmptyLine(comment=cst.Comment(f"# torch2mlx: not ported: {r}")) for r in reasons]
-    return statement.with_changes(leading_lines=[*statement.leading_lines, *lines])
-
-
-def _again(statement: Any, repeated: str) -> Any:
-    """A statement of a function, under `with` where it has run before."""
-    if not repeated:
-        return statement
-    made = parse(f"with {repeated}:\n    pass\n")
-    return made.with_changes(body=made.body.with_changes(body=[statement]))
 
 
 def _group(modules: list[str]) -> str:

@@ -17,7 +17,7 @@ from torch2mlx.porting.training.carriers import Carriers
 from torch2mlx.porting.training.free_parameters import KIND
 from torch2mlx.porting.training.given_graphs import GivenGraphs
 from torch2mlx.porting.training.hooked import watch
-from torch2mlx.porting.training.manual_sgd import always, by_hand, next_updated, plain_lines
+from torch2mlx.porting.training.manual_sgd import always, next_updated
 from torch2mlx.porting.training.optimizer_scopes import OptimizerScopes
 from torch2mlx.porting.training.optimizers import made_here, wrapped_modules, wraps
 from torch2mlx.porting.training.passed_optimizers import (
