@@ -163,3 +163,34 @@ def test_whose_gradients_are_set_to_zero_has_to_be_seen():
     refused = torch2mlx.port(text).unsupported
     assert [u.line for u in refused] == [text[: text.index("given.zero")].count("\n") + 1]
     assert "whose gradients this sets to zero" in refused[0].reason
+
+
+def test_names_are_told_global_before_their_gradients_are_read(tmp_path):
+    text = HEAD.format(optimizer=SGD) + NEVER.replace(
+        "def step_of(x):\n", "seen = 0\n\n\ndef step_of(x):\n    global seen, net\n    seen += 1\n"
+    )
+    assert_trains_alike(text, "global", tmp_path)
+
+
+OWN = """
+import torch
+import torch.nn as nn
+
+
+def trained(x):
+    own = nn.Linear(4, 3)
+    opt = torch.optim.SGD(own.parameters(), lr=0.1)
+    own(x).mean().backward()
+    opt.step()
+    return own
+
+
+def both(x):
+    return trained(x), trained(x)
+"""
+
+
+def test_gradients_of_modules_that_a_call_makes_are_its_own():
+    ported = torch2mlx.port(OWN)
+    assert ported.ok, ported.unsupported
+    assert "left(" not in ported.source

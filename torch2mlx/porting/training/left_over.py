@@ -31,7 +31,9 @@ def note_left(scope: Scope, events: Sequence[Any], own: set[str]) -> None:
     order = list(_order(scope.node.body.body))
     for statement, step in scope.steps.items():
         roots = {module.partition(".")[0] for module in step.modules}
-        if step.adds and not roots & own and _seen(statement, step, events, order):
+        if roots & own:
+            scope.own.add(step.gradients)
+        elif step.adds and _seen(statement, step, events, order):
             scope.left[step.gradients] = list(step.modules)
 
 

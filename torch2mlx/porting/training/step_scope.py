@@ -34,6 +34,7 @@ class Scope:
     slots: dict[str, str] = field(default_factory=dict)  # module -> its gradients, where shared
     #: Gradients that one call of the function leaves to the next -> the modules that keep them.
     left: dict[str, list[str]] = field(default_factory=dict)
+    own: set[str] = field(default_factory=set)  # gradients of modules that each call makes anew
     unset: set[str] = field(default_factory=set)  # what steps take and not every way sets before
     modules: dict[str, list[str]] = field(default_factory=dict)  # optimizer -> modules
     unclear: set[str] = field(default_factory=set)  # optimizers that train some of these, or all

@@ -120,7 +120,7 @@ class Training(cst.CSTTransformer):
         for statement, step in scope.steps.items():
             names = {scope.slots[m] for m in step.modules} if scope.slots else {step.gradients}
             kept = names & (scope.accumulated - scope.zeroed)
-            lost = kept - scope.left.keys()
+            lost = kept - scope.left.keys() - scope.own
             if lost and not self._zeroes and not runs_once(scope.node, self._file):
                 self._report.refuse(statement, _NEVER)
             if not kept or not self._find.loops_around(statement, scope):
@@ -441,7 +441,17 @@ def _started(body: list[Any], scope: Scope) -> list[Any]:
         while at < len(body) and not _begins(body[at], names):
             at += 1
     first = {n: left(modules) for n, modules in scope.left.items()}
+    if first:  # which reads names that may have to be told global first
+        told = [i for i, s in enumerate(body) if _names_others(s)]
+        at = max([at, *(i + 1 for i in told)])
     return [*body[:at], *(parse(f"{n} = {first.get(n)}\n") for n in names), *body[at:]]
+
+
+def _names_others(statement: Any) -> bool:
+    """Whether a line says that names are of the file, or of a function around."""
+    small = getattr(statement, "body", ())
+    plain = isinstance(statement, cst.SimpleStatementLine)
+    return plain and any(isinstance(s, (cst.Global, cst.Nonlocal)) for s in small)
 
 
 def _begins(statement: Any, names: list[str]) -> bool:
