@@ -166,9 +166,9 @@ def test_whose_gradients_are_set_to_zero_has_to_be_seen():
 
 
 def test_names_are_told_global_before_their_gradients_are_read(tmp_path):
-    text = HEAD.format(optimizer=SGD) + NEVER.replace(
-        "def step_of(x):\n", "seen = 0\n\n\ndef step_of(x):\n    global seen, net\n    seen += 1\n"
-    )
+    told = "    global seen, net\n    seen += 1\n    net = net.train()\n"
+    begin = "def step_of(x):\n"
+    text = HEAD.format(optimizer=SGD) + NEVER.replace(begin, f"seen = 0\n\n\n{begin}{told}")
     assert_trains_alike(text, "global", tmp_path)
 
 

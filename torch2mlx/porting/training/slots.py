@@ -17,7 +17,7 @@ import libcst as cst
 from torch2mlx.porting.scopes.def_use import called_method
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.own_names import KIT
-from torch2mlx.porting.scopes.traversal import blocks
+from torch2mlx.porting.scopes.traversal import blocks, walk
 from torch2mlx.porting.training.left_over import note_left
 from torch2mlx.porting.training.manual_sgd import updated_modules, zeroes
 from torch2mlx.porting.training.step_scope import Scope, Step
@@ -90,8 +90,10 @@ class Slots:
         self._name(scope, held, reached)
 
     def _own(self, scope: Scope) -> set[str]:
-        """The names that a function itself gives values, its arguments left out."""
+        """The names that a function itself gives values, but arguments and names of others."""
         given = {p.name.value for p in getattr(getattr(scope.node, "params", None), "params", ())}
+        told = (n for n in walk(scope.node) if isinstance(n, (cst.Global, cst.Nonlocal)))
+        given |= {item.name.value for part in told for item in part.names}
         return set(self._find.scan.stores(scope.node.body)) - given
 
     def _name(self, scope: Scope, held: list[str], reached: dict[int, set[str]]) -> None:
