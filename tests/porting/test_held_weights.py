@@ -68,6 +68,18 @@ WRITTEN = [
 ]
 #: What holds copies, or is read where nothing has changed since: as before.
 LEFT = [
+    (
+        "kept = []",
+        "0",
+        "kept.append(model[0].weight.detach().clone())",
+        "sum(w.sum().item() for w in kept)",
+    ),
+    (
+        "kept = []",
+        "0",
+        "kept = []; kept.append(model[0].weight.data)",
+        "sum(w.sum().item() for w in kept)",
+    ),
     ("ws = [p.clone() for p in model.parameters()]", "0", "pass", "ws[0].sum().item()"),
     ("ws = [p.detach().clone() for p in model.parameters()]", "0", "pass", "ws[0].sum().item()"),
     ("ws = copy.deepcopy(model.state_dict())", "0", "pass", "ws['2.bias'].sum().item()"),
@@ -87,6 +99,9 @@ REFUSED = [
     ),
     ("best = {}", "0", "if step == 1: best = model.state_dict()", "best['2.bias'].item()"),
     ("kept = []", "0", "kept.append(model[0].weight)", "kept[0].sum().item()"),
+    ("kept = []", "0", "kept.append(model[0].weight.data)", "sum(w.sum().item() for w in kept)"),
+    ("kept = []", "0", "kept.append(model[2].bias.detach().numpy())", "sum(map(float, kept))"),
+    ("kept = {}", "0", "kept[step] = model[0].weight.data", "sum(w.sum() for w in kept.values())"),
     ("kept = {}", "0", "for n, p in model.named_parameters(): kept[n] = p.data", "kept.popitem()"),
     ("w, b = model[0].weight, model[0].bias", "w.sum() + b.sum()", "pass", "0"),
     ("w, b = list(model.parameters())[:2]", "w.sum() + b.sum()", "pass", "0"),

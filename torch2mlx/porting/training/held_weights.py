@@ -290,7 +290,8 @@ class _Block:
         if name.startswith("self.") and name.count(".") == 1:
             self._attribute(name)
         elif "." not in name:
-            self.state.setdefault(name, {})[self._statement] = False
+            # what the container has from an earlier turn may have changed by now
+            self.state.setdefault(name, {}).setdefault(self._statement, False)
 
     def _attribute(self, name: str) -> None:
         if self.kind:
