@@ -61,7 +61,7 @@ def under_one_name(model: Any, program: Any) -> None:
         if stack and shared:
             changed = {}
             for key, (path, kind) in stack.items():
-                place = placed[path]
+                place = placed.get(path, path)  # a graph within may be met again
                 if place is not None:
                     key, place = renamed(key, place)
                     changed[key] = (place, kind)
