@@ -158,6 +158,45 @@ def test_nothing_is_written_where_nothing_is_left(body, tmp_path):
     assert_trains_alike(text, "nothing_left", tmp_path)
 
 
+COMMENTS = """
+import torch
+import torch.nn as nn
+
+net = nn.Linear(4, 3)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+def step(x):
+    # {0} first
+    opt.zero_grad()
+    # {0} second
+    loss = net(x).mean()
+    loss.backward()
+    opt.step()
+
+
+# {0} third
+opt.zero_grad()
+# {0} fourth
+opt.zero_grad()
+for x in torch.ones(3, 2, 4):
+    step(x)
+# {0} fifth
+opt.zero_grad()
+"""
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_comments_above_what_sets_to_zero_stay(leaves):
+    text = COMMENTS.format("the")
+    if leaves:
+        text = text.replace("    # the first\n    opt.zero_grad()\n", "    # the first\n")
+    source = torch2mlx.port(text).source
+    assert source.count("leave(None, net)") == (3 if leaves else 0)
+    words = ["first", "second", "third", "fourth", "fifth"]
+    assert [w for w in words if f"# the {w}" in source] == words[: 5 if leaves else 4]
+
+
 def test_whose_gradients_are_set_to_zero_has_to_be_seen():
     text = HEAD.format(optimizer=SGD) + NEVER + "\n\ndef begin(given):\n    given.zero_grad()\n"
     refused = torch2mlx.port(text).unsupported

@@ -123,13 +123,14 @@ class WithoutMarks(cst.CSTTransformer):
 
     def __init__(self, marks: Sequence[Any]) -> None:
         super().__init__()
-        self._marks = {id(mark) for mark in marks}
+        # their lines, which stay the same ones when comments are put above them
+        self._marks = {id(mark.body[0]) for mark in marks}
 
     def _kept(self, original_node: Any, updated_node: Any) -> Any:
         made: list[Any] = []
         above: list[Any] = []
         for old, new in zip(original_node.body, updated_node.body, strict=True):
-            if id(old) in self._marks:
+            if isinstance(old, cst.SimpleStatementLine) and id(old.body[0]) in self._marks:
                 above += [line for line in old.leading_lines if line.comment is not None]
                 continue
             if above and hasattr(new, "leading_lines"):

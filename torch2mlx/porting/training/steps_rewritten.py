@@ -221,11 +221,7 @@ class Training(cst.CSTTransformer):
         if is_row(scope.node, loss, self._names, self._rows):
             shown = f"{shown}.reshape(())"
         answer = ", ".join([shown, *results])
-        self._report.change(
-            old[step.place],
-            "backward",
-            *_MOVED,
-        )
+        self._report.change(old[step.place], "backward", *_MOVED)
         function = parse(f"def {name}({', '.join(given)}):\n    return {answer}\n")
         inner = function.body.with_changes(body=[*body, *function.body.body])
         function = function.with_changes(body=inner, leading_lines=new[step.place].leading_lines)
@@ -333,7 +329,7 @@ class Training(cst.CSTTransformer):
         seen = scope.modules.get(owner) or self._trained.get(owner)
         zeroed = seen or [owner]
         if name not in scope.accumulated:
-            made += self._marked(old, seen or self._module(owner))
+            made += self._marked(old, new, seen or self._module(owner))
         if self._keeps_apart:
             made.append(parse(f"{KIT}.distributed.dropped({', '.join(zeroed)})\n"))
         return made
@@ -341,14 +337,15 @@ class Training(cst.CSTTransformer):
     def _module(self, owner: str) -> list[str]:
         return [owner] if self._find.types.of(cst.parse_expression(owner)).kind == "module" else []
 
-    def _marked(self, old: Any, modules: list[str]) -> list[Any]:
+    def _marked(self, old: Any, new: Any, modules: list[str]) -> list[Any]:
         """Sets to zero what a function may have left to its next call; it goes again where none
         does."""
         if not modules:
             self._unseen.append(old)
             return []
-        self._marks.append(leave("None", modules))
-        return self._marks[-1:]
+        mark = leave("None", modules).with_changes(leading_lines=new.leading_lines)
+        self._marks.append(mark)
+        return [mark]
 
     def _emptied(self, owner: str, scope: Scope) -> list[Any]:
         """`zero_grad` of modules whose gradients have a name each."""
