@@ -89,6 +89,22 @@ def train(xs):
             trainer.step(x)
 """
 
+ON_ONE_LINE = """
+def step_of(x, count):
+    loss = (head(torch.tanh(net(x))) ** 2).mean()
+    loss.backward()
+    if count % 2: return loss.item()
+    opt.step()
+    opt.zero_grad()
+
+
+def train(xs):
+    xs = torch.as_tensor(xs)
+    for epoch in range(2):
+        for count in range(len(xs)):
+            step_of(xs[count], count)
+"""
+
 NEVER = """
 def step_of(x):
     loss = (head(torch.tanh(net(x))) ** 2).mean()
@@ -131,6 +147,7 @@ def function(begin: str = "pass", before: str = "pass") -> str:
         "set to zero by the caller": function(before="opt.zero_grad()"),
         "from epoch to epoch": EPOCHS,
         "in a method": TRAINER,
+        "a return on the line of its condition": ON_ONE_LINE,
         "never set to zero": NEVER,
         "set to zero elsewhere": ELSEWHERE,
     }.items(),

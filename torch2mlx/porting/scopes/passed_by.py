@@ -13,9 +13,8 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import Names, dotted
-from torch2mlx.porting.scopes.traversal import calls, children, walk
+from torch2mlx.porting.scopes.traversal import calls, children, may_leave, walk
 
-_LEAVES = (cst.Return, cst.Continue, cst.Break, cst.Raise)
 #: Layers of torch.nn that have parameters, by how their names begin.
 _WITH_PARAMETERS: tuple[str, ...] = (
     "Linear",
@@ -131,7 +130,7 @@ class _Ways:
         both = set.intersection(*found) if len(found) > 1 else set()
         self.always |= set().union(*found) if settled else both
         self.sometimes |= set().union(*found)
-        return settled or not any(_leaves(body) for body in bodies)
+        return settled or not any(map(may_leave, bodies))
 
     def _loop(self, node: cst.For, surely: bool) -> None:
         lists = {n for n in _attributes(node.iter) if n in self.held}
@@ -188,7 +187,3 @@ def _is_settled(test: Any) -> bool:
 def _draws(node: Any) -> bool:
     """Whether an expression draws a number: a loop over it may have no rounds."""
     return any("rand" in dotted(call.func) for call in calls(node))
-
-
-def _leaves(body: Any) -> bool:
-    return any(isinstance(part, _LEAVES) for part in walk(body))

@@ -37,6 +37,10 @@ def _read(kind: type) -> Callable[[Any], tuple[Any, ...]] | None:
     return attrgetter(*names) if names else None
 
 
+#: Statements behind which their block does not go on.
+EXITS = (cst.Return, cst.Continue, cst.Break, cst.Raise)
+
+
 @cache
 def _is_node(kind: type) -> bool:
     """Remembered by type: libcst's classes are abstract ones, which isinstance asks slowly."""
@@ -80,6 +84,11 @@ def words_of(node: Any) -> set[Any]:
     """The names under a node that stand for no value: of attributes, and keywords of calls."""
     found = {n.attr for n in walk(node) if type(n) is cst.Attribute}
     return found | {n.keyword for n in walk(node) if type(n) is cst.Arg and n.keyword is not None}
+
+
+def may_leave(node: Any) -> bool:
+    """Whether a block may be left before its end, or what stands behind a statement passed over."""
+    return any(isinstance(part, EXITS) for part in walk(node))
 
 
 def blocks(statement: Any) -> Iterator[list[Any]]:

@@ -13,22 +13,20 @@ one, leaves nothing that a call would see.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import libcst as cst
 
 from torch2mlx.porting.scopes.own_names import KIT
-from torch2mlx.porting.scopes.traversal import blocks
+from torch2mlx.porting.scopes.traversal import EXITS, walk
 from torch2mlx.porting.training.step_scope import Scope, Step
-
-_EXITS = (cst.Return, cst.Continue, cst.Break, cst.Raise)
 
 
 def note_left(scope: Scope, events: Sequence[Any], own: set[str]) -> None:
     """Notes in a scope which gradients its calls leave to each other. `events` are backward passes
     and zero_grads in order; `own` are names that the function itself gives values."""
-    order = list(_order(scope.node.body.body))
+    order = list(walk(scope.node.body))
     for statement, step in scope.steps.items():
         roots = {module.partition(".")[0] for module in step.modules}
         if roots & own:
@@ -47,7 +45,7 @@ def _seen(statement: Any, step: Step, events: Sequence[Any], order: list[Any]) -
     behind: set[str] = set()
     for zero in (zero for i, zero in zeroes if i > at):
         between = order[place + 1 : order.index(zero.statement)]
-        if not any(isinstance(part, _EXITS) for part in between):
+        if not any(isinstance(part, EXITS) for part in between):
             behind |= zero.modules
     return not whole <= behind
 
@@ -55,22 +53,6 @@ def _seen(statement: Any, step: Step, events: Sequence[Any], order: list[Any]) -
 def _around(zero: Any, own: Any) -> bool:
     """Whether a statement runs whenever another one does: it is in its block or in one around."""
     return bool(own.block[: len(zero.block)] == zero.block)
-
-
-def may_leave(statement: Any) -> bool:
-    """Whether what stands behind a statement may be passed over."""
-    return any(isinstance(part, _EXITS) for part in _order([statement]))
-
-
-def _order(block: Sequence[Any]) -> Iterator[Any]:
-    """Statements, and the exits among them, in the order of the source."""
-    for statement in block:
-        yield statement
-        if isinstance(statement, cst.SimpleStatementLine):
-            yield from (small for small in statement.body if isinstance(small, _EXITS))
-        elif not isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
-            for inner in blocks(statement):
-                yield from _order(inner)
 
 
 def left(modules: Sequence[str]) -> str:
@@ -116,6 +98,12 @@ class _Exits(cst.CSTTransformer):
         first, *rest = self._leaving
         first = first.with_changes(leading_lines=updated_node.leading_lines)
         return cst.FlattenSentinel([first, *rest, updated_node.with_changes(leading_lines=())])
+
+    def leave_SimpleStatementSuite(self, original_node: Any, updated_node: Any) -> Any:
+        """`if done: return x`, whose block gets lines of its own."""
+        if not any(isinstance(small, cst.Return) for small in updated_node.body):
+            return updated_node
+        return cst.IndentedBlock([*self._leaving, cst.SimpleStatementLine(updated_node.body)])
 
 
 class WithoutMarks(cst.CSTTransformer):

@@ -9,7 +9,7 @@ import libcst as cst
 
 from torch2mlx.porting.scopes.def_use import Scanner, called_method
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.training.left_over import may_leave
+from torch2mlx.porting.scopes.traversal import may_leave
 from torch2mlx.porting.training.manual_sgd import by_hand, plain_lines
 from torch2mlx.porting.training.step_scope import Step
 
