@@ -9,25 +9,20 @@ does not run is no case. Exit status 1 when one differs or ends in another error
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
-import warnings
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests import seeded
 from tests.porting.compare import executed, give_weights
 from tests.porting.random_source import source
-from tests.processes import Ended, side_by_side
+from tests.seeded import BROKEN, REFUSED, RIGHT, UNRUN, WRONG
 
 SECONDS = 90
 SHAPES = ((4, 3), (3, 5))  # batches, items
-RIGHT, REFUSED, WRONG, BROKEN = "same", "refused", "different", "another error"
-UNRUN, SLOW = "not run by torch", "too slow"
 NAMES = ("net", "head", "mean")
 
 
@@ -94,16 +89,8 @@ def _apart(theirs: dict[str, Any], ours: Any, xs: Any, ys: Any) -> str:
     return ""
 
 
-def _work(seed: int, out: Any) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    out.send((seed, *_verdict(seed)))
-
-
-def results(seeds: range, beside: int) -> Iterator[tuple[int, str, str]]:
-    """Rows (seed, verdict, reason) in the order they come."""
+def main() -> int:
+    """Runs what the command line asks for."""
     import libcst
     import torch.optim
 
@@ -111,35 +98,7 @@ def results(seeds: range, beside: int) -> Iterator[tuple[int, str, str]]:
     import torch2mlx.porter
 
     assert libcst and torch.optim and torch2mlx.porter  # before processes fork
-    for seed, found in side_by_side(seeds, _work, SECONDS, beside):
-        if not isinstance(found, Ended):
-            yield found
-        elif found.late:
-            yield seed, SLOW, ""
-        elif found.code:
-            yield seed, BROKEN, f"the process ended with {found.code}"
-
-
-def main() -> int:
-    """Runs what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--beside", type=int, default=2, help="processes side by side")
-    parser.add_argument("--show", type=int, help="print the program of this seed alone")
-    options = parser.parse_args()
-    if options.show is not None:
-        print(source(options.show))
-        return 0
-    counts: Counter[str] = Counter()
-    seeds = range(options.first, options.first + options.count)
-    for seed, verdict, reason in results(seeds, options.beside):
-        counts[verdict] += 1
-        if verdict != RIGHT:
-            print(seed, verdict, " ".join(reason.split())[:300], file=sys.stderr, flush=True)
-    told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-    print(f"random programs: {options.count}: {told}")
-    return 1 if counts[WRONG] or counts[BROKEN] else 0
+    return seeded.main("random programs", __doc__ or "", source, _verdict, SECONDS)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,11 @@ the translation itself found a difference.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import warnings
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
-from tests.processes import Ended, side_by_side
+from tests import seeded
+from tests.seeded import BROKEN, REFUSED, RIGHT, UNRUN, UNSTABLE, WRONG
 from tests.zoo import random_source
 
 SIZES = {
@@ -25,8 +22,6 @@ SIZES = {
     random_source.IMAGE: ((2, 6, 5, 7), (3, 6, 8, 4), (1, 6, 6, 9)),
 }
 SECONDS = 120
-RIGHT, REFUSED, WRONG, BROKEN = "right", "refused", "wrong", "another error"
-UNRUN, UNSTABLE, SLOW = "not run by torch", "incomparable", "too slow"
 
 
 def _net(seed: int) -> tuple[Any, str]:
@@ -73,52 +68,16 @@ def _verdict(seed: int) -> tuple[str, str]:
     return RIGHT, ""
 
 
-def _work(seed: int, out: Any) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    out.send((seed, *_verdict(seed)))
-
-
-def results(seeds: range, beside: int) -> Iterator[tuple[int, str, str]]:
-    """Rows (seed, verdict, reason) in the order they come."""
+def main() -> int:
+    """Runs what the command line asks for."""
     import torch.export
 
     import torch2mlx.translator
     import torch2mlx.verifier
 
     assert torch.export and torch2mlx.translator and torch2mlx.verifier  # before processes fork
-    for seed, found in side_by_side(seeds, _work, SECONDS, beside):
-        if not isinstance(found, Ended):
-            yield found
-        elif found.late:
-            yield seed, SLOW, ""
-        elif found.code:
-            yield seed, BROKEN, f"the process ended with {found.code}"
-
-
-def main() -> int:
-    """Runs what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--beside", type=int, default=2, help="processes side by side")
-    parser.add_argument("--show", type=int, help="print the network of this seed alone")
-    options = parser.parse_args()
-    if options.show is not None:
-        print(random_source.source(options.show)[0])
-        return 0
-    counts: Counter[str] = Counter()
-    for seed, verdict, reason in results(
-        range(options.first, options.first + options.count), options.beside
-    ):
-        counts[verdict] += 1
-        if verdict not in (RIGHT, UNRUN):
-            print(seed, verdict, " ".join(reason.split())[:300], file=sys.stderr, flush=True)
-    told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-    print(f"random nets: {options.count}: {told}")
-    return 1 if counts[WRONG] or counts[BROKEN] else 0
+    text = lambda seed: random_source.source(seed)[0]
+    return seeded.main("random nets", __doc__ or "", text, _verdict, SECONDS)
 
 
 if __name__ == "__main__":

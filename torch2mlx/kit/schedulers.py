@@ -182,29 +182,24 @@ class LambdaLR(Scheduler):
         self.lr_lambda = lr_lambda
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, n: int, group: int = 0) -> float:
+    def factor(self, n: int, group: int) -> float:
+        """What the function of a group answers."""
         given = self.lr_lambda
-        factor = given if callable(given) else given[group]
-        return self.bases[group] * factor(n)
+        return (given if callable(given) else given[group])(n)
+
+    def rate(self, n: int, group: int = 0) -> float:
+        return self.bases[group] * self.factor(n, group)
 
 
-class MultiplicativeLR(Scheduler):
+class MultiplicativeLR(LambdaLR):
     """torch's MultiplicativeLR: times a function of the step, each time."""
-
-    def __init__(
-        self, optimizer: Any, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1
-    ) -> None:
-        self.lr_lambda = lr_lambda
-        super().__init__(optimizer, last_epoch)
 
     def rate(self, n: int, group: int = 0) -> float:
         # torch has no closed form either: step(n) goes on from the rate that is set
         return self.after(n, self._current()[group], group)
 
     def after(self, n: int, rate: float, group: int = 0) -> float:
-        given = self.lr_lambda
-        factor = given if callable(given) else given[group]
-        return rate * factor(n) if n else rate
+        return rate * self.factor(n, group) if n else rate
 
 
 class LinearLR(Scheduler):
@@ -270,7 +265,22 @@ class PolynomialLR(Scheduler):
         return float(rate * fallen**self.power)
 
 
-class OneCycleLR(Scheduler):
+class _Cycle(Scheduler):
+    """A schedule that moves momentum, or Adam's first beta, too, where `cycles` says so."""
+
+    cycles: bool
+
+    def momentum(self, n: int) -> float:
+        """The momentum after n steps."""
+        raise NotImplementedError
+
+    def _set(self, rates: list[float]) -> None:
+        super()._set(rates)
+        for optimizer in self.optimizers if self.cycles else ():
+            set_momentum(optimizer, self.momentum(self.last_epoch))
+
+
+class OneCycleLR(_Cycle):
     """torch's OneCycleLR: up to max_lr and down again; momentum, or Adam's first beta, the other
     way round unless `cycle_momentum` is False."""
 
@@ -312,15 +322,11 @@ class OneCycleLR(Scheduler):
         low = top / self.div_factor
         return self._phase(n, low, top, low / self.final_div_factor)
 
-    def _set(self, rates: list[float]) -> None:
-        super()._set(rates)
-        if self.cycles:
-            momentum = self._phase(self.last_epoch, self.fast, self.slow, self.fast)
-            for optimizer in self.optimizers:
-                set_momentum(optimizer, momentum)
+    def momentum(self, n: int) -> float:
+        return self._phase(n, self.fast, self.slow, self.fast)
 
 
-class CyclicLR(Scheduler):
+class CyclicLR(_Cycle):
     """torch's CyclicLR: up to max_lr and down again, over and over; momentum, or Adam's first beta,
     the other way round unless `cycle_momentum` is False."""
 
@@ -368,12 +374,8 @@ class CyclicLR(Scheduler):
         low, top = (found[group % len(found)] for found in (self.lows, self.tops))
         return float(low + (top - low) * self._height(n))
 
-    def _set(self, rates: list[float]) -> None:
-        super()._set(rates)
-        if self.cycles:
-            momentum = self.fast - (self.fast - self.slow) * self._height(self.last_epoch)
-            for optimizer in self.optimizers:
-                set_momentum(optimizer, momentum)
+    def momentum(self, n: int) -> float:
+        return self.fast - (self.fast - self.slow) * self._height(n)
 
 
 class SequentialLR(Scheduler):

@@ -13,7 +13,7 @@ from torch2mlx.export.ir.structures import difference, numpy_of
 from torch2mlx.export.verify.comparing import Compared, off
 from torch2mlx.export.verify.equals import last_of_equals
 from torch2mlx.export.verify.outputs import values_of
-from torch2mlx.export.verify.rounding import UNIT, rounding
+from torch2mlx.export.verify.rounding import one_unit, rounding
 from torch2mlx.export.verify.running import Answer, Case, Pair
 from torch2mlx.export.verify.watching import Operator, watched
 
@@ -128,9 +128,7 @@ def _moved(leaf: Any, generator: Any) -> Any:
     if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
         return leaf
     plain = leaf.detach()
-    signs = torch.randint(0, 2, plain.shape, generator=generator).to(plain.device) * 2 - 1
-    size = max(UNIT, torch.finfo(plain.dtype).eps)
-    return (plain + plain * (signs * size).to(plain.dtype)).requires_grad_(leaf.requires_grad)
+    return (plain + one_unit(plain, generator)).requires_grad_(leaf.requires_grad)
 
 
 @contextmanager

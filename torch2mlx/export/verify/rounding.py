@@ -41,11 +41,18 @@ def rounding(seed: int) -> Iterator[None]:
             return
         for leaf in pytree.tree_leaves(result):
             if isinstance(leaf, torch.Tensor) and _rounds(leaf):
-                signs = torch.randint(0, 2, leaf.shape, generator=generator) * 2 - 1
-                leaf.add_(leaf * (signs.to(leaf.device) * UNIT).to(leaf.dtype))
+                leaf.add_(one_unit(leaf, generator))
 
     with watched(note):
         yield
+
+
+def one_unit(values: Any, generator: Any) -> Any:
+    """One unit of rounding of each number, up or down."""
+    import torch
+
+    signs = torch.randint(0, 2, values.shape, generator=generator).to(values.device) * 2 - 1
+    return values * (signs * max(UNIT, torch.finfo(values.dtype).eps)).to(values.dtype)
 
 
 def _gives_views(called: Any) -> bool:

@@ -90,11 +90,9 @@ def _chain(at: Place, target: Any) -> list[cst.Subscript]:
 
 
 def _may_be_tensor(at: Place, part: cst.Subscript) -> bool:
-    if isinstance(part.value, cst.Attribute) and part.value.attr.value == "param_groups":
+    if any(isinstance(p, cst.Attribute) and p.attr.value == "param_groups" for p in walk(part)):
         return False  # groups of an optimizer, and their options
     kind = at.type_of(part.value)
-    if any(isinstance(p, cst.Attribute) and p.attr.value == "param_groups" for p in walk(part)):
-        return False
     place: Any = part.slice[0].slice
     key = isinstance(place, cst.Index) and at.type_of(place.value).kind == "str"
     return kind.tensor or (kind.kind == "unknown" and not key)

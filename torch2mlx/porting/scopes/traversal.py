@@ -80,6 +80,11 @@ def calls(node: Any) -> Iterator[cst.Call]:
     return (found for found in walk(node) if type(found) is cst.Call)
 
 
+def is_backward(call: cst.Call) -> bool:
+    """`loss.backward()`."""
+    return isinstance(call.func, cst.Attribute) and call.func.attr.value == "backward"
+
+
 def words_of(node: Any) -> set[Any]:
     """The names under a node that stand for no value: of attributes, and keywords of calls."""
     found = {n.attr for n in walk(node) if type(n) is cst.Attribute}

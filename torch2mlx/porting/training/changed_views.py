@@ -20,7 +20,7 @@ from torch2mlx.porting.report import Report
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.passes import passed
 from torch2mlx.porting.scopes.reaching import returns
-from torch2mlx.porting.scopes.traversal import of_kinds, walk
+from torch2mlx.porting.scopes.traversal import is_backward, of_kinds, walk
 from torch2mlx.porting.types.callers import Callers
 from torch2mlx.porting.types.known import Types
 from torch2mlx.porting.types.sharing import Sharing
@@ -78,11 +78,7 @@ class ChangedViews:
             self._changed(changed(call), call)
 
     def _last_backward(self, module: cst.Module) -> dict[Any, int]:
-        calls = [
-            call
-            for call in of_kinds(module, cst.Call)
-            if isinstance(call.func, cst.Attribute) and call.func.attr.value == "backward"
-        ]
+        calls = list(filter(is_backward, of_kinds(module, cst.Call)))
         self._order = {node: i for i, node in enumerate(walk(module))} if calls else {}
         return {self._callers.scope(call): self._order[call] for call in calls}
 

@@ -18,6 +18,7 @@ from torch2mlx.porting.scopes.own_names import KIT
 from torch2mlx.porting.scopes.traversal import code, walk
 from torch2mlx.porting.training.around_backwards import Blocks, is_behind
 from torch2mlx.porting.training.clipping import Clipped
+from torch2mlx.porting.training.manual_sgd import parameter_of
 from torch2mlx.porting.training.step_scope import Scope
 
 
@@ -89,16 +90,11 @@ class GradientsRead(cst.CSTTransformer):
 
 
 def _parameter(loop: Any) -> str:
-    """The name of the parameter in a loop over those of a module; "" of other loops."""
+    """The name of the parameter in a loop or comprehension over those of a module; "" of others."""
     over = loop.iter
     if not isinstance(over, cst.Call) or over.args or not isinstance(over.func, cst.Attribute):
         return ""
-    target = loop.target
-    if over.func.attr.value == "named_parameters" and isinstance(target, cst.Tuple):
-        target = target.elements[-1].value if len(target.elements) == 2 else None
-    elif over.func.attr.value != "parameters":
-        return ""
-    return target.value if isinstance(target, cst.Name) else ""
+    return parameter_of(loop)
 
 
 def _only_read(node: Any, name: str) -> bool:

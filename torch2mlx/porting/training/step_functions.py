@@ -24,7 +24,7 @@ from torch2mlx.porting.scopes.filled import fresh_name
 from torch2mlx.porting.scopes.import_table import dotted
 from torch2mlx.porting.scopes.lines import statements
 from torch2mlx.porting.scopes.passes import passed
-from torch2mlx.porting.scopes.traversal import calls, of_kinds, walk, words_of
+from torch2mlx.porting.scopes.traversal import calls, is_backward, of_kinds, walk, words_of
 from torch2mlx.porting.training.written_out import (
     arguments,
     body_of,
@@ -143,7 +143,7 @@ class StepFunctions(cst.CSTTransformer):
         methods = [n for n in kind.body.body if isinstance(n, cst.FunctionDef)]
         inner = ([c for s in body_of(n) for c in calls(s)] for n in methods)
         held = (n for n in inner if any(dotted(c.func) == called for c in n))
-        return any(_is_backward(c) for n in held for c in n)
+        return any(is_backward(c) for n in held for c in n)
 
     def _key(self, call: cst.Call, owner: str) -> tuple[str, str]:
         name = dotted(call.func)
@@ -350,7 +350,7 @@ def _splits(function: cst.FunctionDef) -> bool:
     alone."""
     parts = [p for s in body_of(function) for p in walk(s)]
     inner = [p for p in parts if isinstance(p, cst.Call)]
-    backward = [c for c in inner if _is_backward(c)]
+    backward = [c for c in inner if is_backward(c)]
     steps = [c for c in inner if _steps(c)]
     if any(_attribute(p) == "grad" for p in parts):
         return False
@@ -364,7 +364,7 @@ def _splits(function: cst.FunctionDef) -> bool:
 def _updates(function: cst.FunctionDef) -> bool:
     """Whether a function reads gradients, of what it is given, and takes none."""
     parts = [p for s in body_of(function) for p in walk(s)]
-    backward = any(_is_backward(p) for p in parts if isinstance(p, cst.Call))
+    backward = any(is_backward(p) for p in parts if isinstance(p, cst.Call))
     graded = any(_attribute(p) == "grad" for p in parts)
     loops = {dotted(p.iter) for p in parts if isinstance(p, cst.For)}
     given = {p.name.value for p in function.params.params}
@@ -376,10 +376,6 @@ def _gives_parameters(node: Any) -> bool:
     """`net.parameters()`."""
     call = isinstance(node, cst.Call) and not node.args
     return call and _attribute(node.func) in ("parameters", "named_parameters")
-
-
-def _is_backward(call: cst.Call) -> bool:
-    return isinstance(call.func, cst.Attribute) and call.func.attr.value == "backward"
 
 
 def _steps(call: cst.Call) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import libcst as cst
 
 from torch2mlx.porting.scopes.import_table import dotted
-from torch2mlx.porting.scopes.traversal import calls, code, of_kinds, walk
+from torch2mlx.porting.scopes.traversal import calls, code, is_backward, of_kinds, walk
 
 _LOOPS = (cst.For, cst.While)
 
@@ -48,9 +48,7 @@ def _while_training(module: cst.Module) -> list[Any]:
 
 
 def _trains(node: Any) -> bool:
-    return any(
-        isinstance(c.func, cst.Attribute) and c.func.attr.value == "backward" for c in calls(node)
-    )
+    return any(map(is_backward, calls(node)))
 
 
 def _called(node: Any) -> set[str]:
